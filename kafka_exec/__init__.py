@@ -1,0 +1,19 @@
+"""Apache Kafka as a first-class home for Celery tasks.
+
+Importing this package registers the URL schemes ``kafka-exec://`` and ``kafka-execs://`` (TLS) with Kombu, and makes
+every Celery app created afterwards ready for them. For an app that exists already there is :func:`install`.
+"""
+
+from __future__ import annotations
+
+from celery.app.base import BUILTIN_FIXUPS
+from kombu.transport import TRANSPORT_ALIASES
+
+from kafka_exec.fixup import install
+
+__all__ = ("install",)
+__version__ = "0.1.0"
+
+TRANSPORT_ALIASES["kafka-exec"] = "kafka_exec.transport:Transport"
+TRANSPORT_ALIASES["kafka-execs"] = "kafka_exec.transport:SSLTransport"
+BUILTIN_FIXUPS.add("kafka_exec.fixup:Fixup")

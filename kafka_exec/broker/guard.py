@@ -1,0 +1,71 @@
+"""A small process between a program and the Java process it started: the latter never outlives the former.
+
+Run as a script, with nothing but the standard library: `guard.py PARENT_PID LOG_FILE FOLDER_TO_REMOVE COMMAND...`.
+It writes a line with the Java process's id, then sends it each signal whose number it reads as one byte and answers
+with that byte. It ends with the Java process. When its own parent is gone it kills the Java process and removes the
+folder (none where the name is empty). If it is killed itself, the kernel kills the Java process (on Linux).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+
+PARENT_CHECK = 1.0  # seconds
+PR_SET_PDEATHSIG = 1
+
+
+def main(parent: int, log: str, remove: str, command: list[str]) -> int:
+    """Runs the command until it ends and returns its exit status, or until the parent is gone."""
+    wake, woken = socket.socketpair()
+    for end in (wake, woken):
+        end.setblocking(False)
+    signal.set_wakeup_fd(woken.fileno())
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    with open(log, "ab") as output:
+        java = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, preexec_fn=_die_with_parent()
+        )
+    sys.stdout.write(f"{java.pid}\n")
+    sys.stdout.flush()
+    while java.poll() is None:
+        # A child that the parent forked may still hold the pipe when the parent is gone, hence the second look.
+        readable, _, _ = select.select([0, wake.fileno()], [], [], PARENT_CHECK)
+        if wake.fileno() in readable:
+            wake.recv(4096)
+        numbers = os.read(0, 1) if 0 in readable else None
+        if numbers == b"" or os.getppid() != parent:
+            java.kill()
+            java.wait()
+            if remove:
+                shutil.rmtree(remove, ignore_errors=True)
+        elif numbers:
+            java.send_signal(numbers[0])
+            os.write(1, numbers)
+    return java.returncode
+
+
+def _die_with_parent() -> Callable[[], object] | None:
+    """The kernel's signal at the parent's death comes when the *thread* that forked ends: here there is only one."""
+    if sys.platform != "linux":
+        return None
+    libc, guard = ctypes.CDLL(None), os.getpid()
+
+    def in_child() -> None:
+        libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != guard:
+            os._exit(1)
+
+    return in_child
+
+
+if __name__ == "__main__":
+    status = main(int(sys.argv[1]), sys.argv[2], sys.argv[3], sys.argv[4:])
+    sys.exit(status if status >= 0 else 128 - status)

@@ -1,0 +1,53 @@
+"""Which addresses and ports the nodes listen on."""
+
+from __future__ import annotations
+
+import errno
+import os
+import random
+import socket
+
+from .errors import PortUnavailable, UnsupportedPlatform
+
+# Below the ports that systems hand out for outgoing connections: one of those could take a stopped broker's port.
+FREE_PORTS = range(20_000, 32_000)
+
+
+def host_of(node: int) -> str:
+    """The loopback address of a node: each has its own, so that all can listen on one port and share one URL."""
+    return f"127.0.0.{node + 1}"
+
+
+def check(host: str, port: int) -> None:
+    """Raises PortUnavailable where nothing can listen on the port now."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OverflowError:
+            raise PortUnavailable(host, port, "a port is a number from 1 to 65535") from None
+        except OSError as error:
+            if error.errno == errno.EADDRNOTAVAIL:
+                raise UnsupportedPlatform(
+                    f"several nodes need the loopback address {host}, which this system has not set up: "
+                    f"on macOS run `sudo ifconfig lo0 alias {host}`"
+                ) from error
+            reason = "in use" if error.errno == errno.EADDRINUSE else error.strerror or str(error)
+            raise PortUnavailable(host, port, reason) from error
+
+
+def free(hosts: list[str], avoid: set[int]) -> int:
+    """A port that is free on all hosts now and not one of those to avoid."""
+    # Not the module's shared generator: a test that seeds it would send two brokers to one port.
+    source = random.Random(os.urandom(8))
+    for _ in range(200):
+        port = source.choice(FREE_PORTS)
+        if port in avoid:
+            continue
+        try:
+            for host in hosts:
+                check(host, port)
+        except PortUnavailable:
+            continue
+        return port
+    raise PortUnavailable(hosts[0], FREE_PORTS.start, f"none is free from there to {FREE_PORTS.stop}")

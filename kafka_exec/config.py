@@ -1,0 +1,180 @@
+"""All settings in one frozen value.
+
+They come, the later ones winning, from the secrets file, the broker URL with Celery's own security settings, the
+``kafka_exec_*`` keys of Celery's configuration, and ``broker_transport_options`` (same names without the prefix).
+``broker_transport_options["kafka"]`` passes any librdkafka property.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from kafka_exec.core.names import Topics
+from kafka_exec.errors import ConfigurationError
+
+#: How the settings are called in Celery's configuration.
+PREFIX = "kafka_exec_"
+
+DEFAULT_PARTITIONS: Mapping[str, int] = {"queue": 16, "exchange": 6}
+
+
+def _positive(name: str, value: object) -> None:
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or value <= 0:
+        raise ConfigurationError(f"{PREFIX}{name} must be a number greater than 0, not {value!r}")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a user can choose. Times are seconds.
+
+    Attributes:
+        partitions: partitions of new topics, by kind (``queue``, ``exchange``).
+        replication: replicas of new topics; None: three, or as many as there are brokers.
+        heartbeat: time between two heartbeats of a worker.
+        session_timeout: after this time without a sign of life Kafka gives a member's partitions to others.
+        publish_timeout: how long ``delay()`` waits for the broker's acknowledgement before it raises.
+        commit_interval: time between commits of finished work; what a ``kill -9`` may run again.
+        group_protocol: ``classic`` or ``consumer`` (KIP-848).
+        exchange_retention: how long broadcast messages (events, remote control, replies) are kept.
+        dead_retention: how long dead letters are kept.
+        buffer: records a consumer holds in memory, per queue, before it pauses.
+        topics: other names of topics, by kind (``queue``, ``exchange``, ``dead``, ``bindings``, ``nodes``).
+        secrets_file: a JSON object of librdkafka properties.
+    """
+
+    partitions: Mapping[str, int] = field(default_factory=dict)
+    replication: int | None = None
+    heartbeat: float = 1.0
+    session_timeout: float = 10.0
+    publish_timeout: float = 15.0
+    commit_interval: float = 0.2
+    group_protocol: str = "classic"
+    exchange_retention: float = 3600.0
+    dead_retention: float = 30 * 86400.0
+    buffer: int = 4000
+    topics: Mapping[str, str] = field(default_factory=dict)
+    secrets_file: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in (
+            *("heartbeat", "session_timeout", "publish_timeout", "commit_interval"),
+            *("exchange_retention", "dead_retention", "buffer"),
+        ):
+            _positive(name, getattr(self, name))
+        if self.replication is not None:
+            _positive("replication", self.replication)
+        if self.group_protocol not in ("classic", "consumer"):
+            raise ConfigurationError(f"{PREFIX}group_protocol is {self.group_protocol!r}: choose classic or consumer")
+        unknown = set(self.partitions) - set(DEFAULT_PARTITIONS)
+        if unknown:
+            raise ConfigurationError(f"{PREFIX}partitions: unknown kind {', '.join(sorted(unknown))}")
+        for kind, number in self.partitions.items():
+            _positive(f"partitions[{kind!r}]", number)
+        Topics("check", self.topics)
+
+    @classmethod
+    def read(cls, options: Mapping[str, Any]) -> Settings:
+        """Picks the settings out of a mapping of options; names that are not ours are left alone."""
+        names = {f.name for f in fields(cls)}
+        return cls(**{name: value for name, value in options.items() if name in names})
+
+    def partitions_of(self, kind: str) -> int:
+        """Partitions of a new topic of this kind."""
+        return self.partitions.get(kind, DEFAULT_PARTITIONS[kind])
+
+
+def check_names(keys: Iterable[str]) -> None:
+    """Refuses an unknown ``kafka_exec_*`` key.
+
+    Raises:
+        ConfigurationError: names the key and the nearest right one.
+    """
+    known = [PREFIX + f.name for f in fields(Settings)]
+    for key in keys:
+        if key.startswith(PREFIX) and key not in known:
+            near = difflib.get_close_matches(key, known, n=1)
+            hint = f", did you mean {near[0]}?" if near else f"; known are {', '.join(known)}"
+            raise ConfigurationError(f"unknown setting {key}{hint}")
+
+
+_SSL = {
+    "ca_certs": "ssl.ca.location",
+    "cafile": "ssl.ca.location",
+    "ssl_ca_certs": "ssl.ca.location",
+    "certfile": "ssl.certificate.location",
+    "ssl_certfile": "ssl.certificate.location",
+    "keyfile": "ssl.key.location",
+    "ssl_keyfile": "ssl.key.location",
+    "keyfile_password": "ssl.key.password",
+    "password": "ssl.key.password",
+    "ciphers": "ssl.cipher.suites",
+}
+
+
+def bootstrap_servers(hosts: str | None, port: int | None) -> str:
+    """``h1:port,h2:port`` of the host part of a URL, in which several hosts of one port stand between commas."""
+    return ",".join(f"{host}:{port or 9092}" for host in (hosts or "127.0.0.1").split(",") if host)
+
+
+def client_properties(
+    *,
+    servers: str,
+    settings: Settings,
+    user: str | None = None,
+    password: str | None = None,
+    mechanism: str | None = None,
+    tls: bool | Mapping[str, Any] | None = None,
+    extra: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """The librdkafka properties by which every client of a cluster is made.
+
+    Args:
+        servers: ``bootstrap.servers``.
+        user: with it SASL is used; ``mechanism`` is SCRAM-SHA-512 unless given.
+        tls: True, or a mapping as Celery's ``broker_use_ssl``: ``ca_certs``, ``certfile``, ``keyfile``, ``cert_reqs`` …
+        extra: properties that win over all others.
+
+    Raises:
+        ConfigurationError: the secrets file cannot be read.
+    """
+    made: dict[str, Any] = {"bootstrap.servers": servers}
+    made.update(_secrets(settings.secrets_file))
+    if user:
+        made.update({"sasl.username": user, "sasl.password": password or ""})
+        made["sasl.mechanism"] = mechanism or made.get("sasl.mechanism") or "SCRAM-SHA-512"
+    elif mechanism and mechanism not in ("PLAIN", "AMQPLAIN", "EXTERNAL"):
+        made["sasl.mechanism"] = mechanism
+    for name, value in (tls.items() if isinstance(tls, Mapping) else ()):
+        if name in _SSL:
+            made[_SSL[name]] = value
+        elif name in ("cert_reqs", "ssl_cert_reqs"):
+            made["enable.ssl.certificate.verification"] = str(value) not in ("0", "CERT_NONE", "VerifyMode.CERT_NONE")
+        elif "." in name:
+            made[name] = value
+        else:
+            raise ConfigurationError(f"broker_use_ssl: unknown key {name!r}; known are {', '.join(sorted(_SSL))}")
+    sasl = any(name.startswith("sasl.") for name in (*made, *(extra or ())))
+    encrypted = bool(tls) or any(name.startswith("ssl.") for name in (*made, *(extra or ())))
+    made["security.protocol"] = ("sasl_" if sasl else "") + ("ssl" if encrypted else "plaintext")
+    made.update(extra or {})
+    return made
+
+
+def _secrets(path: str | None) -> dict[str, Any]:
+    if path is None:
+        return {}
+    try:
+        found = json.loads(Path(path).read_text())
+    except OSError as error:
+        raise ConfigurationError(f"{PREFIX}secrets_file {path}: {error.strerror}") from None
+    except ValueError:
+        # The parser's message would quote the file.
+        raise ConfigurationError(f"{PREFIX}secrets_file {path} is not JSON") from None
+    if not isinstance(found, dict):
+        raise ConfigurationError(f"{PREFIX}secrets_file {path} must hold a JSON object of librdkafka properties")
+    return found

@@ -1,0 +1,1 @@
+"""Decisions without effects: values in, values out, time is an argument."""

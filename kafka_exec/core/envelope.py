@@ -1,0 +1,128 @@
+"""The record format of a message: the body's bytes as the value, AMQP's properties and headers as Kafka headers.
+
+Any Kafka tool can read it. The headers are ``content-type``, ``content-encoding``, ``exchange``, ``routing-key``,
+``kafka-exec-version`` and, as one JSON object each, ``headers`` and ``properties``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from kafka_exec.errors import Undecodable
+
+VERSION = b"1"
+
+RecordHeaders = list[tuple[str, bytes]]
+
+_dump = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, default=str).encode
+
+
+class Message(NamedTuple):
+    """A message on its way, in AMQP's terms. ``body`` is what the serializer made."""
+
+    body: bytes
+    content_type: str
+    content_encoding: str
+    headers: Mapping[str, Any]
+    properties: Mapping[str, Any]
+    exchange: str = ""
+    routing_key: str = ""
+
+    @property
+    def key(self) -> str:
+        """What decides the partition: the task's id. Messages that are no tasks share one, and so keep their order."""
+        task_id = self.headers.get("id")
+        return task_id if isinstance(task_id, str) else self.routing_key
+
+
+def encode(message: Message) -> RecordHeaders:
+    """The Kafka headers of a message."""
+    return [
+        ("kafka-exec-version", VERSION),
+        ("content-type", message.content_type.encode()),
+        ("content-encoding", message.content_encoding.encode()),
+        ("exchange", message.exchange.encode()),
+        ("routing-key", message.routing_key.encode()),
+        ("headers", _dump(message.headers).encode()),
+        ("properties", _dump(message.properties).encode()),
+    ]
+
+
+def decode(headers: Sequence[tuple[str, bytes | None]] | None, value: bytes | None) -> Message:
+    """The message of a record.
+
+    Raises:
+        Undecodable: the record was not written by :func:`encode`, or by a newer version of it.
+    """
+    found = dict(headers or ())
+    content_type = found.get("content-type")
+    if not content_type:
+        raise Undecodable("no-content-type", "the record has no content-type header")
+    if found.get("kafka-exec-version") not in (VERSION, None):
+        raise Undecodable("unknown-version", f"the record has format version {found['kafka-exec-version']!r}")
+    try:
+        return Message(
+            body=value or b"",
+            content_type=content_type.decode(),
+            content_encoding=(found.get("content-encoding") or b"utf-8").decode(),
+            headers=_object(found.get("headers")),
+            properties=_object(found.get("properties")),
+            exchange=(found.get("exchange") or b"").decode(),
+            routing_key=(found.get("routing-key") or b"").decode(),
+        )
+    except ValueError as error:
+        raise Undecodable("bad-headers", f"the record's headers cannot be read: {error}") from error
+
+
+def _object(text: bytes | None) -> dict[str, Any]:
+    if not text:
+        return {}
+    found = json.loads(text)
+    if not isinstance(found, dict):
+        raise ValueError(f"a JSON object is expected, not {type(found).__name__}")
+    return found
+
+
+def dead_letter_headers(
+    original: Sequence[tuple[str, bytes | None]] | None,
+    *,
+    reason: str,
+    error: str,
+    topic: str,
+    partition: int,
+    offset: int,
+) -> list[tuple[str, bytes | None]]:
+    """The headers of a dead letter: those of the record, then why and whence it came."""
+    return [
+        *(original or ()),
+        ("dead-reason", reason.encode()),
+        ("dead-error", error.encode()),
+        ("dead-topic", topic.encode()),
+        ("dead-partition", str(partition).encode()),
+        ("dead-offset", str(offset).encode()),
+    ]
+
+
+def expired(message: Message, timestamp: float, queue_ttl: float | None, now: float) -> bool:
+    """Whether a message has outlived its time.
+
+    The time is the property ``expiration`` (milliseconds, a string, as in AMQP) or the queue's time to live, whichever
+    is less. A Celery task with ``expires`` is never dropped here: the worker must see it to mark it as revoked.
+
+    Args:
+        timestamp: when the record was written, epoch seconds.
+        queue_ttl: the queue's ``x-message-ttl``, seconds.
+        now: epoch seconds.
+    """
+    if queue_ttl is None and "expiration" not in message.properties:
+        return False
+    if message.headers.get("expires"):
+        return False
+    limits = [queue_ttl] if queue_ttl is not None else []
+    try:
+        limits.append(int(message.properties["expiration"]) / 1000)
+    except (KeyError, TypeError, ValueError):
+        pass  # no limit of its own
+    return bool(limits) and now >= timestamp + min(limits)

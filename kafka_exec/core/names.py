@@ -1,0 +1,93 @@
+"""Names of topics, and the reversible escaping of queue and exchange names into them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from kafka_exec.errors import ConfigurationError, InvalidName
+
+#: Kafka's limit on the length of a topic name, in characters.
+LONGEST = 249
+
+#: The name under which AMQP's nameless default exchange stands in a topic name.
+DEFAULT_EXCHANGE = "amq.default"
+
+TEMPLATES: Mapping[str, str] = {
+    "queue": "{prefix}.queue.{name}",
+    "exchange": "{prefix}.exchange.{name}",
+    "dead": "{prefix}.dead.{name}",
+    "bindings": "{prefix}.bindings",
+    "nodes": "{prefix}.nodes",
+}
+
+_LEGAL = re.compile(r"[a-zA-Z0-9._-]")
+_LOOKS_ESCAPED = re.compile(r"_x(?=[0-9a-f]{2})")
+_LOOKS_LIKE_STEP = re.compile(r"\.(?=p[0-9]+\Z)")
+_ESCAPED = re.compile(r"((?:_x[0-9a-f]{2})+)")
+
+
+def escape(name: str) -> str:
+    """Turns any name into legal characters of a topic name: others become ``_xHH`` for each byte of their UTF-8.
+
+    What already looks like an escape is escaped itself, and so is an ending that looks like a priority step (``.p1``), so
+    that two names never share a topic.
+    """
+    name = _LOOKS_ESCAPED.sub("_x5fx", name)
+    name = "".join(c if _LEGAL.match(c) else "".join(f"_x{byte:02x}" for byte in c.encode()) for c in name)
+    return _LOOKS_LIKE_STEP.sub("_x2e", name)
+
+
+def unescape(name: str) -> str:
+    """The inverse of :func:`escape`."""
+    return _ESCAPED.sub(lambda run: bytes.fromhex(run[0].replace("_x", "")).decode(), name)
+
+
+@dataclass(frozen=True)
+class Topics:
+    """The names of all topics of one prefix. ``overrides`` replaces single templates of :data:`TEMPLATES`.
+
+    Raises:
+        ConfigurationError: an override has an unknown key or lacks ``{name}`` where the template needs it.
+    """
+
+    prefix: str
+    overrides: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for kind, template in self.overrides.items():
+            if kind not in TEMPLATES:
+                raise ConfigurationError(f"topics: unknown kind {kind!r}, choose from {', '.join(TEMPLATES)}")
+            if "{name}" in TEMPLATES[kind] and "{name}" not in template:
+                raise ConfigurationError(f"topics: the template of {kind!r} needs {{name}}: {template!r}")
+
+    def queue(self, name: str, step: int = 0) -> str:
+        """The topic of a work queue; priority steps above the lowest have topics of their own."""
+        topic = self._topic("queue", name)
+        return f"{topic}.p{step}" if step else topic
+
+    def exchange(self, name: str) -> str:
+        """The broadcast log of an exchange."""
+        return self._topic("exchange", name or DEFAULT_EXCHANGE)
+
+    def dead(self, name: str) -> str:
+        """The dead letters of a work queue."""
+        return self._topic("dead", name)
+
+    @property
+    def bindings(self) -> str:
+        """Declarations and bindings of work queues."""
+        return self._topic("bindings", "")
+
+    @property
+    def nodes(self) -> str:
+        """The node registry."""
+        return self._topic("nodes", "")
+
+    def _topic(self, kind: str, name: str) -> str:
+        template = self.overrides.get(kind, TEMPLATES[kind])
+        topic = template.format(prefix=escape(self.prefix), name=escape(name))
+        if len(topic) > LONGEST:
+            raise InvalidName(f"{kind} {name!r} makes a topic name of {len(topic)} characters, Kafka allows {LONGEST}")
+        return topic

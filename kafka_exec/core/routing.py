@@ -1,0 +1,63 @@
+"""Which queues get a message, and which part of an exchange's log a subscriber must read: AMQP 0-9-1, section 3.1.3."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from functools import lru_cache
+from typing import NamedTuple
+
+
+class Binding(NamedTuple):
+    """A queue wants an exchange's messages with routing keys like this."""
+
+    queue: str
+    exchange: str
+    routing_key: str
+
+
+@lru_cache(maxsize=4096)
+def _pattern(binding_key: str) -> re.Pattern[str]:
+    words = [
+        {"*": r"[^.]+", "#": r".*"}.get(word, re.escape(word))  # one word; any number of words, also none
+        for word in binding_key.split(".")
+    ]
+    text = r"\.".join(words)
+    text = text.replace(r"\..*\.", r"(?:\..+)?\.").replace(r"\..*", r"(?:\..*)?")
+    if text.startswith(r".*\."):
+        text = r"(?:.*\.)?" + text[len(r".*\.") :]
+    return re.compile(text)
+
+
+def matches(exchange_type: str, binding_key: str, routing_key: str) -> bool:
+    """Whether a binding of an exchange of this type takes a message with this routing key."""
+    if exchange_type == "fanout":
+        return True
+    if exchange_type == "topic":
+        return _pattern(binding_key).fullmatch(routing_key) is not None
+    return binding_key == routing_key
+
+
+def bound_queues(bindings: Iterable[Binding], exchange: str, exchange_type: str, routing_key: str) -> list[str]:
+    """The queues that a message goes to, each once, in the order of their names."""
+    return sorted(
+        {
+            binding.queue
+            for binding in bindings
+            if binding.exchange == exchange and matches(exchange_type, binding.routing_key, routing_key)
+        }
+    )
+
+
+def log_key(exchange_type: str, routing_key: str) -> str:
+    """What decides a message's partition in its exchange's log: the first word of the routing key.
+
+    So a reply reaches only the partition that its client reads, and who listens to ``worker.#`` does not read ``task.*``.
+    """
+    return "" if exchange_type == "fanout" else routing_key.partition(".")[0]
+
+
+def log_key_of_binding(exchange_type: str, binding_key: str) -> str | None:
+    """The :func:`log_key` of all messages that a binding takes; None if they may have any."""
+    first = log_key(exchange_type, binding_key)
+    return None if exchange_type == "topic" and first in ("*", "#") else first

@@ -1,0 +1,75 @@
+"""Which settings each kind of topic has."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from kafka_exec.config import Settings
+from kafka_exec.core.names import Topics
+
+
+@dataclass(frozen=True)
+class TopicSpec:
+    """A topic as it should be. ``exact``: the number of partitions was asked for, another one is an error."""
+
+    name: str
+    partitions: int
+    config: Mapping[str, str] = field(default_factory=dict)
+    exact: bool = False
+
+
+def _ms(seconds: float) -> str:
+    return str(int(seconds * 1000))
+
+
+_FOR_EVER = {"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1"}
+
+
+def queue_topic(settings: Settings, topics: Topics, name: str, step: int = 0, partitions: int | None = None) -> TopicSpec:
+    """A work queue: nothing in it is ever deleted by time or size."""
+    number = partitions or settings.partitions_of("queue")
+    return TopicSpec(topics.queue(name, step), number, _FOR_EVER, exact=partitions is not None)
+
+
+def dead_topic(settings: Settings, topics: Topics, name: str, partitions: int | None = None) -> TopicSpec:
+    """The dead letters of a work queue."""
+    config = {"cleanup.policy": "delete", "retention.ms": _ms(settings.dead_retention)}
+    return TopicSpec(topics.dead(name), partitions or settings.partitions_of("queue"), config)
+
+
+def exchange_topic(settings: Settings, topics: Topics, name: str) -> TopicSpec:
+    """The broadcast log of an exchange: short-lived, in small segments so that old ones can go."""
+    config = {
+        "cleanup.policy": "delete",
+        "retention.ms": _ms(settings.exchange_retention),
+        "segment.ms": _ms(settings.exchange_retention),
+    }
+    return TopicSpec(topics.exchange(name), settings.partitions_of("exchange"), config)
+
+
+def bindings_topic(topics: Topics) -> TopicSpec:
+    """Declarations and bindings: one partition, so that all processes see them in one order."""
+    return TopicSpec(topics.bindings, 1, {"cleanup.policy": "compact"})
+
+
+def nodes_topic(topics: Topics) -> TopicSpec:
+    """Heartbeats: stamped by the broker, so that silence is measured by one clock."""
+    config = {
+        "cleanup.policy": "compact,delete",
+        "retention.ms": _ms(86400),
+        "message.timestamp.type": "LogAppendTime",
+    }
+    return TopicSpec(topics.nodes, 1, config)
+
+
+def differences(spec: TopicSpec, partitions: int, config: Mapping[str, str]) -> list[str]:
+    """What of an existing topic is not as it should be, each with the command's worth of a remedy."""
+    found = []
+    if spec.exact and partitions != spec.partitions:
+        found.append(f"it has {partitions} partitions, {spec.partitions} are declared: change x-partitions to {partitions}")
+    for key, wanted in spec.config.items():
+        actual = config.get(key, wanted)
+        if set(actual.split(",")) != set(wanted.split(",")):
+            found.append(f"{key} is {actual}: set it to {wanted} with kafka-configs --alter")
+    return found

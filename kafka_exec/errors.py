@@ -1,0 +1,63 @@
+"""Errors of kafka_exec. Each says who must act.
+
+Those that reach users of Celery and Kombu are also of Kombu's exception types, so that ``except OperationalError`` and
+Kombu's own error handling work as with every other transport.
+"""
+
+from __future__ import annotations
+
+from kombu import exceptions as kombu
+
+
+class KafkaExecError(Exception):
+    """Something in kafka_exec failed."""
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(message or type(self).__doc__)
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class ConfigurationError(KafkaExecError, ValueError):
+    """A setting is wrong: whoever deploys the application must correct it."""
+
+
+class ConnectionFailed(KafkaExecError, kombu.ConnectionError):  # type: ignore[misc]
+    """No broker of the cluster answers: whoever runs the cluster must look, the client tries again by itself."""
+
+
+class AccessRefused(ConnectionFailed):
+    """The cluster refuses these credentials, certificates or this operation: its administrator must act."""
+
+
+class NotConfirmed(KafkaExecError, kombu.OperationalError):  # type: ignore[misc]
+    """The broker has not acknowledged the message in time: the caller must decide whether to send it again."""
+
+
+class ChannelFailed(KafkaExecError, kombu.ChannelError):  # type: ignore[misc]
+    """The cluster refuses an operation on a queue or exchange: the caller must correct it."""
+
+
+class NoSuchQueue(ChannelFailed):
+    """The queue does not exist: declare it first."""
+
+
+class InvalidName(ChannelFailed):
+    """The name cannot be used for a Kafka topic: choose a shorter one."""
+
+
+class MessageTooLarge(ChannelFailed):
+    """The message is larger than the topic accepts: send less, or raise message.max.bytes on client and topic."""
+
+
+class TopicMismatch(ChannelFailed):
+    """A topic exists with other settings than declared: its administrator must change one of the two."""
+
+
+class Undecodable(KafkaExecError):
+    """A record is not a message of ours: it goes to the dead-letter topic. ``reason`` is its short name there."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason

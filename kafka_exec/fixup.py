@@ -1,0 +1,125 @@
+"""What every Celery app gets whose broker is kafka-exec: safer defaults, the worker's parts, confirmation in groups."""
+
+from __future__ import annotations
+
+import atexit
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from celery import signals
+from celery.app.amqp import AMQP
+from celery.exceptions import ImproperlyConfigured
+
+from kafka_exec.config import PREFIX, Settings, check_names
+from kafka_exec.errors import ConfigurationError
+from kafka_exec.kafka.client import close_all, flush_all
+from kafka_exec.kafka.producer import confirmed
+
+if TYPE_CHECKING:
+    from celery import Celery
+
+SCHEMES = ("kafka-exec", "kafka-execs")
+
+#: Celery's own settings that are safer otherwise; they apply where the user has set nothing.
+SAFER_DEFAULTS = {
+    "task_acks_late": True,
+    "task_reject_on_worker_lost": True,
+    "task_track_started": True,
+    "worker_consumer": "kafka_exec.worker:Consumer",
+}
+
+
+def install(app: Celery) -> None:
+    """Makes an app ready that was created before ``import kafka_exec``. A second call changes nothing.
+
+    Raises:
+        ImproperlyConfigured: the app is finalized already: whoever wrote it must call this earlier.
+    """
+    if any(isinstance(fixup, Fixup) for fixup in app._fixups):
+        return
+    if app.finalized:
+        raise ImproperlyConfigured("kafka_exec.install() comes too late: the app is finalized; call it where it is made")
+    app._fixups.append(Fixup(app))
+
+
+class Fixup:
+    """Prepares one app; Celery makes one for each."""
+
+    def __init__(self, app: Celery) -> None:
+        self._app = app
+        self._producer_or_acquire = app.producer_or_acquire
+        app.producer_or_acquire = self.producer_or_acquire
+        app.amqp_cls = _amqp_class(app.amqp_cls)
+        app.add_defaults(self.defaults)
+        app.steps["consumer"].add("kafka_exec.worker:Membership")
+
+    def defaults(self) -> dict[str, Any]:
+        """Called by Celery when the user's configuration has been loaded.
+
+        Raises:
+            ImproperlyConfigured: one of our settings has a wrong name or value.
+        """
+        conf = self._app.conf
+        if not is_ours(conf):
+            return {}
+        try:
+            settings_of(conf)
+        except ConfigurationError as error:
+            raise ImproperlyConfigured(str(error)) from None
+        return {key: value for key, value in SAFER_DEFAULTS.items() if not conf.value_set_for(key)}
+
+    @contextmanager
+    def producer_or_acquire(self, producer: Any = None) -> Iterator[Any]:
+        """Celery's, with confirmation: what is published by a producer held open is confirmed once, at the end."""
+        if producer is not None:
+            yield producer
+            return
+        with self._producer_or_acquire() as acquired, confirmed():
+            yield acquired
+
+
+def is_ours(conf: Any) -> bool:
+    """Whether an app's broker is kafka-exec."""
+    urls = (conf.get("broker_write_url"), conf.get("broker_read_url"), conf.get("broker_url"))
+    return any(
+        str(alternative).strip().partition("://")[0] in SCHEMES
+        for url in urls
+        for alternative in (url if isinstance(url, (list, tuple)) else str(url or "").split(";"))
+    )
+
+
+def settings_of(conf: Any) -> dict[str, Any]:
+    """Our settings in an app's configuration, without their prefix.
+
+    Raises:
+        ConfigurationError: a name or a value is wrong.
+    """
+    keys = [key for key in conf if str(key).startswith(PREFIX)]
+    check_names(keys)
+    found = {key.removeprefix(PREFIX): conf[key] for key in keys}
+    Settings.read(found)
+    return found
+
+
+def _amqp_class(base: Any) -> type[Any]:
+    """Celery's AMQP class, whose connections get our settings as transport options."""
+    from kombu.utils.imports import symbol_by_name
+
+    parent: type[AMQP] = symbol_by_name(base)
+
+    class KafkaAMQP(parent):  # type: ignore[valid-type, misc]
+        def Connection(self, *args: Any, transport_options: Any = None, **kwargs: Any) -> Any:
+            if is_ours(self.app.conf):
+                transport_options = {**settings_of(self.app.conf), **(transport_options or {})}
+            return parent.Connection(*args, transport_options=transport_options, **kwargs)
+
+    return KafkaAMQP
+
+
+@signals.worker_process_shutdown.connect(weak=False)
+def _flush_child(**kwargs: Any) -> None:
+    flush_all()
+
+
+atexit.register(close_all)

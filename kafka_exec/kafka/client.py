@@ -1,0 +1,260 @@
+"""What one process has of one cluster: its shared producer, its log reader, its view of whether the cluster answers.
+
+A librdkafka handle must not be touched in a forked child, not even freed: closing hangs and freeing aborts the process.
+So clusters are kept by process id, and a fork moves every inherited handle to a list that is never freed.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
+from confluent_kafka.admin import AdminClient
+
+from kafka_exec.core.health import Health
+from kafka_exec.errors import AccessRefused, ChannelFailed, ConnectionFailed, KafkaExecError, MessageTooLarge
+from kafka_exec.kafka import native
+
+if TYPE_CHECKING:
+    from kafka_exec.config import Settings
+    from kafka_exec.kafka.broadcast import LogReader
+    from kafka_exec.kafka.producer import Publisher
+    from kafka_exec.kafka.topics import TopicKeeper
+
+logger = logging.getLogger("kafka_exec")
+
+#: For all clients: small and quick to come back. Reconnecting at most a second after a broker is back, not ten.
+COMMON: Mapping[str, Any] = {
+    "client.id": "kafka_exec",
+    "reconnect.backoff.ms": 100,
+    "reconnect.backoff.max.ms": 1000,
+    "retry.backoff.max.ms": 1000,
+    "socket.nagle.disable": True,
+    "socket.keepalive.enable": True,
+    "socket.timeout.ms": 10000,
+    "broker.address.family": "v4",
+    "allow.auto.create.topics": False,
+    "topic.metadata.refresh.interval.ms": 60000,
+    "log.connection.close": False,
+}
+
+_REFUSED = {
+    KafkaError._AUTHENTICATION,
+    KafkaError._SSL,
+    KafkaError.SASL_AUTHENTICATION_FAILED,
+    KafkaError.TOPIC_AUTHORIZATION_FAILED,
+    KafkaError.GROUP_AUTHORIZATION_FAILED,
+    KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+    KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
+}
+_AWAY = {
+    KafkaError._ALL_BROKERS_DOWN,
+    KafkaError._TRANSPORT,
+    KafkaError._TIMED_OUT,
+    KafkaError._TIMED_OUT_QUEUE,
+    KafkaError._MSG_TIMED_OUT,
+    KafkaError._RESOLVE,
+    KafkaError.REQUEST_TIMED_OUT,
+    KafkaError.NOT_ENOUGH_REPLICAS,
+    KafkaError.BROKER_NOT_AVAILABLE,
+    KafkaError.COORDINATOR_NOT_AVAILABLE,
+}
+_TOO_LARGE = {KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE}
+
+
+def translate(error: KafkaError | KafkaException, what: str) -> KafkaExecError:
+    """The error of ours that says who must act. ``what`` is what was tried."""
+    if isinstance(error, KafkaException):
+        error = error.args[0]
+    text = f"{what}: {error.str()}"
+    code = error.code()
+    if code in _REFUSED:
+        return AccessRefused(text)
+    if code in _TOO_LARGE:
+        return MessageTooLarge(text)
+    if code in _AWAY:
+        return ConnectionFailed(text)
+    return ChannelFailed(text)
+
+
+class _Lines:
+    """Takes librdkafka's own log lines; they are for whoever debugs it, the news is in :class:`Cluster`'s lines."""
+
+    def log(self, level: int, text: str, *args: object) -> None:
+        logger.debug(text, *args)
+
+
+class Cluster:
+    """One cluster as this process sees it. Get it by :func:`cluster`; it connects when first used.
+
+    Args:
+        properties: librdkafka properties by which every client is made; they may hold secrets and are never printed.
+        settings: the user's choices.
+    """
+
+    def __init__(self, properties: Mapping[str, Any], settings: Settings) -> None:
+        self.pid = os.getpid()
+        self.settings = settings
+        self.servers = str(properties["bootstrap.servers"])
+        self.health = Health(self.servers)
+        self.refused: AccessRefused | None = None
+        self.last_error = ""
+        #: What rooms above keep by cluster, so that it lives and ends with it.
+        self.attachments: dict[str, Any] = {}
+        self._properties = {**COMMON, "logger": _Lines(), **properties}
+        self._lock = native.lock()
+        self._handles: set[Any] = set()
+        self._parts: dict[type, Any] = {}
+        self._closers: list[Callable[[float], None]] = []
+        self._answered = float("-inf")
+
+    def __repr__(self) -> str:
+        return f"<Cluster {self.servers}>"
+
+    def _part(self, kind: type) -> Any:
+        with self._lock:
+            if kind not in self._parts:
+                self._parts[kind] = kind(self)
+            return self._parts[kind]
+
+    @property
+    def publisher(self) -> Publisher:
+        """The process's one producer."""
+        from kafka_exec.kafka.producer import Publisher
+
+        part: Publisher = self._part(Publisher)
+        return part
+
+    @property
+    def log(self) -> LogReader:
+        """The process's one reader of broadcast logs."""
+        from kafka_exec.kafka.broadcast import LogReader
+
+        part: LogReader = self._part(LogReader)
+        return part
+
+    @property
+    def topics(self) -> TopicKeeper:
+        """Making, checking and measuring topics."""
+        from kafka_exec.kafka.topics import TopicKeeper
+
+        part: TopicKeeper = self._part(TopicKeeper)
+        return part
+
+    def new(self, kind: type[Any], properties: Mapping[str, Any]) -> Any:
+        """Makes a librdkafka client; it lives until :meth:`forget`."""
+        handle = kind({**self._properties, "error_cb": self._on_error, **properties})
+        self._handles.add(handle)
+        return handle
+
+    def new_producer(self, properties: Mapping[str, Any]) -> Producer:
+        """A producer with these properties beside the common ones."""
+        return self.new(Producer, properties)
+
+    def new_consumer(self, properties: Mapping[str, Any]) -> Consumer:
+        """A consumer with these properties beside the common ones."""
+        return self.new(Consumer, {"enable.auto.commit": False, "enable.auto.offset.store": False, **properties})
+
+    def new_admin(self) -> AdminClient:
+        """A client for administration. Keep it referenced until its futures are done."""
+        return self.new(AdminClient, {})
+
+    def forget(self, handle: Any) -> None:
+        """Lets a client go that was closed."""
+        self._handles.discard(handle)
+
+    def on_close(self, closer: Callable[[float], None]) -> None:
+        """Registers what must be done before the process ends; it gets the seconds it may take."""
+        self._closers.append(closer)
+
+    def answered(self) -> None:
+        """Notes a sign of life of the cluster."""
+        self._answered = time.monotonic()
+        if self.refused is not None:
+            self.refused = None
+        if (line := self.health.answered(time.time())) is not None:
+            logger.warning(line)
+
+    def _on_error(self, error: KafkaError) -> None:
+        code = error.code()
+        if code in _REFUSED:
+            if self.refused is None:
+                logger.error("Kafka at %s refuses access: %s", self.servers, error.str())
+            self.refused = AccessRefused(f"Kafka at {self.servers} refuses access: {error.str()}")
+        elif code == KafkaError._ALL_BROKERS_DOWN:
+            if (line := self.health.failed(self.last_error or error.str(), time.time())) is not None:
+                logger.warning(line)
+        elif code in (KafkaError._TRANSPORT, KafkaError._RESOLVE):
+            self.last_error = error.str()
+
+    def connect(self, timeout: float) -> None:
+        """Asks the cluster for a sign of life, unless there was one in the last seconds.
+
+        Raises:
+            ConnectionFailed: no broker answers within ``timeout`` seconds, or all refuse the connection.
+            AccessRefused: the cluster refuses the credentials or the certificate.
+        """
+        if time.monotonic() - self._answered < 5:
+            return
+        native.call(self._connect, timeout)
+
+    def _connect(self, timeout: float) -> None:
+        deadline = time.monotonic() + timeout
+        self.health.down_since = self.refused = None
+        reason = ""
+        while True:
+            try:
+                self.publisher.ask(min(0.25, timeout))
+                self.answered()
+                return
+            except KafkaException as error:
+                reason = error.args[0].str()
+            if self.refused is not None:
+                raise self.refused
+            down = self.health.down_since is not None
+            if down or time.monotonic() > deadline:
+                raise ConnectionFailed(f"Kafka at {self.servers} does not answer: {self.last_error or reason}")
+
+    def close(self, timeout: float) -> None:
+        """Sends what is still to be sent, within ``timeout`` seconds, and ends all threads."""
+        deadline = time.monotonic() + timeout
+        for closer in reversed(self._closers):
+            closer(max(0.1, deadline - time.monotonic()))
+
+
+_clusters: dict[object, Cluster] = {}
+_graveyard: list[dict[object, Cluster]] = []
+
+
+def cluster(properties: Mapping[str, Any], settings: Settings) -> Cluster:
+    """The process's one :class:`Cluster` for these properties and settings."""
+    key = (tuple(sorted((name, repr(value)) for name, value in properties.items())), repr(settings))
+    found = _clusters.get(key)
+    if found is None:
+        found = _clusters.setdefault(key, Cluster(properties, settings))
+    return found
+
+
+def close_all(timeout: float = 3.0) -> None:
+    """Ends all clusters of this process; for its exit."""
+    while _clusters:
+        _clusters.popitem()[1].close(timeout)
+
+
+def flush_all(timeout: float = 3.0) -> None:
+    """Sends what is still to be sent; for the exit of a pool's child, which runs no exit handlers."""
+    for found in list(_clusters.values()):
+        found.publisher.flush(timeout)
+
+
+def _after_fork_in_child() -> None:
+    global _clusters
+    _graveyard.append(_clusters)
+    _clusters = {}
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)

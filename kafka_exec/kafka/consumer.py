@@ -1,0 +1,356 @@
+"""Consuming a work queue's topic: a member of its consumer group, in a native thread of its own.
+
+The thread never ceases to poll, so a task of hours does not cost the membership. What it reads goes into a bounded
+buffer; who takes from it tells the ends, in any order and from any thread; the lowest unfinished offset is committed on a
+short timer, before partitions are given away, and at the close.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Message as Record
+
+from kafka_exec.core.journal import Progress
+from kafka_exec.kafka import native
+from kafka_exec.kafka.client import translate
+
+if TYPE_CHECKING:
+    from kafka_exec.kafka.client import Cluster
+
+logger = logging.getLogger("kafka_exec")
+
+_BATCH = 500
+_IDLE_POLL = 1.0
+_LATEST = -1  # as a timestamp of Kafka's ListOffsets request
+
+#: What a partition's restoring and its last commit may take, seconds.
+_REBALANCE_TIMEOUT = 5.0
+
+#: A reader that nobody uses stays in its group for this time, in case somebody consumes again, seconds.
+_LINGER = 1.0
+
+#: What leaving the group may take, seconds.
+_LEAVE_TIMEOUT = 2.0
+
+
+@dataclass(eq=False)
+class Work:
+    """A partition that this reader owns. ``alive`` turns false when it owns it no more."""
+
+    topic: str
+    partition: int
+    progress: Progress
+    alive: bool = True
+    position: int = -1
+    outstanding: int = 0
+    ended: deque[int] = field(default_factory=deque)
+    committed: tuple[int, str] | None = None
+
+
+class Fenced(Exception):
+    """Another process has taken this static membership."""
+
+
+class GroupReader:
+    """A member of the consumer group of one topic; the group has the topic's name.
+
+    Args:
+        cluster: where the topic is.
+        topic: must exist.
+        wake: called in the reader's thread when there is something to take.
+        static_id: makes it a static member, which gets its partitions back at once after a restart; None: a dynamic one.
+    """
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        topic: str,
+        *,
+        wake: Callable[[], None],
+        static_id: Callable[[], str | None] = lambda: None,
+    ) -> None:
+        self.topic = topic
+        self.buffer: deque[tuple[Record, Work]] = deque()
+        self.assigned = False
+        self._cluster = cluster
+        self._settings = cluster.settings
+        self._wake = wake
+        self._static_id = static_id
+        self._owned: dict[int, Work] = {}
+        self._paused = False
+        self._stopping = False
+        self._released: float | None = None
+        self._lock = native.lock()
+        self._consumer: Consumer | None = None
+        self._last_commit = 0.0
+        self._last_error = ""
+        self._thread = native.Thread(self._run, f"kafka-exec-{topic}")
+
+    # -- called by whoever consumes ------------------------------------------------------------------------------------
+
+    def take(self) -> tuple[Record, Work] | None:
+        """The next record to deliver, of a partition that is still owned."""
+        while self.buffer:
+            try:
+                record, work = self.buffer.popleft()
+            except IndexError:
+                return None  # another thread was quicker
+            if work.alive:
+                return record, work
+        return None
+
+    @property
+    def outstanding(self) -> int:
+        """Records that were read from owned partitions and have not ended."""
+        return sum(work.outstanding - len(work.ended) for work in list(self._owned.values()))
+
+    def discard(self) -> None:
+        """Forgets what is buffered: it counts as read and ended; for a purge."""
+        while (taken := self.take()) is not None:
+            record, work = taken
+            work.ended.append(record.offset())
+
+    def settle(self, timeout: float) -> None:
+        """Waits until something can be taken, or all there was at the time of the call was read."""
+        deadline = time.monotonic() + timeout
+        while not self.assigned and time.monotonic() < deadline:
+            time.sleep(0.005)
+        consumer, owned = self._consumer, dict(self._owned)
+        if consumer is None or not owned or self.buffer:
+            return
+        wanted = [TopicPartition(self.topic, number, _LATEST) for number in owned]
+        try:
+            ends = native.call(consumer.offsets_for_times, wanted, timeout)
+        except KafkaException as error:
+            raise translate(error, f"reading {self.topic}") from None
+        while time.monotonic() < deadline and not self.buffer:
+            if all(owned[end.partition].position >= end.offset for end in ends):
+                return
+            time.sleep(0.002)
+
+    def release(self) -> None:
+        """Tells the reader that nobody consumes now: it leaves when what was taken has ended, unless reclaimed."""
+        self._released = time.monotonic()
+
+    def reclaim(self) -> bool:
+        """Takes back a release. False: the reader has left already."""
+        with self._lock:
+            self._released = None
+            return not self._stopping
+
+    def _is_abandoned(self) -> bool:
+        """Whether nobody has consumed for a while and nothing that was taken is unfinished."""
+        released = self._released
+        if released is None or time.monotonic() - released < _LINGER or self.outstanding > len(self.buffer):
+            return False
+        with self._lock:
+            self._stopping = self._released is not None
+            return self._stopping
+
+    def stop(self) -> None:
+        """Tells the reader to commit, to leave the group and to end."""
+        self._stopping = True
+
+    def join(self, timeout: float) -> bool:
+        """Waits for the end after :meth:`stop`. False: not within ``timeout`` seconds."""
+        return self._thread.join(timeout)
+
+    # -- the thread ----------------------------------------------------------------------------------------------------
+
+    def _properties(self, static_id: str | None) -> dict[str, object]:
+        properties: dict[str, object] = {
+            "group.id": self.topic,
+            "auto.offset.reset": "earliest",
+            "enable.partition.eof": True,
+            "fetch.wait.max.ms": 200,
+            "fetch.error.backoff.ms": 100,
+            "fetch.message.max.bytes": 256 * 1024,
+            "queued.min.messages": 1000,
+            "queued.max.messages.kbytes": 2048,
+            "max.poll.interval.ms": 300_000,
+            "group.protocol": self._settings.group_protocol,
+        }
+        if self._settings.group_protocol == "classic":
+            timeout = int(self._settings.session_timeout * 1000)
+            properties.update(
+                {
+                    "partition.assignment.strategy": "cooperative-sticky",
+                    "session.timeout.ms": timeout,
+                    "heartbeat.interval.ms": min(3000, timeout // 3),
+                }
+            )
+            # A static member of the newer protocol cannot come back after a kill: UNRELEASED_INSTANCE_ID.
+            if static_id is not None:
+                properties["group.instance.id"] = static_id
+        return properties
+
+    def _run(self) -> None:
+        try:
+            static_id = self._static_id()
+        except Exception as error:
+            logger.warning(f"looking for a worker of the same name: {error}")
+            static_id = None
+        while not self._stopping:
+            try:
+                self._consume(static_id)
+            except Fenced:
+                static_id = None
+                logger.warning(
+                    f"another worker of the same node name has taken the place of this one in {self.topic}; "
+                    "it goes on without a static membership: give each worker a node name of its own"
+                )
+            except Exception as error:
+                logger.warning(f"consuming {self.topic}: {error!r}; starting over")
+                native.sleep(1)
+
+    def _consume(self, static_id: str | None) -> None:
+        consumer = self._cluster.new_consumer(self._properties(static_id))
+        consumer.subscribe(
+            [self.topic],
+            on_assign=self._guarded(self._on_assign),
+            on_revoke=self._guarded(self._on_revoke),
+            on_lost=self._guarded(self._on_lost),
+        )
+        self._consumer = consumer
+        try:
+            while not self._stopping and not self._is_abandoned():
+                self._step(consumer)
+            self._leave(consumer)
+        finally:
+            self._consumer = None
+            self._disown(list(self._owned))
+            consumer.close()
+            self._cluster.forget(consumer)
+
+    def _step(self, consumer: Consumer) -> None:
+        busy = any(work.outstanding for work in self._owned.values())
+        record = consumer.poll(self._settings.commit_interval if busy or self._released else _IDLE_POLL)
+        if record is not None:
+            self._read(record)
+            for record in consumer.consume(_BATCH, 0):
+                self._read(record)
+            if self.buffer:
+                self._wake()
+        self._flow(consumer)
+        if busy and time.monotonic() - self._last_commit >= self._settings.commit_interval:
+            self._commit(consumer, self._owned.values(), asynchronous=True)
+        if self._cluster.health.down_since is not None:
+            self._look_whether_it_answers(consumer)
+
+    def _read(self, record: Record) -> None:
+        error = record.error()
+        work = self._owned.get(record.partition())
+        if error is not None:
+            if error.code() == KafkaError._PARTITION_EOF and work is not None:
+                work.position = max(work.position, record.offset())
+            elif error.code() != KafkaError._PARTITION_EOF:
+                self._failed(error)
+            return
+        if work is None:
+            return
+        offset = record.offset()
+        work.position = offset + 1
+        if work.progress.receive(offset):
+            work.outstanding += 1
+            self.buffer.append((record, work))
+
+    def _failed(self, error: KafkaError) -> None:
+        if error.code() in (KafkaError._FATAL, KafkaError.FENCED_INSTANCE_ID, KafkaError._FENCED):
+            raise Fenced
+        line = str(translate(error, f"consuming {self.topic}"))
+        if line != self._last_error:
+            self._last_error = line
+            logger.warning(line)
+
+    def _flow(self, consumer: Consumer) -> None:
+        """Pauses at the high mark and resumes at the low one: pausing throws away what librdkafka has fetched ahead."""
+        high = self._settings.buffer
+        if self._paused and len(self.buffer) <= high // 4:
+            self._paused = False
+            consumer.resume(self._partitions())
+        elif not self._paused and len(self.buffer) >= high:
+            self._paused = True
+            consumer.pause(self._partitions())
+
+    def _partitions(self) -> list[TopicPartition]:
+        return [TopicPartition(self.topic, number) for number in self._owned]
+
+    def _commit(self, consumer: Consumer, works: object, *, asynchronous: bool) -> None:
+        self._last_commit = time.monotonic()
+        offsets = []
+        for work in list(works):  # type: ignore[call-overload]
+            while work.ended:
+                work.progress.end(work.ended.popleft())
+                work.outstanding -= 1
+            mark = (work.progress.low, work.progress.metadata())
+            if mark != work.committed:
+                work.committed = mark
+                offsets.append(TopicPartition(self.topic, work.partition, *mark))
+        if offsets:
+            try:
+                consumer.commit(offsets=offsets, asynchronous=asynchronous)
+            except KafkaException as error:
+                for work in works:  # type: ignore[attr-defined]
+                    work.committed = None
+                if error.args[0].code() != KafkaError._NO_OFFSET:
+                    self._failed(error.args[0])
+
+    def _look_whether_it_answers(self, consumer: Consumer) -> None:
+        try:
+            consumer.list_topics(self.topic, 0.5)
+        except KafkaException:
+            return
+        self._cluster.answered()
+
+    def _leave(self, consumer: Consumer) -> None:
+        """Leaves so that others get the partitions at once; a static member would keep them for its session timeout."""
+        self._commit(consumer, self._owned.values(), asynchronous=False)
+        consumer.unsubscribe()
+        deadline = time.monotonic() + _LEAVE_TIMEOUT
+        while self._owned and time.monotonic() < deadline:
+            consumer.poll(0.05)
+
+    # -- rebalance callbacks: called within poll() in the thread; an exception in them would end in a bare SystemError ----
+
+    def _guarded(self, handler: Callable[[Consumer, list[TopicPartition]], None]) -> Callable[..., None]:
+        def call(consumer: Consumer, partitions: list[TopicPartition]) -> None:
+            try:
+                handler(consumer, partitions)
+            except Exception as error:
+                logger.warning(f"rebalance of {self.topic}: {error!r}")
+
+        return call
+
+    def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        if partitions:
+            for found in consumer.committed(partitions, _REBALANCE_TIMEOUT):
+                start = found.offset if found.offset >= 0 else OFFSET_BEGINNING
+                progress = Progress.restore(max(0, found.offset), found.metadata)
+                self._owned[found.partition] = Work(self.topic, found.partition, progress)
+                consumer.incremental_assign([TopicPartition(self.topic, found.partition, start)])
+            if self._paused:
+                consumer.pause(partitions)
+        self.assigned = True
+        self._wake()
+
+    def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        works = [self._owned[p.partition] for p in partitions if p.partition in self._owned]
+        self._commit(consumer, works, asynchronous=False)
+        self._disown([p.partition for p in partitions])
+        consumer.incremental_unassign(partitions)
+
+    def _on_lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        self._disown([p.partition for p in partitions])
+        consumer.incremental_unassign(partitions)
+
+    def _disown(self, partitions: list[int]) -> None:
+        for number in partitions:
+            if (work := self._owned.pop(number, None)) is not None:
+                work.alive = False

@@ -1,0 +1,145 @@
+"""Threads and waiting that work the same under gevent, eventlet and neither.
+
+librdkafka blocks in C, which would freeze a cooperative scheduler. So it is called in *native* threads (never patched
+ones), and whoever waits for them waits on a socket, which patched code does cooperatively.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+def _original(module: str, name: str) -> Any:
+    if gevent := sys.modules.get("gevent.monkey"):
+        return gevent.get_original(module, name)
+    if patcher := sys.modules.get("eventlet.patcher"):
+        return getattr(patcher.original(module), name)
+    return getattr(__import__(module), name)
+
+
+def is_green() -> bool:
+    """Whether this process runs under a cooperative scheduler, that is, with patched sockets."""
+    if (gevent := sys.modules.get("gevent.monkey")) and gevent.is_module_patched("socket"):
+        return True
+    eventlet = sys.modules.get("eventlet.patcher")
+    return bool(eventlet and eventlet.is_monkey_patched("socket"))
+
+
+def lock() -> Any:
+    """A lock between native threads. Hold it for moments only: a greenlet that waits for it blocks all others."""
+    return _original("_thread", "allocate_lock")()
+
+
+def sleep(seconds: float) -> None:
+    """Sleeps in a native thread; elsewhere use ``time.sleep``, which lets other greenlets run."""
+    _original("time", "sleep")(seconds)
+
+
+class Waker:
+    """Wakes one waiting thread, greenlet or event loop from any native thread.
+
+    :meth:`fileno` is readable while a wake-up is pending. Whoever has data for the waiter makes it visible first and
+    calls :meth:`wake` then; the waiter calls :meth:`clear` first and looks for data then, so that nothing is missed.
+    """
+
+    def __init__(self) -> None:
+        self._receiver, self._sender = socket.socketpair()
+        self._sender.setblocking(False)
+        self._sender_fd = self._sender.fileno()
+        self._pending = False
+
+    def fileno(self) -> int:
+        return self._receiver.fileno()
+
+    def wake(self) -> None:
+        """Ends the wait that is under way, or the next one."""
+        if not self._pending:
+            self._pending = True
+            try:
+                # The descriptor, not the socket: under gevent the socket's own methods belong to the loop's thread.
+                os.write(self._sender_fd, b".")
+            except OSError:
+                pass  # full: a wake-up is pending anyway; or closed: nobody waits any more
+
+    def clear(self) -> None:
+        """Takes back a pending wake-up."""
+        if self._pending:
+            self._receiver.setblocking(False)
+            try:
+                self._receiver.recv(64)
+            except OSError:
+                pass
+            self._pending = False
+
+    def wait(self, timeout: float | None) -> bool:
+        """Waits for a wake-up and takes it. False: none came within ``timeout`` seconds."""
+        self._receiver.settimeout(timeout)
+        try:
+            self._receiver.recv(64)
+        except (socket.timeout, BlockingIOError):
+            return False
+        self._pending = False
+        return True
+
+    def close(self) -> None:
+        self._sender_fd = -1
+        self._receiver.close()
+        self._sender.close()
+
+
+class Thread:
+    """A native thread that runs ``target`` once. It does not keep the process alive."""
+
+    def __init__(self, target: Callable[[], None], name: str) -> None:
+        self.name = name
+        self._target = target
+        self._running = lock()
+        self._running.acquire()
+        _original("_thread", "start_new_thread")(self._run, ())
+
+    def _run(self) -> None:
+        try:
+            self._target()
+        finally:
+            self._running.release()
+
+    def join(self, timeout: float) -> bool:
+        """Waits until the thread has ended. False: it has not within ``timeout`` seconds."""
+        if is_green():
+            deadline = time.monotonic() + timeout
+            while self._running.locked() and time.monotonic() < deadline:
+                time.sleep(0.01)  # the patched one: lets the other greenlets run
+            return not self._running.locked()
+        if self._running.acquire(timeout=timeout):
+            self._running.release()
+            return True
+        return False
+
+
+def call(function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+    """Calls a function that blocks in C; under a cooperative scheduler in a native thread, while others run on."""
+    if not is_green():
+        return function(*args, **kwargs)
+    waker, result, raised = Waker(), [], []
+
+    def run() -> None:
+        try:
+            result.append(function(*args, **kwargs))
+        except BaseException as error:
+            raised.append(error)
+        finally:
+            waker.wake()
+
+    Thread(run, "kafka-exec-call")
+    waker.wait(None)
+    waker.close()
+    if raised:
+        raise raised[0]
+    return result[0]

@@ -1,0 +1,268 @@
+"""Publishing: one idempotent producer per process, shared by all threads, and waiting for the broker's acknowledgement."""
+
+from __future__ import annotations
+
+import contextvars
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from confluent_kafka import KafkaError, KafkaException, Producer
+from confluent_kafka import Message as Record
+
+from kafka_exec.errors import AccessRefused, KafkaExecError, NotConfirmed
+from kafka_exec.kafka import native
+from kafka_exec.kafka.client import translate
+
+if TYPE_CHECKING:
+    from kafka_exec.kafka.client import Cluster
+
+#: Unconfirmed messages that one scope may have under way; beyond it, sending waits.
+MOST_OUTSTANDING = 10_000
+
+#: A waiting thread looks after itself this often when another one does the polling, seconds.
+_SLICE = 0.01
+
+
+class Confirmation:
+    """The messages of one scope that wait for their acknowledgement."""
+
+    def __init__(self) -> None:
+        self.sent = 0
+        self.settled = 0
+        self.errors: list[KafkaExecError] = []
+        self.cluster: Cluster | None = None
+        self._lock = native.lock()
+        self._waker = native.Waker() if native.is_green() else None
+        self._event = None if self._waker else threading.Event()
+
+    @property
+    def outstanding(self) -> int:
+        return self.sent - self.settled
+
+    def settle(self, error: KafkaError | None, record: Record) -> None:
+        """The delivery report of one message, called by whichever thread polls."""
+        if error is not None:
+            self.errors.append(_publish_error(error, record.topic()))
+        with self._lock:
+            self.settled += 1
+            complete = self.settled >= self.sent
+        if complete:
+            self.nudge()
+
+    def nudge(self) -> None:
+        """Wakes whoever waits."""
+        if self._waker is not None:
+            self._waker.wake()
+        elif self._event is not None:
+            self._event.set()
+
+    def pause(self, timeout: float) -> None:
+        """Waits for :meth:`nudge`."""
+        if self._waker is not None:
+            self._waker.wait(timeout)
+        elif self._event is not None:
+            self._event.wait(timeout)
+            self._event.clear()
+
+    def confirm(self, timeout: float | None = None) -> None:
+        """Waits until every message sent so far is acknowledged.
+
+        Raises:
+            NotConfirmed: one was not in time (seconds; the publish timeout by default), or was refused.
+        """
+        if self.cluster is not None and self.outstanding:
+            self.cluster.publisher.wait(self, 0, timeout)
+        if self.errors:
+            errors, self.errors = self.errors, []
+            if self.sent == 1:
+                raise errors[0]
+            raise NotConfirmed(f"{len(errors)} of {self.sent} messages were not published; the first: {errors[0]}")
+
+    def close(self) -> None:
+        if self._waker is not None:
+            self._waker.close()
+
+
+_scope: contextvars.ContextVar[Confirmation | None] = contextvars.ContextVar("kafka_exec_confirmation", default=None)
+
+
+@contextmanager
+def confirmed() -> Iterator[Confirmation]:
+    """A scope whose messages are sent without waiting and confirmed together at its end.
+
+    The scope is that of the thread or greenlet; an inner scope confirms its own messages at its own end. When the block
+    raises, its error goes on, and what was sent stays sent.
+    """
+    confirmation = Confirmation()
+    token = _scope.set(confirmation)
+    try:
+        yield confirmation
+        confirmation.confirm()
+    finally:
+        _scope.reset(token)
+        confirmation.close()
+
+
+def _publish_error(error: KafkaError, topic: str | None) -> KafkaExecError:
+    translated = translate(error, f"publishing to {topic}")
+    if isinstance(translated, AccessRefused):
+        return NotConfirmed(str(translated))
+    if error.code() in (KafkaError._MSG_TIMED_OUT, KafkaError._TIMED_OUT, KafkaError._TIMED_OUT_QUEUE):
+        return NotConfirmed(f"publishing to {topic}: no acknowledgement of the broker in time")
+    return translated
+
+
+class Publisher:
+    """The process's producer. Thread-safe."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+        self._timeout = cluster.settings.publish_timeout
+        self._handle: Producer = cluster.new_producer(
+            {
+                "enable.idempotence": True,
+                "acks": "all",
+                "linger.ms": 0,
+                "partitioner": "murmur2_random",
+                "delivery.timeout.ms": int(self._timeout * 1000),
+                "queue.buffering.max.messages": 100_000,
+                "queue.buffering.max.kbytes": 64 * 1024,
+            }
+        )
+        self._polling = native.lock()
+        self._waiting: set[Confirmation] = set()
+        self._stopped = False
+        self._poller = native.Thread(self._poll, "kafka-exec-producer") if native.is_green() else None
+        cluster.on_close(self.flush)
+
+    def ask(self, timeout: float) -> None:
+        """Asks the cluster for its metadata. Raises KafkaException if it does not answer in ``timeout`` seconds."""
+        try:
+            self._handle.list_topics("kafka_exec.probe", timeout)
+        finally:
+            self._handle.poll(0)  # serves error_cb
+
+    def metadata(self, topic: str, timeout: float) -> Any:
+        """The cluster's metadata with one topic."""
+        return self._handle.list_topics(topic, timeout)
+
+    def send(
+        self,
+        topic: str,
+        value: bytes | None,
+        *,
+        key: str | bytes | None = None,
+        headers: Sequence[tuple[str, bytes | None]] = (),
+        timeout: float | None = None,
+        at_once: bool = False,
+    ) -> None:
+        """Publishes a record and returns when the broker has acknowledged it, or at the end of the scope it is in.
+
+        Args:
+            timeout: seconds to wait for the acknowledgement; by default, and at most, the publish timeout.
+            at_once: wait now, also within a scope.
+
+        Raises:
+            NotConfirmed: the broker has not acknowledged it in time.
+            MessageTooLarge: it is larger than client or topic accept.
+        """
+        scope = _scope.get()
+        if scope is not None and not at_once and scope.cluster in (None, self._cluster):
+            scope.cluster = self._cluster
+            if scope.outstanding >= MOST_OUTSTANDING:
+                self.wait(scope, MOST_OUTSTANDING // 2, timeout)
+            self._produce(topic, value, key, headers, scope)
+            return
+        confirmation = Confirmation()
+        confirmation.cluster = self._cluster
+        try:
+            self._produce(topic, value, key, headers, confirmation)
+            confirmation.confirm(timeout)
+        finally:
+            confirmation.close()
+
+    def post(
+        self,
+        topic: str,
+        value: bytes | None,
+        *,
+        key: str | bytes | None = None,
+        headers: Sequence[tuple[str, bytes | None]] = (),
+    ) -> None:
+        """Publishes a record without waiting: for events, remote control and replies."""
+        self._produce(topic, value, key, headers, None)
+        self._handle.poll(0)
+
+    def _produce(
+        self,
+        topic: str,
+        value: bytes | None,
+        key: str | bytes | None,
+        headers: Sequence[tuple[str, bytes | None]],
+        confirmation: Confirmation | None,
+    ) -> None:
+        deadline = None
+        on_delivery = confirmation.settle if confirmation is not None else self._settle_posted
+        if confirmation is not None:
+            confirmation.sent += 1
+        while True:
+            try:
+                self._handle.produce(topic, value, key, headers=list(headers), on_delivery=on_delivery)
+                return
+            except BufferError:
+                deadline = deadline or time.monotonic() + self._timeout
+                if time.monotonic() < deadline:
+                    native.call(self._handle.poll, 0.05)
+                    continue
+                failure: KafkaExecError = NotConfirmed(f"publishing to {topic}: too many messages wait to be sent")
+            except KafkaException as error:
+                failure = _publish_error(error.args[0], topic)
+            if confirmation is not None:
+                confirmation.sent -= 1
+            raise failure
+
+    def _settle_posted(self, error: KafkaError | None, record: Record) -> None:
+        if error is None:
+            return
+        self._cluster.last_error = f"a broadcast to {record.topic()} was lost: {error.str()}"
+
+    def wait(self, confirmation: Confirmation, until: int, timeout: float | None) -> None:
+        """Waits until at most ``until`` messages of a confirmation are outstanding.
+
+        One of the waiting threads polls for all of them; under a cooperative scheduler a thread of its own does.
+        """
+        # librdkafka reports every message by the publish timeout, so the slack is for the report's way only.
+        limit = min(timeout or self._timeout, self._timeout) + 1.0
+        deadline = time.monotonic() + limit
+        self._waiting.add(confirmation)
+        try:
+            while confirmation.outstanding > until:
+                if time.monotonic() > deadline:
+                    raise NotConfirmed(f"no acknowledgement of the broker within {limit:.0f} s")
+                if self._poller is not None:
+                    confirmation.pause(0.5)
+                elif self._polling.acquire(False):
+                    try:
+                        while confirmation.outstanding > until and time.monotonic() <= deadline:
+                            self._handle.poll(0.1)
+                    finally:
+                        self._polling.release()
+                else:
+                    confirmation.pause(_SLICE)
+        finally:
+            self._waiting.discard(confirmation)
+            for other in list(self._waiting)[:1]:
+                other.nudge()  # one of those that still wait goes on polling
+        if not confirmation.errors:
+            self._cluster.answered()
+
+    def _poll(self) -> None:
+        while not self._stopped:
+            self._handle.poll(0.5)
+
+    def flush(self, timeout: float) -> None:
+        """Sends what is still to be sent, within ``timeout`` seconds."""
+        native.call(self._handle.flush, timeout)

@@ -1,0 +1,93 @@
+"""A compacted topic as a dictionary that all processes share."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import TYPE_CHECKING, Any
+
+from confluent_kafka import Message as Record
+
+from kafka_exec.core.topology import TopicSpec
+from kafka_exec.errors import ConnectionFailed
+from kafka_exec.kafka import native
+
+if TYPE_CHECKING:
+    from kafka_exec.kafka.client import Cluster
+
+#: How long reading a table to its end may take, seconds.
+TIMEOUT = 10.0
+
+
+class Table:
+    """Key to JSON value, on a compacted topic of one partition.
+
+    Writing needs no reading. The first read reads the whole table and then keeps up with it; later ones do not wait.
+    """
+
+    def __init__(self, cluster: Cluster, spec: TopicSpec) -> None:
+        self._cluster = cluster
+        self._spec = spec
+        self._rows: dict[str, Any] = {}
+        #: Changes with every change of a row.
+        self.version = 0
+        self._next = 0
+        self._arrived = native.lock()
+        self._loaded = False
+
+    def put(self, key: str, value: Any) -> None:
+        """Sets a row; it is durable when this returns, unless a scope confirms it later."""
+        self._write(key, json.dumps(value).encode())
+        self._rows[key] = value
+        self.version += 1
+
+    def delete(self, key: str) -> None:
+        """Removes a row, durably."""
+        self._write(key, None)
+        self._rows.pop(key, None)
+        self.version += 1
+
+    def _write(self, key: str, value: bytes | None) -> None:
+        self._cluster.topics.ensure(self._spec)
+        self._cluster.publisher.send(self._spec.name, value, key=key)
+
+    def rows(self) -> dict[str, Any]:
+        """All rows, as a copy.
+
+        Raises:
+            ConnectionFailed: the table could not be read to its end.
+        """
+        if not self._loaded:
+            self._load()
+        while True:
+            try:
+                return dict(self._rows)
+            except RuntimeError:
+                continue  # changed while it was copied
+
+    def _load(self) -> None:
+        with self._arrived:
+            if self._loaded:
+                return
+            self._cluster.topics.ensure(self._spec)
+            log = self._cluster.log
+            log.subscribe(self._spec.name, [0], self._take, from_beginning=True)
+            end = log.ends(self._spec.name, [0])[0]
+            deadline = time.monotonic() + TIMEOUT
+            while self._next < end:
+                if time.monotonic() > deadline:
+                    log.unsubscribe(self._take)
+                    raise ConnectionFailed(f"topic {self._spec.name} could not be read within {TIMEOUT:.0f} s")
+                time.sleep(0.005)
+            self._loaded = True
+
+    def _take(self, record: Record) -> None:
+        self._next = record.offset() + 1
+        key, value = record.key(), record.value()
+        if key is None:
+            return
+        self.version += 1
+        if value is None:
+            self._rows.pop(key.decode(), None)
+        else:
+            self._rows[key.decode()] = json.loads(value)

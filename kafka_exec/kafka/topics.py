@@ -1,0 +1,229 @@
+"""Making, checking, measuring, emptying and deleting topics."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from confluent_kafka import ConsumerGroupTopicPartitions, KafkaError, KafkaException, TopicPartition
+from confluent_kafka.admin import ConfigResource, NewTopic, OffsetSpec, ResourceType
+
+from kafka_exec.core.topology import TopicSpec, differences
+from kafka_exec.errors import ConnectionFailed, KafkaExecError, NoSuchQueue, TopicMismatch
+from kafka_exec.kafka import native
+from kafka_exec.kafka.client import translate
+
+if TYPE_CHECKING:
+    from confluent_kafka.admin import AdminClient
+
+    from kafka_exec.kafka.client import Cluster
+
+#: How long one administrative request may take, seconds.
+TIMEOUT = 10.0
+
+#: A topic that was not there is looked for again after this time, seconds.
+_MISSING_FOR = 5.0
+
+
+class Backlog(NamedTuple):
+    """What waits in a queue's topics, and how many consumers its groups have."""
+
+    messages: int
+    consumers: int
+
+
+class TopicKeeper:
+    """The topics of one cluster, as one process knows them. Thread-safe."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+        self._partitions: dict[str, int] = {}
+        self._missing: dict[str, float] = {}
+        self._admin: AdminClient | None = None
+
+    @property
+    def _client(self) -> AdminClient:
+        if self._admin is None:
+            self._admin = self._cluster.new_admin()
+        return self._admin
+
+    def partitions(self, topic: str, *, fresh: bool = False) -> int | None:
+        """The number of partitions of a topic; None if there is no such topic."""
+        if not fresh:
+            if (known := self._partitions.get(topic)) is not None:
+                return known
+            if time.monotonic() < self._missing.get(topic, 0):
+                return None
+        found = native.call(self._look_up, topic)
+        if found is None:
+            self._partitions.pop(topic, None)
+            self._missing[topic] = time.monotonic() + _MISSING_FOR
+        else:
+            self._partitions[topic] = found
+        return found
+
+    def _metadata(self, topic: str) -> Any:
+        try:
+            return self._cluster.publisher.metadata(topic, TIMEOUT)
+        except KafkaException as error:
+            raise translate(error, f"looking for topic {topic}") from None
+
+    def _look_up(self, topic: str) -> int | None:
+        described = self._metadata(topic).topics[topic]
+        if described.error is None:
+            return len(described.partitions)
+        if described.error.code() in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC):
+            return None
+        if described.error.code() == KafkaError.LEADER_NOT_AVAILABLE:
+            return len(described.partitions) or None
+        raise translate(described.error, f"looking for topic {topic}")
+
+    def ensure(self, *specs: TopicSpec) -> None:
+        """Makes the topics that do not exist, and waits until they can be used.
+
+        Raises:
+            TopicMismatch: one exists with another number of partitions than was asked for.
+            AccessRefused: this user may not create topics.
+        """
+        missing = []
+        for spec in specs:
+            found = self.partitions(spec.name)
+            if found is None:
+                missing.append(spec)
+            elif spec.exact and found != spec.partitions:
+                raise TopicMismatch(f"topic {spec.name}: {'; '.join(differences(spec, found, {}))}")
+        if missing:
+            native.call(self._create, missing)
+
+    def _create(self, specs: Sequence[TopicSpec]) -> None:
+        wanted = self._cluster.settings.replication
+        brokers = len(self._metadata(specs[0].name).brokers)
+        replication = wanted or min(3, brokers)
+        new = [
+            NewTopic(
+                spec.name,
+                spec.partitions,
+                replication,
+                config={**spec.config, "min.insync.replicas": str(max(1, replication - 1))},
+            )
+            for spec in specs
+        ]
+        for name, future in self._client.create_topics(new, operation_timeout=TIMEOUT).items():
+            try:
+                future.result(TIMEOUT)
+            except KafkaException as error:
+                if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                    raise translate(error, f"creating topic {name}") from None
+        for spec in specs:
+            self._await(spec)
+
+    def _await(self, spec: TopicSpec) -> None:
+        deadline = time.monotonic() + TIMEOUT
+        while time.monotonic() < deadline:
+            described = self._metadata(spec.name).topics[spec.name]
+            if described.partitions and all(p.leader >= 0 for p in described.partitions.values()):
+                self._partitions[spec.name] = len(described.partitions)
+                self._missing.pop(spec.name, None)
+                return
+            time.sleep(0.02)
+        raise ConnectionFailed(f"topic {spec.name} has no leader after {TIMEOUT:.0f} s")
+
+    def check(self, spec: TopicSpec) -> None:
+        """Compares an existing topic's settings with what they should be.
+
+        Raises:
+            TopicMismatch: says what differs, and the remedy.
+        """
+        resource = ConfigResource(ResourceType.TOPIC, spec.name)
+        found = native.call(self._result, self._client.describe_configs([resource])[resource], f"checking {spec.name}")
+        config = {name: entry.value for name, entry in found.items() if entry.value is not None}
+        if wrong := differences(spec, self.partitions(spec.name) or 0, config):
+            raise TopicMismatch(f"topic {spec.name}: {'; '.join(wrong)}")
+
+    def _result(self, future: Any, what: str) -> Any:
+        try:
+            return future.result(TIMEOUT)
+        except KafkaException as error:
+            raise translate(error, what) from None
+
+    def _offsets(self, partitions: Iterable[TopicPartition], spec: OffsetSpec) -> dict[tuple[str, int], int]:
+        futures = self._client.list_offsets({partition: spec for partition in partitions})
+        return {
+            (partition.topic, partition.partition): self._result(future, "reading offsets").offset
+            for partition, future in futures.items()
+        }
+
+    def _members(self, topic: str) -> list[TopicPartition]:
+        found = self.partitions(topic, fresh=True)
+        if found is None:
+            raise NoSuchQueue(f"topic {topic} does not exist: declare the queue first")
+        return [TopicPartition(topic, number) for number in range(found)]
+
+    def backlog(self, topics: Sequence[str]) -> Backlog:
+        """What waits in topics that each have a consumer group of the same name.
+
+        Raises:
+            NoSuchQueue: the first topic does not exist.
+        """
+        return native.call(self._backlog, topics)
+
+    def _backlog(self, topics: Sequence[str]) -> Backlog:
+        messages = consumers = 0
+        for topic in topics:
+            partitions = self._members(topic)
+            ends = self._offsets(partitions, OffsetSpec.latest())
+            starts = self._offsets(partitions, OffsetSpec.earliest())
+            committed = self._committed(topic, partitions)
+            messages += sum(max(0, end - max(starts[key], committed.get(key, 0))) for key, end in ends.items())
+            consumers = max(consumers, self._consumers(topic))
+        return Backlog(messages, consumers)
+
+    def _committed(self, group: str, partitions: list[TopicPartition]) -> dict[tuple[str, int], int]:
+        request = ConsumerGroupTopicPartitions(group, partitions)
+        try:
+            answer = self._result(self._client.list_consumer_group_offsets([request])[group], f"reading group {group}")
+        except KafkaExecError:
+            return {}  # no group yet
+        return {(p.topic, p.partition): p.offset for p in answer.topic_partitions if p.offset >= 0}
+
+    def _consumers(self, group: str) -> int:
+        try:
+            described = self._result(self._client.describe_consumer_groups([group])[group], f"reading group {group}")
+        except KafkaExecError:
+            return 0
+        return len(described.members)
+
+    def purge(self, topics: Sequence[str]) -> int:
+        """Deletes all that waits in the topics; how much that was."""
+        return native.call(self._purge, topics)
+
+    def _purge(self, topics: Sequence[str]) -> int:
+        waiting = self._backlog(topics).messages
+        for topic in topics:
+            ends = self._offsets(self._members(topic), OffsetSpec.latest())
+            doomed = [TopicPartition(name, number, end) for (name, number), end in ends.items() if end > 0]
+            if doomed:
+                for future in self._client.delete_records(doomed).values():
+                    self._result(future, f"purging {topic}")
+        return waiting
+
+    def delete(self, topics: Sequence[str]) -> None:
+        """Deletes topics and the consumer groups of the same names; those that do not exist are passed over."""
+        native.call(self._delete, topics)
+
+    def _delete(self, topics: Sequence[str]) -> None:
+        futures = self._client.delete_topics(list(topics), operation_timeout=TIMEOUT)
+        for topic, future in futures.items():
+            try:
+                future.result(TIMEOUT)
+            except KafkaException as error:
+                if error.args[0].code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
+                    raise translate(error, f"deleting topic {topic}") from None
+            self._partitions.pop(topic, None)
+        for group, future in self._client.delete_consumer_groups(list(topics)).items():
+            try:
+                future.result(TIMEOUT)
+            except KafkaException as error:
+                if error.args[0].code() not in (KafkaError.GROUP_ID_NOT_FOUND, KafkaError.NON_EMPTY_GROUP):
+                    raise translate(error, f"deleting group {group}") from None

@@ -1,0 +1,124 @@
+"""The Kombu transport ``kafka-exec://``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from confluent_kafka import libversion
+from kombu.transport import base
+
+from kafka_exec import errors
+from kafka_exec.config import Settings, bootstrap_servers, client_properties
+from kafka_exec.kafka.client import cluster
+from kafka_exec.transport.channel import Channel
+from kafka_exec.transport.connection import Connection
+from kafka_exec.transport.namespace import namespace
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+#: The topic prefix of a URL without a path.
+DEFAULT_PREFIX = "celery"
+
+
+class _Management(base.Management):
+    def get_bindings(self) -> list[dict[str, str]]:
+        """All bindings of work queues, as ``celery list bindings`` wants them."""
+        space = self.transport.client.default_channel.connection.space
+        return [
+            {"source": binding.exchange, "destination": binding.queue, "routing_key": binding.routing_key}
+            for binding in space.bindings.all()
+        ]
+
+
+class Transport(base.Transport):
+    """Celery's and Kombu's way to Kafka. Nothing is connected before it is used."""
+
+    Management = _Management
+
+    default_port = 9092
+    driver_type = "kafka"
+    driver_name = "confluent-kafka"
+    tls = False
+
+    connection_errors = recoverable_connection_errors = (errors.ConnectionFailed,)
+    channel_errors = (errors.ChannelFailed,)
+    # What a channel refuses it refuses again: nothing is won by repeating it.
+    recoverable_channel_errors = ()
+
+    implements = base.default_transport_capabilities.extend(
+        asynchronous=True,
+        batch_publish=True,
+        exchange_type=frozenset(["direct", "topic", "fanout"]),
+        heartbeats=False,
+    )
+
+    def driver_version(self) -> str:
+        return f"librdkafka {libversion()[0]}"
+
+    @property
+    def default_connection_params(self) -> dict[str, Any]:
+        return {"hostname": "localhost", "port": self.default_port, "virtual_host": "/"}
+
+    def establish_connection(self) -> Connection:
+        """Connects, unless this process is connected already.
+
+        Raises:
+            ConnectionFailed: no broker answers within the connection timeout.
+            AccessRefused: the cluster refuses the credentials or the certificate.
+            ConfigurationError: a setting is wrong.
+        """
+        client = self.client
+        options: Mapping[str, Any] = client.transport_options or {}
+        settings = Settings.read(options)
+        properties = client_properties(
+            servers=bootstrap_servers(client.hostname, client.port or self.default_port),
+            settings=settings,
+            user=client.userid,
+            password=client.password,
+            mechanism=client.login_method,
+            tls=client.ssl or self.tls,
+            extra=options.get("kafka"),
+        )
+        found = cluster(properties, settings)
+        found.connect(client.connect_timeout or 5)
+        return Connection(client, self, namespace(found, (client.virtual_host or "").strip("/") or DEFAULT_PREFIX))
+
+    def close_connection(self, connection: Connection) -> None:
+        connection.close()
+
+    def _collect(self, connection: Connection | None) -> None:
+        """Called instead of closing after a connection error, and in a forked child, where nothing may be touched."""
+        if connection is not None and not connection.is_inherited:
+            connection.close()
+
+    def create_channel(self, connection: Connection) -> Channel:
+        channel = Channel(connection)
+        connection.channels.append(channel)
+        return channel
+
+    def close_channel(self, channel: Channel) -> None:
+        channel.close()
+
+    def verify_connection(self, connection: Connection) -> bool:
+        """librdkafka reconnects by itself, so a connection is good until it is closed."""
+        return connection.connected and not connection.is_inherited
+
+    def drain_events(self, connection: Connection, timeout: float | None = None, **kwargs: Any) -> None:
+        connection.drain_events(timeout)
+
+    def register_with_event_loop(self, connection: Connection, loop: Any) -> None:
+        loop.add_reader(connection.waker.fileno(), connection.on_readable)
+
+    def unregister_from_event_loop(self, connection: Connection, loop: Any) -> None:
+        loop.remove_reader(connection.waker.fileno())
+
+    def qos_semantics_matches_spec(self, connection: Connection) -> bool:
+        """False: a prefetch count is the whole channel's, and may be changed while consumers run."""
+        return False
+
+
+class SSLTransport(Transport):
+    """``kafka-execs://``: the same over TLS."""
+
+    tls = True

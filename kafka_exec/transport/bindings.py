@@ -1,0 +1,96 @@
+"""Which exchanges, work queues and bindings there are: shared by all processes through a compacted topic."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from kafka_exec.core.routing import Binding, bound_queues
+from kafka_exec.core.topology import bindings_topic
+from kafka_exec.kafka.table import Table
+
+if TYPE_CHECKING:
+    from kafka_exec.core.names import Topics
+    from kafka_exec.kafka.client import Cluster
+
+#: Exchanges that exist without a declaration, as in AMQP.
+_BUILT_IN = {"": "direct", "amq.direct": "direct", "amq.fanout": "fanout", "amq.topic": "topic"}
+
+
+class Bindings:
+    """Declarations by this process are written once; those of others are read when first asked for."""
+
+    def __init__(self, cluster: Cluster, topics: Topics) -> None:
+        self._table = Table(cluster, bindings_topic(topics))
+        self._types: dict[str, str] = dict(_BUILT_IN)
+        self._written: dict[str, Any] = {}
+        self._routes: dict[tuple[str, str], list[str]] = {}
+        self._routes_version = -1
+
+    def declare_exchange(self, name: str, exchange_type: str, *, durable: bool) -> None:
+        """Notes an exchange's type; a durable one's for all processes."""
+        self._types[name] = exchange_type
+        if durable:
+            self._write(["exchange", name], {"type": exchange_type})
+
+    def delete_exchange(self, name: str) -> None:
+        self._types.pop(name, None)
+        self._erase(["exchange", name])
+        for binding in self.all():
+            if binding.exchange == name:
+                self.unbind(binding)
+
+    def type_of(self, exchange: str) -> str:
+        """The type of an exchange; ``direct`` if nobody has declared it."""
+        found = self._types.get(exchange)
+        if found is None:
+            row = self._table.rows().get(_key(["exchange", exchange]))
+            found = row["type"] if row else "direct"
+            if row:
+                self._types[exchange] = found
+        return found
+
+    def bind(self, binding: Binding) -> None:
+        """Binds a work queue, for all processes, durably."""
+        self._write(["binding", *binding], {})
+
+    def unbind(self, binding: Binding) -> None:
+        self._erase(["binding", *binding])
+
+    def delete_queue(self, name: str) -> None:
+        """Removes all bindings of a work queue."""
+        for binding in self.all():
+            if binding.queue == name:
+                self.unbind(binding)
+
+    def all(self) -> list[Binding]:
+        """All bindings of work queues."""
+        keys = [json.loads(key) for key in self._table.rows()]
+        return [Binding(*key[1:]) for key in keys if key[0] == "binding"]
+
+    def queues(self, exchange: str, routing_key: str) -> list[str]:
+        """The work queues that a message of this exchange with this routing key goes to."""
+        version = self._table.version
+        if version != self._routes_version or len(self._routes) > 10_000:
+            self._routes, self._routes_version = {}, version
+        found = self._routes.get((exchange, routing_key))
+        if found is None:
+            found = bound_queues(self.all(), exchange, self.type_of(exchange), routing_key)
+            if self._table.version == version:
+                self._routes[exchange, routing_key] = found
+        return found
+
+    def _write(self, key: list[str], value: Any) -> None:
+        text = _key(key)
+        if self._written.get(text) != value:
+            self._table.put(text, value)
+            self._written[text] = value
+
+    def _erase(self, key: list[str]) -> None:
+        text = _key(key)
+        self._written.pop(text, None)
+        self._table.delete(text)
+
+
+def _key(parts: list[str]) -> str:
+    return json.dumps(parts)

@@ -1,0 +1,122 @@
+"""What all connections of a process to one cluster and prefix share: bindings, subscriptions, what is declared."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from kafka_exec.core.names import Topics
+from kafka_exec.core.topology import dead_topic, exchange_topic, queue_topic
+from kafka_exec.core.window import steps_for
+from kafka_exec.transport.bindings import Bindings
+from kafka_exec.transport.subscriptions import Subscription
+
+if TYPE_CHECKING:
+    from kafka_exec.kafka.client import Cluster
+
+
+class QueueDeclaration:
+    """How a work queue was declared, in this process."""
+
+    def __init__(self, arguments: Mapping[str, Any]) -> None:
+        ttl = arguments.get("x-message-ttl")
+        self.ttl: float | None = None if ttl is None else ttl / 1000
+        self.max_priority: int | None = arguments.get("x-max-priority")
+        self.partitions: int | None = arguments.get("x-partitions")
+
+    @property
+    def steps(self) -> int:
+        """The number of priority steps, each a topic."""
+        return steps_for(self.max_priority)
+
+
+class Namespace:
+    """Get it by :func:`namespace`."""
+
+    def __init__(self, cluster: Cluster, prefix: str) -> None:
+        self.cluster = cluster
+        self.settings = cluster.settings
+        self.topics = Topics(prefix, self.settings.topics)
+        self.bindings = Bindings(cluster, self.topics)
+        self.subscriptions: dict[str, Subscription] = {}
+        self._queues: dict[str, QueueDeclaration] = {}
+
+    def declare_queue(self, name: str, arguments: Mapping[str, Any]) -> None:
+        """Makes a work queue's topics.
+
+        Raises:
+            TopicMismatch: a topic has another number of partitions than ``x-partitions`` says.
+        """
+        if name in self._queues and not arguments:
+            return
+        declared = QueueDeclaration(arguments)
+        self.cluster.topics.ensure(
+            *(
+                queue_topic(self.settings, self.topics, name, step, declared.partitions)
+                for step in range(declared.steps)
+            )
+        )
+        self._queues[name] = declared
+
+    def declaration(self, name: str) -> QueueDeclaration:
+        """How a work queue was declared here; by default, if another process has declared it."""
+        return self._queues.get(name) or QueueDeclaration({})
+
+    def is_work_queue(self, name: str) -> bool:
+        """Whether a queue has a topic of its own."""
+        if name in self._queues:
+            return True
+        if self.subscription(name) is not None:
+            return False
+        return self.cluster.topics.partitions(self.topics.queue(name)) is not None
+
+    def queue_topics(self, name: str) -> list[str]:
+        """The topics of a work queue, one for each priority step, the lowest first."""
+        return [self.topics.queue(name, step) for step in range(self.declaration(name).steps)]
+
+    def forget_queue(self, name: str) -> None:
+        """Forgets a work queue that was deleted."""
+        self._queues.pop(name, None)
+
+    def exchange_log(self, exchange: str) -> str:
+        """The name of an exchange's log, which exists when this returns."""
+        spec = exchange_topic(self.settings, self.topics, exchange)
+        self.cluster.topics.ensure(spec)
+        return spec.name
+
+    def dead_letters(self, queue: str) -> str:
+        """The name of a queue's dead-letter topic, which exists when this returns."""
+        spec = dead_topic(self.settings, self.topics, queue, self.declaration(queue).partitions)
+        self.cluster.topics.ensure(spec)
+        return spec.name
+
+    def subscribe(self, name: str, *, auto_delete: bool, expires: float | None, ttl: float | None) -> Subscription:
+        """Declares a subscription; one of the same name is used again."""
+        found = self.subscription(name)
+        if found is None:
+            found = Subscription(
+                name, self.cluster, self.settings, self.topics, auto_delete=auto_delete, expires=expires, ttl=ttl
+            )
+            found = self.subscriptions.setdefault(name, found)
+        found.used = time.monotonic()
+        return found
+
+    def subscription(self, name: str) -> Subscription | None:
+        """The subscription of this name, unless it has expired."""
+        found = self.subscriptions.get(name)
+        if found is not None and found.is_expired(time.monotonic()):
+            self.unsubscribe(name)
+            return None
+        return found
+
+    def unsubscribe(self, name: str) -> None:
+        """Deletes a subscription."""
+        if (found := self.subscriptions.pop(name, None)) is not None:
+            found.close()
+
+
+def namespace(cluster: Cluster, prefix: str) -> Namespace:
+    """The process's one :class:`Namespace` of a prefix on a cluster."""
+    spaces: dict[str, Namespace] = cluster.attachments
+    return spaces.get(prefix) or spaces.setdefault(prefix, Namespace(cluster, prefix))

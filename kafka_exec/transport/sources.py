@@ -1,0 +1,195 @@
+"""What a channel consumes: a work queue, read by group members, or a subscription. Both hand out the same items."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from confluent_kafka import Message as Record
+
+from kafka_exec.core import window
+from kafka_exec.core.envelope import dead_letter_headers
+from kafka_exec.kafka.consumer import GroupReader, Work
+from kafka_exec.kafka.native import Waker
+from kafka_exec.transport.subscriptions import Subscription
+
+if TYPE_CHECKING:
+    from kafka_exec.transport.namespace import Namespace
+
+
+class Item(NamedTuple):
+    """A record to deliver. ``work`` is the partition that it belongs to, None for a subscription's."""
+
+    record: Record
+    work: Work | None
+    step: int
+    redelivered: bool
+
+
+class Source(Protocol):
+    """Where items come from. An item that was taken must be ended or put back."""
+
+    name: str
+    ttl: float | None
+
+    def take(self) -> Item | None: ...
+
+    def end(self, item: Item) -> None: ...
+
+    def put_back(self, item: Item) -> None: ...
+
+    def bury(self, item: Item, reason: str, error: str) -> None: ...
+
+    def is_empty(self) -> bool: ...
+
+
+class WorkQueue:
+    """A work queue as one connection consumes it: a group member for each priority step."""
+
+    def __init__(
+        self, name: str, space: Namespace, wake: Callable[[], None], static_id: Callable[[], str | None]
+    ) -> None:
+        declared = space.declaration(name)
+        self.name = name
+        self.ttl = declared.ttl
+        self._space = space
+        self._returned: list[deque[Item]] = [deque() for _ in range(declared.steps)]
+        self._turn = 0
+        self._readers = [
+            GroupReader(space.cluster, topic, wake=wake, static_id=static_id) for topic in space.queue_topics(name)
+        ]
+
+    def take(self) -> Item | None:
+        """The next item: from the highest step, now and then from one below; returned ones come first in their step."""
+        if len(self._readers) == 1:
+            return self._take_from(0)
+        while True:
+            waiting = [step for step, reader in enumerate(self._readers) if self._returned[step] or reader.buffer]
+            if not waiting:
+                return None
+            item = self._take_from(window.pick_step(waiting, self._turn))
+            if item is not None:
+                self._turn += 1
+                return item
+
+    def _take_from(self, step: int) -> Item | None:
+        returned = self._returned[step]
+        while returned:
+            item = returned.popleft()
+            if item.work is not None and item.work.alive:
+                return item
+        taken = self._readers[step].take()
+        if taken is None:
+            return None
+        record, work = taken
+        return Item(record, work, step, work.progress.deliver(record.offset()))
+
+    def end(self, item: Item) -> None:
+        """The item is finished."""
+        if item.work is not None:
+            item.work.ended.append(item.record.offset())
+
+    def put_back(self, item: Item) -> None:
+        """The item is to be delivered again, before later ones."""
+        returned = self._returned[item.step]
+        returned.append(item._replace(redelivered=True))
+        if len(returned) > 1:
+            returned_in_order = sorted(returned, key=lambda other: other.record.timestamp()[1])
+            returned.clear()
+            returned.extend(returned_in_order)
+
+    def bury(self, item: Item, reason: str, error: str) -> None:
+        """Writes the item to the dead-letter topic, durably, and ends it."""
+        record = item.record
+        self._space.cluster.publisher.send(
+            self._space.dead_letters(self.name),
+            record.value(),
+            key=record.key(),
+            headers=dead_letter_headers(
+                record.headers(),
+                reason=reason,
+                error=error,
+                topic=record.topic(),
+                partition=record.partition(),
+                offset=record.offset(),
+            ),
+        )
+        self.end(item)
+
+    def is_empty(self) -> bool:
+        """Whether nothing is waiting in this process."""
+        return not any(self._returned) and not any(reader.buffer for reader in self._readers)
+
+    def settle(self, timeout: float) -> None:
+        """Waits until something can be taken or there is nothing; at most ``timeout`` seconds for each step."""
+        for reader in self._readers:
+            if self.is_empty():
+                reader.settle(timeout)
+
+    def discard(self) -> None:
+        """Ends all that waits in this process; for a purge."""
+        for returned in self._returned:
+            while returned:
+                self.end(returned.popleft())
+        for reader in self._readers:
+            reader.discard()
+
+    def release(self) -> None:
+        """Nobody consumes now: the readers leave their groups when what was taken has ended."""
+        for reader in self._readers:
+            reader.release()
+
+    def reclaim(self) -> bool:
+        """Takes back a release. False: too late, a new one is needed."""
+        return all([reader.reclaim() for reader in self._readers])
+
+    def stop(self) -> None:
+        """Tells the readers to commit and leave."""
+        for reader in self._readers:
+            reader.stop()
+
+    def join(self, timeout: float) -> None:
+        """Waits for the readers' end, ``timeout`` seconds in all."""
+        deadline = time.monotonic() + timeout
+        for reader in self._readers:
+            reader.join(max(0.0, deadline - time.monotonic()))
+
+
+class SubscriptionSource:
+    """A subscription as one connection consumes it."""
+
+    def __init__(self, subscription: Subscription, waker: Waker) -> None:
+        self.name = subscription.name
+        self.ttl = subscription.ttl
+        self.subscription = subscription
+        self._waker = waker
+
+    def attach(self) -> None:
+        """Wakes the connection from now on when a message arrives."""
+        self.subscription.wakers.append(self._waker)
+
+    def detach(self) -> None:
+        """The opposite of :meth:`attach`."""
+        if self._waker in self.subscription.wakers:
+            self.subscription.wakers.remove(self._waker)
+        self.subscription.used = time.monotonic()
+
+    def take(self) -> Item | None:
+        try:
+            return Item(self.subscription.buffer.popleft(), None, 0, False)
+        except IndexError:
+            return None
+
+    def end(self, item: Item) -> None:
+        """Nothing to do: it was taken out of the buffer."""
+
+    def put_back(self, item: Item) -> None:
+        self.subscription.buffer.appendleft(item.record)
+
+    def bury(self, item: Item, reason: str, error: str) -> None:
+        """Nothing to do: a broadcast message is nobody's loss."""
+
+    def is_empty(self) -> bool:
+        return not self.subscription.buffer

@@ -1,0 +1,120 @@
+"""Queues without a topic of their own: exclusive, auto-deleted and transient ones, such as pidboxes and reply queues.
+
+The publisher appends once to the exchange's log; every subscriber reads the log from where it ended when it declared the
+queue, and keeps what its bindings match. They belong to the process: any connection of it may consume them.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from typing import TYPE_CHECKING
+
+from confluent_kafka import Message as Record
+
+from kafka_exec.core.routing import Binding, log_key_of_binding, matches
+from kafka_exec.core.topology import exchange_topic
+from kafka_exec.kafka.broadcast import partition_of
+from kafka_exec.kafka.native import Waker
+
+if TYPE_CHECKING:
+    from kafka_exec.config import Settings
+    from kafka_exec.core.names import Topics
+    from kafka_exec.kafka.client import Cluster
+
+logger = logging.getLogger("kafka_exec")
+
+#: What a subscription that nobody reads may hold; beyond it the oldest messages go.
+MOST_BUFFERED = 100_000
+
+
+class _Listener:
+    """One subscription's ear at one exchange's log."""
+
+    def __init__(self, subscription: Subscription, exchange_type: str) -> None:
+        self.keys: set[str] = set()
+        self.partitions: set[int] = set()
+        self._subscription = subscription
+        self._type = exchange_type
+
+    def __call__(self, record: Record) -> None:
+        routing_key = next((value for name, value in record.headers() or () if name == "routing-key"), None)
+        text = routing_key.decode() if routing_key else ""
+        if any(matches(self._type, key, text) for key in tuple(self.keys)):
+            self._subscription.arrived(record)
+
+
+class Subscription:
+    """A queue of this process.
+
+    Args:
+        auto_delete: it goes when its last consumer has gone.
+        expires: seconds without use after which it goes; None: never.
+        ttl: seconds after which a message in it is dropped; None: never.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        cluster: Cluster,
+        settings: Settings,
+        topics: Topics,
+        *,
+        auto_delete: bool,
+        expires: float | None,
+        ttl: float | None,
+    ) -> None:
+        self.name = name
+        self.auto_delete = auto_delete
+        self.expires = expires
+        self.ttl = ttl
+        self.buffer: deque[Record] = deque(maxlen=MOST_BUFFERED)
+        self.wakers: list[Waker] = []
+        self.used = time.monotonic()
+        self._cluster = cluster
+        self._settings = settings
+        self._topics = topics
+        self._listeners: dict[str, _Listener] = {}
+
+    def bind(self, binding: Binding, exchange_type: str) -> None:
+        """From when this returns, all messages that match are kept."""
+        spec = exchange_topic(self._settings, self._topics, binding.exchange)
+        self._cluster.topics.ensure(spec)
+        number = self._cluster.topics.partitions(spec.name) or spec.partitions
+        key = log_key_of_binding(exchange_type, binding.routing_key)
+        wanted = set(range(number)) if key is None else {partition_of(key, number)}
+        listener = self._listeners.get(binding.exchange)
+        if listener is None:
+            listener = self._listeners[binding.exchange] = _Listener(self, exchange_type)
+        listener.keys.add(binding.routing_key)
+        if new := wanted - listener.partitions:
+            listener.partitions |= new
+            self._cluster.log.subscribe(spec.name, new, listener)
+
+    def unbind(self, binding: Binding) -> None:
+        """Keeps no more messages by this binding."""
+        listener = self._listeners.get(binding.exchange)
+        if listener is None:
+            return
+        listener.keys.discard(binding.routing_key)
+        if not listener.keys:
+            del self._listeners[binding.exchange]
+            self._cluster.log.unsubscribe(listener)
+
+    def arrived(self, record: Record) -> None:
+        """Takes a message in; called in the log reader's thread."""
+        self.buffer.append(record)
+        for waker in self.wakers:
+            waker.wake()
+
+    def is_expired(self, now: float) -> bool:
+        """Whether nobody has used it for its time; ``now`` is monotonic seconds."""
+        return self.expires is not None and not self.wakers and now - self.used > self.expires
+
+    def close(self) -> None:
+        """Stops listening."""
+        for listener in self._listeners.values():
+            self._cluster.log.unsubscribe(listener)
+        self._listeners.clear()
+        self.buffer.clear()

@@ -1,0 +1,53 @@
+"""The worker's parts: its consumer class and its place in the consumer groups."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from celery import bootsteps
+from celery.worker import consumer
+from celery.worker.consumer.gossip import Gossip
+from celery.worker.consumer.mingle import Mingle
+
+from kafka_exec.fixup import is_ours
+from kafka_exec.transport.connection import Connection
+
+#: The longest pause between two tries to connect, seconds; Celery's own grows to half a minute.
+_RECONNECT_PAUSE = 3
+
+Mingle.compatible_transports.add("kafka")
+Gossip.compatible_transports.add("kafka")
+
+
+class Consumer(consumer.Consumer):
+    """Celery's consumer, which tries to connect at least every few seconds and keeps what cannot be decoded."""
+
+    def ensure_connected(self, conn: Any) -> Any:
+        conn.ensure_connection = _impatient(conn.ensure_connection)
+        return super().ensure_connected(conn)
+
+    def on_decode_error(self, message: Any, exc: BaseException) -> None:
+        """Rejects where Celery acknowledges: the message goes to the dead letters with Celery's own log entry."""
+        message.ack = message.reject
+        super().on_decode_error(message, exc)
+
+
+def _impatient(ensure_connection: Any) -> Any:
+    def ensure(*args: Any, **kwargs: Any) -> Any:
+        return ensure_connection(*args, interval_max=_RECONNECT_PAUSE, **kwargs)
+
+    return ensure
+
+
+class Membership(bootsteps.StartStopStep):
+    """Makes the worker's own connection a static member of its groups, so that a restart moves no partition."""
+
+    requires = ("celery.worker.consumer.connection:Connection",)
+
+    def include_if(self, c: Any) -> bool:
+        return is_ours(c.app.conf)
+
+    def start(self, c: Any) -> None:
+        connection = c.connection.connection
+        if isinstance(connection, Connection):
+            connection.static_id = lambda: str(c.hostname)

@@ -1,0 +1,1 @@
+"""Speed beside Redis, RabbitMQ and Celery's own ceiling: ``./dev bench``."""

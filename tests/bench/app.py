@@ -1,0 +1,37 @@
+"""The application that is measured: the same settings for every broker, which ``BENCH_URL`` names."""
+
+from __future__ import annotations
+
+import json
+import os
+
+from celery import Celery
+
+from tests.bench import board, ceiling
+
+URL = os.environ["BENCH_URL"]
+if URL.startswith("kafka-exec"):
+    import kafka_exec  # noqa: F401
+ceiling.register()
+
+app = Celery("bench", broker=URL)
+app.conf.update(
+    broker_connection_retry_on_startup=True,
+    broker_transport_options=json.loads(os.environ.get("BENCH_TRANSPORT_OPTIONS", "{}")),
+    task_acks_late=True,
+    task_default_queue=os.environ["BENCH_QUEUE"],
+    task_ignore_result=True,
+    worker_prefetch_multiplier=int(os.environ["BENCH_PREFETCH_MULTIPLIER"]),
+)
+
+
+@app.task
+def tick() -> None:
+    """Does nothing but being counted."""
+    board.end()
+
+
+@app.task
+def stamp(sequence: int) -> None:
+    """Notes when it started."""
+    board.start(sequence)

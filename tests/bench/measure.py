@@ -1,0 +1,159 @@
+"""One round of measurements against one broker."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from tests.bench import board, ceiling
+from tests.bench.servers import Peer, process
+
+ROOT = Path(__file__).resolve().parents[2]
+CONCURRENCY = 2
+PREFETCH = 128
+STALLED = 60.0
+SETTLE = 3.0
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How many tasks each measurement takes."""
+
+    backlog: int = 10_000
+    single: int = 2_000
+    latency: int = 400
+    idle_seconds: float = 5.0
+
+
+QUICK = Sizes(backlog=2_000, single=300, latency=100, idle_seconds=2.0)
+
+#: One round's figures: rates in tasks/s, latencies in ms, `idle_cpu` in %, `idle_memory` in MB.
+Figures = dict[str, "float | list[float]"]
+
+
+def measure(peer: Peer, sizes: Sizes, with_idle: bool) -> Figures:
+    """Takes all figures of one round, each on a queue that nobody has used."""
+    figures: Figures = {}
+    for publish, drain, events in (("held", "drain", False), ("grouped", "drain_events", True)):
+        with _Run(peer, sizes) as run:
+            figures[f"publish_{publish}"] = run.client(publish, sizes.backlog)
+            figures[drain] = run.drain(events)
+    with _Run(peer, sizes) as run:
+        figures["publish_single"] = run.client("single", sizes.single, peer.confirmed)
+    if peer.carries_messages:
+        with _Run(peer, sizes) as run, run.worker(events=False) as worker:
+            figures["latency"] = [1000 * seconds for seconds in run.client("latencies", sizes.latency)]
+            if with_idle:
+                figures["idle_cpu"], figures["idle_memory"] = _idle(worker, sizes.idle_seconds)
+    return figures
+
+
+class _Run:
+    """A queue of its own with a folder for what its worker's processes report."""
+
+    def __init__(self, peer: Peer, sizes: Sizes) -> None:
+        self.peer = peer
+        self.backlog = sizes.backlog + 1
+        self.queue = f"bench-{uuid.uuid4().hex[:8]}"
+        self.scratch = tempfile.TemporaryDirectory(prefix="bench-run-")
+        self.folder = Path(self.scratch.name)
+        self.log = self.folder / "worker.log"
+
+    def __enter__(self) -> _Run:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.scratch.cleanup()
+
+    def environment(self, options: dict[str, Any]) -> dict[str, str]:
+        return {
+            "BENCH_URL": self.peer.url,
+            "BENCH_QUEUE": self.queue,
+            "BENCH_PREFETCH_MULTIPLIER": str(PREFETCH // CONCURRENCY),
+            "BENCH_TRANSPORT_OPTIONS": json.dumps(options),
+            ceiling.BACKLOG: str(self.backlog),
+            board.FOLDER: str(self.folder),
+        }
+
+    def client(self, mode: str, count: int, options: dict[str, Any] | None = None) -> Any:
+        """Runs the publishing side and returns what it measured."""
+        command = [sys.executable, "-m", "tests.bench.client", mode, str(count)]
+        environment = {**os.environ, **self.environment(options or {})}
+        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
+        if done.returncode:
+            raise RuntimeError(f"{mode}: {done.stderr[-2000:]}{self._worker_log()}")
+        return json.loads(done.stdout.splitlines()[-1])
+
+    @contextlib.contextmanager
+    def worker(self, events: bool) -> Iterator[psutil.Process]:
+        """A Celery worker on the queue."""
+        options = ["--pool", "prefork", "--concurrency", str(CONCURRENCY), "--loglevel", "WARNING"]
+        lean = ["--without-gossip", "--without-mingle", *(["--task-events"] if events else [])]
+        command = [sys.executable, "-m", "celery", "-A", "tests.bench.app", "worker", *options, *lean]
+        with process(command, self.log, self.environment({}), cwd=ROOT) as started:
+            yield psutil.Process(started.pid)
+
+    def drain(self, events: bool) -> float:
+        """The rate at which a worker started now ends the tasks that wait, from the first end to the last."""
+        reader = board.Reader(self.folder)
+        with self.worker(events):
+            ended, changed = 0, time.monotonic()
+            while ended < self.backlog:
+                time.sleep(0.05)
+                reader.look_for_processes()
+                before, ended = ended, sum(row.ended for row in reader.rows())
+                changed = time.monotonic() if ended != before else changed
+                if time.monotonic() - changed > STALLED:
+                    raise RuntimeError(f"stalled at {ended} of {self.backlog} tasks{self._worker_log()}")
+            rows = [row for row in reader.rows() if row.ended]
+        return (ended - 1) / (max(row.last_end for row in rows) - min(row.first_end for row in rows))
+
+    def _worker_log(self) -> str:
+        return f"\nworker: {self.log.read_text()[-2000:]}" if self.log.exists() else ""
+
+
+def _idle(worker: psutil.Process, seconds: float) -> tuple[float, float]:
+    """What a worker with its processes takes for nothing: percent of one core, and MB with shared pages split."""
+    time.sleep(SETTLE)
+    family = [worker, *worker.children(recursive=True)]
+    before = sum(_cpu_seconds(member) for member in family)
+    time.sleep(seconds)
+    used = sum(_cpu_seconds(member) for member in family) - before
+    return 100 * used / seconds, sum(_memory(member) for member in family) / 1e6
+
+
+def _cpu_seconds(member: psutil.Process) -> float:
+    times = member.cpu_times()
+    return float(times.user + times.system)
+
+
+def _memory(member: psutil.Process) -> int:
+    info = member.memory_full_info()
+    return int(getattr(info, "pss", info.uss))
+
+
+def summary(rounds: list[Figures]) -> dict[str, float]:
+    """Medians over the rounds; latencies of all rounds taken together."""
+    medians: dict[str, float] = {}
+    for name in dict.fromkeys(name for figures in rounds for name in figures):
+        values = [figures[name] for figures in rounds if name in figures]
+        if name == "latency":
+            pooled = [value for one in values for value in one]
+            cuts = statistics.quantiles(pooled, n=100)
+            medians["latency_p50"], medians["latency_p99"] = cuts[49], cuts[98]
+        else:
+            medians[name] = statistics.median(values)
+    return medians
