@@ -23,7 +23,7 @@ PARALLEL_DOWNLOADS = 4
 
 Result = TypeVar("Result")
 Progress = Callable[[str, int, int], None]
-"""Called with a step (`download`, `format` or `start`), what is done of it and how much it is in all."""
+"""Called with a step (`download`, `archive`, `format` or `start`), what is done of it and how much it is in all."""
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ def libraries(on_progress: Progress) -> Path:
         return folder
     try:
         cache.mkdir(parents=True, exist_ok=True)
-        with _locked(cache / "download.lock"):
+        with locked(cache / "download.lock"):
             if not folder.is_dir():
                 # The folder gets its name when it is complete, so whoever sees it may use it.
                 _download(cache / "unfinished", on_progress).rename(folder)
@@ -56,7 +56,8 @@ def libraries(on_progress: Progress) -> Path:
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def locked(path: Path) -> Iterator[None]:
+    """Waits until no other process is in the block with this lock file."""
     with path.open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield

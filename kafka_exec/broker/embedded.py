@@ -10,22 +10,20 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from . import folder, java, ports, settings
+from . import archive, folder, java, ports, settings
 from .distribution import Progress, libraries
 from .errors import BrokerError, BrokerNotRunning, PortUnavailable
 from .node import Node
 from .security import INTERNAL_NAME, Secured
-from .settings import Address
 
 if TYPE_CHECKING:
     from confluent_kafka.admin import AdminClient
 
-HEAP = 384  # MB
 START_TIMEOUT = 60.0
 STOP_TIMEOUT = 20.0
+TRAINING_TIMEOUT = 120.0
 PORT_ATTEMPTS = 3
 
 
@@ -40,6 +38,7 @@ class EmbeddedKafka:
     `nodes`: how many, each both broker and controller.
     `security`: None, or "sasl" for SCRAM passwords over TLS with access rules: nothing is allowed before allow().
     `heap`: MB of each Java process.
+    `java_options`: more options for it; with any, the start-up archive (archive.py) is not used.
     `on_progress`: called with a step, what is done of it and how much it is in all.
     """
 
@@ -50,7 +49,8 @@ class EmbeddedKafka:
         nodes: int = 1,
         security: str | None = None,
         *,
-        heap: int = HEAP,
+        heap: int = 384,
+        java_options: tuple[str, ...] = (),
         on_progress: Progress | None = None,
     ) -> None:
         if security not in (None, "sasl"):
@@ -61,7 +61,8 @@ class EmbeddedKafka:
         self._wanted_port = port
         self._hosts = [ports.host_of(node) for node in range(nodes)]
         self._is_secured = security is not None
-        self._heap = heap
+        self._java_options = (f"-Xmx{heap}m", *java_options)
+        self._use_archive = not java_options
         self._on_progress: Progress = on_progress or (lambda step, done, total: None)
         self._folder: Path | None = None
         self._nodes: list[Node] = []
@@ -71,9 +72,7 @@ class EmbeddedKafka:
         self.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def __repr__(self) -> str:
@@ -126,6 +125,9 @@ class EmbeddedKafka:
         """
         runtime = java.find_java()
         jars = libraries(self._on_progress)
+        if self._use_archive:
+            self._use_archive = False
+            self._java_options += tuple(archive.options(jars, runtime, _train, self._on_progress))
         if self._nodes:
             return self._start(self._nodes if node is None else [self._node(node)], runtime, jars)
         self._folder = folder.prepare(self._wanted_folder)
@@ -133,7 +135,10 @@ class EmbeddedKafka:
             self._remove = weakref.finalize(self, folder.remove, self._folder, os.getpid())
         for attempt in range(1, PORT_ATTEMPTS + 1):
             try:
-                self._choose_ports()
+                addresses = ports.choose(self._hosts, self._wanted_port)
+                self._nodes = [
+                    Node(number, self._folder / f"node-{number}", address) for number, address in enumerate(addresses)
+                ]
                 return self._start(self._nodes, runtime, jars)
             except BaseException as error:
                 self._nodes = []
@@ -161,7 +166,7 @@ class EmbeddedKafka:
         self._node(node).kill()
 
     def pause(self, node: int = 0) -> None:
-        """Stops one node's process where it is (SIGSTOP): connections stay open and nothing answers."""
+        """Stops one node's process where it is (SIGSTOP), returns when it stands: connections stay, nothing answers."""
         self._node(node).signal(signal.SIGSTOP)
 
     def resume(self, node: int = 0) -> None:
@@ -230,15 +235,6 @@ class EmbeddedKafka:
             raise BrokerError('this embedded broker is not secured: make it with security="sasl"')
         return Secured(self.data_dir / "security")
 
-    def _choose_ports(self) -> None:
-        taken: set[int] = set()
-        chosen: list[int] = []
-        for wanted in (self._wanted_port, None, None):
-            chosen.append(ports.free(self._hosts, taken) if wanted is None else wanted)
-            taken.add(chosen[-1])
-        addresses = [Address(host, *chosen) for host in self._hosts]
-        self._nodes = [Node(number, self.data_dir / f"node-{number}", each) for number, each in enumerate(addresses)]
-
     def _start(self, nodes: list[Node], runtime: Path, jars: Path) -> None:
         nodes = [node for node in nodes if not node.running]
         self._on_progress("format", 0, len(nodes))
@@ -250,7 +246,7 @@ class EmbeddedKafka:
             self._on_progress("start", 0, len(nodes))
             deadline = time.monotonic() + START_TIMEOUT
             for node in nodes:
-                node.launch(runtime, jars, self._heap, None if self._wanted_folder else self._folder)
+                node.launch(runtime, jars, self._java_options, None if self._wanted_folder else self._folder)
             for done, node in enumerate(nodes, 1):
                 node.wait_for_socket(deadline)
                 self._wait_for_answer(node, deadline)
@@ -282,7 +278,14 @@ class EmbeddedKafka:
             node.check_alive(deadline)
             with suppress(KafkaException):
                 if node.number in admin.list_topics(timeout=1).brokers:
-                    return
+                    break
+            time.sleep(0.02)
+        while len(self._nodes) == 1:
+            # The first question about a group makes Kafka's offsets topic; without it the first consumer would wait.
+            node.check_alive(deadline)
+            with suppress(KafkaException):
+                admin.describe_consumer_groups(["kafka_exec.start"], request_timeout=1)["kafka_exec.start"].result()
+                return
             time.sleep(0.02)
 
     def _admin_config(self, nodes: list[Node]) -> dict[str, Any]:
@@ -292,3 +295,12 @@ class EmbeddedKafka:
         )
         quiet = {"log_level": 0, "reconnect.backoff.ms": 20, "reconnect.backoff.max.ms": 200}
         return {"bootstrap.servers": servers, **quiet, **(secured.internal_client() if secured else {})}
+
+
+def _train(options: tuple[str, ...]) -> None:
+    trainee = EmbeddedKafka(java_options=options)
+    try:
+        trainee.start()
+        trainee.stop(timeout=TRAINING_TIMEOUT)
+    finally:
+        trainee.close()

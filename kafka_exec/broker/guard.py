@@ -48,6 +48,9 @@ def main(parent: int, log: str, remove: str, command: list[str]) -> int:
                 shutil.rmtree(remove, ignore_errors=True)
         elif numbers:
             java.send_signal(numbers[0])
+            if numbers[0] == signal.SIGSTOP and hasattr(os, "waitid"):
+                # Its threads stop one after the other. The status is only looked at: poll() takes that of the end.
+                os.waitid(os.P_PID, java.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
             os.write(1, numbers)
     return java.returncode
 

@@ -16,7 +16,7 @@ from typing import IO
 
 from . import guard, java, settings
 from .errors import BrokerError, BrokerNotRunning, BrokerStartFailed, DataInUse, PortUnavailable
-from .settings import Address
+from .ports import Address
 
 LOG_LINES = 20
 JAVA_FRAME = "\t"
@@ -104,15 +104,13 @@ class Node:
         if done.returncode:
             raise BrokerStartFailed("the storage could not be formatted", done.stdout.strip())
 
-    def launch(self, runtime: Path, jars: Path, heap: int, remove: Path | None) -> None:
+    def launch(self, runtime: Path, jars: Path, options: tuple[str, ...], remove: Path | None) -> None:
         """Starts the Java process, which does not answer yet."""
         # A log of this start only: its end explains a failure.
         self.log_file.unlink(missing_ok=True)
         self._output_file.unlink(missing_ok=True)
-        options = (f"-Xmx{heap}m", f"-Dlog4j2.configurationFile={self.folder / 'log4j2.properties'}")
-        kafka = java.command(
-            runtime, jars, "kafka.Kafka", str(self._properties_file), options=(*options, "-XX:+ExitOnOutOfMemoryError")
-        )
+        log_options = (f"-Dlog4j2.configurationFile={self.folder / 'log4j2.properties'}", "-XX:+ExitOnOutOfMemoryError")
+        kafka = java.command(runtime, jars, "kafka.Kafka", str(self._properties_file), options=(*options, *log_options))
         start = [*[sys.executable, "-I", "-S", guard.__file__], str(os.getpid()), str(self._output_file)]
         assert self._claim
         self._guard = subprocess.Popen(

@@ -6,11 +6,22 @@ import errno
 import os
 import random
 import socket
+from dataclasses import dataclass
 
 from .errors import PortUnavailable, UnsupportedPlatform
 
 # Below the ports that systems hand out for outgoing connections: one of those could take a stopped broker's port.
 FREE_PORTS = range(20_000, 32_000)
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where one node listens: for clients, for its controller and, in a secured cluster, for the other nodes."""
+
+    host: str
+    port: int
+    controller: int
+    internal: int
 
 
 def host_of(node: int) -> str:
@@ -51,3 +62,11 @@ def free(hosts: list[str], avoid: set[int]) -> int:
             continue
         return port
     raise PortUnavailable(hosts[0], FREE_PORTS.start, f"none is free from there to {FREE_PORTS.stop}")
+
+
+def choose(hosts: list[str], wanted: int | None) -> list[Address]:
+    """Addresses on the hosts, with the wanted port for clients or a free one; the other ports are free ones."""
+    chosen: list[int] = []
+    for port in (wanted, None, None):
+        chosen.append(free(hosts, set(chosen)) if port is None else port)
+    return [Address(host, *chosen) for host in hosts]

@@ -2,22 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
+from .ports import Address
 from .security import Secured
 
 INTERNAL_PARTITIONS = 8
-
-
-@dataclass(frozen=True)
-class Address:
-    """Where one node listens: for clients, for its controller and, in a secured cluster, for the other nodes."""
-
-    host: str
-    port: int
-    controller: int
-    internal: int
 
 
 def properties(node: int, addresses: list[Address], data: Path, secured: Secured | None) -> dict[str, str]:
@@ -82,6 +72,8 @@ def write_properties(path: Path, values: dict[str, str]) -> None:
 def logging_properties(log: Path) -> dict[str, str]:
     """log4j's configuration: one file that is rolled, so that a broker that runs for long does not fill the disk."""
     return {
+        # Its own hook would close the log while Kafka's still has to say how the shutdown went.
+        "shutdownHook": "disable",
         "appender.file.type": "RollingFile",
         "appender.file.name": "file",
         "appender.file.fileName": str(log),

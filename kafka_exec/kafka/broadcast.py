@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, TopicPartition, murmur2
+from confluent_kafka import KafkaException, TopicPartition, murmur2
 from confluent_kafka import Message as Record
 
 from kafka_exec.kafka import native
+from kafka_exec.kafka.calls import Calls
 from kafka_exec.kafka.client import translate
 
 if TYPE_CHECKING:
@@ -22,7 +22,10 @@ logger = logging.getLogger("kafka_exec")
 TIMEOUT = 10.0
 
 _BATCH = 500
-_LATEST = -1  # as a timestamp of Kafka's ListOffsets request
+_IDLE_POLL = 0.1  # bounds what a new subscription waits
+# Timestamps of special meaning in Kafka's ListOffsets request.
+_LATEST = -1
+_EARLIEST = -2
 
 Sink = Callable[[Record], None]
 Partition = tuple[str, int]
@@ -37,93 +40,81 @@ class LogReader:
     """Hands the records of logs to sinks. Sinks are called in the reader's thread and must not block."""
 
     def __init__(self, cluster: Cluster) -> None:
-        self._cluster = cluster
-        self._lock = native.lock()
         self._sinks: dict[Partition, tuple[Sink, ...]] = {}
-        self._consumer: Consumer | None = None
-        self._thread: native.Thread | None = None
+        self._calls = Calls(_IDLE_POLL)
         self._stopping = False
+        self._cluster = cluster
+        self._consumer = cluster.new_consumer(
+            {
+                "group.id": "kafka_exec.log",  # required by the client library; no group is ever joined
+                "auto.offset.reset": "earliest",
+                # A newly assigned partition waits for the fetch under way: that bounds the wait.
+                "fetch.wait.max.ms": 100,
+                "queued.max.messages.kbytes": 4096,
+                "fetch.message.max.bytes": 1024 * 1024,
+            }
+        )
+        self._consumer.assign([])
+        self._thread = native.Thread(self._run, "kafka-exec-log")
+        cluster.on_close(self.close)
 
     def subscribe(self, topic: str, partitions: Iterable[int], sink: Sink, *, from_beginning: bool = False) -> None:
-        """Gives a sink all records from now on, or all there are. When this returns, none published later is missed."""
-        native.call(self._subscribe, [(topic, number) for number in partitions], sink, from_beginning)
+        """Gives a sink all records from now on, or all there are. When this returns, none published later is missed.
+
+        Raises:
+            ConnectionFailed: the cluster does not say where the log ends.
+        """
+        wanted = [(topic, number) for number in partitions]
+        self._calls.ask(lambda: self._subscribe(wanted, sink, from_beginning), 2 * TIMEOUT)
 
     def _subscribe(self, wanted: list[Partition], sink: Sink, from_beginning: bool) -> None:
-        with self._lock:
-            consumer = self._start()
-            new = [TopicPartition(*p, _LATEST) for p in wanted if p not in self._sinks]
-            # Visible before a partition is assigned, so that its first record finds its sink.
-            for partition in wanted:
-                self._sinks[partition] = (*self._sinks.get(partition, ()), sink)
-            if not new:
-                return
-            try:
-                if from_beginning:
-                    starts = [TopicPartition(p.topic, p.partition, OFFSET_BEGINNING) for p in new]
-                else:
-                    starts = consumer.offsets_for_times(new, TIMEOUT)
-                consumer.incremental_assign(starts)
-            except KafkaException as error:
-                self._drop(wanted, sink)
-                raise translate(error, f"subscribing to {wanted[0][0]}") from None
+        new = [p for p in wanted if p not in self._sinks]
+        if new:
+            # Offsets as numbers: librdkafka would look up a logical one half a second later.
+            self._consumer.incremental_assign(self._find(new, _EARLIEST if from_beginning else _LATEST))
+        for partition in wanted:
+            self._sinks[partition] = (*self._sinks.get(partition, ()), sink)
 
     def unsubscribe(self, sink: Sink) -> None:
         """Gives a sink no more records."""
-        with self._lock:
-            gone = self._drop([p for p, sinks in self._sinks.items() if sink in sinks], sink)
-            if gone and self._consumer is not None and not self._stopping:
-                self._consumer.incremental_unassign([TopicPartition(*p) for p in gone])
+        if not self._stopping:
+            self._calls.ask(lambda: self._unsubscribe(sink), TIMEOUT)
 
-    def _drop(self, partitions: Iterable[Partition], sink: Sink) -> list[Partition]:
-        """Takes a sink from partitions; those that nobody reads any more."""
-        gone = []
-        for partition in list(partitions):
-            rest = tuple(other for other in self._sinks[partition] if other != sink)
+    def _unsubscribe(self, sink: Sink) -> None:
+        for partition, sinks in list(self._sinks.items()):
+            rest = tuple(other for other in sinks if other != sink)
             if rest:
                 self._sinks[partition] = rest
             else:
                 del self._sinks[partition]
-                gone.append(partition)
-        return gone
+                self._consumer.incremental_unassign([TopicPartition(*partition)])
 
     def ends(self, topic: str, partitions: Iterable[int]) -> dict[int, int]:
         """The offset after the last record of each partition."""
-        wanted = [TopicPartition(topic, number, _LATEST) for number in partitions]
-        try:
-            found = native.call(self._start().offsets_for_times, wanted, TIMEOUT)
-        except KafkaException as error:
-            raise translate(error, f"finding the end of {topic}") from None
+        wanted = [(topic, number) for number in partitions]
+        found = self._calls.ask(lambda: self._find(wanted, _LATEST), 2 * TIMEOUT)
         return {p.partition: p.offset for p in found}
 
-    def _start(self) -> Consumer:
-        if self._consumer is None:
-            self._consumer = self._cluster.new_consumer(
-                {
-                    "group.id": "kafka_exec.log",  # required by the client library; no group is ever joined
-                    "auto.offset.reset": "earliest",
-                    # A newly assigned partition waits for the fetch under way: that bounds the wait.
-                    "fetch.wait.max.ms": 100,
-                    "queued.max.messages.kbytes": 4096,
-                    "fetch.message.max.bytes": 1024 * 1024,
-                }
-            )
-            self._consumer.assign([])
-            self._thread = native.Thread(self._run, "kafka-exec-log")
-            self._cluster.on_close(self.close)
-        return self._consumer
+    def _find(self, partitions: Iterable[Partition], where: int) -> list[TopicPartition]:
+        wanted = [TopicPartition(*p, where) for p in partitions]
+        try:
+            found: list[TopicPartition] = self._consumer.offsets_for_times(wanted, TIMEOUT)
+        except KafkaException as error:
+            raise translate(error, f"finding the offsets of {wanted[0].topic}") from None
+        return found
 
     def _run(self) -> None:
         consumer = self._consumer
-        assert consumer is not None
         while not self._stopping:
             try:
-                first = consumer.poll(1.0)
+                self._calls.serve()
+                first = consumer.poll(self._calls.poll_time)
                 records = [first, *consumer.consume(_BATCH, 0)] if first is not None else []
                 for record in records:
                     self._hand_over(record)
             except Exception as error:
                 logger.warning("reading a broadcast log: %s", error)
-                time.sleep(0.1)
+                native.sleep(0.1)
         consumer.close()
         self._cluster.forget(consumer)
 
@@ -141,5 +132,4 @@ class LogReader:
     def close(self, timeout: float) -> None:
         """Ends the reader within ``timeout`` seconds."""
         self._stopping = True
-        if self._thread is not None:
-            self._thread.join(timeout)
+        self._thread.join(timeout)

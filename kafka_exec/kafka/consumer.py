@@ -19,6 +19,7 @@ from confluent_kafka import Message as Record
 
 from kafka_exec.core.journal import Progress
 from kafka_exec.kafka import native
+from kafka_exec.kafka.calls import Calls
 from kafka_exec.kafka.client import translate
 
 if TYPE_CHECKING:
@@ -79,6 +80,8 @@ class GroupReader:
         self.topic = topic
         self.buffer: deque[tuple[Record, Work]] = deque()
         self.assigned = False
+        #: Whether all that was there when it joined was read, or something is there to take.
+        self.settled = False
         self._cluster = cluster
         self._settings = cluster.settings
         self._wake = wake
@@ -88,6 +91,7 @@ class GroupReader:
         self._stopping = False
         self._released: float | None = None
         self._lock = native.lock()
+        self._calls = Calls(_IDLE_POLL)
         self._consumer: Consumer | None = None
         self._last_commit = 0.0
         self._last_error = ""
@@ -122,18 +126,18 @@ class GroupReader:
         deadline = time.monotonic() + timeout
         while not self.assigned and time.monotonic() < deadline:
             time.sleep(0.005)
-        consumer, owned = self._consumer, dict(self._owned)
-        if consumer is None or not owned or self.buffer:
+        if self.buffer or not self._owned:
             return
-        wanted = [TopicPartition(self.topic, number, _LATEST) for number in owned]
-        try:
-            ends = native.call(consumer.offsets_for_times, wanted, timeout)
-        except KafkaException as error:
-            raise translate(error, f"reading {self.topic}") from None
+        ends = self._calls.ask(self._find_ends, timeout)
         while time.monotonic() < deadline and not self.buffer:
-            if all(owned[end.partition].position >= end.offset for end in ends):
+            owned = dict(self._owned)
+            if all(owned[n].position >= end for n, end in ends.items() if n in owned):
                 return
             time.sleep(0.002)
+
+    def commit(self, timeout: float) -> None:
+        """Commits what has ended, so that a count of what is left is right."""
+        self._calls.ask(self._commit_all, timeout)
 
     def release(self) -> None:
         """Tells the reader that nobody consumes now: it leaves when what was taken has ended, unless reclaimed."""
@@ -169,7 +173,7 @@ class GroupReader:
             "group.id": self.topic,
             "auto.offset.reset": "earliest",
             "enable.partition.eof": True,
-            "fetch.wait.max.ms": 200,
+            "fetch.wait.max.ms": 100,
             "fetch.error.backoff.ms": 100,
             "fetch.message.max.bytes": 256 * 1024,
             "queued.min.messages": 1000,
@@ -231,11 +235,16 @@ class GroupReader:
 
     def _step(self, consumer: Consumer) -> None:
         busy = any(work.outstanding for work in self._owned.values())
-        record = consumer.poll(self._settings.commit_interval if busy or self._released else _IDLE_POLL)
+        self._calls.serve()
+        longest = self._calls.poll_time
+        record = consumer.poll(min(longest, self._settings.commit_interval) if busy or self._released else longest)
         if record is not None:
             self._read(record)
             for record in consumer.consume(_BATCH, 0):
                 self._read(record)
+            if not self.settled:
+                self.settled = bool(self.buffer) or all(work.position >= 0 for work in self._owned.values())
+                self._wake()
             if self.buffer:
                 self._wake()
         self._flow(consumer)
@@ -281,6 +290,20 @@ class GroupReader:
 
     def _partitions(self) -> list[TopicPartition]:
         return [TopicPartition(self.topic, number) for number in self._owned]
+
+    def _find_ends(self) -> dict[int, int]:
+        if self._consumer is None:
+            return {}
+        wanted = [TopicPartition(self.topic, number, _LATEST) for number in self._owned]
+        try:
+            found = self._consumer.offsets_for_times(wanted, _REBALANCE_TIMEOUT)
+        except KafkaException as error:
+            raise translate(error, f"reading {self.topic}") from None
+        return {p.partition: p.offset for p in found}
+
+    def _commit_all(self) -> None:
+        if self._consumer is not None:
+            self._commit(self._consumer, self._owned.values(), asynchronous=False)
 
     def _commit(self, consumer: Consumer, works: object, *, asynchronous: bool) -> None:
         self._last_commit = time.monotonic()
@@ -338,6 +361,7 @@ class GroupReader:
             if self._paused:
                 consumer.pause(partitions)
         self.assigned = True
+        self.settled = self.settled or not self._owned
         self._wake()
 
     def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:

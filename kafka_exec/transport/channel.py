@@ -190,8 +190,7 @@ class Channel(base.StdChannel):
             return self._measure(queue)
         arguments = arguments or {}
         if exclusive or auto_delete:
-            expires, ttl = (None if (ms := arguments.get(f"x-{key}")) is None else ms / 1000 for key in _LIMITS)
-            subscription = self._space.subscribe(queue, auto_delete=auto_delete, expires=expires, ttl=ttl)
+            subscription = self._space.subscribe(queue, arguments, auto_delete=auto_delete)
             if exclusive:
                 self._own.add(queue)
             subscription.bind(Binding(queue, "", queue), "direct")
@@ -201,7 +200,11 @@ class Channel(base.StdChannel):
 
     def _measure(self, queue: str) -> queue_declare_ok_t:
         if (subscription := self._space.subscription(queue)) is not None:
-            return queue_declare_ok_t(queue, len(subscription.buffer), len(subscription.wakers))
+            return queue_declare_ok_t(queue, len(subscription), len(subscription.wakers))
+        if (joined := self.connection.joined(queue)) is not None and joined.reclaim():
+            joined.commit(SETTLE_TIMEOUT)
+            if not self._is_consumed(joined):
+                joined.release()
         backlog = self._space.cluster.topics.backlog(self._space.queue_topics(queue))
         return queue_declare_ok_t(queue, backlog.messages, backlog.consumers)
 
@@ -260,8 +263,8 @@ class Channel(base.StdChannel):
         """Deletes what waits in a queue and is not with a consumer; how many messages that were."""
         self._check_open()
         if (subscription := self._space.subscription(queue)) is not None:
-            count = len(subscription.buffer)
-            subscription.buffer.clear()
+            count = len(subscription)
+            subscription.clear()
             return count
         count = self._space.cluster.topics.purge(self._space.queue_topics(queue))
         if (joined := self.connection.joined(queue)) is not None:
@@ -483,7 +486,3 @@ class Channel(base.StdChannel):
             self._space.unsubscribe(name)
         if self in self.connection.channels:
             self.connection.channels.remove(self)
-
-
-_LIMITS = ("expires", "message-ttl")
-

@@ -17,11 +17,12 @@ if TYPE_CHECKING:
 
 
 class QueueDeclaration:
-    """How a work queue was declared, in this process."""
+    """What a queue's arguments say; times are seconds."""
 
     def __init__(self, arguments: Mapping[str, Any]) -> None:
-        ttl = arguments.get("x-message-ttl")
-        self.ttl: float | None = None if ttl is None else ttl / 1000
+        self.arguments = dict(arguments)
+        self.ttl = _seconds(arguments.get("x-message-ttl"))
+        self.expires = _seconds(arguments.get("x-expires"))
         self.max_priority: int | None = arguments.get("x-max-priority")
         self.partitions: int | None = arguments.get("x-partitions")
 
@@ -29,6 +30,10 @@ class QueueDeclaration:
     def steps(self) -> int:
         """The number of priority steps, each a topic."""
         return steps_for(self.max_priority)
+
+
+def _seconds(milliseconds: float | None) -> float | None:
+    return None if milliseconds is None else milliseconds / 1000
 
 
 class Namespace:
@@ -48,7 +53,8 @@ class Namespace:
         Raises:
             TopicMismatch: a topic has another number of partitions than ``x-partitions`` says.
         """
-        if name in self._queues and not arguments:
+        known = self._queues.get(name)
+        if known is not None and arguments in ({}, known.arguments):
             return
         declared = QueueDeclaration(arguments)
         self.cluster.topics.ensure(
@@ -91,12 +97,20 @@ class Namespace:
         self.cluster.topics.ensure(spec)
         return spec.name
 
-    def subscribe(self, name: str, *, auto_delete: bool, expires: float | None, ttl: float | None) -> Subscription:
+    def subscribe(self, name: str, arguments: Mapping[str, Any], *, auto_delete: bool) -> Subscription:
         """Declares a subscription; one of the same name is used again."""
         found = self.subscription(name)
         if found is None:
+            declared = QueueDeclaration(arguments)
             found = Subscription(
-                name, self.cluster, self.settings, self.topics, auto_delete=auto_delete, expires=expires, ttl=ttl
+                name,
+                self.cluster,
+                self.settings,
+                self.topics,
+                auto_delete=auto_delete,
+                expires=declared.expires,
+                ttl=declared.ttl,
+                max_priority=declared.max_priority,
             )
             found = self.subscriptions.setdefault(name, found)
         found.used = time.monotonic()

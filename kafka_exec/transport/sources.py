@@ -65,6 +65,8 @@ class WorkQueue:
         """The next item: from the highest step, now and then from one below; returned ones come first in their step."""
         if len(self._readers) == 1:
             return self._take_from(0)
+        if not all(reader.settled for reader in self._readers):
+            return None  # what is urgent may still be on its way
         while True:
             waiting = [step for step, reader in enumerate(self._readers) if self._returned[step] or reader.buffer]
             if not waiting:
@@ -128,6 +130,11 @@ class WorkQueue:
             if self.is_empty():
                 reader.settle(timeout)
 
+    def commit(self, timeout: float) -> None:
+        """Commits what has ended; ``timeout`` seconds at most for each step."""
+        for reader in self._readers:
+            reader.commit(timeout)
+
     def discard(self) -> None:
         """Ends all that waits in this process; for a purge."""
         for returned in self._returned:
@@ -177,19 +184,17 @@ class SubscriptionSource:
         self.subscription.used = time.monotonic()
 
     def take(self) -> Item | None:
-        try:
-            return Item(self.subscription.buffer.popleft(), None, 0, False)
-        except IndexError:
-            return None
+        record = self.subscription.take()
+        return None if record is None else Item(record, None, 0, False)
 
     def end(self, item: Item) -> None:
         """Nothing to do: it was taken out of the buffer."""
 
     def put_back(self, item: Item) -> None:
-        self.subscription.buffer.appendleft(item.record)
+        self.subscription.put_back(item.record)
 
     def bury(self, item: Item, reason: str, error: str) -> None:
         """Nothing to do: a broadcast message is nobody's loss."""
 
     def is_empty(self) -> bool:
-        return not self.subscription.buffer
+        return not self.subscription

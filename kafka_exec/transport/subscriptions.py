@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING
 
 from confluent_kafka import Message as Record
 
+from kafka_exec.core import envelope, window
 from kafka_exec.core.routing import Binding, log_key_of_binding, matches
 from kafka_exec.core.topology import exchange_topic
+from kafka_exec.errors import Undecodable
 from kafka_exec.kafka.broadcast import partition_of
 from kafka_exec.kafka.native import Waker
 
@@ -52,6 +54,7 @@ class Subscription:
         auto_delete: it goes when its last consumer has gone.
         expires: seconds without use after which it goes; None: never.
         ttl: seconds after which a message in it is dropped; None: never.
+        max_priority: messages of higher priority come first, up to this one; None: they have none.
     """
 
     def __init__(
@@ -64,14 +67,19 @@ class Subscription:
         auto_delete: bool,
         expires: float | None,
         ttl: float | None,
+        max_priority: int | None,
     ) -> None:
         self.name = name
         self.auto_delete = auto_delete
         self.expires = expires
         self.ttl = ttl
-        self.buffer: deque[Record] = deque(maxlen=MOST_BUFFERED)
         self.wakers: list[Waker] = []
         self.used = time.monotonic()
+        self._max_priority = max_priority
+        self._buffers: list[deque[Record]] = [
+            deque(maxlen=MOST_BUFFERED) for _ in range(window.steps_for(max_priority))
+        ]
+        self._turn = 0
         self._cluster = cluster
         self._settings = settings
         self._topics = topics
@@ -104,9 +112,41 @@ class Subscription:
 
     def arrived(self, record: Record) -> None:
         """Takes a message in; called in the log reader's thread."""
-        self.buffer.append(record)
+        self._buffers[self._step(record)].append(record)
         for waker in self.wakers:
             waker.wake()
+
+    def take(self) -> Record | None:
+        """The next message: of the highest priority, now and then one from below."""
+        waiting = [step for step, buffer in enumerate(self._buffers) if buffer]
+        if not waiting:
+            return None
+        self._turn += 1
+        try:
+            return self._buffers[window.pick_step(waiting, self._turn - 1)].popleft()
+        except IndexError:
+            return None  # another thread was quicker
+
+    def put_back(self, record: Record) -> None:
+        """The message comes next in its priority."""
+        self._buffers[self._step(record)].appendleft(record)
+
+    def __len__(self) -> int:
+        return sum(len(buffer) for buffer in self._buffers)
+
+    def clear(self) -> None:
+        """Forgets all messages."""
+        for buffer in self._buffers:
+            buffer.clear()
+
+    def _step(self, record: Record) -> int:
+        if len(self._buffers) == 1:
+            return 0
+        try:
+            priority = envelope.decode(record.headers(), None).properties.get("priority")
+        except Undecodable:
+            return 0
+        return window.step_of(priority, self._max_priority)
 
     def is_expired(self, now: float) -> bool:
         """Whether nobody has used it for its time; ``now`` is monotonic seconds."""
@@ -117,4 +157,4 @@ class Subscription:
         for listener in self._listeners.values():
             self._cluster.log.unsubscribe(listener)
         self._listeners.clear()
-        self.buffer.clear()
+        self.clear()

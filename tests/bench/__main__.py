@@ -12,7 +12,7 @@ from pathlib import Path
 
 from kafka_exec.broker import BrokerError
 from tests.bench import report
-from tests.bench.measure import QUICK, Figures, Sizes, measure, summary
+from tests.bench.measure import QUICK, STEPS, Figures, Sizes, summary
 from tests.bench.servers import PEERS, NoPeer, Peer, kafka_exec
 
 
@@ -29,29 +29,30 @@ def main(argv: list[str]) -> int:
             print(f"bench: {error}", file=sys.stderr)
             return 1
         taken = _take(peers, options.rounds, sizes)
-    medians = {name: summary(figures) for name, figures in taken.items()}
+    medians = {name: summary(figures) for name, figures in taken.items() if figures}
     print(report.table(medians, sizes, options.rounds))
     if options.json:
-        options.json.write_text(json.dumps({"medians": medians, "rounds": taken}, indent=1))
-    return int(not options.without_ours and len(taken.get(report.OURS, [])) < options.rounds)
+        options.json.write_text(json.dumps({"medians": medians, "steps": taken}, indent=1))
+    return int(not options.without_ours and len(taken[report.OURS]) < options.rounds * len(STEPS))
 
 
 def _take(peers: list[Peer], rounds: int, sizes: Sizes) -> dict[str, list[Figures]]:
-    """Takes the rounds; a peer that fails is left out from then on."""
-    taken: dict[str, list[Figures]] = {}
+    """Takes every step of every round with all peers in turn; a peer that fails is left out from then on."""
+    taken: dict[str, list[Figures]] = {peer.name: [] for peer in peers}
     for number in range(rounds):
-        # There and back again, so that a machine growing slower does not favour the first.
-        for peer in peers[:] if number % 2 == 0 else peers[::-1]:
-            began = time.monotonic()
-            try:
-                taken.setdefault(peer.name, []).append(measure(peer, sizes, with_idle=number == 0))
-            except Exception as error:
-                print(f"bench: {peer.name} failed: {error}", file=sys.stderr, flush=True)
-                peers.remove(peer)
-                continue
-            seconds = time.monotonic() - began
-            print(f"round {number + 1}/{rounds}  {peer.name:10}  {seconds:3.0f} s", flush=True)
-    return {name: figures for name, figures in taken.items() if figures}
+        for step in STEPS:
+            # There and back again, so that a machine growing slower does not favour the first.
+            for peer in peers[:] if number % 2 == 0 else peers[::-1]:
+                began = time.monotonic()
+                try:
+                    taken[peer.name].append(step(peer, sizes))
+                except Exception as error:
+                    print(f"bench: {peer.name} failed: {error}", file=sys.stderr, flush=True)
+                    peers.remove(peer)
+                    continue
+                seconds = time.monotonic() - began
+                print(f"round {number + 1}/{rounds}  {step.__name__:8} {peer.name:10} {seconds:4.0f} s", flush=True)
+    return taken
 
 
 def _start(names: list[str], servers: ExitStack, ours: bool) -> list[Peer]:

@@ -40,25 +40,40 @@ class Sizes:
 
 QUICK = Sizes(backlog=2_000, single=300, latency=100, idle_seconds=2.0)
 
-#: One round's figures: rates in tasks/s, latencies in ms, `idle_cpu` in %, `idle_memory` in MB.
+#: Figures of one step: rates in tasks/s, latencies in ms, `idle_cpu` in %, `idle_memory` in MB.
 Figures = dict[str, "float | list[float]"]
 
 
-def measure(peer: Peer, sizes: Sizes, with_idle: bool) -> Figures:
-    """Takes all figures of one round, each on a queue that nobody has used."""
-    figures: Figures = {}
-    for publish, drain, events in (("held", "drain", False), ("grouped", "drain_events", True)):
-        with _Run(peer, sizes) as run:
-            figures[f"publish_{publish}"] = run.client(publish, sizes.backlog)
-            figures[drain] = run.drain(events)
+def held(peer: Peer, sizes: Sizes) -> Figures:
+    """Publishes with one producer held, then drains."""
     with _Run(peer, sizes) as run:
-        figures["publish_single"] = run.client("single", sizes.single, peer.confirmed)
-    if peer.carries_messages:
-        with _Run(peer, sizes) as run, run.worker(events=False) as worker:
-            figures["latency"] = [1000 * seconds for seconds in run.client("latencies", sizes.latency)]
-            if with_idle:
-                figures["idle_cpu"], figures["idle_memory"] = _idle(worker, sizes.idle_seconds)
-    return figures
+        return {"publish_held": run.client("held", sizes.backlog), "drain": run.drain(events=False)}
+
+
+def grouped(peer: Peer, sizes: Sizes) -> Figures:
+    """Publishes a group, then drains with events on."""
+    with _Run(peer, sizes) as run:
+        return {"publish_grouped": run.client("grouped", sizes.backlog), "drain_events": run.drain(events=True)}
+
+
+def single(peer: Peer, sizes: Sizes) -> Figures:
+    """Publishes one by one, each confirmed."""
+    with _Run(peer, sizes) as run:
+        return {"publish_single": run.client("single", sizes.single, peer.confirmed)}
+
+
+def latency(peer: Peer, sizes: Sizes) -> Figures:
+    """Runs tasks one at a time, then leaves the worker idle."""
+    if not peer.carries_messages:
+        return {}
+    with _Run(peer, sizes) as run, run.worker(events=False) as worker:
+        milliseconds = [1000 * seconds for seconds in run.client("latencies", sizes.latency)]
+        cpu, memory = _idle(worker, sizes.idle_seconds)
+        return {"latency": milliseconds, "idle_cpu": cpu, "idle_memory": memory}
+
+
+#: What a round consists of. Each step uses a queue that nobody has used.
+STEPS = (held, grouped, single, latency)
 
 
 class _Run:
@@ -145,14 +160,13 @@ def _memory(member: psutil.Process) -> int:
     return int(getattr(info, "pss", info.uss))
 
 
-def summary(rounds: list[Figures]) -> dict[str, float]:
+def summary(taken: list[Figures]) -> dict[str, float]:
     """Medians over the rounds; latencies of all rounds taken together."""
     medians: dict[str, float] = {}
-    for name in dict.fromkeys(name for figures in rounds for name in figures):
-        values = [figures[name] for figures in rounds if name in figures]
+    for name in dict.fromkeys(name for figures in taken for name in figures):
+        values = [figures[name] for figures in taken if name in figures]
         if name == "latency":
-            pooled = [value for one in values for value in one]
-            cuts = statistics.quantiles(pooled, n=100)
+            cuts = statistics.quantiles([value for one in values for value in one], n=100)
             medians["latency_p50"], medians["latency_p99"] = cuts[49], cuts[98]
         else:
             medians[name] = statistics.median(values)

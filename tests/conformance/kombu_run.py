@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import faulthandler
+import os
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from inspect import isclass
 from pathlib import Path
 from types import ModuleType
@@ -19,6 +21,8 @@ HERE = Path(__file__).resolve().parent
 SUITE = HERE / "kombu_suite.py"
 EXPECTED_FAILURES = HERE / "kombu_expected_failures.txt"
 COUNT = 47
+TIMEOUT = 60
+HANGS = 35
 SCHEME = "kafka-exec://"
 BROKER = pytest.StashKey[str]()
 
@@ -38,7 +42,7 @@ def run(argv: list[str]) -> int:
         sys.path.insert(0, str(upstream_tests("kombu")))
         with _broker(url) as base:
             plugin = Plugin(base, _expected_failures() if base.startswith(SCHEME) else {})
-            options = ["-p", "no:cacheprovider", "--timeout", "60"]
+            options = ["-p", "no:cacheprovider", "--timeout", str(TIMEOUT)]
             return int(pytest.main([str(SUITE), *options, *argv], plugins=[plugin]))
     except (BrokerError, NoTests) as error:
         print(f"conformance: {error}", file=sys.stderr)
@@ -74,6 +78,7 @@ class Plugin:
         self.url = url
         self.expected_failures = expected_failures
         self.outcomes: Counter[str] = Counter()
+        self.stderr = os.dup(sys.stderr.fileno())
 
     def pytest_configure(self, config: pytest.Config) -> None:
         config.stash[BROKER] = self.url
@@ -95,6 +100,15 @@ class Plugin:
             if test not in ours or not reason:
                 raise pytest.UsageError(f"{EXPECTED_FAILURES.name}: no such test, or no reason: {test!r}")
             ours[test].add_marker(pytest.mark.xfail(reason=reason, strict=True))
+
+    # A timeout cannot interrupt a call into librdkafka that never returns: then say where it is, and end.
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_protocol(self) -> Generator[None, object, object]:
+        faulthandler.dump_traceback_later(HANGS, exit=True, file=self.stderr)
+        try:
+            return (yield)
+        finally:
+            faulthandler.cancel_dump_traceback_later()
 
     def pytest_report_teststatus(self, report: pytest.TestReport) -> None:
         """Counts each test once, and a failing set-up or teardown as a failure."""

@@ -154,10 +154,11 @@ def test_java_does_not_outlive_the_program(victim: str) -> None:
         assert guard is not None
         os.kill(program.pid if victim == "program" else guard.pid, signal.SIGKILL)
         assert psutil.wait_procs([java], timeout=15)[1] == []
-        program.kill()
-    if victim == "program":
-        psutil.wait_procs([guard], timeout=15)
-        assert not Path(told["folder"]).exists()
+        if victim == "program":
+            psutil.wait_procs([guard], timeout=15)
+        else:
+            program.communicate(timeout=30)
+    assert not Path(told["folder"]).exists()
 
 
 def test_taken_port() -> None:

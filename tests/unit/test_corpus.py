@@ -229,6 +229,29 @@ def test_a_lost_a_doubled_and_a_changed_part_are_noticed(tmp_path: Path) -> None
     assert corpus.differences(corpus.merge(parts), expected) == ["words of 'some': 11 counted, 10 expected"]
 
 
+@pytest.mark.parametrize(
+    ("counted", "expected", "found"),
+    [
+        ({}, {}, []),
+        ({"words": {"a": 1}}, {"words": {"a": 1}}, []),
+        ({"words": {"a": 1}}, {}, ["words of 'a': 1 counted, 0 expected"]),
+        ({}, {"licences": {}, "words": {"a": 1000}}, ["words of 'a': 0 counted, 1,000 expected"]),
+        (
+            {"words": {"a": 1}},
+            {"words": {"b": 1}},
+            [
+                "words of 'a': 1 counted, 0 expected",
+                "words of 'b': 0 counted, 1 expected",
+            ],
+        ),
+    ],
+)
+def test_differences_sees_what_only_one_side_has(
+    counted: corpus.Counts, expected: corpus.Counts, found: list[str]
+) -> None:
+    assert corpus.differences(counted, expected) == found
+
+
 def test_the_largest_parts_stay_far_below_a_kafka_message(tmp_path: Path) -> None:
     letters = "\N{CJK UNIFIED IDEOGRAPH-4E00}"  # six bytes each in JSON
     names = []
