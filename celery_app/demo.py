@@ -140,7 +140,8 @@ class Demo:
         for answer in stats.values():
             ran.update(answer["total"])
         if ran != self.sent:
-            raise DemoError(f"the workers ran {dict(ran)}, sent was {dict(self.sent)}")
+            names = sorted(name for name in ran.keys() | self.sent.keys() if ran[name] != self.sent[name])
+            raise DemoError("; ".join(f"{name} ran {ran[name]} times, sent {self.sent[name]} times" for name in names))
         return stats
 
 

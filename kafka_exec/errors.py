@@ -13,7 +13,9 @@ class KafkaExecError(Exception):
     """Something in kafka_exec failed."""
 
     def __init__(self, message: str | None = None) -> None:
-        super().__init__(message or type(self).__doc__)
+        text = message or type(self).__doc__ or ""
+        super().__init__(text)
+        self.args = (text,)  # Kombu's errors put AMQP's numbers before the text
 
     def __str__(self) -> str:
         return str(self.args[0])

@@ -17,6 +17,7 @@ VERSION = b"1"
 RecordHeaders = list[tuple[str, bytes]]
 
 _dump = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, default=str).encode
+_dump_ascii = json.JSONEncoder(separators=(",", ":"), default=str).encode
 
 
 class Message(NamedTuple):
@@ -45,9 +46,16 @@ def encode(message: Message) -> RecordHeaders:
         ("content-encoding", message.content_encoding.encode()),
         ("exchange", message.exchange.encode()),
         ("routing-key", message.routing_key.encode()),
-        ("headers", _dump(message.headers).encode()),
-        ("properties", _dump(message.properties).encode()),
+        ("headers", _json(message.headers)),
+        ("properties", _json(message.properties)),
     ]
+
+
+def _json(value: Mapping[str, Any]) -> bytes:
+    try:
+        return _dump(value).encode()
+    except UnicodeEncodeError:
+        return _dump_ascii(value).encode()  # a lone surrogate, as Python has it in undecodable file names
 
 
 def decode(headers: Sequence[tuple[str, bytes | None]] | None, value: bytes | None) -> Message:
@@ -60,8 +68,9 @@ def decode(headers: Sequence[tuple[str, bytes | None]] | None, value: bytes | No
     content_type = found.get("content-type")
     if not content_type:
         raise Undecodable("no-content-type", "the record has no content-type header")
-    if found.get("kafka-exec-version") not in (VERSION, None):
-        raise Undecodable("unknown-version", f"the record has format version {found['kafka-exec-version']!r}")
+    version = found.get("kafka-exec-version")
+    if version is not None and version != VERSION:
+        raise Undecodable("unknown-version", f"the record has format version {version[:20]!r}")
     try:
         return Message(
             body=value or b"",
@@ -72,7 +81,7 @@ def decode(headers: Sequence[tuple[str, bytes | None]] | None, value: bytes | No
             exchange=(found.get("exchange") or b"").decode(),
             routing_key=(found.get("routing-key") or b"").decode(),
         )
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise Undecodable("bad-headers", f"the record's headers cannot be read: {error}") from error
 
 
@@ -123,6 +132,6 @@ def expired(message: Message, timestamp: float, queue_ttl: float | None, now: fl
     limits = [queue_ttl] if queue_ttl is not None else []
     try:
         limits.append(int(message.properties["expiration"]) / 1000)
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         pass  # no limit of its own
     return bool(limits) and now >= timestamp + min(limits)

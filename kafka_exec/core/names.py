@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -22,6 +23,8 @@ TEMPLATES: Mapping[str, str] = {
     "nodes": "{prefix}.nodes",
 }
 
+_MOST_REMEMBERED = 10_000
+
 _LEGAL = re.compile(r"[a-zA-Z0-9._-]")
 _LOOKS_ESCAPED = re.compile(r"_x(?=[0-9a-f]{2})")
 _LOOKS_LIKE_STEP = re.compile(r"\.(?=p[0-9]+\Z)")
@@ -35,13 +38,13 @@ def escape(name: str) -> str:
     that two names never share a topic.
     """
     name = _LOOKS_ESCAPED.sub("_x5fx", name)
-    name = "".join(c if _LEGAL.match(c) else "".join(f"_x{byte:02x}" for byte in c.encode()) for c in name)
+    name = "".join(c if _LEGAL.match(c) else "".join(f"_x{byte:02x}" for byte in c.encode("utf-8", "surrogatepass")) for c in name)
     return _LOOKS_LIKE_STEP.sub("_x2e", name)
 
 
 def unescape(name: str) -> str:
     """The inverse of :func:`escape`."""
-    return _ESCAPED.sub(lambda run: bytes.fromhex(run[0].replace("_x", "")).decode(), name)
+    return _ESCAPED.sub(lambda run: bytes.fromhex(run[0].replace("_x", "")).decode("utf-8", "surrogatepass"), name)
 
 
 @dataclass(frozen=True)
@@ -49,23 +52,32 @@ class Topics:
     """The names of all topics of one prefix. ``overrides`` replaces single templates of :data:`TEMPLATES`.
 
     Raises:
-        ConfigurationError: an override has an unknown key or lacks ``{name}`` where the template needs it.
+        ConfigurationError: an override has an unknown key, is no template of a topic name, lacks ``{name}`` where it is
+            needed, or is that of another kind too.
     """
 
     prefix: str
     overrides: Mapping[str, str] = field(default_factory=dict)
+    _made: dict[tuple[str, str], str] = field(default_factory=dict, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         for kind, template in self.overrides.items():
             if kind not in TEMPLATES:
                 raise ConfigurationError(f"topics: unknown kind {kind!r}, choose from {', '.join(TEMPLATES)}")
+            if not isinstance(template, str):
+                raise ConfigurationError(f"topics: the template of {kind!r} must be a text, not {template!r}")
             if "{name}" in TEMPLATES[kind] and "{name}" not in template:
                 raise ConfigurationError(f"topics: the template of {kind!r} needs {{name}}: {template!r}")
+            if not _is_template(template):
+                raise ConfigurationError(f"topics: the template of {kind!r} makes no topic name: {template!r}")
+        templates = Counter({**TEMPLATES, **self.overrides}.values())
+        if len(templates) < len(TEMPLATES):
+            raise ConfigurationError(f"topics: two kinds have the same template: {templates.most_common(1)[0][0]!r}")
 
     def queue(self, name: str, step: int = 0) -> str:
         """The topic of a work queue; priority steps above the lowest have topics of their own."""
         topic = self._topic("queue", name)
-        return f"{topic}.p{step}" if step else topic
+        return _checked(f"{topic}.p{step}", "queue", name) if step else topic
 
     def exchange(self, name: str) -> str:
         """The broadcast log of an exchange."""
@@ -86,8 +98,28 @@ class Topics:
         return self._topic("nodes", "")
 
     def _topic(self, kind: str, name: str) -> str:
+        made = self._made.get((kind, name))
+        if made is None:
+            made = self._make(kind, name)
+            if len(self._made) < _MOST_REMEMBERED:
+                self._made[kind, name] = made
+        return made
+
+    def _make(self, kind: str, name: str) -> str:
         template = self.overrides.get(kind, TEMPLATES[kind])
         topic = template.format(prefix=escape(self.prefix), name=escape(name))
-        if len(topic) > LONGEST:
-            raise InvalidName(f"{kind} {name!r} makes a topic name of {len(topic)} characters, Kafka allows {LONGEST}")
-        return topic
+        return _checked(topic, kind, name)
+
+
+def _checked(topic: str, kind: str, name: str) -> str:
+    if len(topic) > LONGEST:
+        raise InvalidName(f"{kind} {name!r} makes a topic name of {len(topic)} characters, Kafka allows {LONGEST}")
+    return topic
+
+
+def _is_template(text: str) -> bool:
+    try:
+        made = text.format(prefix="p", name="n")
+    except (AttributeError, LookupError, ValueError):
+        return False
+    return bool(made) and all(_LEGAL.match(c) for c in made)

@@ -18,15 +18,14 @@ class Binding(NamedTuple):
 
 @lru_cache(maxsize=4096)
 def _pattern(binding_key: str) -> re.Pattern[str]:
-    words = [
-        {"*": r"[^.]+", "#": r".*"}.get(word, re.escape(word))  # one word; any number of words, also none
-        for word in binding_key.split(".")
-    ]
-    text = r"\.".join(words)
-    text = text.replace(r"\..*\.", r"(?:\..+)?\.").replace(r"\..*", r"(?:\..*)?")
-    if text.startswith(r".*\."):
-        text = r"(?:.*\.)?" + text[len(r".*\.") :]
-    return re.compile(text)
+    special = {"*": r"\.[^.]*", "#": r"(?:\..*)?"}  # one word; any number of words, also none
+    words = [special.get(word, r"\." + re.escape(word)) for word in _dotted(binding_key)[1:].split(".")]
+    return re.compile("".join(words) if binding_key else "", re.DOTALL)
+
+
+def _dotted(key: str) -> str:
+    """A key with a dot before every word; the empty key has no word."""
+    return f".{key}" if key else ""
 
 
 def matches(exchange_type: str, binding_key: str, routing_key: str) -> bool:
@@ -34,7 +33,7 @@ def matches(exchange_type: str, binding_key: str, routing_key: str) -> bool:
     if exchange_type == "fanout":
         return True
     if exchange_type == "topic":
-        return _pattern(binding_key).fullmatch(routing_key) is not None
+        return _pattern(binding_key).fullmatch(_dotted(routing_key)) is not None
     return binding_key == routing_key
 
 

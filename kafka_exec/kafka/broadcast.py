@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
-from confluent_kafka import KafkaException, TopicPartition, murmur2
+from confluent_kafka import KafkaError, KafkaException, TopicPartition, murmur2
 from confluent_kafka import Message as Record
 
 from kafka_exec.kafka import native
@@ -26,6 +27,15 @@ _IDLE_POLL = 0.1  # bounds what a new subscription waits
 # Timestamps of special meaning in Kafka's ListOffsets request.
 _LATEST = -1
 _EARLIEST = -2
+
+#: A topic that was made a moment ago.
+_NOT_YET_KNOWN = {
+    KafkaError._UNKNOWN_PARTITION,
+    KafkaError._UNKNOWN_TOPIC,
+    KafkaError.UNKNOWN_TOPIC_OR_PART,
+    KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+}
 
 Sink = Callable[[Record], None]
 Partition = tuple[str, int]
@@ -97,11 +107,15 @@ class LogReader:
 
     def _find(self, partitions: Iterable[Partition], where: int) -> list[TopicPartition]:
         wanted = [TopicPartition(*p, where) for p in partitions]
-        try:
-            found: list[TopicPartition] = self._consumer.offsets_for_times(wanted, TIMEOUT)
-        except KafkaException as error:
-            raise translate(error, f"finding the offsets of {wanted[0].topic}") from None
-        return found
+        deadline = time.monotonic() + TIMEOUT
+        while True:
+            try:
+                found: list[TopicPartition] = self._consumer.offsets_for_times(wanted, TIMEOUT)
+                return found
+            except KafkaException as error:
+                if error.args[0].code() not in _NOT_YET_KNOWN or time.monotonic() > deadline:
+                    raise translate(error, f"finding the offsets of {wanted[0].topic}") from None
+            native.sleep(0.02)
 
     def _run(self) -> None:
         consumer = self._consumer

@@ -111,6 +111,7 @@ class Cluster:
         self._parts: dict[type, Any] = {}
         self._closers: list[Callable[[float], None]] = []
         self._answered = float("-inf")
+        self._times_down = 0
 
     def __repr__(self) -> str:
         return f"<Cluster {self.servers}>"
@@ -186,6 +187,7 @@ class Cluster:
                 logger.error("Kafka at %s refuses access: %s", self.servers, error.str())
             self.refused = AccessRefused(f"Kafka at {self.servers} refuses access: {error.str()}")
         elif code == KafkaError._ALL_BROKERS_DOWN:
+            self._times_down += 1
             if (line := self.health.failed(self.last_error or error.str(), time.time())) is not None:
                 logger.warning(line)
         elif code in (KafkaError._TRANSPORT, KafkaError._RESOLVE):
@@ -204,7 +206,8 @@ class Cluster:
 
     def _connect(self, timeout: float) -> None:
         deadline = time.monotonic() + timeout
-        self.health.down_since = self.refused = None
+        self.refused = None
+        times_down = self._times_down
         reason = ""
         while True:
             try:
@@ -215,8 +218,7 @@ class Cluster:
                 reason = error.args[0].str()
             if self.refused is not None:
                 raise self.refused
-            down = self.health.down_since is not None
-            if down or time.monotonic() > deadline:
+            if self._times_down > times_down or time.monotonic() > deadline:
                 raise ConnectionFailed(f"Kafka at {self.servers} does not answer: {self.last_error or reason}")
 
     def close(self, timeout: float) -> None:

@@ -26,6 +26,7 @@ CONCURRENCY = 2
 PREFETCH = 128
 STALLED = 60.0
 SETTLE = 3.0
+LEFTOVERS = 0.3
 
 
 @dataclass(frozen=True)
@@ -133,7 +134,11 @@ class _Run:
                 changed = time.monotonic() if ended != before else changed
                 if time.monotonic() - changed > STALLED:
                     raise RuntimeError(f"stalled at {ended} of {self.backlog} tasks{self._worker_log()}")
+            time.sleep(LEFTOVERS)
             rows = [row for row in reader.rows() if row.ended]
+        ended = sum(row.ended for row in rows)
+        if ended != self.backlog:
+            raise RuntimeError(f"{ended} tasks ended, {self.backlog} were published: some ran twice")
         return (ended - 1) / (max(row.last_end for row in rows) - min(row.first_end for row in rows))
 
     def _worker_log(self) -> str:

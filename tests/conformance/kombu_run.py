@@ -22,7 +22,7 @@ SUITE = HERE / "kombu_suite.py"
 EXPECTED_FAILURES = HERE / "kombu_expected_failures.txt"
 COUNT = 47
 TIMEOUT = 60
-HANGS = 35
+HANGS = 90
 SCHEME = "kafka-exec://"
 BROKER = pytest.StashKey[str]()
 

@@ -36,7 +36,8 @@ def folder(tmp_path: Path) -> Path:
 
 def processes_of(demo: subprocess.Popen[str]) -> list[psutil.Process]:
     """Everything the demonstration has started, pool processes and broker included."""
-    return psutil.Process(demo.pid).children(recursive=True)
+    processes: list[psutil.Process] = psutil.Process(demo.pid).children(recursive=True)
+    return processes
 
 
 def wait_for_line(demo: subprocess.Popen[str], text: str) -> None:
@@ -77,8 +78,8 @@ def test_a_wrong_total_fails_the_demo(folder: Path, broker_url: str) -> None:
     )
 
     assert done.returncode == 1
-    assert ["files", "90", "89", "WRONG"] in [line.split() for line in done.stdout.splitlines()]
     assert "totals are wrong" in done.stderr
+    assert ["files", "90", "89", "WRONG"] in [line.split() for line in done.stdout.splitlines()]
 
 
 def test_a_killed_worker_fails_the_demo_by_name_and_the_others_are_ended(folder: Path, broker_url: str) -> None:
@@ -115,11 +116,16 @@ def test_a_terminated_demo_ends_its_processes(folder: Path, broker_url: str) -> 
 def test_without_a_broker_one_line_says_so(folder: Path) -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
-        url = f"kafka-exec://127.0.0.1:{unused.getsockname()[1]}"
+        address = f"127.0.0.1:{unused.getsockname()[1]}"
         done = subprocess.run(
-            [*DEMO, "--folder", str(folder), "--broker", url], capture_output=True, text=True, timeout=TIMEOUT
+            [*DEMO, "--folder", str(folder), "--broker", f"kafka-exec://{address}"],
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT,
         )
 
     assert done.returncode == 1
-    assert f"demo: FAILED: no broker at {url}" in done.stderr
+    failure = done.stderr.splitlines()[-1]
+    assert failure.startswith("demo: FAILED: no broker at ")
+    assert address in failure
     assert "Traceback" not in done.stderr
