@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import difflib
 import json
+import math
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -23,9 +25,23 @@ PREFIX = "kafka_exec_"
 DEFAULT_PARTITIONS: Mapping[str, int] = {"queue": 16, "exchange": 6}
 
 
-def _positive(name: str, value: object) -> None:
-    if not isinstance(value, (int, float)) or isinstance(value, bool) or value <= 0:
-        raise ConfigurationError(f"{PREFIX}{name} must be a number greater than 0, not {value!r}")
+#: Kafka counts in milliseconds, and 0 has special meanings there.
+_SHORTEST = 0.001
+
+
+def _time(name: str, value: object) -> None:
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or not _SHORTEST <= value < math.inf:
+        raise ConfigurationError(f"{PREFIX}{name} must be a number of seconds, at least {_SHORTEST}, not {value!r}")
+
+
+def _count(name: str, value: object) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ConfigurationError(f"{PREFIX}{name} must be a whole number greater than 0, not {value!r}")
+
+
+def _mapping(name: str, value: object) -> None:
+    if not isinstance(value, Mapping):
+        raise ConfigurationError(f"{PREFIX}{name} must be a mapping, not {value!r}")
 
 
 @dataclass(frozen=True)
@@ -63,19 +79,28 @@ class Settings:
     def __post_init__(self) -> None:
         for name in (
             *("heartbeat", "session_timeout", "publish_timeout", "commit_interval"),
-            *("exchange_retention", "dead_retention", "buffer"),
+            *("exchange_retention", "dead_retention"),
         ):
-            _positive(name, getattr(self, name))
+            _time(name, getattr(self, name))
+        _count("buffer", self.buffer)
         if self.replication is not None:
-            _positive("replication", self.replication)
+            _count("replication", self.replication)
         if self.group_protocol not in ("classic", "consumer"):
             raise ConfigurationError(f"{PREFIX}group_protocol is {self.group_protocol!r}: choose classic or consumer")
+        _mapping("partitions", self.partitions)
         unknown = set(self.partitions) - set(DEFAULT_PARTITIONS)
         if unknown:
-            raise ConfigurationError(f"{PREFIX}partitions: unknown kind {', '.join(sorted(unknown))}")
+            raise ConfigurationError(f"{PREFIX}partitions: unknown kind {', '.join(sorted(map(str, unknown)))}")
         for kind, number in self.partitions.items():
-            _positive(f"partitions[{kind!r}]", number)
-        Topics("check", self.topics)
+            _count(f"partitions[{kind!r}]", number)
+        _mapping("topics", self.topics)
+        try:
+            Topics("check", self.topics)
+        except ConfigurationError as error:
+            raise ConfigurationError(f"{PREFIX}{error}") from None
+        if self.secrets_file is not None and not isinstance(self.secrets_file, (str, os.PathLike)):
+            # Not its value: it may be the secrets.
+            raise ConfigurationError(f"{PREFIX}secrets_file must be a path, not {type(self.secrets_file).__name__}")
 
     @classmethod
     def read(cls, options: Mapping[str, Any]) -> Settings:
@@ -114,11 +139,13 @@ _SSL = {
     "password": "ssl.key.password",
     "ciphers": "ssl.cipher.suites",
 }
+_SSL_VERIFY = ("cert_reqs", "ssl_cert_reqs")
 
 
 def bootstrap_servers(hosts: str | None, port: int | None) -> str:
     """``h1:port,h2:port`` of the host part of a URL, in which several hosts of one port stand between commas."""
-    return ",".join(f"{host}:{port or 9092}" for host in (hosts or "127.0.0.1").split(",") if host)
+    names = [host.strip() for host in (hosts or "").split(",")]
+    return ",".join(f"{host}:{port or 9092}" for host in names if host) or f"127.0.0.1:{port or 9092}"
 
 
 def client_properties(
@@ -142,26 +169,34 @@ def client_properties(
     Raises:
         ConfigurationError: the secrets file cannot be read.
     """
-    made: dict[str, Any] = {"bootstrap.servers": servers}
-    made.update(_secrets(settings.secrets_file))
+    extra = {} if extra is None else extra
+    if not isinstance(extra, Mapping):
+        raise ConfigurationError('broker_transport_options["kafka"] must be a mapping of librdkafka properties')
+    made: dict[str, Any] = {**_secrets(settings.secrets_file), "bootstrap.servers": servers}
     if user:
-        made.update({"sasl.username": user, "sasl.password": password or ""})
+        made["sasl.username"] = user
+        made["sasl.password"] = password or made.get("sasl.password", "")
+    if "sasl.username" in made:
         made["sasl.mechanism"] = mechanism or made.get("sasl.mechanism") or "SCRAM-SHA-512"
     elif mechanism and mechanism not in ("PLAIN", "AMQPLAIN", "EXTERNAL"):
         made["sasl.mechanism"] = mechanism
-    for name, value in (tls.items() if isinstance(tls, Mapping) else ()):
+    for name, value in tls.items() if isinstance(tls, Mapping) else ():
         if name in _SSL:
             made[_SSL[name]] = value
-        elif name in ("cert_reqs", "ssl_cert_reqs"):
+        elif name in _SSL_VERIFY:
             made["enable.ssl.certificate.verification"] = str(value) not in ("0", "CERT_NONE", "VerifyMode.CERT_NONE")
         elif "." in name:
             made[name] = value
         else:
-            raise ConfigurationError(f"broker_use_ssl: unknown key {name!r}; known are {', '.join(sorted(_SSL))}")
-    sasl = any(name.startswith("sasl.") for name in (*made, *(extra or ())))
-    encrypted = bool(tls) or any(name.startswith("ssl.") for name in (*made, *(extra or ())))
+            raise ConfigurationError(
+                f"broker_use_ssl: unknown key {name!r}; known are {', '.join([*_SSL, *_SSL_VERIFY])}"
+            )
+    names = (*made, *extra)
+    stated = str(made.get("security.protocol", "")).lower()
+    sasl = stated.startswith("sasl_") or any(name.startswith("sasl.") for name in names)
+    encrypted = bool(tls) or stated.endswith("ssl") or any(name.startswith("ssl.") for name in names)
     made["security.protocol"] = ("sasl_" if sasl else "") + ("ssl" if encrypted else "plaintext")
-    made.update(extra or {})
+    made.update(extra)
     return made
 
 
@@ -169,12 +204,14 @@ def _secrets(path: str | None) -> dict[str, Any]:
     if path is None:
         return {}
     try:
-        found = json.loads(Path(path).read_text())
+        found = json.loads(Path(path).read_bytes())
     except OSError as error:
         raise ConfigurationError(f"{PREFIX}secrets_file {path}: {error.strerror}") from None
-    except ValueError:
+    except (ValueError, RecursionError):
         # The parser's message would quote the file.
         raise ConfigurationError(f"{PREFIX}secrets_file {path} is not JSON") from None
     if not isinstance(found, dict):
         raise ConfigurationError(f"{PREFIX}secrets_file {path} must hold a JSON object of librdkafka properties")
+    if "sasl.mechanisms" in found:  # librdkafka knows it by two names
+        found["sasl.mechanism"] = found.pop("sasl.mechanisms")
     return found

@@ -39,7 +39,9 @@ def install(app: Celery) -> None:
     if any(isinstance(fixup, Fixup) for fixup in app._fixups):
         return
     if app.finalized:
-        raise ImproperlyConfigured("kafka_exec.install() comes too late: the app is finalized; call it where it is made")
+        raise ImproperlyConfigured(
+            "kafka_exec.install() comes too late: the app is finalized; call it where it is made"
+        )
     app._fixups.append(Fixup(app))
 
 

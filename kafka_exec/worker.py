@@ -9,7 +9,9 @@ from celery.worker import consumer
 from celery.worker.consumer.gossip import Gossip
 from celery.worker.consumer.mingle import Mingle
 
+from kafka_exec.core.topology import nodes_topic
 from kafka_exec.fixup import is_ours
+from kafka_exec.kafka.nodes import Node
 from kafka_exec.transport.connection import Connection
 
 #: The longest pause between two tries to connect, seconds; Celery's own grows to half a minute.
@@ -40,14 +42,28 @@ def _impatient(ensure_connection: Any) -> Any:
 
 
 class Membership(bootsteps.StartStopStep):
-    """Makes the worker's own connection a static member of its groups, so that a restart moves no partition."""
+    """The worker as a node: its heartbeats, and its static membership in the groups, so that a restart moves nothing."""
 
     requires = ("celery.worker.consumer.connection:Connection",)
+
+    def __init__(self, c: Any, **kwargs: Any) -> None:
+        self._node: Node | None = None
+        super().__init__(c, **kwargs)
 
     def include_if(self, c: Any) -> bool:
         return is_ours(c.app.conf)
 
     def start(self, c: Any) -> None:
+        """Called again after every new connection."""
         connection = c.connection.connection
-        if isinstance(connection, Connection):
-            connection.static_id = lambda: str(c.hostname)
+        if not isinstance(connection, Connection):
+            return
+        if self._node is None:
+            space = connection.space
+            self._node = Node(c.hostname, space.cluster, nodes_topic(space.topics))
+        self._node.start()
+        connection.static_id = self._node.static_id
+
+    def shutdown(self, c: Any) -> None:
+        if self._node is not None:
+            self._node.stop()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from kafka_exec.errors import Undecodable
@@ -130,8 +131,6 @@ def expired(message: Message, timestamp: float, queue_ttl: float | None, now: fl
     if message.headers.get("expires"):
         return False
     limits = [queue_ttl] if queue_ttl is not None else []
-    try:
+    with suppress(KeyError, TypeError, ValueError, OverflowError):  # then it has no limit of its own
         limits.append(int(message.properties["expiration"]) / 1000)
-    except (KeyError, TypeError, ValueError, OverflowError):
-        pass  # no limit of its own
     return bool(limits) and now >= timestamp + min(limits)

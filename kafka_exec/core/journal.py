@@ -6,7 +6,7 @@ metadata, as far as they fit, so that a new owner does not run them again.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass, field
 
 #: Kafka's default ``offset.metadata.max.bytes`` is 4096: what is longer is refused with the whole commit.
@@ -29,7 +29,9 @@ class Progress:
     low: int
     high: int = -1
     delivered: int = -1
-    _done: set[int] = field(default_factory=set)
+    # Ended offsets above low, as runs [start, stop): ascending, apart from one another.
+    _starts: list[int] = field(default_factory=list)
+    _stops: list[int] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.high = max(self.high, self.low)
@@ -40,16 +42,13 @@ class Progress:
 
         A gap below it (a compacted, deleted or transactional record) counts as done.
         """
-        if offset < self.low or offset in self._done:
-            self.high = max(self.high, offset + 1)
-            return False
         if offset > self.high:
-            if self.low == self.high:
-                self.low = offset
-            else:
-                self._done.update(range(self.high, offset))
+            self._finish(self.high, offset)
         self.high = max(self.high, offset + 1)
-        return True
+        if offset < self.low:
+            return False
+        run = bisect_right(self._starts, offset) - 1
+        return run < 0 or offset >= self._stops[run]
 
     def deliver(self, offset: int) -> bool:
         """Notes that a record was given to a consumer. True: it may have been given to one before."""
@@ -60,18 +59,26 @@ class Progress:
 
     def end(self, offset: int) -> None:
         """Notes that a record is finished, in any order; an end told twice changes nothing."""
-        if offset < self.low:
-            return
-        self._done.add(offset)
-        while self.low in self._done:
-            self._done.discard(self.low)
-            self.low += 1
+        if offset >= self.low:
+            self._finish(offset, offset + 1)
+
+    def _finish(self, start: int, stop: int) -> None:
+        starts, stops = self._starts, self._stops
+        first = bisect_left(stops, start)  # the first run that is not wholly below, with a gap
+        last = bisect_right(starts, stop)  # the first run that is wholly above, with a gap
+        if first < last:
+            start, stop = min(start, starts[first]), max(stop, stops[last - 1])
+        starts[first:last], stops[first:last] = [start], [stop]
+        if starts[0] <= self.low:
+            self.low = stops.pop(0)
+            del starts[0]
+            self.high = max(self.high, self.low)
 
     def metadata(self) -> str:
-        """The text committed with :attr:`low`: format, delivered mark, and runs of ends above ``low`` as far as they fit."""
+        """The text committed with :attr:`low`: format, delivered mark, and the runs of ends above it as far as they fit."""
         text = f"{_FORMAT} {self.delivered - self.low}"
-        for first, last in _runs(sorted(self._done)):
-            run = f" {first - self.low}" + (f"-{last - self.low}" if last > first else "")
+        for start, stop in zip(self._starts, self._stops, strict=True):
+            run = f" {start - self.low}" + (f"-{stop - 1 - self.low}" if stop - start > 1 else "")
             if len(text) + len(run) > LONGEST_METADATA:
                 break
             text += run
@@ -84,25 +91,16 @@ class Progress:
             version, delivered, *runs = (metadata or "").split()
             if version != _FORMAT:
                 return cls(low=offset)
-            done = {
-                offset + ended
-                for run in runs
-                for first, _, last in [run.partition("-")]
-                for ended in range(int(first), int(last or first) + 1)
-            }
-            return cls(low=offset, delivered=offset + int(delivered), _done=done)
+            found = cls(low=offset, delivered=offset + int(delivered))
+            edge = 0
+            for run in runs:
+                first, _, last = run.partition("-")
+                start, stop = int(first), int(last or first) + 1
+                if start <= edge or stop <= start:
+                    raise ValueError("runs are ascending and apart")
+                found._starts.append(offset + start)
+                found._stops.append(offset + stop)
+                edge = stop
+            return found
         except ValueError:
             return cls(low=offset)
-
-
-def _runs(offsets: list[int]) -> Iterator[tuple[int, int]]:
-    start = previous = None
-    for offset in offsets:
-        if start is None or previous is None:
-            start = offset
-        elif offset != previous + 1:
-            yield start, previous
-            start = offset
-        previous = offset
-    if start is not None and previous is not None:
-        yield start, previous

@@ -34,11 +34,13 @@ _ESCAPED = re.compile(r"((?:_x[0-9a-f]{2})+)")
 def escape(name: str) -> str:
     """Turns any name into legal characters of a topic name: others become ``_xHH`` for each byte of their UTF-8.
 
-    What already looks like an escape is escaped itself, and so is an ending that looks like a priority step (``.p1``), so
-    that two names never share a topic.
+    What already looks like an escape is escaped itself, and so is an ending that looks like a priority step (``.p1``):
+    two names never share a topic.
     """
     name = _LOOKS_ESCAPED.sub("_x5fx", name)
-    name = "".join(c if _LEGAL.match(c) else "".join(f"_x{byte:02x}" for byte in c.encode("utf-8", "surrogatepass")) for c in name)
+    name = "".join(
+        c if _LEGAL.match(c) else "".join(f"_x{byte:02x}" for byte in c.encode("utf-8", "surrogatepass")) for c in name
+    )
     return _LOOKS_LIKE_STEP.sub("_x2e", name)
 
 

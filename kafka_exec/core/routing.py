@@ -19,8 +19,8 @@ class Binding(NamedTuple):
 @lru_cache(maxsize=4096)
 def _pattern(binding_key: str) -> re.Pattern[str]:
     special = {"*": r"\.[^.]*", "#": r"(?:\..*)?"}  # one word; any number of words, also none
-    words = [special.get(word, r"\." + re.escape(word)) for word in _dotted(binding_key)[1:].split(".")]
-    return re.compile("".join(words) if binding_key else "", re.DOTALL)
+    words = binding_key.split(".") if binding_key else []
+    return re.compile("".join(special.get(word, r"\." + re.escape(word)) for word in words), re.DOTALL)
 
 
 def _dotted(key: str) -> str:
@@ -51,7 +51,7 @@ def bound_queues(bindings: Iterable[Binding], exchange: str, exchange_type: str,
 def log_key(exchange_type: str, routing_key: str) -> str:
     """What decides a message's partition in its exchange's log: the first word of the routing key.
 
-    So a reply reaches only the partition that its client reads, and who listens to ``worker.#`` does not read ``task.*``.
+    So a reply reaches only the partition that its client reads, and who listens to ``worker.#`` reads no ``task.*``.
     """
     return "" if exchange_type == "fanout" else routing_key.partition(".")[0]
 

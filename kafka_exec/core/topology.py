@@ -26,7 +26,9 @@ def _ms(seconds: float) -> str:
 _FOR_EVER = {"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1"}
 
 
-def queue_topic(settings: Settings, topics: Topics, name: str, step: int = 0, partitions: int | None = None) -> TopicSpec:
+def queue_topic(
+    settings: Settings, topics: Topics, name: str, step: int = 0, partitions: int | None = None
+) -> TopicSpec:
     """A work queue: nothing in it is ever deleted by time or size."""
     number = partitions or settings.partitions_of("queue")
     return TopicSpec(topics.queue(name, step), number, _FOR_EVER, exact=partitions is not None)
@@ -67,7 +69,9 @@ def differences(spec: TopicSpec, partitions: int, config: Mapping[str, str]) -> 
     """What of an existing topic is not as it should be, each with the command's worth of a remedy."""
     found = []
     if spec.exact and partitions != spec.partitions:
-        found.append(f"it has {partitions} partitions, {spec.partitions} are declared: change x-partitions to {partitions}")
+        found.append(
+            f"it has {partitions} partitions, {spec.partitions} are declared: change x-partitions to {partitions}"
+        )
     for key, wanted in spec.config.items():
         actual = config.get(key, wanted)
         if set(actual.split(",")) != set(wanted.split(",")):

@@ -68,22 +68,32 @@ class LogReader:
         self._thread = native.Thread(self._run, "kafka-exec-log")
         cluster.on_close(self.close)
 
-    def subscribe(self, topic: str, partitions: Iterable[int], sink: Sink, *, from_beginning: bool = False) -> None:
-        """Gives a sink all records from now on, or all there are. When this returns, none published later is missed.
+    def subscribe(self, topic: str, partitions: Iterable[int], sink: Sink, *, since: float | None = None) -> None:
+        """Gives a sink all records from now on. When this returns, none published later is missed.
+
+        Args:
+            since: give it earlier ones too: those from this time on, epoch seconds; 0 for all.
 
         Raises:
             ConnectionFailed: the cluster does not say where the log ends.
         """
         wanted = [(topic, number) for number in partitions]
-        self._calls.ask(lambda: self._subscribe(wanted, sink, from_beginning), 2 * TIMEOUT)
+        self._calls.ask(lambda: self._subscribe(wanted, sink, since), 2 * TIMEOUT)
 
-    def _subscribe(self, wanted: list[Partition], sink: Sink, from_beginning: bool) -> None:
+    def _subscribe(self, wanted: list[Partition], sink: Sink, since: float | None) -> None:
         new = [p for p in wanted if p not in self._sinks]
         if new:
             # Offsets as numbers: librdkafka would look up a logical one half a second later.
-            self._consumer.incremental_assign(self._find(new, _EARLIEST if from_beginning else _LATEST))
+            self._consumer.incremental_assign(self._starts(new, since))
         for partition in wanted:
             self._sinks[partition] = (*self._sinks.get(partition, ()), sink)
+
+    def _starts(self, partitions: list[Partition], since: float | None) -> list[TopicPartition]:
+        if since is None:
+            return self._find(partitions, _LATEST)
+        found = self._find(partitions, int(since * 1000) or _EARLIEST)
+        none_later = [(p.topic, p.partition) for p in found if p.offset < 0]
+        return [p for p in found if p.offset >= 0] + (self._find(none_later, _LATEST) if none_later else [])
 
     def unsubscribe(self, sink: Sink) -> None:
         """Gives a sink no more records."""

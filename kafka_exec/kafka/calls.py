@@ -42,7 +42,8 @@ class Calls:
         Raises:
             ConnectionFailed: the thread has not done it within ``timeout`` seconds.
         """
-        return native.call(self._ask, function, timeout)
+        found: T = native.call(self._ask, function, timeout)
+        return found
 
     def _ask(self, function: Callable[[], T], timeout: float) -> T:
         done = native.lock()

@@ -83,7 +83,7 @@ class Waker:
         self._receiver.settimeout(timeout)
         try:
             self._receiver.recv(64)
-        except (socket.timeout, BlockingIOError):
+        except (TimeoutError, BlockingIOError):
             return False
         self._pending = False
         return True

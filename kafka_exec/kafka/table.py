@@ -71,7 +71,7 @@ class Table:
                 return
             self._cluster.topics.ensure(self._spec)
             log = self._cluster.log
-            log.subscribe(self._spec.name, [0], self._take, from_beginning=True)
+            log.subscribe(self._spec.name, [0], self._take, since=0)
             end = log.ends(self._spec.name, [0])[0]
             deadline = time.monotonic() + TIMEOUT
             while self._next < end:

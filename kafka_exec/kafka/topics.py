@@ -148,7 +148,7 @@ class TopicKeeper:
             raise translate(error, what) from None
 
     def _offsets(self, partitions: Iterable[TopicPartition], spec: OffsetSpec) -> dict[tuple[str, int], int]:
-        futures = self._client.list_offsets({partition: spec for partition in partitions})
+        futures = self._client.list_offsets(dict.fromkeys(partitions, spec))
         return {
             (partition.topic, partition.partition): self._result(future, "reading offsets").offset
             for partition, future in futures.items()

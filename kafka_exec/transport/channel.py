@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from amqp.protocol import queue_declare_ok_t
-from kombu.message import Message
 from kombu.transport import base
 from kombu.utils.encoding import str_to_bytes
 from kombu.utils.uuid import uuid
@@ -32,14 +31,13 @@ class _Consumer(NamedTuple):
     tag: str
     source: Source
     no_ack: bool
-    callback: Callable[[Message], Any]
+    callback: Callable[[base.Message], Any]
     on_cancel: Callable[[str], Any] | None
 
 
 class Channel(base.StdChannel):
     """A channel. Publishing, acknowledging and rejecting are thread-safe; delivery happens where events are drained."""
 
-    Message = Message
     supports_batch_publish = True
     _ids = itertools.count(1)
 
@@ -283,7 +281,7 @@ class Channel(base.StdChannel):
         self,
         queue: str,
         no_ack: bool = False,
-        callback: Callable[[Message], Any] | None = None,
+        callback: Callable[[base.Message], Any] | None = None,
         consumer_tag: str | None = None,
         nowait: bool = False,
         arguments: Mapping[str, Any] | None = None,
@@ -327,7 +325,7 @@ class Channel(base.StdChannel):
             for consumer in list(channel._consumers.values())
         )
 
-    def basic_get(self, queue: str, no_ack: bool = False) -> Message | None:
+    def basic_get(self, queue: str, no_ack: bool = False) -> base.Message | None:
         """One message, or None if there is none now that this process may have."""
         self._check_open()
         if (subscription := self._space.subscription(queue)) is not None:
@@ -377,7 +375,7 @@ class Channel(base.StdChannel):
                     return True
         return False
 
-    def _open(self, item: Item, source: Source, tag: str, no_ack: bool) -> Message | None:
+    def _open(self, item: Item, source: Source, tag: str, no_ack: bool) -> base.Message | None:
         """The message of an item; None if it is not to be delivered: expired, or not a message."""
         record = item.record
         try:
@@ -395,7 +393,7 @@ class Channel(base.StdChannel):
             source.end(item)
         else:
             self._unacked[delivery_tag] = (source, item)
-        return Message(
+        return base.Message(
             body=found.body,
             delivery_tag=delivery_tag,
             content_type=found.content_type,

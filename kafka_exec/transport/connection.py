@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -97,7 +96,7 @@ class Connection:
                 return
             left = None if deadline is None else deadline - time.monotonic()
             if left is not None and left <= 0:
-                raise socket.timeout("no message came in time")
+                raise TimeoutError("no message came in time")
             self.waker.wait(left)
 
     def close(self) -> None:

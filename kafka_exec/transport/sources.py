@@ -150,7 +150,8 @@ class WorkQueue:
 
     def reclaim(self) -> bool:
         """Takes back a release. False: too late, a new one is needed."""
-        return all([reader.reclaim() for reader in self._readers])
+        reclaimed = [reader.reclaim() for reader in self._readers]
+        return all(reclaimed)
 
     def stop(self) -> None:
         """Tells the readers to commit and leave."""

@@ -110,7 +110,7 @@ class Plugin:
         finally:
             faulthandler.cancel_dump_traceback_later()
 
-    def pytest_report_teststatus(self, report: pytest.TestReport) -> None:
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Counts each test once, and a failing set-up or teardown as a failure."""
         if report.when == "call" and report.outcome == "skipped" and hasattr(report, "wasxfail"):
             self.outcomes["xfailed"] += 1

@@ -30,13 +30,13 @@ def make_app(url: str, **conf: Any) -> Celery:
     app = Celery("faults", broker=url, set_as_current=False)
     app.conf.update(task_ignore_result=True, broker_connection_timeout=3, **conf)
 
-    @app.task(name="work", bind=True)
+    @app.task(name="work", bind=True, shared=False)
     def work(self: Any, seconds: float = 0.0, text: str = "") -> None:
         note(self.request.id, "begin")
         time.sleep(seconds)
         note(self.request.id, "end")
 
-    @app.task(name="echo")
+    @app.task(name="echo", shared=False)
     def echo(value: Any) -> Any:
         return value
 

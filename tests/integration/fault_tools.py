@@ -155,7 +155,7 @@ def workers() -> Iterator[Callable[..., Worker]]:
 
 
 class Load:
-    """Publishes tasks from a thread until it is stopped, as fast as one confirmed publish after another, with a pause."""
+    """Publishes tasks from a thread until it is stopped: one confirmed publish after another, with a pause between."""
 
     def __init__(self, app: Celery, seconds: float = 0.0, pause: float = 0.01) -> None:
         self.confirmed: dict[str, float] = {}

@@ -126,7 +126,7 @@ def test_a_publisher_without_a_broker_gets_an_error_soon(prefix: str, caplog: py
     app = make_app(f"kafka-exec://127.0.0.1:{free(['127.0.0.1'], set())}/{prefix}")
     for _ in range(2):
         began = time.monotonic()
-        with pytest.raises(OperationalError, match="does not answer: .*Connection refused"):
+        with pytest.raises(OperationalError, match=r"does not answer: .*Connection refused"):
             app.tasks["work"].delay()
         # Three tries of 3 s at most.
         assert time.monotonic() - began < 10
@@ -321,7 +321,7 @@ def test_what_is_no_task_becomes_a_dead_letter(
 
 def test_a_payload_that_is_too_large_is_the_callers_error(broker_url: str) -> None:
     app = make_app(broker_url)
-    with pytest.raises(MessageTooLarge, match="message.max.bytes|too large|MSG_SIZE"):
+    with pytest.raises(MessageTooLarge, match=r"(?i)too large"):
         app.tasks["work"].delay(0, "x" * 2_000_000)
     app.tasks["work"].delay()
 

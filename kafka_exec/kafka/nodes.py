@@ -1,0 +1,138 @@
+"""The node registry: a worker's heartbeats, and its static membership if no other worker has its name."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import time
+import uuid
+from typing import TYPE_CHECKING
+
+from confluent_kafka import Message as Record
+
+from kafka_exec.core.nodes import LOST_AFTER, Heartbeat, Name, judge
+from kafka_exec.core.topology import TopicSpec
+from kafka_exec.errors import KafkaExecError
+from kafka_exec.kafka import native
+
+if TYPE_CHECKING:
+    from kafka_exec.kafka.client import Cluster
+
+logger = logging.getLogger("kafka_exec")
+
+#: How far back a starting node looks for its name, in heartbeat periods: enough for clocks that differ somewhat.
+_LOOK_BACK = 4 * LOST_AFTER
+
+
+class Node:
+    """This process under a node name, from :meth:`start` to :meth:`stop`."""
+
+    def __init__(self, name: str, cluster: Cluster, registry: TopicSpec) -> None:
+        self.name = name
+        self._cluster = cluster
+        self._registry = registry
+        self._period = cluster.settings.heartbeat
+        self._beat = Heartbeat(boot=uuid.uuid4().hex, place=_place(), pid=os.getpid())
+        self._seen: list[Heartbeat] = []
+        self._next = 0
+        self._stopping = False
+        self._lock = native.lock()
+        self._static_id: str | None = None
+        self._judged = False
+        self._thread: native.Thread | None = None
+
+    def start(self) -> None:
+        """Begins to send heartbeats; a second call changes nothing."""
+        if self._thread is None:
+            self._cluster.topics.ensure(self._registry)
+            self._thread = native.Thread(self._run, "kafka-exec-heartbeat")
+
+    def stop(self) -> None:
+        """Says goodbye and ends the heartbeats."""
+        self._stopping = True
+        try:
+            self._send(Heartbeat(self._beat.boot, self._beat.place, self._beat.pid, left=True))
+        except KafkaExecError as error:
+            logger.debug("no goodbye of %s: %s", self.name, error)
+
+    def _run(self) -> None:
+        while not self._stopping:
+            try:
+                self._send(self._beat)
+            except KafkaExecError as error:
+                logger.debug("no heartbeat of %s: %s", self.name, error)
+            native.sleep(self._period)
+
+    def _send(self, beat: Heartbeat) -> None:
+        self._cluster.publisher.post(self._registry.name, beat.encode(), key=self.name)
+
+    def static_id(self) -> str | None:
+        """The node's name, by which Kafka gives it its partitions back after a restart.
+
+        None if another living worker has this name: two members of one static id throw each other out. It is decided
+        once and takes time only if there was a worker of this name a moment ago, on another machine.
+        """
+        with self._lock:
+            if not self._judged:
+                self._static_id = self._judge()
+                self._judged = True
+            return self._static_id
+
+    def _judge(self) -> str | None:
+        topic = self._registry.name
+        log = self._cluster.log
+        log.subscribe(topic, [0], self._take, since=time.time() - _LOOK_BACK * self._period)
+        try:
+            end = log.ends(topic, [0])[0]
+            deadline = time.monotonic() + LOST_AFTER * self._period
+            while self._next < end and time.monotonic() < deadline:
+                native.sleep(0.005)
+            known = len(self._seen)
+            deadline = time.monotonic() + LOST_AFTER * self._period
+            while True:
+                verdict = judge(
+                    self._beat,
+                    list(self._seen),
+                    new=len(self._seen) - known,
+                    others_process_lives=self._others_process_lives(),
+                    waited=time.monotonic() > deadline,
+                )
+                if verdict is not Name.UNSURE:
+                    break
+                native.sleep(self._period / 20)
+        finally:
+            log.unsubscribe(self._take)
+        if verdict is Name.TAKEN:
+            logger.warning(
+                "another worker named %s is running: this one joins its groups without a static membership, so that "
+                "its restarts cost a rebalance; give each worker a node name of its own (celery worker -n)",
+                self.name,
+            )
+            return None
+        return self.name
+
+    def _take(self, record: Record) -> None:
+        self._next = record.offset() + 1
+        if record.key() == self.name.encode() and (beat := Heartbeat.decode(record.value())) is not None:
+            self._seen.append(beat)
+
+    def _others_process_lives(self) -> bool | None:
+        others = [beat for beat in self._seen if beat.boot != self._beat.boot]
+        if not others or others[-1].place != self._beat.place:
+            return None
+        try:
+            os.kill(others[-1].pid, 0)
+        except ProcessLookupError:
+            return False
+        except PermissionError:
+            pass
+        return True
+
+
+def _place() -> str:
+    try:
+        space = os.readlink("/proc/self/ns/pid")
+    except OSError:
+        space = ""
+    return f"{socket.gethostname()} {space}".strip()

@@ -1,0 +1,92 @@
+"""The Celery app of the worker tests: a task's every run leaves a line in a file that nothing under test reads.
+
+Workers import it with BROKER_URL in the environment; RESULT_BACKEND, EFFECTS (that file) and CELERY_CONF (a JSON object)
+are optional.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from celery import Celery
+from kombu.common import Broadcast
+
+import kafka_exec  # noqa: F401 - registers the scheme
+
+#: The queue that reaches every worker which consumes it.
+BROADCAST = "everybody"
+
+#: What a task waits at most for its gate, seconds: a failing test must not leave workers behind.
+GATE_TIMEOUT = 120.0
+
+
+def note(what: str, task_id: str) -> None:
+    """Appends a line in one write, so that lines of several processes never mix."""
+    line = f"{what} {task_id} {os.environ.get('WORKER', '-')} {os.getpid()} {time.time():.4f}\n"
+    file = os.open(os.environ["EFFECTS"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    try:
+        os.write(file, line.encode())
+    finally:
+        os.close(file)
+
+
+def make_app(url: str, backend: str | None = None, **conf: Any) -> Celery:
+    """An app with the tasks of these tests."""
+    app = Celery("worker-tests", broker=url, backend=backend, set_as_current=False)
+    app.conf.update(broker_connection_retry_on_startup=True, task_ignore_result=backend is None, **conf)
+    if "task_queues" not in conf and conf.get("task_create_missing_queues", True):
+        app.conf.task_routes = {"reach": {"queue": BROADCAST, "exchange": BROADCAST}}
+
+    @app.task(name="work", bind=True)
+    def work(self: Any, seconds: float = 0.0) -> None:
+        note("begin", self.request.id)
+        if seconds:
+            time.sleep(seconds)
+        note("end", self.request.id)
+
+    @app.task(name="hold", bind=True)
+    def hold(self: Any, gate: str) -> None:
+        """Runs until a file exists."""
+        note("begin", self.request.id)
+        deadline = time.monotonic() + GATE_TIMEOUT
+        while not Path(gate).exists() and time.monotonic() < deadline:
+            time.sleep(0.02)
+        note("end", self.request.id)
+
+    @app.task(name="parent", bind=True)
+    def parent(self: Any, child: str) -> None:
+        """Publishes a task from within a task."""
+        work.apply_async(task_id=child)
+        note("end", self.request.id)
+
+    @app.task(name="reach", bind=True, ignore_result=True)
+    def reach(self: Any, token: str) -> None:
+        note("end", token)
+
+    @app.task(name="add")
+    def add(x: int, y: int) -> int:
+        return x + y
+
+    @app.task(name="total")
+    def total(numbers: list[int]) -> int:
+        return sum(numbers)
+
+    @app.task(name="fail")
+    def fail(text: str) -> None:
+        raise ValueError(text)
+
+    return app
+
+
+if "BROKER_URL" in os.environ:
+    app = make_app(
+        os.environ["BROKER_URL"],
+        os.environ.get("RESULT_BACKEND"),
+        **json.loads(os.environ.get("CELERY_CONF", "{}")),
+    )
+    if os.environ.get("WITH_BROADCAST"):
+        app.conf.task_queues = (*app.amqp.queues.values(), Broadcast(BROADCAST))

@@ -1,0 +1,246 @@
+"""Celery workers as processes, and the file in which their tasks write what they did."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import psutil
+from celery import Celery
+
+from kafka_exec.broker import EmbeddedKafka
+from tests.integration.app import make_app
+
+ROOT = Path(__file__).resolve().parents[2]
+APP = "tests.integration.app:app"
+
+#: How long a condition may take that has no bound of its own, seconds.
+PATIENCE = 60.0
+
+
+def until(condition: Callable[[], Any], timeout: float = PATIENCE, what: str = "") -> Any:
+    """Waits until a condition holds; what it returned."""
+    deadline = time.monotonic() + timeout
+    while not (found := condition()):
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {timeout:.0f} s: {what or condition}")
+        time.sleep(0.02)
+    return found
+
+
+class Effect(NamedTuple):
+    """A line that a task wrote: it began or ended, where and when."""
+
+    what: str
+    task: str
+    worker: str
+    pid: int
+    time: float
+
+
+class Effects:
+    """What tasks have done, by their own account."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def all(self, what: str = "end") -> list[Effect]:
+        if not self.path.exists():
+            return []
+        lines = self.path.read_text().splitlines()
+        found = [line.split() for line in lines]
+        return [Effect(w, t, worker, int(pid), float(at)) for w, t, worker, pid, at in found if w == what]
+
+    def count(self, what: str = "end") -> Counter[str]:
+        """How often each task has begun, or ended."""
+        return Counter(effect.task for effect in self.all(what))
+
+    def wait_for(self, tasks: Iterable[str], what: str = "end", timeout: float = PATIENCE) -> None:
+        """Waits until all these tasks have ended (or begun) at least once."""
+        wanted = set(tasks)
+        deadline = time.monotonic() + timeout
+        while missing := wanted - set(self.count(what)):
+            if time.monotonic() > deadline:
+                raise AssertionError(
+                    f"{len(missing)} of {len(wanted)} tasks have no {what} after {timeout:.0f} s: {sorted(missing)[:5]}"
+                )
+            time.sleep(0.05)
+
+    def assert_once(self, tasks: Iterable[str], what: str = "end") -> None:
+        """Each of these tasks has ended (or begun) exactly once."""
+        wanted, count = set(tasks), self.count(what)
+        assert {task: count[task] for task in wanted if count[task] != 1} == {}
+
+
+class Worker:
+    """A worker in a process group of its own, its output in a file."""
+
+    def __init__(
+        self, name: str, url: str, folder: Path, options: Iterable[str], env: Mapping[str, str], conf: Mapping[str, Any]
+    ) -> None:
+        self.name = name
+        self.node = f"{name}@test"
+        self.log = folder / f"{name}.log"
+        command = [sys.executable, "-m", "celery", "-A", APP, "worker", "-n", self.node, "-l", "INFO", *options]
+        with self.log.open("ab") as output:
+            self.process = subprocess.Popen(
+                command,
+                cwd=ROOT,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                env=environment(url, folder, conf, WORKER=name, **env),
+            )
+
+    @property
+    def output(self) -> str:
+        return self.log.read_text(errors="replace")
+
+    def wait_for_line(self, text: str, timeout: float = PATIENCE) -> None:
+        """Waits until a text is in the output."""
+        deadline = time.monotonic() + timeout
+        while text not in self.output:
+            assert self.process.poll() is None, f"{self.name} has ended ({self.process.returncode}):\n{self.output}"
+            assert time.monotonic() < deadline, f"{self.name} has not said {text!r}:\n{self.output}"
+            time.sleep(0.05)
+
+    def processes(self) -> list[psutil.Process]:
+        """The worker's parent process and its pool."""
+        parent = psutil.Process(self.process.pid)
+        return [parent, *parent.children(recursive=True)]
+
+    def terminate(self) -> None:
+        """SIGTERM: a warm shutdown."""
+        self.process.send_signal(signal.SIGTERM)
+
+    def wait(self, timeout: float = PATIENCE) -> int:
+        """The exit status; an error shows the log."""
+        try:
+            return self.process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"{self.name} has not ended within {timeout:.0f} s:\n{self.output[-5000:]}") from None
+
+    def stop(self, timeout: float = PATIENCE) -> None:
+        """A warm shutdown that must succeed."""
+        self.terminate()
+        assert self.wait(timeout) == 0, self.output[-5000:]
+
+    def kill(self) -> None:
+        """SIGKILL for the whole process group, if anything of it is left."""
+        try:
+            os.killpg(self.process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        self.process.wait(PATIENCE)
+
+
+def environment(url: str, folder: Path, conf: Mapping[str, Any] | None = None, **more: str) -> dict[str, str]:
+    """The environment of a process that imports the tests' app."""
+    return {
+        **{key: value for key, value in os.environ.items() if not key.startswith("CELERY")},
+        "BROKER_URL": url,
+        "EFFECTS": str(folder / "effects"),
+        "CELERY_CONF": json.dumps(conf or {}),
+        "PYTHONPATH": str(ROOT),
+        **more,
+    }
+
+
+class Crew:
+    """Workers of one app on topics of their own, with this process as their client.
+
+    Attributes:
+        app: the client's app; has the same tasks.
+        effects: what the workers' tasks have done.
+    """
+
+    def __init__(self, kafka: EmbeddedKafka, folder: Path, backend: str | None = None, **conf: Any) -> None:
+        self.kafka = kafka
+        self.folder = folder
+        self.prefix = f"w{uuid.uuid4().hex[:8]}"
+        self.url = f"{kafka.url}/{self.prefix}"
+        self.backend = backend
+        self.conf = conf
+        self.app: Celery = make_app(self.url, backend, **conf)
+        self.effects = Effects(folder / "effects")
+        self.workers: list[Worker] = []
+
+    def start(self, name: str, *options: str, env: Mapping[str, str] | None = None, **conf: Any) -> Worker:
+        """Starts a worker, and does not wait for it."""
+        more = {**(env or {}), **({"RESULT_BACKEND": self.backend} if self.backend else {})}
+        worker = Worker(name, self.url, self.folder, options, more, {**self.conf, **conf})
+        self.workers.append(worker)
+        return worker
+
+    def ready(self, *workers: Worker, queue: str | None = "celery") -> None:
+        """Waits until workers consume, and the group of all workers has shared out a queue's partitions."""
+        for worker in workers:
+            worker.wait_for_line(" ready.")
+        if queue is not None:
+            alive = [worker for worker in self.workers if worker.process.poll() is None]
+            self.shared_out(queue, len(alive))
+
+    def shared_out(self, queue: str, members: int) -> None:
+        """Waits until a queue's consumer group has so many members and each has its share of the partitions."""
+        admin = self.kafka.admin()
+        group = f"{self.prefix}.queue.{queue}"
+
+        def is_shared_out() -> bool:
+            found = admin.describe_consumer_groups([group])[group].result(10)
+            shares = [len(m.assignment.topic_partitions) if m.assignment else 0 for m in found.members]
+            return len(shares) == members and max(shares) - min(shares) <= 1 and min(shares) > 0
+
+        until(is_shared_out, what=f"{members} members of {group} with a share each")
+
+    def backlog(self, queue: str = "celery") -> int:
+        """What is in a queue and not finished: what the broker has minus what the group has committed."""
+        with self.app.connection_for_read() as connection:
+            return int(connection.default_channel.queue_declare(queue, passive=True).message_count)
+
+    def send(self, task: str, *args: Any, number: int = 1, **options: Any) -> list[str]:
+        """Publishes a task so many times; the ids."""
+        ids = [f"{task}-{uuid.uuid4().hex[:12]}" for _ in range(number)]
+        with self.app.producer_or_acquire() as producer:
+            for task_id in ids:
+                self.app.tasks[task].apply_async(args, task_id=task_id, producer=producer, **options)
+        return ids
+
+    def gate(self) -> Path:
+        """A file that does not exist; tasks that hold until it does."""
+        return self.folder / f"gate-{uuid.uuid4().hex[:8]}"
+
+    def command(self, *arguments: str, timeout: float = PATIENCE) -> str:
+        """Runs ``celery -A app …`` to its end; its output."""
+        done = subprocess.run(
+            [sys.executable, "-m", "celery", "-A", APP, *arguments],
+            cwd=ROOT,
+            env=environment(self.url, self.folder, self.conf),
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+
+@contextmanager
+def crew(kafka: EmbeddedKafka, folder: Path, backend: str | None = None, **conf: Any) -> Iterator[Crew]:
+    """A :class:`Crew`; at the end no process of it is left."""
+    made = Crew(kafka, folder, backend, **conf)
+    try:
+        yield made
+    finally:
+        for worker in made.workers:
+            worker.kill()
+        made.app.close()
