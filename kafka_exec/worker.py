@@ -62,7 +62,7 @@ class Membership(bootsteps.StartStopStep):
             space = connection.space
             self._node = Node(c.hostname, space.cluster, nodes_topic(space.topics))
         self._node.start()
-        connection.static_id = self._node.static_id
+        connection.node = self._node
 
     def shutdown(self, c: Any) -> None:
         if self._node is not None:

@@ -76,7 +76,7 @@ class Progress:
 
     def metadata(self) -> str:
         """The text committed with :attr:`low`: format, delivered mark, and the runs of ends above it as far as they fit."""
-        text = f"{_FORMAT} {self.delivered - self.low}"
+        text = f"{_FORMAT} {max(0, self.delivered - self.low)}"
         for start, stop in zip(self._starts, self._stops, strict=True):
             run = f" {start - self.low}" + (f"-{stop - 1 - self.low}" if stop - start > 1 else "")
             if len(text) + len(run) > LONGEST_METADATA:

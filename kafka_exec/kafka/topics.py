@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from confluent_kafka import ConsumerGroupTopicPartitions, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import ConfigResource, NewTopic, OffsetSpec, ResourceType
 
 from kafka_exec.core.topology import TopicSpec, differences
-from kafka_exec.errors import ConnectionFailed, KafkaExecError, NoSuchQueue, TopicMismatch
+from kafka_exec.errors import ConnectionFailed, NoSuchQueue, TopicMismatch
 from kafka_exec.kafka import native
 from kafka_exec.kafka.client import translate
 
@@ -24,6 +25,8 @@ TIMEOUT = 10.0
 
 #: A topic that was not there is looked for again after this time, seconds.
 _MISSING_FOR = 5.0
+
+_NO_GROUP = frozenset({KafkaError.GROUP_ID_NOT_FOUND})
 
 
 class Backlog(NamedTuple):
@@ -40,13 +43,15 @@ class TopicKeeper:
         self._cluster = cluster
         self._partitions: dict[str, int] = {}
         self._missing: dict[str, float] = {}
-        self._admin: AdminClient | None = None
 
-    @property
-    def _client(self) -> AdminClient:
-        if self._admin is None:
-            self._admin = self._cluster.new_admin()
-        return self._admin
+    @contextmanager
+    def _admin(self) -> Iterator[AdminClient]:
+        """A client for one operation: it is rarely needed, and has threads and connections of its own."""
+        admin = self._cluster.new_admin()
+        try:
+            yield admin
+        finally:
+            self._cluster.forget(admin)
 
     def partitions(self, topic: str, *, fresh: bool = False) -> int | None:
         """The number of partitions of a topic; None if there is no such topic."""
@@ -109,12 +114,9 @@ class TopicKeeper:
             )
             for spec in specs
         ]
-        for name, future in self._client.create_topics(new, operation_timeout=TIMEOUT).items():
-            try:
-                future.result(TIMEOUT)
-            except KafkaException as error:
-                if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
-                    raise translate(error, f"creating topic {name}") from None
+        with self._admin() as admin:
+            for name, future in admin.create_topics(new, operation_timeout=TIMEOUT).items():
+                self._result(future, f"creating topic {name}", passing_over={KafkaError.TOPIC_ALREADY_EXISTS})
         for spec in specs:
             self._await(spec)
 
@@ -126,7 +128,7 @@ class TopicKeeper:
                 self._partitions[spec.name] = len(described.partitions)
                 self._missing.pop(spec.name, None)
                 return
-            time.sleep(0.02)
+            native.sleep(0.02)
         raise ConnectionFailed(f"topic {spec.name} has no leader after {TIMEOUT:.0f} s")
 
     def check(self, spec: TopicSpec) -> None:
@@ -135,20 +137,28 @@ class TopicKeeper:
         Raises:
             TopicMismatch: says what differs, and the remedy.
         """
-        resource = ConfigResource(ResourceType.TOPIC, spec.name)
-        found = native.call(self._result, self._client.describe_configs([resource])[resource], f"checking {spec.name}")
+        found = native.call(self._describe, spec.name)
         config = {name: entry.value for name, entry in found.items() if entry.value is not None}
         if wrong := differences(spec, self.partitions(spec.name) or 0, config):
             raise TopicMismatch(f"topic {spec.name}: {'; '.join(wrong)}")
 
-    def _result(self, future: Any, what: str) -> Any:
+    def _describe(self, topic: str) -> Any:
+        resource = ConfigResource(ResourceType.TOPIC, topic)
+        with self._admin() as admin:
+            return self._result(admin.describe_configs([resource])[resource], f"reading the settings of {topic}")
+
+    def _result(self, future: Any, what: str, passing_over: Collection[int] = ()) -> Any:
         try:
             return future.result(TIMEOUT)
         except KafkaException as error:
+            if error.args[0].code() in passing_over:
+                return None
             raise translate(error, what) from None
 
-    def _offsets(self, partitions: Iterable[TopicPartition], spec: OffsetSpec) -> dict[tuple[str, int], int]:
-        futures = self._client.list_offsets(dict.fromkeys(partitions, spec))
+    def _offsets(
+        self, admin: AdminClient, partitions: Iterable[TopicPartition], spec: OffsetSpec
+    ) -> dict[tuple[str, int], int]:
+        futures = admin.list_offsets(dict.fromkeys(partitions, spec))
         return {
             (partition.topic, partition.partition): self._result(future, "reading offsets").offset
             for partition, future in futures.items()
@@ -170,29 +180,28 @@ class TopicKeeper:
 
     def _backlog(self, topics: Sequence[str]) -> Backlog:
         messages = consumers = 0
-        for topic in topics:
-            partitions = self._members(topic)
-            ends = self._offsets(partitions, OffsetSpec.latest())
-            starts = self._offsets(partitions, OffsetSpec.earliest())
-            committed = self._committed(topic, partitions)
-            messages += sum(max(0, end - max(starts[key], committed.get(key, 0))) for key, end in ends.items())
-            consumers = max(consumers, self._consumers(topic))
+        with self._admin() as admin:
+            for topic in topics:
+                partitions = self._members(topic)
+                ends = self._offsets(admin, partitions, OffsetSpec.latest())
+                starts = self._offsets(admin, partitions, OffsetSpec.earliest())
+                committed = self._committed(admin, topic, partitions)
+                messages += sum(max(0, end - max(starts[key], committed.get(key, 0))) for key, end in ends.items())
+                consumers = max(consumers, self._consumers(admin, topic))
         return Backlog(messages, consumers)
 
-    def _committed(self, group: str, partitions: list[TopicPartition]) -> dict[tuple[str, int], int]:
-        request = ConsumerGroupTopicPartitions(group, partitions)
-        try:
-            answer = self._result(self._client.list_consumer_group_offsets([request])[group], f"reading group {group}")
-        except KafkaExecError:
-            return {}  # no group yet
-        return {(p.topic, p.partition): p.offset for p in answer.topic_partitions if p.offset >= 0}
+    def _committed(
+        self, admin: AdminClient, group: str, partitions: list[TopicPartition]
+    ) -> dict[tuple[str, int], int]:
+        future = admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group, partitions)])[group]
+        answer = self._result(future, f"reading group {group}", passing_over=_NO_GROUP)
+        found = answer.topic_partitions if answer is not None else []
+        return {(p.topic, p.partition): p.offset for p in found if p.offset >= 0}
 
-    def _consumers(self, group: str) -> int:
-        try:
-            described = self._result(self._client.describe_consumer_groups([group])[group], f"reading group {group}")
-        except KafkaExecError:
-            return 0
-        return len(described.members)
+    def _consumers(self, admin: AdminClient, group: str) -> int:
+        future = admin.describe_consumer_groups([group])[group]
+        described = self._result(future, f"reading group {group}", passing_over=_NO_GROUP)
+        return len(described.members) if described is not None else 0
 
     def purge(self, topics: Sequence[str]) -> int:
         """Deletes all that waits in the topics; how much that was."""
@@ -200,11 +209,11 @@ class TopicKeeper:
 
     def _purge(self, topics: Sequence[str]) -> int:
         waiting = self._backlog(topics).messages
-        for topic in topics:
-            ends = self._offsets(self._members(topic), OffsetSpec.latest())
-            doomed = [TopicPartition(name, number, end) for (name, number), end in ends.items() if end > 0]
-            if doomed:
-                for future in self._client.delete_records(doomed).values():
+        with self._admin() as admin:
+            for topic in topics:
+                ends = self._offsets(admin, self._members(topic), OffsetSpec.latest())
+                doomed = [TopicPartition(name, number, end) for (name, number), end in ends.items() if end > 0]
+                for future in admin.delete_records(doomed).values() if doomed else ():
                     self._result(future, f"purging {topic}")
         return waiting
 
@@ -213,17 +222,10 @@ class TopicKeeper:
         native.call(self._delete, topics)
 
     def _delete(self, topics: Sequence[str]) -> None:
-        futures = self._client.delete_topics(list(topics), operation_timeout=TIMEOUT)
-        for topic, future in futures.items():
-            try:
-                future.result(TIMEOUT)
-            except KafkaException as error:
-                if error.args[0].code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
-                    raise translate(error, f"deleting topic {topic}") from None
-            self._partitions.pop(topic, None)
-        for group, future in self._client.delete_consumer_groups(list(topics)).items():
-            try:
-                future.result(TIMEOUT)
-            except KafkaException as error:
-                if error.args[0].code() not in (KafkaError.GROUP_ID_NOT_FOUND, KafkaError.NON_EMPTY_GROUP):
-                    raise translate(error, f"deleting group {group}") from None
+        with self._admin() as admin:
+            for topic, future in admin.delete_topics(list(topics), operation_timeout=TIMEOUT).items():
+                self._result(future, f"deleting topic {topic}", passing_over={KafkaError.UNKNOWN_TOPIC_OR_PART})
+                self._partitions.pop(topic, None)
+            for group, future in admin.delete_consumer_groups(list(topics)).items():
+                # A member that is still there makes it stay, without offsets of a topic that is gone.
+                self._result(future, f"deleting group {group}", passing_over={*_NO_GROUP, KafkaError.NON_EMPTY_GROUP})

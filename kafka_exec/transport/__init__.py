@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 from confluent_kafka import libversion
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
 
 #: The topic prefix of a URL without a path.
 DEFAULT_PREFIX = "celery"
+
+#: Where a user and a password are looked for that are not in the URL.
+USER_VARIABLE = "KAFKA_EXEC_USER"
+PASSWORD_VARIABLE = "KAFKA_EXEC_PASSWORD"
 
 
 class _Management(base.Management):
@@ -74,8 +79,8 @@ class Transport(base.Transport):
         properties = client_properties(
             servers=bootstrap_servers(client.hostname, client.port or self.default_port),
             settings=settings,
-            user=client.userid,
-            password=client.password,
+            user=client.userid or os.environ.get(USER_VARIABLE),
+            password=client.password or os.environ.get(PASSWORD_VARIABLE),
             mechanism=client.login_method,
             tls=client.ssl or self.tls,
             extra=options.get("kafka"),

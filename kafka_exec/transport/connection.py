@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from kafka_exec.errors import ConnectionFailed
@@ -12,6 +11,7 @@ from kafka_exec.kafka.native import Waker
 from kafka_exec.transport.sources import SubscriptionSource, WorkQueue
 
 if TYPE_CHECKING:
+    from kafka_exec.kafka.nodes import Node
     from kafka_exec.transport.channel import Channel
     from kafka_exec.transport.namespace import Namespace
     from kafka_exec.transport.subscriptions import Subscription
@@ -30,7 +30,7 @@ class Connection:
     """What :meth:`kombu.Connection.connect` returns for ``kafka-exec://``.
 
     Attributes:
-        static_id: called in a reader's thread for the static membership of a worker's own consumer; set by the worker.
+        node: the worker whose own connection this is; it gives the static membership. None for all others.
     """
 
     def __init__(self, client: Any, transport: Any, space: Namespace) -> None:
@@ -41,7 +41,7 @@ class Connection:
         self.channels: list[Channel] = []
         self.waker = Waker()
         self.connected = True
-        self.static_id: Callable[[], str | None] = lambda: None
+        self.node: Node | None = None
         self._queues: dict[str, WorkQueue] = {}
 
     @property
@@ -53,9 +53,14 @@ class Connection:
         """The work queue, joined if it is not yet."""
         found = self._queues.get(name)
         if found is None or not found.reclaim():
-            found = WorkQueue(name, self.space, self.waker.wake, lambda: self.static_id())
+            if self.node is not None:
+                self.space.check_queue(name)
+            found = WorkQueue(name, self.space, self.waker.wake, self._static_id)
             self._queues[name] = found
         return found
+
+    def _static_id(self) -> str | None:
+        return None if self.node is None else self.node.static_id()
 
     def joined(self, name: str) -> WorkQueue | None:
         """The work queue, if this connection consumes it."""

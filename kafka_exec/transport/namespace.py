@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -9,8 +10,11 @@ from typing import TYPE_CHECKING, Any
 from kafka_exec.core.names import Topics
 from kafka_exec.core.topology import dead_topic, exchange_topic, queue_topic
 from kafka_exec.core.window import steps_for
+from kafka_exec.errors import AccessRefused
 from kafka_exec.transport.bindings import Bindings
 from kafka_exec.transport.subscriptions import Subscription
+
+logger = logging.getLogger("kafka_exec")
 
 if TYPE_CHECKING:
     from kafka_exec.kafka.client import Cluster
@@ -64,6 +68,19 @@ class Namespace:
             )
         )
         self._queues[name] = declared
+
+    def check_queue(self, name: str) -> None:
+        """Makes sure that Kafka deletes nothing of a work queue by time or size.
+
+        Raises:
+            TopicMismatch: a topic of it has other settings than it needs.
+        """
+        declared = self.declaration(name)
+        for step in range(declared.steps):
+            try:
+                self.cluster.topics.check(queue_topic(self.settings, self.topics, name, step, declared.partitions))
+            except AccessRefused as error:
+                logger.warning("the settings of queue %s could not be checked: %s", name, error)
 
     def declaration(self, name: str) -> QueueDeclaration:
         """How a work queue was declared here; by default, if another process has declared it."""

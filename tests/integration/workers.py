@@ -53,13 +53,20 @@ class Effects:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._read = 0
+        self._effects: list[Effect] = []
 
     def all(self, what: str = "end") -> list[Effect]:
-        if not self.path.exists():
-            return []
-        lines = self.path.read_text().splitlines()
-        found = [line.split() for line in lines]
-        return [Effect(w, t, worker, int(pid), float(at)) for w, t, worker, pid, at in found if w == what]
+        """All that began, or ended, so far."""
+        if self.path.exists():
+            with self.path.open("rb") as file:
+                file.seek(self._read)
+                new = file.read()
+            self._read += len(new)
+            for line in new.decode().splitlines():
+                kind, task, worker, pid, at = line.split()
+                self._effects.append(Effect(kind, task, worker, int(pid), float(at)))
+        return [effect for effect in self._effects if effect.what == what]
 
     def count(self, what: str = "end") -> Counter[str]:
         """How often each task has begun, or ended."""
@@ -74,7 +81,7 @@ class Effects:
                 raise AssertionError(
                     f"{len(missing)} of {len(wanted)} tasks have no {what} after {timeout:.0f} s: {sorted(missing)[:5]}"
                 )
-            time.sleep(0.05)
+            time.sleep(0.1)
 
     def assert_once(self, tasks: Iterable[str], what: str = "end") -> None:
         """Each of these tasks has ended (or begun) exactly once."""

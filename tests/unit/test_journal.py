@@ -100,7 +100,7 @@ def test_any_order_of_ends_leads_to_the_same_place(order: list[int], repeated: l
         assert progress.low == min(set(range(10, 31)) - set(order[: n + 1]))
     for offset in repeated:
         progress.end(offset)
-    assert (progress.low, progress.metadata()) == (30, "1 -20")
+    assert (progress.low, progress.metadata()) == (30, "1 0")
 
 
 @given(
@@ -155,7 +155,8 @@ def test_metadata_beyond_its_limit_loses_only_repeated_runs(low: int, every: int
     run_again = {low + n for n in range(20_000) if restored.receive(low + n)}
     unfinished = {low + n for n in range(20_000)} - ended
     assert run_again >= unfinished
-    assert ended - run_again == {offset for offset in ended if offset < min(run_again - unfinished)}
+    cut = min(run_again - unfinished)
+    assert ended - run_again == {offset for offset in ended if offset < cut}
 
 
 def lines_executed(function: Callable[[], None]) -> int:
@@ -210,10 +211,8 @@ def test_the_work_of_an_end_does_not_grow_with_what_is_unfinished(order: Callabl
             progress.end(offset)
 
     progress = Progress(0)
-    progress.receive(number - 1)
-    progress.low = 0  # the gap was no gap
-    progress._starts.clear()
-    progress._stops.clear()
+    for n in range(number):
+        progress.receive(n)
     assert lines_executed(end_all) < 20 * number
     assert progress.low == number
 
