@@ -33,6 +33,10 @@ class AccessRefused(ConnectionFailed):
     """The cluster refuses these credentials, certificates or this operation: its administrator must act."""
 
 
+class Forbidden(KafkaExecError, kombu.OperationalError):  # type: ignore[misc]
+    """The cluster's access rules do not allow this user an operation: its administrator must add a rule."""
+
+
 class NotConfirmed(KafkaExecError, kombu.OperationalError):  # type: ignore[misc]
     """The broker has not acknowledged the message in time: the caller must decide whether to send it again."""
 

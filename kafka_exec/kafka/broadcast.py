@@ -144,7 +144,8 @@ class LogReader:
 
     def _hand_over(self, record: Record) -> None:
         if (error := record.error()) is not None:
-            if error.fatal() or not error.retriable():
+            # It joins no group, so that it may not is nobody's business.
+            if error.code() != KafkaError.GROUP_AUTHORIZATION_FAILED and (error.fatal() or not error.retriable()):
                 logger.warning("reading broadcast log %s: %s", record.topic(), error.str())
             return
         for sink in self._sinks.get((record.topic(), record.partition()), ()):

@@ -6,6 +6,7 @@ So clusters are kept by process id, and a fork moves every inherited handle to a
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import os
 import time
@@ -16,7 +17,15 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
 from confluent_kafka.admin import AdminClient
 
 from kafka_exec.core.health import Health
-from kafka_exec.errors import AccessRefused, ChannelFailed, ConnectionFailed, KafkaExecError, MessageTooLarge
+from kafka_exec.errors import (
+    AccessRefused,
+    ChannelFailed,
+    ConfigurationError,
+    ConnectionFailed,
+    Forbidden,
+    KafkaExecError,
+    MessageTooLarge,
+)
 from kafka_exec.kafka import native
 
 if TYPE_CHECKING:
@@ -42,10 +51,13 @@ COMMON: Mapping[str, Any] = {
     "log.connection.close": False,
 }
 
+#: Refusals of a connection, and where to look.
 _REFUSED = {
-    KafkaError._AUTHENTICATION,
-    KafkaError._SSL,
-    KafkaError.SASL_AUTHENTICATION_FAILED,
+    KafkaError._AUTHENTICATION: "check user name, password and mechanism",
+    KafkaError._SSL: "check the certificates (broker_use_ssl)",
+    KafkaError.SASL_AUTHENTICATION_FAILED: "check user name, password and mechanism",
+}
+_FORBIDDEN = {
     KafkaError.TOPIC_AUTHORIZATION_FAILED,
     KafkaError.GROUP_AUTHORIZATION_FAILED,
     KafkaError.CLUSTER_AUTHORIZATION_FAILED,
@@ -73,7 +85,9 @@ def translate(error: KafkaError | KafkaException, what: str) -> KafkaExecError:
     text = f"{what}: {error.str()}"
     code = error.code()
     if code in _REFUSED:
-        return AccessRefused(text)
+        return AccessRefused(f"{text}: {_REFUSED[code]}")
+    if code in _FORBIDDEN:
+        return Forbidden(f"{text.rstrip('.')}: an administrator of the cluster must allow it to this user")
     if code in _TOO_LARGE:
         return MessageTooLarge(text)
     if code in _AWAY:
@@ -112,6 +126,9 @@ class Cluster:
         self._closers: list[Callable[[float], None]] = []
         self._answered = float("-inf")
         self._times_down = 0
+        self._told_refusal = False
+        #: What made a client unusable, the last time one was.
+        self.fatal: KafkaError | None = None
 
     def __repr__(self) -> str:
         return f"<Cluster {self.servers}>"
@@ -148,7 +165,13 @@ class Cluster:
 
     def new(self, kind: type[Any], properties: Mapping[str, Any]) -> Any:
         """Makes a librdkafka client; it lives until :meth:`forget`."""
-        handle = kind({**self._properties, "error_cb": self._on_error, **properties})
+        try:
+            handle = kind({**self._properties, "error_cb": self._on_error, **properties})
+        except KafkaException as error:
+            files = [str(file) for name, file in self._properties.items() if name.endswith(".location")]
+            unreadable = [file for file in files if not os.access(file, os.R_OK)]
+            text = f"cannot read {', '.join(unreadable)}" if unreadable else error.args[0].str()
+            raise ConfigurationError(f"Kafka at {self.servers}: {text}") from None
         self._handles.add(handle)
         return handle
 
@@ -175,18 +198,21 @@ class Cluster:
     def answered(self) -> None:
         """Notes a sign of life of the cluster."""
         self._answered = time.monotonic()
-        if self.refused is not None:
-            self.refused = None
+        self.refused = None
+        self._told_refusal = False
         if (line := self.health.answered(time.time())) is not None:
             logger.warning(line)
 
     def _on_error(self, error: KafkaError) -> None:
         code = error.code()
+        if error.fatal():
+            self.fatal = error
         if code in _REFUSED:
-            if self.refused is None:
-                logger.error("Kafka at %s refuses access: %s", self.servers, error.str())
-            self.refused = AccessRefused(f"Kafka at {self.servers} refuses access: {error.str()}")
-        elif code == KafkaError._ALL_BROKERS_DOWN:
+            self.refused = AccessRefused(f"Kafka at {self.servers} refuses access: {error.str()}: {_REFUSED[code]}")
+            if not self._told_refusal:
+                self._told_refusal = True
+                logger.error(str(self.refused))
+        elif code == KafkaError._ALL_BROKERS_DOWN and not self._told_refusal:
             self._times_down += 1
             if (line := self.health.failed(self.last_error or error.str(), time.time())) is not None:
                 logger.warning(line)
@@ -230,6 +256,8 @@ class Cluster:
 
 _clusters: dict[object, Cluster] = {}
 _graveyard: list[dict[object, Cluster]] = []
+# One reference more than anybody gives back, so that the interpreter's end does not free what is in it either.
+ctypes.pythonapi.Py_IncRef(ctypes.py_object(_graveyard))
 
 
 def cluster(properties: Mapping[str, Any], settings: Settings) -> Cluster:

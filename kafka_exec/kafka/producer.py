@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from confluent_kafka import KafkaError, KafkaException, Producer
 from confluent_kafka import Message as Record
 
-from kafka_exec.errors import AccessRefused, KafkaExecError, NotConfirmed
+from kafka_exec.errors import AccessRefused, Forbidden, KafkaExecError, NotConfirmed
 from kafka_exec.kafka import native
 from kafka_exec.kafka.client import translate
 
@@ -108,7 +108,7 @@ def confirmed() -> Iterator[Confirmation]:
 
 def _publish_error(error: KafkaError, topic: str | None) -> KafkaExecError:
     translated = translate(error, f"publishing to {topic}")
-    if isinstance(translated, AccessRefused):
+    if isinstance(translated, (AccessRefused, Forbidden)):
         return NotConfirmed(str(translated))
     if error.code() in (KafkaError._MSG_TIMED_OUT, KafkaError._TIMED_OUT, KafkaError._TIMED_OUT_QUEUE):
         return NotConfirmed(f"publishing to {topic}: no acknowledgement of the broker in time")
@@ -121,7 +121,15 @@ class Publisher:
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
         self._timeout = cluster.settings.publish_timeout
-        self._handle: Producer = cluster.new_producer(
+        self._handle = self._new_handle()
+        self._polling = native.lock()
+        self._waiting: set[Confirmation] = set()
+        self._stopped = False
+        self._poller = native.Thread(self._poll, "kafka-exec-producer") if native.is_green() else None
+        cluster.on_close(self.flush)
+
+    def _new_handle(self) -> Producer:
+        return self._cluster.new_producer(
             {
                 "enable.idempotence": True,
                 "acks": "all",
@@ -132,11 +140,13 @@ class Publisher:
                 "queue.buffering.max.kbytes": 64 * 1024,
             }
         )
-        self._polling = native.lock()
-        self._waiting: set[Confirmation] = set()
-        self._stopped = False
-        self._poller = native.Thread(self._poll, "kafka-exec-producer") if native.is_green() else None
-        cluster.on_close(self.flush)
+
+    def _replace(self, broken: Producer) -> None:
+        """After a fatal error, of which a producer never recovers."""
+        self._flush(broken, 1.0)  # its reports
+        if self._handle is broken:
+            self._handle = self._new_handle()
+            self._cluster.forget(broken)
 
     def ask(self, timeout: float) -> None:
         """Asks the cluster for its metadata. Raises KafkaException if it does not answer in ``timeout`` seconds."""
@@ -209,8 +219,9 @@ class Publisher:
         if confirmation is not None:
             confirmation.sent += 1
         while True:
+            handle = self._handle
             try:
-                self._handle.produce(topic, value, key, headers=list(headers), on_delivery=on_delivery)
+                handle.produce(topic, value, key, headers=list(headers), on_delivery=on_delivery)
                 return
             except BufferError:
                 deadline = deadline or time.monotonic() + self._timeout
@@ -219,7 +230,11 @@ class Publisher:
                     continue
                 failure: KafkaExecError = NotConfirmed(f"publishing to {topic}: too many messages wait to be sent")
             except KafkaException as error:
-                failure = _publish_error(error.args[0], topic)
+                cause = error.args[0]
+                if cause.code() == KafkaError._FATAL:
+                    cause = self._cluster.fatal or cause
+                    native.call(self._replace, handle)
+                failure = _publish_error(cause, topic)
             if confirmation is not None:
                 confirmation.sent -= 1
             raise failure
@@ -265,4 +280,10 @@ class Publisher:
 
     def flush(self, timeout: float) -> None:
         """Sends what is still to be sent, within ``timeout`` seconds."""
-        native.call(self._handle.flush, timeout)
+        native.call(self._flush, self._handle, timeout)
+
+    def _flush(self, handle: Producer, timeout: float) -> None:
+        try:
+            handle.flush(timeout)
+        except KafkaException as error:
+            self._cluster.last_error = error.args[0].str()  # fatal: nothing more can be sent

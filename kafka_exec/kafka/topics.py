@@ -89,7 +89,7 @@ class TopicKeeper:
 
         Raises:
             TopicMismatch: one exists with another number of partitions than was asked for.
-            AccessRefused: this user may not create topics.
+            Forbidden: this user may not create topics.
         """
         missing = []
         for spec in specs:

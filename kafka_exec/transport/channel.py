@@ -345,8 +345,12 @@ class Channel(base.StdChannel):
                 return message
         return None
 
-    def deliver(self, most: int | None = None) -> int:
-        """Gives waiting messages to the consumers, in turns, as far as the prefetch count allows; how many."""
+    def deliver(self, most: int | None = None, *, one_broadcast: bool = False) -> int:
+        """Gives waiting messages to the consumers, in turns, as far as the prefetch count allows; how many.
+
+        Args:
+            one_broadcast: stop after a subscription's message.
+        """
         if not self._consumers or not self._flowing or not self._delivering.acquire(blocking=False):
             return 0
         delivered = 0
@@ -356,14 +360,18 @@ class Channel(base.StdChannel):
                 if self.prefetch_count and len(self._unacked) >= self.prefetch_count:
                     self._held_back = True
                     break
-                if not self._deliver_next():
+                source = self._deliver_next()
+                if source is None:
                     break
                 delivered += 1
+                if one_broadcast and isinstance(source, SubscriptionSource):
+                    break
         finally:
             self._delivering.release()
         return delivered
 
-    def _deliver_next(self) -> bool:
+    def _deliver_next(self) -> Source | None:
+        """Delivers one message; the source it came from, None if there was none."""
         consumers = list(self._consumers.values())
         for turn in range(len(consumers)):
             consumer = consumers[(self._rotation + turn) % len(consumers)]
@@ -372,8 +380,8 @@ class Channel(base.StdChannel):
                 if message is not None:
                     self._rotation += turn + 1
                     consumer.callback(message)
-                    return True
-        return False
+                    return consumer.source
+        return None
 
     def _open(self, item: Item, source: Source, tag: str, no_ack: bool) -> base.Message | None:
         """The message of an item; None if it is not to be delivered: expired, or not a message."""

@@ -75,9 +75,9 @@ class Connection:
     def subscription_source(self, subscription: Subscription) -> SubscriptionSource:
         return SubscriptionSource(subscription, self.waker)
 
-    def deliver(self, most: int | None = None) -> int:
-        """Gives waiting messages to consumers; how many."""
-        return sum(channel.deliver(most) for channel in list(self.channels))
+    def deliver(self, most: int | None = None, *, one_broadcast: bool = False) -> int:
+        """Gives waiting messages to consumers; how many. ``one_broadcast``: stop after a subscription's message."""
+        return sum(channel.deliver(most, one_broadcast=one_broadcast) for channel in list(self.channels))
 
     def on_readable(self) -> None:
         """Called by the event loop when the descriptor is readable."""
@@ -88,6 +88,8 @@ class Connection:
     def drain_events(self, timeout: float | None = None) -> None:
         """Delivers what is waiting, or waits for something to deliver.
 
+        Of a subscription's messages it delivers one: who collects replies counts the calls.
+
         Raises:
             socket.timeout: nothing came within ``timeout`` seconds.
             ConnectionFailed: the connection was closed, or belongs to the parent process.
@@ -97,7 +99,8 @@ class Connection:
             if not self.connected or self.is_inherited:
                 raise ConnectionFailed("the connection is closed")
             self.waker.clear()
-            if self.deliver():
+            if self.deliver(one_broadcast=True):
+                self.waker.wake()  # there may be more, also for another thread that waits
                 return
             left = None if deadline is None else deadline - time.monotonic()
             if left is not None and left <= 0:

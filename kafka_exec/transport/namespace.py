@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from kafka_exec.core.names import Topics
 from kafka_exec.core.topology import dead_topic, exchange_topic, queue_topic
 from kafka_exec.core.window import steps_for
-from kafka_exec.errors import AccessRefused
+from kafka_exec.errors import Forbidden
 from kafka_exec.transport.bindings import Bindings
 from kafka_exec.transport.subscriptions import Subscription
 
@@ -79,7 +79,7 @@ class Namespace:
         for step in range(declared.steps):
             try:
                 self.cluster.topics.check(queue_topic(self.settings, self.topics, name, step, declared.partitions))
-            except AccessRefused as error:
+            except Forbidden as error:
                 logger.warning("the settings of queue %s could not be checked: %s", name, error)
 
     def declaration(self, name: str) -> QueueDeclaration:

@@ -54,11 +54,11 @@ class Events:
             self.seen[event["type"]].add(event["uuid"])
 
     def _run(self) -> None:
-        with self._receiver.consumer_context(wakeup=False):
+        with self._receiver.consumer_context(wakeup=False) as (connection, _, _):
             self._listening.set()
             while not self._stopping:
                 try:
-                    self._connection.drain_events(timeout=0.2)
+                    connection.drain_events(timeout=0.2)
                 except TimeoutError:
                     pass
 

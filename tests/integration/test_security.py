@@ -1,0 +1,259 @@
+"""A cluster with passwords, TLS and access rules: what works, what is said when it does not, and what is never said."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+import trustme
+from celery import Celery
+from kombu.exceptions import OperationalError
+
+from kafka_exec.broker import EmbeddedKafka
+from kafka_exec.errors import ConfigurationError
+from tests.integration.fault_app import make_app
+from tests.integration.fault_tools import APP, ROOT, Effects, Worker, environment, until, workers
+
+Start = Callable[..., Worker]
+Rule = tuple[str, str, str]
+
+#: Every character that a URL could get wrong; no output may hold it, plain or quoted.
+PASSWORD = "hunter2/@:s3cret"
+
+#: How soon delay() must say what is wrong, seconds.
+SOON = 15.0
+
+#: All that workers and publishers need, on names that begin with the topic prefix and a dot. Deleting and purging
+#: queues needs DELETE on topics (and groups) too.
+NEEDED: list[Rule] = [
+    ("create", "topic", "."),
+    ("write", "topic", "."),
+    ("read", "topic", "."),
+    ("describe_configs", "topic", "."),
+    ("read", "group", "."),
+]
+
+
+@pytest.fixture(scope="module")
+def secured() -> Iterator[EmbeddedKafka]:
+    with EmbeddedKafka(security="sasl") as kafka:
+        yield kafka
+
+
+@pytest.fixture
+def effects(tmp_path: Path) -> Effects:
+    return Effects(tmp_path / "effects")
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    with workers() as starter:
+        yield starter
+
+
+@pytest.fixture
+def ssl(secured: EmbeddedKafka) -> dict[str, str]:
+    return {"ca_certs": str(secured.ca_file)}
+
+
+@pytest.fixture
+def user(prefix: str) -> str:
+    return f"user-{prefix}"
+
+
+def url_of(kafka: EmbeddedKafka, user: str, prefix: str, password: str = PASSWORD) -> str:
+    return f"kafka-execs://{user}:{quote(password, safe='')}@127.0.0.1:{kafka.port}/{prefix}"
+
+
+def grant(kafka: EmbeddedKafka, user: str, prefix: str, rules: list[Rule]) -> None:
+    kafka.add_user(user, PASSWORD)
+    for operation, resource, name in rules:
+        kafka.allow(user, operation, resource, prefix + name, prefix=True)
+
+
+def without(*operations: str, resource: str = "topic") -> list[Rule]:
+    return [rule for rule in NEEDED if not (rule[0] in operations and rule[1] == resource)]
+
+
+def refusal(app: Celery) -> str:
+    """What delay() raises, soon."""
+    began = time.monotonic()
+    with pytest.raises(OperationalError) as caught:
+        app.tasks["work"].delay()
+    took = time.monotonic() - began
+    print(f"after {took:.1f} s: {caught.value}")
+    assert took < SOON
+    return str(caught.value)
+
+
+def assert_secret(*outputs: str) -> None:
+    for output in outputs:
+        assert PASSWORD not in output
+        assert quote(PASSWORD, safe="") not in output
+        assert "s3cret" not in output
+
+
+def test_right_credentials_and_the_least_rights_run_tasks(
+    secured: EmbeddedKafka, user: str, prefix: str, ssl: dict[str, str], effects: Effects, start: Start
+) -> None:
+    grant(secured, user, prefix, NEEDED)
+    url = url_of(secured, user, prefix)
+    worker = start(url, effects, "trusted", "-c", "2", "-l", "DEBUG", broker_use_ssl=ssl)
+    worker.wait_until_ready()
+    app = make_app(url, broker_use_ssl=ssl, result_backend="rpc://", kafka_exec_publish_timeout=5)
+    ids = {app.tasks["work"].delay().id for _ in range(10)}
+    effects.wait_for(ids)
+    assert until(lambda: app.control.ping(timeout=2)) == [{"trusted@test": {"ok": "pong"}}]
+    worker.terminate()
+    assert worker.wait() == 0
+    print("\n".join(worker.lines("WARNING") + worker.lines("ERROR")))
+    assert worker.lines("kafka_exec") == [] or not worker.lines("refuse")
+    assert "authorization failed" not in worker.output
+    assert_secret(worker.output)
+
+
+def test_a_wrong_password(
+    secured: EmbeddedKafka, user: str, prefix: str, ssl: dict[str, str], effects: Effects, start: Start
+) -> None:
+    grant(secured, user, prefix, NEEDED)
+    url = url_of(secured, user, prefix, "wrong-s3cret")
+    worker = start(url, effects, "stranger", "-c", "1", broker_use_ssl=ssl)
+    app = make_app(url, broker_use_ssl=ssl)
+    for _ in range(2):
+        text = refusal(app)
+        assert "Authentication failed" in text
+        assert "check user name, password" in text
+        assert_secret(text)
+    worker.wait_for("refuses access", SOON)
+    until(lambda: len(worker.lines("Cannot connect to")) >= 2, SOON, "the worker tries again")
+    line = one_line(worker, "refuses access")
+    assert "Authentication failed" in line
+    assert_secret(worker.output)
+    assert worker.is_alive
+
+
+def one_line(worker: Worker, text: str) -> str:
+    """The one line of ours with a text; Celery's own of each try to connect are not counted."""
+    found = [line for line in worker.lines(text) if "Cannot connect" not in line]
+    assert len(found) == 1, worker.output
+    return found[0]
+
+
+def test_a_wrong_certificate_authority(
+    secured: EmbeddedKafka, user: str, prefix: str, effects: Effects, start: Start, tmp_path: Path
+) -> None:
+    grant(secured, user, prefix, NEEDED)
+    other = tmp_path / "other.pem"
+    trustme.CA().cert_pem.write_to_path(other)
+    url = url_of(secured, user, prefix)
+    worker = start(url, effects, "misled", "-c", "1", broker_use_ssl={"ca_certs": str(other)})
+    text = refusal(make_app(url, broker_use_ssl={"ca_certs": str(other)}))
+    assert "certificate verify failed" in text
+    worker.wait_for("refuses access", SOON)
+    until(lambda: len(worker.lines("Cannot connect to")) >= 2, SOON, "the worker tries again")
+    assert "certificate verify failed" in one_line(worker, "refuses access")
+    assert_secret(worker.output, text)
+
+
+def test_a_certificate_file_that_is_missing(secured: EmbeddedKafka, user: str, prefix: str) -> None:
+    app = make_app(url_of(secured, user, prefix), broker_use_ssl={"ca_certs": "/nowhere/ca.pem"})
+    with pytest.raises(ConfigurationError, match="cannot read /nowhere/ca.pem") as caught:
+        app.tasks["work"].delay()
+    assert_secret(str(caught.value))
+
+
+@pytest.mark.parametrize(
+    ("missing", "wording"),
+    [
+        (without("write"), "publishing to {p}.queue.celery"),
+        (without("create"), "creating topic {p}.queue.celery"),
+    ],
+    ids=["write", "create"],
+)
+def test_a_publisher_without_a_right(
+    secured: EmbeddedKafka, user: str, prefix: str, ssl: dict[str, str], missing: list[Rule], wording: str
+) -> None:
+    grant(secured, user, prefix, missing)
+    app = make_app(url_of(secured, user, prefix), broker_use_ssl=ssl, kafka_exec_publish_timeout=3)
+    for _ in range(2):
+        text = refusal(app)
+        assert wording.format(p=prefix) in text
+        assert "uthorization failed" in text
+        assert_secret(text)
+
+
+@pytest.mark.parametrize(
+    ("missing", "wording"),
+    [
+        (without("read", resource="group"), "consuming {p}.queue.celery"),
+        (without("create"), "creating topic {p}."),
+        (without("write"), "{p}."),
+        (without("read"), "{p}."),
+    ],
+    ids=["group-read", "create", "write", "read"],
+)
+def test_a_worker_without_a_right(
+    secured: EmbeddedKafka,
+    user: str,
+    prefix: str,
+    ssl: dict[str, str],
+    effects: Effects,
+    start: Start,
+    missing: list[Rule],
+    wording: str,
+) -> None:
+    grant(secured, user, prefix, missing)
+    url = url_of(secured, user, prefix)
+    worker = start(url, effects, "limited", "-c", "1", broker_use_ssl=ssl)
+    worker.wait_for("uthorization failed", SOON)
+    time.sleep(3)  # in which an endless repetition would show
+    lines = [line for line in worker.lines("uthorization failed") if wording.format(p=prefix) in line]
+    print("\n".join(lines))
+    assert 1 <= len(lines) <= 6, worker.output
+    assert_secret(worker.output)
+
+
+def test_a_worker_works_once_it_gets_the_right(
+    secured: EmbeddedKafka, user: str, prefix: str, ssl: dict[str, str], effects: Effects, start: Start
+) -> None:
+    grant(secured, user, prefix, without("read", resource="group"))
+    url = url_of(secured, user, prefix)
+    worker = start(url, effects, "patient", "-c", "1", broker_use_ssl=ssl)
+    worker.wait_for("uthorization failed")
+    task = make_app(url, broker_use_ssl=ssl).tasks["work"].delay()
+    secured.allow(user, "read", "group", f"{prefix}.", prefix=True)
+    effects.wait_for({task.id}, 20)
+    assert worker.is_alive
+
+
+def test_nothing_shows_the_password(
+    secured: EmbeddedKafka, user: str, prefix: str, ssl: dict[str, str], effects: Effects
+) -> None:
+    grant(secured, user, prefix, NEEDED)
+    url = url_of(secured, user, prefix)
+    conf: dict[str, Any] = {
+        "broker_use_ssl": ssl,
+        "broker_transport_options": {"kafka": {"sasl.password": PASSWORD, "ssl.key.password": PASSWORD}},
+    }
+    app = make_app(url, **conf)
+    app.tasks["work"].delay()
+    with app.connection_for_write() as connection:
+        inner = connection.connection
+        channel = connection.default_channel
+        shown = [repr(each) for each in (connection, inner, channel, inner.space, inner.space.cluster, app, app.conf)]
+        shown += [connection.as_uri(), str(inner.space.cluster.publisher), str(vars(inner.space.cluster.health))]
+    shown += [app.bugreport(), app.conf.humanize(with_defaults=False)]
+    for command in (["report"], ["inspect", "conf", "--timeout", "1"], ["list", "bindings"]):
+        done = subprocess.run(
+            [sys.executable, "-m", "celery", "-A", APP, *command],
+            **{"cwd": ROOT, "capture_output": True, "text": True, "timeout": 60},
+            env=environment(url, effects, conf),
+        )
+        shown += [done.stdout, done.stderr]
+    assert_secret(*shown)
