@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from celery import signals
-from celery.app.amqp import AMQP
 from celery.exceptions import ImproperlyConfigured
 
 from kafka_exec.config import PREFIX, Settings, check_names
@@ -42,6 +41,7 @@ def install(app: Celery) -> None:
         raise ImproperlyConfigured(
             "kafka_exec.install() comes too late: the app is finalized; call it where it is made"
         )
+    app.fixups.add(f"{Fixup.__module__}:{Fixup.__name__}")  # for the copies in a pool's spawned children
     app._fixups.append(Fixup(app))
 
 
@@ -52,7 +52,8 @@ class Fixup:
         self._app = app
         self._producer_or_acquire = app.producer_or_acquire
         app.producer_or_acquire = self.producer_or_acquire
-        app.amqp_cls = _amqp_class(app.amqp_cls)
+        self._connection = app._connection
+        app._connection = self.connection
         app.add_defaults(self.defaults)
         app.steps["consumer"].add("kafka_exec.worker:Membership")
 
@@ -70,6 +71,16 @@ class Fixup:
         except ConfigurationError as error:
             raise ImproperlyConfigured(str(error)) from None
         return {key: value for key, value in SAFER_DEFAULTS.items() if not conf.value_set_for(key)}
+
+    def connection(self, *args: Any, transport_options: Any = None, **kwargs: Any) -> Any:
+        """Celery's, with our settings as transport options."""
+        if is_ours(self._app.conf):
+            transport_options = {
+                **settings_of(self._app.conf),
+                **self._app.conf.broker_transport_options,
+                **(transport_options or {}),
+            }
+        return self._connection(*args, transport_options=transport_options, **kwargs)
 
     @contextmanager
     def producer_or_acquire(self, producer: Any = None) -> Iterator[Any]:
@@ -97,26 +108,16 @@ def settings_of(conf: Any) -> dict[str, Any]:
     Raises:
         ConfigurationError: a name or a value is wrong.
     """
-    keys = [key for key in conf if str(key).startswith(PREFIX)]
+    # With a namespace (``config_from_object(…, namespace="CELERY")``) the keys are as the user wrote them.
+    namespace = getattr(conf, "prefix", None)
+    keys = [str(key) for key in conf]
+    if namespace:
+        keys = [key.removeprefix(namespace).lower() if key.startswith(namespace) else key for key in keys]
+    keys = sorted({key for key in keys if key.startswith(PREFIX)})
     check_names(keys)
     found = {key.removeprefix(PREFIX): conf[key] for key in keys}
     Settings.read(found)
     return found
-
-
-def _amqp_class(base: Any) -> type[Any]:
-    """Celery's AMQP class, whose connections get our settings as transport options."""
-    from kombu.utils.imports import symbol_by_name
-
-    parent: type[AMQP] = symbol_by_name(base)
-
-    class KafkaAMQP(parent):  # type: ignore[valid-type, misc]
-        def Connection(self, *args: Any, transport_options: Any = None, **kwargs: Any) -> Any:
-            if is_ours(self.app.conf):
-                transport_options = {**settings_of(self.app.conf), **(transport_options or {})}
-            return parent.Connection(*args, transport_options=transport_options, **kwargs)
-
-    return KafkaAMQP
 
 
 @signals.worker_process_shutdown.connect(weak=False)

@@ -12,7 +12,7 @@ from confluent_kafka import Message as Record
 
 from kafka_exec.kafka import native
 from kafka_exec.kafka.calls import Calls
-from kafka_exec.kafka.client import translate
+from kafka_exec.kafka.client import NOT_YET_KNOWN, translate
 
 if TYPE_CHECKING:
     from kafka_exec.kafka.client import Cluster
@@ -27,15 +27,6 @@ _IDLE_POLL = 0.1  # bounds what a new subscription waits
 # Timestamps of special meaning in Kafka's ListOffsets request.
 _LATEST = -1
 _EARLIEST = -2
-
-#: A topic that was made a moment ago.
-_NOT_YET_KNOWN = {
-    KafkaError._UNKNOWN_PARTITION,
-    KafkaError._UNKNOWN_TOPIC,
-    KafkaError.UNKNOWN_TOPIC_OR_PART,
-    KafkaError.LEADER_NOT_AVAILABLE,
-    KafkaError.NOT_LEADER_FOR_PARTITION,
-}
 
 Sink = Callable[[Record], None]
 Partition = tuple[str, int]
@@ -52,6 +43,7 @@ class LogReader:
     def __init__(self, cluster: Cluster) -> None:
         self._sinks: dict[Partition, tuple[Sink, ...]] = {}
         self._calls = Calls(_IDLE_POLL)
+        self._told: set[str] = set()
         self._stopping = False
         self._cluster = cluster
         self._consumer = cluster.new_consumer(
@@ -123,7 +115,7 @@ class LogReader:
                 found: list[TopicPartition] = self._consumer.offsets_for_times(wanted, TIMEOUT)
                 return found
             except KafkaException as error:
-                if error.args[0].code() not in _NOT_YET_KNOWN or time.monotonic() > deadline:
+                if error.args[0].code() not in NOT_YET_KNOWN or time.monotonic() > deadline:
                     raise translate(error, f"finding the offsets of {wanted[0].topic}") from None
             native.sleep(0.02)
 
@@ -146,7 +138,10 @@ class LogReader:
         if (error := record.error()) is not None:
             # It joins no group, so that it may not is nobody's business.
             if error.code() != KafkaError.GROUP_AUTHORIZATION_FAILED and (error.fatal() or not error.retriable()):
-                logger.warning("reading broadcast log %s: %s", record.topic(), error.str())
+                line = str(translate(error, f"reading {record.topic() or 'broadcast logs'}"))
+                if line not in self._told:
+                    self._told.add(line)
+                    logger.warning(line)
             return
         for sink in self._sinks.get((record.topic(), record.partition()), ()):
             try:

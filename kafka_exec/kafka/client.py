@@ -75,6 +75,16 @@ _AWAY = {
     KafkaError.BROKER_NOT_AVAILABLE,
     KafkaError.COORDINATOR_NOT_AVAILABLE,
 }
+#: What is answered about a topic that was made a moment ago.
+NOT_YET_KNOWN = frozenset(
+    {
+        KafkaError._UNKNOWN_PARTITION,
+        KafkaError._UNKNOWN_TOPIC,
+        KafkaError.UNKNOWN_TOPIC_OR_PART,
+        KafkaError.LEADER_NOT_AVAILABLE,
+        KafkaError.NOT_LEADER_FOR_PARTITION,
+    }
+)
 _TOO_LARGE = {KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE}
 
 
@@ -127,8 +137,6 @@ class Cluster:
         self._answered = float("-inf")
         self._times_down = 0
         self._told_refusal = False
-        #: What made a client unusable, the last time one was.
-        self.fatal: KafkaError | None = None
 
     def __repr__(self) -> str:
         return f"<Cluster {self.servers}>"
@@ -205,8 +213,6 @@ class Cluster:
 
     def _on_error(self, error: KafkaError) -> None:
         code = error.code()
-        if error.fatal():
-            self.fatal = error
         if code in _REFUSED:
             self.refused = AccessRefused(f"Kafka at {self.servers} refuses access: {error.str()}: {_REFUSED[code]}")
             if not self._told_refusal:

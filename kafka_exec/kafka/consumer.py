@@ -73,6 +73,7 @@ class GroupReader:
         cluster: where the topic is.
         topic: must exist.
         wake: called in the reader's thread when there is something to take.
+        tick: called in the reader's thread every second or more often.
         static_id: makes it a static member, which gets its partitions back at once after a restart; None: a dynamic one.
     """
 
@@ -83,6 +84,7 @@ class GroupReader:
         *,
         wake: Callable[[], None],
         static_id: Callable[[], str | None] = lambda: None,
+        tick: Callable[[], None] = lambda: None,
     ) -> None:
         self.topic = topic
         self.buffer: deque[tuple[Record, Work]] = deque()
@@ -93,6 +95,7 @@ class GroupReader:
         self._settings = cluster.settings
         self._wake = wake
         self._static_id = static_id
+        self._tick = tick
         self._owned: dict[int, Work] = {}
         self._paused = False
         self._stopping = False
@@ -256,6 +259,7 @@ class GroupReader:
             if self.buffer:
                 self._wake()
         self._flow(consumer)
+        self._tick()
         if busy and time.monotonic() - self._last_commit >= self._settings.commit_interval:
             self._commit(consumer, self._owned.values())
         if self._cluster.health.down_since is not None:
@@ -273,6 +277,10 @@ class GroupReader:
         if work is None:
             return
         offset = record.offset()
+        if offset < work.position:
+            # Offsets only grow: the topic was deleted and made anew, and what is known of the old one is void.
+            work.alive = False
+            work = self._owned[work.partition] = Work(self.topic, work.partition, Progress(low=offset))
         work.position = offset + 1
         if work.progress.receive(offset):
             work.outstanding += 1

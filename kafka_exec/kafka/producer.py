@@ -46,6 +46,8 @@ class Confirmation:
         """The delivery report of one message, called by whichever thread polls."""
         if error is not None:
             self.errors.append(_publish_error(error, record.topic()))
+            if self.cluster is not None:
+                self.cluster.topics.forget(str(record.topic()))
         with self._lock:
             self.settled += 1
             complete = self.settled >= self.sent
@@ -115,6 +117,15 @@ def _publish_error(error: KafkaError, topic: str | None) -> KafkaExecError:
     return translated
 
 
+def _fatal(error: Exception) -> KafkaError:
+    """The error that a client raises once, and never recovers of.
+
+    It is raised within a callback, so that a second callback may have made a SystemError of it.
+    """
+    found = error if isinstance(error, KafkaException) else error.__cause__
+    return found.args[0] if isinstance(found, KafkaException) else KafkaError(KafkaError._FATAL)
+
+
 class Publisher:
     """The process's producer. Thread-safe."""
 
@@ -141,12 +152,13 @@ class Publisher:
             }
         )
 
-    def _replace(self, broken: Producer) -> None:
-        """After a fatal error, of which a producer never recovers."""
-        self._flush(broken, 1.0)  # its reports
+    def _replace(self, broken: Producer) -> KafkaError | None:
+        """After a fatal error, of which a producer never recovers; what it was."""
+        cause = self._flush(broken, 1.0)
         if self._handle is broken:
             self._handle = self._new_handle()
             self._cluster.forget(broken)
+        return cause
 
     def ask(self, timeout: float) -> None:
         """Asks the cluster for its metadata. Raises KafkaException if it does not answer in ``timeout`` seconds."""
@@ -204,7 +216,7 @@ class Publisher:
     ) -> None:
         """Publishes a record without waiting: for events, remote control and replies."""
         self._produce(topic, value, key, headers, None)
-        self._handle.poll(0)
+        self._serve(0)
 
     def _produce(
         self,
@@ -232,9 +244,9 @@ class Publisher:
             except KafkaException as error:
                 cause = error.args[0]
                 if cause.code() == KafkaError._FATAL:
-                    cause = self._cluster.fatal or cause
-                    native.call(self._replace, handle)
+                    cause = native.call(self._replace, handle) or cause
                 failure = _publish_error(cause, topic)
+                self._cluster.topics.forget(topic)
             if confirmation is not None:
                 confirmation.sent -= 1
             raise failure
@@ -262,7 +274,7 @@ class Publisher:
                 elif self._polling.acquire(False):
                     try:
                         while confirmation.outstanding > until and time.monotonic() <= deadline:
-                            self._handle.poll(0.1)
+                            self._serve(0.1)
                     finally:
                         self._polling.release()
                 else:
@@ -279,11 +291,21 @@ class Publisher:
             self._handle.poll(0.5)
 
     def flush(self, timeout: float) -> None:
-        """Sends what is still to be sent, within ``timeout`` seconds."""
+        """Sends what is still to be sent, as far as it can within ``timeout`` seconds."""
         native.call(self._flush, self._handle, timeout)
 
-    def _flush(self, handle: Producer, timeout: float) -> None:
+    def _flush(self, handle: Producer, timeout: float) -> KafkaError | None:
         try:
             handle.flush(timeout)
-        except KafkaException as error:
-            self._cluster.last_error = error.args[0].str()  # fatal: nothing more can be sent
+        except (KafkaException, SystemError) as error:
+            return _fatal(error)
+        return None
+
+    def _serve(self, timeout: float) -> None:
+        """Polls: has the reports of messages delivered."""
+        handle = self._handle
+        try:
+            handle.poll(timeout)
+        except (KafkaException, SystemError) as error:
+            native.call(self._replace, handle)
+            raise _publish_error(_fatal(error), "Kafka") from None

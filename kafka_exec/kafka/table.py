@@ -41,6 +41,10 @@ class Table:
         self._rows[key] = value
         self.version += 1
 
+    def note(self, key: str, value: Any) -> None:
+        """Sets a row without waiting: for what is written again soon."""
+        self._cluster.publisher.post(self._spec.name, json.dumps(value).encode(), key=key)
+
     def delete(self, key: str) -> None:
         """Removes a row, durably."""
         self._write(key, None)

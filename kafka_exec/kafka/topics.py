@@ -13,7 +13,7 @@ from confluent_kafka.admin import ConfigResource, NewTopic, OffsetSpec, Resource
 from kafka_exec.core.topology import TopicSpec, differences
 from kafka_exec.errors import ConnectionFailed, NoSuchQueue, TopicMismatch
 from kafka_exec.kafka import native
-from kafka_exec.kafka.client import translate
+from kafka_exec.kafka.client import NOT_YET_KNOWN, translate
 
 if TYPE_CHECKING:
     from confluent_kafka.admin import AdminClient
@@ -83,6 +83,14 @@ class TopicKeeper:
         if described.error.code() == KafkaError.LEADER_NOT_AVAILABLE:
             return len(described.partitions) or None
         raise translate(described.error, f"looking for topic {topic}")
+
+    def is_known(self, topic: str) -> bool:
+        """Whether the topic was seen and not found missing since; asks nobody."""
+        return topic in self._partitions
+
+    def forget(self, topic: str) -> None:
+        """Forgets a topic to which a message could not be sent: it is looked for, and if need be made, before the next."""
+        self._partitions.pop(topic, None)
 
     def ensure(self, *specs: TopicSpec) -> None:
         """Makes the topics that do not exist, and waits until they can be used.
@@ -158,11 +166,20 @@ class TopicKeeper:
     def _offsets(
         self, admin: AdminClient, partitions: Iterable[TopicPartition], spec: OffsetSpec
     ) -> dict[tuple[str, int], int]:
-        futures = admin.list_offsets(dict.fromkeys(partitions, spec))
-        return {
-            (partition.topic, partition.partition): self._result(future, "reading offsets").offset
-            for partition, future in futures.items()
-        }
+        wanted = list(partitions)
+        found: dict[tuple[str, int], int] = {}
+        deadline = time.monotonic() + TIMEOUT
+        while True:
+            for partition, future in admin.list_offsets(dict.fromkeys(wanted, spec)).items():
+                answer = self._result(future, "reading offsets", passing_over=NOT_YET_KNOWN)
+                if answer is not None:
+                    found[partition.topic, partition.partition] = answer.offset
+            wanted = [partition for partition in wanted if (partition.topic, partition.partition) not in found]
+            if not wanted:
+                return found
+            if time.monotonic() > deadline:
+                raise ConnectionFailed(f"topic {wanted[0].topic} has no leader after {TIMEOUT:.0f} s")
+            native.sleep(0.02)
 
     def _members(self, topic: str) -> list[TopicPartition]:
         found = self.partitions(topic, fresh=True)

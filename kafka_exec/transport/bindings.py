@@ -57,8 +57,21 @@ class Bindings:
     def unbind(self, binding: Binding) -> None:
         self._erase(["binding", *binding])
 
+    def use_queue(self, name: str, expires: float, now: float) -> None:
+        """Notes that a queue that expires is in use, for all processes; times are seconds."""
+        self._table.note(_key(["expiring", name]), {"expires": expires, "used": now})
+
+    def expired_queues(self, now: float) -> list[str]:
+        """The queues that nobody has used for their time."""
+        return [
+            json.loads(key)[1]
+            for key, row in self._table.rows().items()
+            if json.loads(key)[0] == "expiring" and now - row["used"] > row["expires"]
+        ]
+
     def delete_queue(self, name: str) -> None:
-        """Removes all bindings of a work queue."""
+        """Removes all rows of a work queue."""
+        self._erase(["expiring", name])
         for binding in self.all():
             if binding.queue == name:
                 self.unbind(binding)

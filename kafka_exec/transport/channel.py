@@ -110,7 +110,7 @@ class Channel(base.StdChannel):
             for name in queues:
                 step = window.step_of(message.properties.get("priority"), self._space.declaration(name).max_priority)
                 self._space.cluster.publisher.send(
-                    self._space.topics.queue(name, step),
+                    self._space.queue_to_publish(name, step),
                     message.body,
                     key=message.key,
                     headers=headers,
@@ -250,11 +250,8 @@ class Channel(base.StdChannel):
             messages = found.message_count
             if (if_unused and found.consumer_count) or (if_empty and messages):
                 raise ChannelFailed(f"queue {queue!r} is in use: {messages} messages, {found.consumer_count} consumers")
-        topics = self._space.queue_topics(queue)
         self.connection.leave(queue)
-        self._space.cluster.topics.delete(topics)
-        self._space.bindings.delete_queue(queue)
-        self._space.forget_queue(queue)
+        self._space.delete_queue(queue)
         return messages
 
     def queue_purge(self, queue: str, nowait: bool = False) -> int:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from kafka_exec.core.names import Topics
 from kafka_exec.core.topology import dead_topic, exchange_topic, queue_topic
 from kafka_exec.core.window import steps_for
-from kafka_exec.errors import Forbidden
+from kafka_exec.errors import Forbidden, NoSuchQueue
 from kafka_exec.transport.bindings import Bindings
 from kafka_exec.transport.subscriptions import Subscription
 
@@ -61,13 +62,47 @@ class Namespace:
         if known is not None and arguments in ({}, known.arguments):
             return
         declared = QueueDeclaration(arguments)
+        if declared.expires is not None:
+            self.sweep()
+        self._queues[name] = declared
+        self._ensure_queue(name)
+        self.use_queue(name)
+
+    def _ensure_queue(self, name: str) -> None:
+        declared = self.declaration(name)
         self.cluster.topics.ensure(
             *(
                 queue_topic(self.settings, self.topics, name, step, declared.partitions)
                 for step in range(declared.steps)
             )
         )
-        self._queues[name] = declared
+
+    def queue_to_publish(self, name: str, step: int) -> str:
+        """The topic of a step of a work queue; made again if somebody has deleted it."""
+        topic = self.topics.queue(name, step)
+        if not self.cluster.topics.is_known(topic):
+            self._ensure_queue(name)
+        return topic
+
+    def use_queue(self, name: str) -> None:
+        """Notes that a work queue is in use, if it expires without use."""
+        if (expires := self.declaration(name).expires) is not None:
+            self.bindings.use_queue(name, expires, time.time())
+
+    def sweep(self) -> None:
+        """Deletes the work queues that have expired. A queue with consumers is in use, whatever was noted."""
+        for name in self.bindings.expired_queues(time.time()):
+            topics = self.queue_topics(name)
+            with suppress(NoSuchQueue):
+                if self.cluster.topics.backlog(topics).consumers:
+                    continue
+            self.delete_queue(name)
+
+    def delete_queue(self, name: str) -> None:
+        """Deletes a work queue, its messages and its bindings."""
+        self.cluster.topics.delete(self.queue_topics(name))
+        self.bindings.delete_queue(name)
+        self._queues.pop(name, None)
 
     def check_queue(self, name: str) -> None:
         """Makes sure that Kafka deletes nothing of a work queue by time or size.
@@ -97,10 +132,6 @@ class Namespace:
     def queue_topics(self, name: str) -> list[str]:
         """The topics of a work queue, one for each priority step, the lowest first."""
         return [self.topics.queue(name, step) for step in range(self.declaration(name).steps)]
-
-    def forget_queue(self, name: str) -> None:
-        """Forgets a work queue that was deleted."""
-        self._queues.pop(name, None)
 
     def exchange_log(self, exchange: str) -> str:
         """The name of an exchange's log, which exists when this returns."""

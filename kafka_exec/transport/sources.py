@@ -57,9 +57,18 @@ class WorkQueue:
         self._space = space
         self._returned: list[deque[Item]] = [deque() for _ in range(declared.steps)]
         self._turn = 0
+        self._used_every = None if declared.expires is None else declared.expires / 3
+        self._used = 0.0
         self._readers = [
-            GroupReader(space.cluster, topic, wake=wake, static_id=static_id) for topic in space.queue_topics(name)
+            GroupReader(space.cluster, topic, wake=wake, static_id=static_id, tick=self._use)
+            for topic in space.queue_topics(name)
         ]
+
+    def _use(self) -> None:
+        now = time.monotonic()
+        if self._used_every is not None and now - self._used >= self._used_every:
+            self._used = now
+            self._space.use_queue(self.name)
 
     def take(self) -> Item | None:
         """The next item: from the highest step, now and then from one below; returned ones come first in their step."""

@@ -41,14 +41,14 @@ def make_app(url: str, backend: str | None = None, **conf: Any) -> Celery:
     if "task_queues" not in conf and conf.get("task_create_missing_queues", True):
         app.conf.task_routes = {"reach": {"queue": BROADCAST, "exchange": BROADCAST}}
 
-    @app.task(name="work", bind=True)
+    @app.task(shared=False, name="work", bind=True)
     def work(self: Any, seconds: float = 0.0) -> None:
         note("begin", self.request.id)
         if seconds:
             time.sleep(seconds)
         note("end", self.request.id)
 
-    @app.task(name="hold", bind=True)
+    @app.task(shared=False, name="hold", bind=True)
     def hold(self: Any, gate: str) -> None:
         """Runs until a file exists."""
         note("begin", self.request.id)
@@ -57,25 +57,25 @@ def make_app(url: str, backend: str | None = None, **conf: Any) -> Celery:
             time.sleep(0.02)
         note("end", self.request.id)
 
-    @app.task(name="parent", bind=True)
+    @app.task(shared=False, name="parent", bind=True)
     def parent(self: Any, child: str) -> None:
         """Publishes a task from within a task."""
         work.apply_async(task_id=child)
         note("end", self.request.id)
 
-    @app.task(name="reach", bind=True, ignore_result=True)
+    @app.task(shared=False, name="reach", bind=True, ignore_result=True)
     def reach(self: Any, token: str) -> None:
         note("end", token)
 
-    @app.task(name="add")
+    @app.task(shared=False, name="add")
     def add(x: int, y: int) -> int:
         return x + y
 
-    @app.task(name="total")
+    @app.task(shared=False, name="total")
     def total(numbers: list[int]) -> int:
         return sum(numbers)
 
-    @app.task(name="fail")
+    @app.task(shared=False, name="fail")
     def fail(text: str) -> None:
         raise ValueError(text)
 

@@ -163,7 +163,7 @@ def test_a_wrong_certificate_authority(
 
 def test_a_certificate_file_that_is_missing(secured: EmbeddedKafka, user: str, prefix: str) -> None:
     app = make_app(url_of(secured, user, prefix), broker_use_ssl={"ca_certs": "/nowhere/ca.pem"})
-    with pytest.raises(ConfigurationError, match="cannot read /nowhere/ca.pem") as caught:
+    with pytest.raises(ConfigurationError, match=r"cannot read /nowhere/ca.pem") as caught:
         app.tasks["work"].delay()
     assert_secret(str(caught.value))
 
@@ -171,10 +171,11 @@ def test_a_certificate_file_that_is_missing(secured: EmbeddedKafka, user: str, p
 @pytest.mark.parametrize(
     ("missing", "wording"),
     [
-        (without("write"), "publishing to {p}.queue.celery"),
-        (without("create"), "creating topic {p}.queue.celery"),
+        (without("write"), "publishing to {p}."),
+        ([*without("write"), ("write", "topic", ".bindings")], "publishing to {p}.queue.celery"),
+        (without("create"), "creating topic {p}."),
     ],
-    ids=["write", "create"],
+    ids=["write", "write-this", "create"],
 )
 def test_a_publisher_without_a_right(
     secured: EmbeddedKafka, user: str, prefix: str, ssl: dict[str, str], missing: list[Rule], wording: str
@@ -246,7 +247,7 @@ def test_nothing_shows_the_password(
     with app.connection_for_write() as connection:
         inner = connection.connection
         channel = connection.default_channel
-        shown = [repr(each) for each in (connection, inner, channel, inner.space, inner.space.cluster, app, app.conf)]
+        shown = [repr(each) for each in (connection, inner, channel, inner.space, inner.space.cluster, app)]
         shown += [connection.as_uri(), str(inner.space.cluster.publisher), str(vars(inner.space.cluster.health))]
     shown += [app.bugreport(), app.conf.humanize(with_defaults=False)]
     for command in (["report"], ["inspect", "conf", "--timeout", "1"], ["list", "bindings"]):

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from celery import Celery, group
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 from kombu import Connection, Exchange, Producer, Queue
 from kombu.exceptions import ChannelError, OperationalError
 
@@ -17,6 +17,7 @@ from kafka_exec.broker import EmbeddedKafka
 from kafka_exec.errors import InvalidName, MessageTooLarge, NoSuchQueue
 from kafka_exec.kafka.producer import Publisher
 from tests.integration.app import make_app
+from tests.integration.workers import until
 
 
 @pytest.fixture
@@ -59,8 +60,15 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def count(raw: Consumer, topic: str) -> int:
     """The records of a topic, as the broker says."""
     partitions = raw.list_topics(topic, 10).topics[topic].partitions
-    marks = [raw.get_watermark_offsets(TopicPartition(topic, number), 10) for number in partitions]
-    return sum(high - low for low, high in marks)
+
+    def marks() -> list[tuple[int, int]]:
+        try:
+            return [raw.get_watermark_offsets(TopicPartition(topic, number), 10) for number in partitions]
+        except KafkaException as error:
+            assert error.args[0].retriable()  # a topic that is new: its leader does not know yet
+            return []
+
+    return sum(high - low for low, high in until(marks))
 
 
 def read(raw: Consumer, topic: str, number: int = 1) -> list[Any]:
@@ -212,7 +220,7 @@ def test_any_name_makes_a_queue(connection: Connection, name: str) -> None:
         message.ack()
 
 
-@pytest.mark.parametrize(("one", "other"), [("a/b", "a_x2fb"), ("tasks.p1", "tasks_x2ep1"), ("A", "a"), ("x.y", "x_y")])
+@pytest.mark.parametrize(("one", "other"), [("a/b", "a_x2fb"), ("tasks.p1", "tasks_x2ep1"), ("A", "a")])
 def test_names_that_are_alike_are_two_queues(connection: Connection, one: str, other: str) -> None:
     channel = connection.default_channel
     for name in (one, other):
@@ -220,6 +228,13 @@ def test_names_that_are_alike_are_two_queues(connection: Connection, one: str, o
     Producer(channel).publish({}, routing_key=one)
     assert channel.queue_declare(one, passive=True).message_count == 1
     assert channel.queue_declare(other, passive=True).message_count == 0
+
+
+def test_names_that_kafka_cannot_tell_apart_are_refused(connection: Connection) -> None:
+    """Kafka's metrics know no dots: of two topics that differ in a dot and an underscore it makes only one."""
+    Queue("x.y", durable=True)(connection.default_channel).declare()
+    with pytest.raises(ChannelError, match="collides"):
+        Queue("x_y", durable=True)(connection.default_channel).declare()
 
 
 def test_a_name_that_is_too_long_is_refused(connection: Connection) -> None:
@@ -243,6 +258,6 @@ def test_a_broker_that_is_away_is_an_operational_error(prefix: str) -> None:
         unused.bind(("127.0.0.1", 0))
         url = f"kafka-exec://127.0.0.1:{unused.getsockname()[1]}/{prefix}"
         app = make_app(url, broker_connection_timeout=1)
-        with pytest.raises(OperationalError, match="127.0.0.1"):
+        with pytest.raises(OperationalError, match=r"127\.0\.0\.1"):
             app.tasks["work"].apply_async(retry=False)
         app.close()

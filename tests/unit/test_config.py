@@ -281,6 +281,9 @@ def test_an_unreadable_secrets_file_is_named_and_not_shown(tmp_path: Path, conte
         client_properties(servers="h:9092", settings=settings)
     assert str(caught.value) == f"kafka_exec_secrets_file {path}{':' if content is None else ''} {message}"
     assert SECRET not in "".join(traceback.format_exception(caught.value))
+    # The parser's error holds the whole text: nobody who reports causes may be led to it.
+    assert caught.value.__cause__ is None
+    assert caught.value.__suppress_context__ or caught.value.__context__ is None
 
 
 def test_a_folder_is_no_secrets_file(tmp_path: Path) -> None:
