@@ -240,8 +240,7 @@ def test_two_consumers_share_and_what_one_leaves_the_other_gets(connect: Connect
         return all(hand.messages for hand in hands)
 
     until(both_get_some, 30, "both consumers to have partitions")
-    while not all([hand.gets_no_more() for hand in hands]):
-        pass
+    until(lambda: sum(hand.gets_no_more() for hand in hands) == len(hands), 30, "both consumers to have it all")
     for hand in hands:
         hand.channel.basic_ack(hand.messages[-1].delivery_tag, multiple=True)
         hand.messages.clear()

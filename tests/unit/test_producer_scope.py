@@ -53,6 +53,8 @@ class FakeCluster:
         self.handle = Handle()
         self.signs_of_life = 0
         self.last_error = ""
+        self.forgotten: list[str] = []
+        self.topics = SimpleNamespace(forget=self.forgotten.append)
         self.publisher = Publisher(self)  # type: ignore[arg-type]
 
     def new_producer(self, properties: Any) -> Handle:
@@ -151,6 +153,7 @@ def test_a_single_messages_error_says_who_must_act(cluster: FakeCluster, code: i
     cluster.handle.errors["t"] = code
     with pytest.raises(error, match="publishing to t"):
         cluster.publisher.send("t", b"1")
+    assert cluster.forgotten == ["t"]  # what was known of the topic may be what was wrong
 
 
 def test_what_a_scope_could_not_publish_is_counted(cluster: FakeCluster) -> None:
