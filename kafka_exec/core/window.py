@@ -11,9 +11,9 @@ MOST_STEPS = 4
 FROM_BELOW_EVERY = 10
 
 
-def room(limit: int, outstanding: int) -> int | None:
-    """How many more may be handed out; None without a limit (AMQP: a prefetch count of 0)."""
-    return max(0, limit - outstanding) if limit else None
+def is_full(limit: int, outstanding: int) -> bool:
+    """Whether no more may be handed out; a limit of 0 is none, as AMQP's prefetch count."""
+    return bool(limit) and outstanding >= limit
 
 
 def refill_due(limit: int, outstanding: int) -> bool:

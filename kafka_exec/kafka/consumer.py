@@ -10,17 +10,17 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka import Message as Record
 
 from kafka_exec.core.journal import Progress
-from kafka_exec.kafka import native
+from kafka_exec.kafka import commits, native
 from kafka_exec.kafka.calls import Calls
 from kafka_exec.kafka.client import translate
+from kafka_exec.kafka.commits import Work
 
 if TYPE_CHECKING:
     from kafka_exec.kafka.client import Cluster
@@ -41,25 +41,8 @@ _LINGER = 1.0
 #: running then is run again by the next owner.
 _HANDOVER_GRACE = 5.0
 
-#: How long a commit is tried before partitions are given away, seconds.
-_COMMIT_TIMEOUT = 2.0
-
 #: What leaving the group may take, seconds.
 _LEAVE_TIMEOUT = 2.0
-
-
-@dataclass(eq=False)
-class Work:
-    """A partition that this reader owns. ``alive`` turns false when it owns it no more."""
-
-    topic: str
-    partition: int
-    progress: Progress
-    alive: bool = True
-    position: int = -1
-    outstanding: int = 0
-    ended: deque[int] = field(default_factory=deque)
-    committed: tuple[int, str] | None = None
 
 
 class Fenced(Exception):
@@ -183,7 +166,7 @@ class GroupReader:
             "group.id": self.topic,
             "auto.offset.reset": "earliest",
             "enable.partition.eof": True,
-            "on_commit": self._on_commit,
+            "on_commit": lambda error, partitions: commits.note_refusals(self._owned, error, partitions),
             "fetch.wait.max.ms": 100,
             "fetch.error.backoff.ms": 100,
             "fetch.message.max.bytes": 256 * 1024,
@@ -261,7 +244,8 @@ class GroupReader:
         self._flow(consumer)
         self._tick()
         if busy and time.monotonic() - self._last_commit >= self._settings.commit_interval:
-            self._commit(consumer, self._owned.values())
+            self._last_commit = time.monotonic()
+            commits.commit(consumer, self._owned.values())
         if self._cluster.health.down_since is not None:
             self._look_whether_it_answers(consumer)
 
@@ -319,54 +303,7 @@ class GroupReader:
 
     def _commit_all(self) -> None:
         if self._consumer is not None:
-            self._commit_now(self._consumer, self._owned.values())
-
-    def _commit(self, consumer: Consumer, works: Iterable[Work]) -> None:
-        """Sends the commits that are due, and looks at the answers in :meth:`_on_commit`."""
-        self._last_commit = time.monotonic()
-        if due := self._due(works):
-            consumer.commit(offsets=due, asynchronous=True)
-
-    def _commit_now(self, consumer: Consumer, works: Collection[Work]) -> None:
-        """Commits and waits until Kafka has taken it; a rebalance under way makes it refuse for a moment."""
-        deadline = time.monotonic() + _COMMIT_TIMEOUT
-        for work in works:
-            work.committed = None  # an earlier one may still be under way, and fail
-        while due := self._due(works):
-            try:
-                answers = consumer.commit(offsets=due, asynchronous=False)
-            except KafkaException as error:
-                refusal: KafkaError | None = error.args[0]
-            else:
-                refusal = next((p.error for p in answers if p.error is not None), None)
-            if refusal is None:
-                return
-            for work in works:
-                work.committed = None
-            if time.monotonic() > deadline or refusal.fatal():
-                logger.warning("what ended in %s was not committed: %s", self.topic, refusal.str())
-                return
-            native.sleep(0.02)
-
-    def _due(self, works: Iterable[Work]) -> list[TopicPartition]:
-        """The commits of all partitions whose progress differs from what was sent."""
-        due = []
-        for work in works:
-            while work.ended:
-                work.progress.end(work.ended.popleft())
-                work.outstanding -= 1
-            mark = (work.progress.low, work.progress.metadata())
-            if mark != work.committed:
-                work.committed = mark
-                due.append(TopicPartition(self.topic, work.partition, *mark))
-        return due
-
-    def _on_commit(self, error: KafkaError | None, partitions: list[TopicPartition]) -> None:
-        for partition in partitions:
-            refused = error or partition.error
-            work = self._owned.get(partition.partition)
-            if refused is not None and work is not None:
-                work.committed = None  # sent again at the next turn
+            commits.commit_now(self._consumer, self._owned.values())
 
     def _look_whether_it_answers(self, consumer: Consumer) -> None:
         try:
@@ -377,7 +314,7 @@ class GroupReader:
 
     def _leave(self, consumer: Consumer) -> None:
         """Leaves so that others get the partitions at once; a static member would keep them for its session timeout."""
-        self._commit_now(consumer, self._owned.values())
+        commits.commit_now(consumer, self._owned.values())
         consumer.unsubscribe()
         deadline = time.monotonic() + _LEAVE_TIMEOUT
         while self._owned and time.monotonic() < deadline:
@@ -410,7 +347,7 @@ class GroupReader:
     def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         works = [self._owned[p.partition] for p in partitions if p.partition in self._owned]
         self._finish(works)
-        self._commit_now(consumer, works)
+        commits.commit_now(consumer, works)
         self._disown([p.partition for p in partitions])
         consumer.incremental_unassign(partitions)
 

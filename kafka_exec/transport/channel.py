@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import itertools
-import logging
-import threading
 import time
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from amqp.protocol import queue_declare_ok_t
 from kombu.transport import base
@@ -16,23 +14,14 @@ from kombu.utils.uuid import uuid
 
 from kafka_exec.core import envelope, window
 from kafka_exec.core.routing import Binding, log_key
-from kafka_exec.errors import ChannelFailed, ConnectionFailed, KafkaExecError, NoSuchQueue, Undecodable
+from kafka_exec.errors import ChannelFailed, ConnectionFailed, NoSuchQueue
 from kafka_exec.transport.connection import SETTLE_TIMEOUT
+from kafka_exec.transport.deliveries import Deliveries
 from kafka_exec.transport.publishing import PublishBatch, has_failover, in_time
-from kafka_exec.transport.sources import Item, Source, SubscriptionSource, WorkQueue
+from kafka_exec.transport.sources import Source, SubscriptionSource, WorkQueue
 
 if TYPE_CHECKING:
     from kafka_exec.transport.connection import Connection
-
-logger = logging.getLogger("kafka_exec")
-
-
-class _Consumer(NamedTuple):
-    tag: str
-    source: Source
-    no_ack: bool
-    callback: Callable[[base.Message], Any]
-    on_cancel: Callable[[str], Any] | None
 
 
 class Channel(base.StdChannel):
@@ -46,18 +35,10 @@ class Channel(base.StdChannel):
         self.channel_id = next(self._ids)
         self.no_ack_consumers: set[str] = set()
         self.events: dict[str, set[Any]] = {"basic_return": set()}
-        self.prefetch_count = 0
         self.closed = False
+        self.deliveries = Deliveries(self, connection.waker.wake)
         self._space = connection.space
-        self._consumers: dict[str, _Consumer] = {}
-        self._unacked: dict[int, tuple[Source, Item]] = {}
-        self._tags = itertools.count(1)
-        self._rotation = 0
-        self._held_back = False
-        self._flowing = True
         self._own: set[str] = set()
-        # Several threads may drain one connection; what is taken must reach the callback in order.
-        self._delivering = threading.RLock()
 
     # -- publishing ----------------------------------------------------------------------------------------------------
 
@@ -201,7 +182,7 @@ class Channel(base.StdChannel):
             return queue_declare_ok_t(queue, len(subscription), len(subscription.wakers))
         if (joined := self.connection.joined(queue)) is not None and joined.reclaim():
             joined.commit(SETTLE_TIMEOUT)
-            if not self._is_consumed(joined):
+            if not self.connection.is_consumed(joined):
                 joined.release()
         backlog = self._space.cluster.topics.backlog(self._space.queue_topics(queue))
         return queue_declare_ok_t(queue, backlog.messages, backlog.consumers)
@@ -268,11 +249,14 @@ class Channel(base.StdChannel):
 
     # -- consuming -----------------------------------------------------------------------------------------------------
 
+    @property
+    def prefetch_count(self) -> int:
+        """The bound of the unacknowledged messages; 0: none."""
+        return self.deliveries.prefetch_count
+
     def basic_qos(self, prefetch_size: int = 0, prefetch_count: int = 0, apply_global: bool = False) -> None:
         """Bounds the unacknowledged messages of this channel, all its consumers together; 0: no bound."""
-        self.prefetch_count = prefetch_count
-        if self._held_back:
-            self.connection.waker.wake()
+        self.deliveries.limit(prefetch_count)
 
     def basic_consume(
         self,
@@ -295,32 +279,23 @@ class Channel(base.StdChannel):
             source = self.connection.work_queue(queue)
         else:
             raise NoSuchQueue(f"queue {queue!r} does not exist: declare it first")
-        self._consumers[tag] = _Consumer(tag, source, no_ack, callback or (lambda message: None), on_cancel)
+        self.deliveries.add(tag, source, no_ack, callback or (lambda message: None))
         if no_ack:
             self.no_ack_consumers.add(tag)
-        self.connection.waker.wake()
         return tag
 
     def basic_cancel(self, consumer_tag: str, nowait: bool = False) -> None:
         """Ends a consumer. What it has and has not acknowledged stays its own."""
-        consumer = self._consumers.pop(consumer_tag, None)
-        if consumer is None or self.connection.is_inherited:
+        source = self.deliveries.remove(consumer_tag)
+        if source is None or self.connection.is_inherited:
             return
         self.no_ack_consumers.discard(consumer_tag)
-        source = consumer.source
         if isinstance(source, SubscriptionSource):
             source.detach()
             if source.subscription.auto_delete and not source.subscription.wakers:
                 self._space.unsubscribe(source.name)
-        elif isinstance(source, WorkQueue) and not self._is_consumed(source):
+        elif isinstance(source, WorkQueue) and not self.connection.is_consumed(source):
             source.release()
-
-    def _is_consumed(self, source: Source) -> bool:
-        return any(
-            consumer.source is source
-            for channel in self.connection.channels
-            for consumer in list(channel._consumers.values())
-        )
 
     def basic_get(self, queue: str, no_ack: bool = False) -> base.Message | None:
         """One message, or None if there is none now that this process may have."""
@@ -334,142 +309,27 @@ class Channel(base.StdChannel):
             source = joined = self.connection.work_queue(queue)
             if joined.is_empty():
                 joined.settle(SETTLE_TIMEOUT)
-            if not self._is_consumed(joined):
+            if not self.connection.is_consumed(joined):
                 joined.release()
-        while (item := source.take()) is not None:
-            message = self._open(item, source, "", no_ack)
-            if message is not None:
-                return message
-        return None
-
-    def deliver(self, most: int | None = None, *, one_broadcast: bool = False) -> int:
-        """Gives waiting messages to the consumers, in turns, as far as the prefetch count allows; how many.
-
-        Args:
-            one_broadcast: stop after a subscription's message.
-        """
-        if not self._consumers or not self._flowing or not self._delivering.acquire(blocking=False):
-            return 0
-        delivered = 0
-        try:
-            self._held_back = False
-            while most is None or delivered < most:
-                if self.prefetch_count and len(self._unacked) >= self.prefetch_count:
-                    self._held_back = True
-                    break
-                source = self._deliver_next()
-                if source is None:
-                    break
-                delivered += 1
-                if one_broadcast and isinstance(source, SubscriptionSource):
-                    break
-        finally:
-            self._delivering.release()
-        return delivered
-
-    def _deliver_next(self) -> Source | None:
-        """Delivers one message; the source it came from, None if there was none."""
-        consumers = list(self._consumers.values())
-        for turn in range(len(consumers)):
-            consumer = consumers[(self._rotation + turn) % len(consumers)]
-            while (item := consumer.source.take()) is not None:
-                message = self._open(item, consumer.source, consumer.tag, consumer.no_ack)
-                if message is not None:
-                    self._rotation += turn + 1
-                    consumer.callback(message)
-                    return consumer.source
-        return None
-
-    def _open(self, item: Item, source: Source, tag: str, no_ack: bool) -> base.Message | None:
-        """The message of an item; None if it is not to be delivered: expired, or not a message."""
-        record = item.record
-        try:
-            found = envelope.decode(record.headers(), record.value())
-        except Undecodable as error:
-            self._bury(source, item, error.reason, str(error))
-            return None
-        if (source.ttl is not None or "expiration" in found.properties) and envelope.expired(
-            found, record.timestamp()[1] / 1000, source.ttl, time.time()
-        ):
-            source.end(item)
-            return None
-        delivery_tag = next(self._tags)
-        if no_ack:
-            source.end(item)
-        else:
-            self._unacked[delivery_tag] = (source, item)
-        return base.Message(
-            body=found.body,
-            delivery_tag=delivery_tag,
-            content_type=found.content_type,
-            content_encoding=found.content_encoding,
-            delivery_info={
-                "exchange": found.exchange,
-                "routing_key": found.routing_key,
-                "redelivered": item.redelivered,
-                "consumer_tag": tag,
-                "priority": found.properties.get("priority"),
-                "partition": record.partition(),
-                "offset": record.offset(),
-            },
-            properties=found.properties,
-            headers=found.headers,
-            channel=self,
-        )
-
-    def _bury(self, source: Source, item: Item, reason: str, error: str) -> None:
-        record = item.record
-        logger.error(
-            "record %s of partition %s of %s goes to the dead letters: %s",
-            *(record.offset(), record.partition(), record.topic(), error),
-        )
-        try:
-            source.bury(item, reason, error)
-        except KafkaExecError as failure:
-            # Not ended, so not lost: whoever owns the partition next finds it again.
-            logger.error("the dead letter could not be written: %s", failure)
-
-    # -- acknowledging -------------------------------------------------------------------------------------------------
+        return self.deliveries.take(source, no_ack=no_ack)
 
     def basic_ack(self, delivery_tag: int, multiple: bool = False) -> None:
         """The message is finished; with ``multiple``, all up to it."""
-        for source, item in self._settle(delivery_tag, multiple):
-            source.end(item)
-        self._refill()
+        self.deliveries.acknowledge(delivery_tag, multiple)
 
     def basic_reject(self, delivery_tag: int, requeue: bool = False) -> None:
         """The message is to be delivered again, by this process before later ones, or goes to the dead letters."""
-        for source, item in self._settle(delivery_tag, False):
-            if requeue:
-                source.put_back(item)
-                self.connection.waker.wake()
-            else:
-                try:
-                    source.bury(item, "rejected", "the consumer rejected it")
-                except KafkaExecError:
-                    self._unacked[delivery_tag] = (source, item)
-                    raise
-        self._refill()
+        self.deliveries.reject(delivery_tag, requeue)
 
     def basic_recover(self, requeue: bool = True) -> None:
         """Has all unacknowledged messages delivered again."""
-        for tag in sorted(self._unacked):
-            self.basic_reject(tag, requeue=True)
-
-    def _settle(self, delivery_tag: int, multiple: bool) -> list[tuple[Source, Item]]:
-        tags = [tag for tag in sorted(self._unacked) if tag <= delivery_tag] if multiple else [delivery_tag]
-        return [found for tag in tags if (found := self._unacked.pop(tag, None)) is not None]
-
-    def _refill(self) -> None:
-        if self._held_back and window.refill_due(self.prefetch_count, len(self._unacked)):
-            self.connection.waker.wake()
-
-    # -- the rest ------------------------------------------------------------------------------------------------------
+        self.deliveries.put_back()
 
     def flow(self, active: bool = True) -> None:
         """Stops or resumes deliveries."""
-        self._flowing = active
-        self.connection.waker.wake()
+        self.deliveries.flow(active)
+
+    # -- the rest ------------------------------------------------------------------------------------------------------
 
     def _check_open(self) -> None:
         if self.closed or self.connection.is_inherited:
@@ -480,11 +340,10 @@ class Channel(base.StdChannel):
         if self.closed or self.connection.is_inherited:
             return
         self.closed = True
-        for tag in list(self._consumers):
+        for tag in self.deliveries.tags():
             self.basic_cancel(tag)
         if self.connection.connected:
-            for source, item in self._settle(max(self._unacked, default=0), True):
-                source.put_back(item)
+            self.deliveries.put_back()
         for name in self._own:
             self._space.unsubscribe(name)
         if self in self.connection.channels:

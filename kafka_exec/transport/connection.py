@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from kafka_exec.errors import ConnectionFailed
 from kafka_exec.kafka.native import Waker
-from kafka_exec.transport.sources import SubscriptionSource, WorkQueue
+from kafka_exec.transport.sources import Source, SubscriptionSource, WorkQueue
 
 if TYPE_CHECKING:
     from kafka_exec.kafka.nodes import Node
@@ -72,12 +72,16 @@ class Connection:
             queue.stop()
             queue.join(_CLOSE_TIMEOUT)
 
+    def is_consumed(self, source: Source) -> bool:
+        """Whether a consumer of any channel reads this source."""
+        return any(channel.deliveries.consumes(source) for channel in self.channels)
+
     def subscription_source(self, subscription: Subscription) -> SubscriptionSource:
         return SubscriptionSource(subscription, self.waker)
 
     def deliver(self, most: int | None = None, *, one_broadcast: bool = False) -> int:
         """Gives waiting messages to consumers; how many. ``one_broadcast``: stop after a subscription's message."""
-        return sum(channel.deliver(most, one_broadcast=one_broadcast) for channel in list(self.channels))
+        return sum(channel.deliveries.deliver(most, one_broadcast=one_broadcast) for channel in list(self.channels))
 
     def on_readable(self) -> None:
         """Called by the event loop when the descriptor is readable."""

@@ -11,7 +11,8 @@ from confluent_kafka import Message as Record
 
 from kafka_exec.core import window
 from kafka_exec.core.envelope import dead_letter_headers
-from kafka_exec.kafka.consumer import GroupReader, Work
+from kafka_exec.kafka.commits import Work
+from kafka_exec.kafka.consumer import GroupReader
 from kafka_exec.kafka.native import Waker
 from kafka_exec.transport.subscriptions import Subscription
 

@@ -6,25 +6,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kafka_exec.core.window import FROM_BELOW_EVERY, MOST_STEPS, pick_step, refill_due, room, step_of, steps_for
+from kafka_exec.core.window import FROM_BELOW_EVERY, MOST_STEPS, is_full, pick_step, refill_due, step_of, steps_for
 
 
 @pytest.mark.parametrize(
-    ("limit", "outstanding", "left", "due"),
+    ("limit", "outstanding", "full", "due"),
     [
-        (0, 0, None, True),
-        (0, 10**6, None, True),
-        (1, 0, 1, True),
-        (1, 1, 0, False),
-        (4, 3, 1, True),
-        (4, 4, 0, False),
-        (100, 76, 24, False),
-        (100, 75, 25, True),
-        (10, 12, 0, False),
+        (0, 0, False, True),
+        (0, 10**6, False, True),
+        (1, 0, False, True),
+        (1, 1, True, False),
+        (4, 3, False, True),
+        (4, 4, True, False),
+        (100, 76, False, False),
+        (100, 75, False, True),
+        (10, 12, True, False),
     ],
 )
-def test_window(limit: int, outstanding: int, left: int | None, due: bool) -> None:
-    assert room(limit, outstanding) == left
+def test_window(limit: int, outstanding: int, full: bool, due: bool) -> None:
+    assert is_full(limit, outstanding) is full
     assert refill_due(limit, outstanding) is due
 
 

@@ -1,0 +1,212 @@
+"""What one channel delivers: its consumers in turns, within the prefetch count, and what they have not acknowledged yet."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from kombu.transport import base
+
+from kafka_exec.core import envelope, window
+from kafka_exec.errors import KafkaExecError, Undecodable
+from kafka_exec.transport.sources import Item, Source, SubscriptionSource
+
+logger = logging.getLogger("kafka_exec")
+
+
+class Consumer(NamedTuple):
+    """Who is given the messages of a source."""
+
+    tag: str
+    source: Source
+    no_ack: bool
+    callback: Callable[[base.Message], Any]
+
+
+class Deliveries:
+    """The deliveries of a channel. Ending and putting back are thread-safe.
+
+    Args:
+        channel: what the messages name as theirs.
+        wake: has :meth:`deliver` called soon.
+    """
+
+    def __init__(self, channel: base.StdChannel, wake: Callable[[], None]) -> None:
+        self.prefetch_count = 0
+        self._channel = channel
+        self._wake = wake
+        self._consumers: dict[str, Consumer] = {}
+        self._unacked: dict[int, tuple[Source, Item]] = {}
+        self._delivery_tags = itertools.count(1)
+        self._rotation = 0
+        self._held_back = False
+        self._flowing = True
+        # Several threads may drain one connection; what is taken must reach the callback in order.
+        self._delivering = threading.RLock()
+
+    # -- consumers -----------------------------------------------------------------------------------------------------
+
+    def add(self, tag: str, source: Source, no_ack: bool, callback: Callable[[base.Message], Any]) -> None:
+        """Adds a consumer."""
+        self._consumers[tag] = Consumer(tag, source, no_ack, callback)
+        self._wake()
+
+    def remove(self, tag: str) -> Source | None:
+        """Removes a consumer; its source, None if there is no such consumer."""
+        consumer = self._consumers.pop(tag, None)
+        return None if consumer is None else consumer.source
+
+    def tags(self) -> list[str]:
+        """The tags of all consumers."""
+        return list(self._consumers)
+
+    def consumes(self, source: Source) -> bool:
+        """Whether a consumer reads this source."""
+        return any(consumer.source is source for consumer in list(self._consumers.values()))
+
+    def limit(self, prefetch_count: int) -> None:
+        """Bounds the unacknowledged messages; 0: no bound."""
+        self.prefetch_count = prefetch_count
+        if self._held_back:
+            self._wake()
+
+    def flow(self, active: bool) -> None:
+        """Stops or resumes."""
+        self._flowing = active
+        self._wake()
+
+    # -- delivering ----------------------------------------------------------------------------------------------------
+
+    def deliver(self, most: int | None = None, *, one_broadcast: bool = False) -> int:
+        """Gives waiting messages to the consumers, in turns, as far as the prefetch count allows; how many.
+
+        Args:
+            one_broadcast: stop after a subscription's message.
+        """
+        if not self._consumers or not self._flowing or not self._delivering.acquire(blocking=False):
+            return 0
+        delivered = 0
+        try:
+            self._held_back = False
+            while most is None or delivered < most:
+                if window.is_full(self.prefetch_count, len(self._unacked)):
+                    self._held_back = True
+                    break
+                source = self._deliver_next()
+                if source is None:
+                    break
+                delivered += 1
+                if one_broadcast and isinstance(source, SubscriptionSource):
+                    break
+        finally:
+            self._delivering.release()
+        return delivered
+
+    def _deliver_next(self) -> Source | None:
+        """Delivers one message; the source it came from, None if there was none."""
+        consumers = list(self._consumers.values())
+        for turn in range(len(consumers)):
+            consumer = consumers[(self._rotation + turn) % len(consumers)]
+            message = self.take(consumer.source, consumer.tag, no_ack=consumer.no_ack)
+            if message is not None:
+                self._rotation += turn + 1
+                consumer.callback(message)
+                return consumer.source
+        return None
+
+    def take(self, source: Source, tag: str = "", *, no_ack: bool) -> base.Message | None:
+        """The next message of a source, None if it has none now."""
+        while (item := source.take()) is not None:
+            message = self._open(item, source, tag, no_ack)
+            if message is not None:
+                return message
+        return None
+
+    def _open(self, item: Item, source: Source, tag: str, no_ack: bool) -> base.Message | None:
+        """The message of an item; None if it is not to be delivered: expired, or not a message."""
+        record = item.record
+        try:
+            found = envelope.decode(record.headers(), record.value())
+        except Undecodable as error:
+            self._bury(source, item, error.reason, str(error))
+            return None
+        if (source.ttl is not None or "expiration" in found.properties) and envelope.expired(
+            found, record.timestamp()[1] / 1000, source.ttl, time.time()
+        ):
+            source.end(item)
+            return None
+        delivery_tag = next(self._delivery_tags)
+        if no_ack:
+            source.end(item)
+        else:
+            self._unacked[delivery_tag] = (source, item)
+        return base.Message(
+            body=found.body,
+            delivery_tag=delivery_tag,
+            content_type=found.content_type,
+            content_encoding=found.content_encoding,
+            delivery_info={
+                "exchange": found.exchange,
+                "routing_key": found.routing_key,
+                "redelivered": item.redelivered,
+                "consumer_tag": tag,
+                "priority": found.properties.get("priority"),
+                "partition": record.partition(),
+                "offset": record.offset(),
+            },
+            properties=found.properties,
+            headers=found.headers,
+            channel=self._channel,
+        )
+
+    def _bury(self, source: Source, item: Item, reason: str, error: str) -> None:
+        record = item.record
+        logger.error(
+            "record %s of partition %s of %s goes to the dead letters: %s",
+            *(record.offset(), record.partition(), record.topic(), error),
+        )
+        try:
+            source.bury(item, reason, error)
+        except KafkaExecError as failure:
+            # Not ended, so not lost: whoever owns the partition next finds it again.
+            logger.error("the dead letter could not be written: %s", failure)
+
+    # -- ends ----------------------------------------------------------------------------------------------------------
+
+    def acknowledge(self, delivery_tag: int, multiple: bool = False) -> None:
+        """The message is finished; with ``multiple``, all up to it."""
+        for source, item in self._settle(delivery_tag, multiple):
+            source.end(item)
+        self._refill()
+
+    def reject(self, delivery_tag: int, requeue: bool) -> None:
+        """The message is to be delivered again, before later ones, or goes to the dead letters."""
+        for source, item in self._settle(delivery_tag, False):
+            if requeue:
+                source.put_back(item)
+                self._wake()
+            else:
+                try:
+                    source.bury(item, "rejected", "the consumer rejected it")
+                except KafkaExecError:
+                    self._unacked[delivery_tag] = (source, item)
+                    raise
+        self._refill()
+
+    def put_back(self) -> None:
+        """Has all unacknowledged messages delivered again."""
+        for source, item in self._settle(max(self._unacked, default=0), True):
+            source.put_back(item)
+        self._wake()
+
+    def _settle(self, delivery_tag: int, multiple: bool) -> list[tuple[Source, Item]]:
+        tags = [tag for tag in sorted(self._unacked) if tag <= delivery_tag] if multiple else [delivery_tag]
+        return [found for tag in tags if (found := self._unacked.pop(tag, None)) is not None]
+
+    def _refill(self) -> None:
+        if self._held_back and window.refill_due(self.prefetch_count, len(self._unacked)):
+            self._wake()
