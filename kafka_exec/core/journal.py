@@ -74,6 +74,16 @@ class Progress:
             del starts[0]
             self.high = max(self.high, self.low)
 
+    def merge(self, other: Progress) -> None:
+        """Adds what is known of the same partition from elsewhere: an end is an end, whoever saw it."""
+        if other.low > self.low:
+            self._finish(self.low, other.low)
+        for start, stop in zip(other._starts, other._stops, strict=True):
+            if stop > self.low:
+                self._finish(max(start, self.low), stop)
+        self.high = max(self.high, self.low)
+        self.delivered = max(self.delivered, other.delivered)
+
     def metadata(self) -> str:
         """The text committed with :attr:`low`: format, delivered mark, and the runs of ends above it as far as they fit."""
         text = f"{_FORMAT} {max(0, self.delivered - self.low)}"

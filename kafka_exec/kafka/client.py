@@ -211,6 +211,11 @@ class Cluster:
         if (line := self.health.answered(time.time())) is not None:
             logger.warning(line)
 
+    def silent(self, reason: str) -> None:
+        """Notes that no broker answers."""
+        if (line := self.health.failed(reason, time.time())) is not None:
+            logger.warning(line)
+
     def _on_error(self, error: KafkaError) -> None:
         code = error.code()
         if code in _REFUSED:
@@ -220,8 +225,7 @@ class Cluster:
                 logger.error(str(self.refused))
         elif code == KafkaError._ALL_BROKERS_DOWN and not self._told_refusal:
             self._times_down += 1
-            if (line := self.health.failed(self.last_error or error.str(), time.time())) is not None:
-                logger.warning(line)
+            self.silent(self.last_error or error.str())
         elif code in (KafkaError._TRANSPORT, KafkaError._RESOLVE):
             self.last_error = error.str()
 
@@ -251,6 +255,7 @@ class Cluster:
             if self.refused is not None:
                 raise self.refused
             if self._times_down > times_down or time.monotonic() > deadline:
+                self.silent(self.last_error or reason)
                 raise ConnectionFailed(f"Kafka at {self.servers} does not answer: {self.last_error or reason}")
 
     def close(self, timeout: float) -> None:

@@ -21,11 +21,15 @@ _TIMEOUT = 2.0
 
 @dataclass(eq=False)
 class Work:
-    """A partition that a reader owns. ``alive`` turns false when it owns it no more.
+    """A partition that a reader owns. ``alive`` turns false when it owns it no more, and true when it gets it back.
 
     Attributes:
+        start: the committed offset with which it was last assigned.
+        term: how often it was lost; what was read in an earlier term, and given to nobody, is read again.
         position: the next offset to read; -1 before the first.
         outstanding: how many records were read and not folded into ``progress`` as ended.
+        held: what this process was given of it and has not ended: after an outage of the broker it is read again, and not
+            started again.
         ended: offsets that ended and are not folded yet; any thread may append.
         committed: the offset and metadata that were sent last.
     """
@@ -33,11 +37,33 @@ class Work:
     topic: str
     partition: int
     progress: Progress
+    start: int
     alive: bool = True
+    term: int = 0
     position: int = -1
     outstanding: int = 0
+    held: set[int] = field(default_factory=set)
     ended: deque[int] = field(default_factory=deque)
     committed: tuple[int, str] | None = None
+
+    def take(self, offset: int) -> bool:
+        """Notes that a record is given to this process. False: it must not be, the partition is not owned now."""
+        self.held.add(offset)
+        if not self.alive:
+            self.held.discard(offset)
+        return self.alive
+
+    def lose(self) -> None:
+        """The partition is owned no more."""
+        self.alive = False
+        self.term += 1
+
+    def revive(self, committed: Progress) -> None:
+        """The partition is owned again: what was committed meanwhile is added to what this process knows."""
+        self.progress.merge(committed)
+        self.start, self.position, self.committed = committed.low, -1, None
+        self.outstanding = len(self.held)
+        self.alive = True
 
 
 def commit(consumer: Consumer, works: Iterable[Work]) -> None:
@@ -81,7 +107,9 @@ def _due(works: Iterable[Work]) -> list[TopicPartition]:
     due = []
     for work in works:
         while work.ended:
-            work.progress.end(work.ended.popleft())
+            offset = work.ended.popleft()
+            work.progress.end(offset)
+            work.held.discard(offset)
             work.outstanding -= 1
         mark = (work.progress.low, work.progress.metadata())
         if mark != work.committed:

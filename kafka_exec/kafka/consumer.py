@@ -70,7 +70,7 @@ class GroupReader:
         tick: Callable[[], None] = lambda: None,
     ) -> None:
         self.topic = topic
-        self.buffer: deque[tuple[Record, Work]] = deque()
+        self.buffer: deque[tuple[Record, Work, int]] = deque()
         self.assigned = False
         #: Whether all that was there when it joined was read, or something is there to take.
         self.settled = False
@@ -80,6 +80,7 @@ class GroupReader:
         self._static_id = static_id
         self._tick = tick
         self._owned: dict[int, Work] = {}
+        self._disowned: dict[int, Work] = {}
         self._paused = False
         self._stopping = False
         self._released: float | None = None
@@ -96,10 +97,10 @@ class GroupReader:
         """The next record to deliver, of a partition that is still owned."""
         while self.buffer:
             try:
-                record, work = self.buffer.popleft()
+                record, work, term = self.buffer.popleft()
             except IndexError:
                 return None  # another thread was quicker
-            if work.alive:
+            if term == work.term and work.take(record.offset()):
                 return record, work
         return None
 
@@ -264,11 +265,11 @@ class GroupReader:
         if offset < work.position:
             # Offsets only grow: the topic was deleted and made anew, and what is known of the old one is void.
             work.alive = False
-            work = self._owned[work.partition] = Work(self.topic, work.partition, Progress(low=offset))
+            work = self._owned[work.partition] = Work(self.topic, work.partition, Progress(low=offset), offset)
         work.position = offset + 1
-        if work.progress.receive(offset):
+        if work.progress.receive(offset) and offset not in work.held:
             work.outstanding += 1
-            self.buffer.append((record, work))
+            self.buffer.append((record, work, work.term))
 
     def _failed(self, error: KafkaError) -> None:
         if error.code() in (KafkaError._FATAL, KafkaError.FENCED_INSTANCE_ID, KafkaError._FENCED):
@@ -308,9 +309,10 @@ class GroupReader:
     def _look_whether_it_answers(self, consumer: Consumer) -> None:
         try:
             consumer.list_topics(self.topic, 0.5)
-        except KafkaException:
-            return
-        self._cluster.answered()
+        except KafkaException as error:
+            self._cluster.silent(self._cluster.last_error or error.args[0].str())
+        else:
+            self._cluster.answered()
 
     def _leave(self, consumer: Consumer) -> None:
         """Leaves so that others get the partitions at once; a static member would keep them for its session timeout."""
@@ -335,14 +337,22 @@ class GroupReader:
         if partitions:
             for found in consumer.committed(partitions, _REBALANCE_TIMEOUT):
                 start = found.offset if found.offset >= 0 else OFFSET_BEGINNING
-                progress = Progress.restore(max(0, found.offset), found.metadata)
-                self._owned[found.partition] = Work(self.topic, found.partition, progress)
+                self._owned[found.partition] = self._work(found)
                 consumer.incremental_assign([TopicPartition(self.topic, found.partition, start)])
             if self._paused:
                 consumer.pause(partitions)
         self.assigned = True
         self.settled = self.settled or not self._owned
         self._wake()
+
+    def _work(self, committed: TopicPartition) -> Work:
+        progress = Progress.restore(max(0, committed.offset), committed.metadata)
+        work = self._disowned.pop(committed.partition, None)
+        # Committed offsets only grow, unless the topic was deleted: then what is known of it is void.
+        if work is None or committed.offset < work.start:
+            return Work(self.topic, committed.partition, progress, committed.offset)
+        work.revive(progress)
+        return work
 
     def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         works = [self._owned[p.partition] for p in partitions if p.partition in self._owned]
@@ -355,7 +365,7 @@ class GroupReader:
         """Hands out nothing more of these partitions, and waits for the ends of what was handed out."""
         for work in works:
             work.alive = False
-        buffered = Counter(work for _, work in list(self.buffer))
+        buffered = Counter(work for _, work, _ in list(self.buffer))
         deadline = time.monotonic() + _HANDOVER_GRACE
         while time.monotonic() < deadline and not self._stopping:
             if all(work.outstanding - buffered[work] <= len(work.ended) for work in works):
@@ -369,4 +379,5 @@ class GroupReader:
     def _disown(self, partitions: list[int]) -> None:
         for number in partitions:
             if (work := self._owned.pop(number, None)) is not None:
-                work.alive = False
+                work.lose()
+                self._disowned[number] = work

@@ -90,7 +90,7 @@ class WorkQueue:
         returned = self._returned[step]
         while returned:
             item = returned.popleft()
-            if item.work is not None and item.work.alive:
+            if item.work is not None and item.work.take(item.record.offset()):
                 return item
         taken = self._readers[step].take()
         if taken is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -88,6 +89,27 @@ def test_it_agrees_with_plain_sets(start: int, steps: list[tuple[str, int]]) -> 
             progress = Progress.restore(progress.low, progress.metadata())
             twin.restore()
         assert (progress.low, progress.high) == (twin.low, twin.high)
+
+
+RECORDS = st.lists(st.tuples(st.sampled_from(["receive", "deliver", "end"]), st.integers(0, 30)), max_size=40)
+
+
+@given(starts=st.tuples(st.integers(0, 9), st.integers(0, 9)), mine=RECORDS, others=RECORDS)
+def test_what_two_owners_saw_is_put_together(
+    starts: tuple[int, int], mine: list[tuple[str, int]], others: list[tuple[str, int]]
+) -> None:
+    folds = []
+    for start, records in zip(starts, (mine, others), strict=True):
+        fold = Progress(start), PlainProgress(start)
+        for (name, offset), each in itertools.product(records, fold):
+            getattr(each, name)(offset)
+        folds.append(fold)
+    (progress, twin), (other, other_twin) = folds
+    progress.merge(other)
+    twin.merge(other_twin)
+    assert (progress.low, progress.high) == (twin.low, twin.high)
+    for offset in range(progress.high):
+        assert progress.receive(offset) == (offset not in twin.ended)
 
 
 @given(order=st.permutations(range(10, 30)), repeated=st.lists(st.integers(0, 29)))

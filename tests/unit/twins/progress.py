@@ -34,3 +34,8 @@ class PlainProgress:
         """A new owner knows what ended and what was given away, but has read nothing itself."""
         self.seen = set(range(self.low))
         self.given |= set(range(self.low))
+
+    def merge(self, other: PlainProgress) -> None:
+        self.ended |= other.ended
+        self.given |= other.given
+        self.seen |= set(range(self.low))
