@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -156,8 +157,15 @@ class TopicKeeper:
             return self._result(admin.describe_configs([resource])[resource], f"reading the settings of {topic}")
 
     def _result(self, future: Any, what: str, passing_over: Collection[int] = ()) -> Any:
+        # Not future.result(TIMEOUT): under eventlet its condition is a green one, which another thread cannot notify.
+        done = native.lock()
+        done.acquire()
+        future.add_done_callback(lambda _: done.release())
+        done.acquire(timeout=TIMEOUT)
         try:
-            return future.result(TIMEOUT)
+            return future.result(0)
+        except concurrent.futures.TimeoutError:
+            raise ConnectionFailed(f"{what}: no answer within {TIMEOUT:.0f} s") from None
         except KafkaException as error:
             if error.args[0].code() in passing_over:
                 return None
