@@ -126,14 +126,16 @@ class TopicKeeper:
         with self._admin() as admin:
             for name, future in admin.create_topics(new, operation_timeout=TIMEOUT).items():
                 self._result(future, f"creating topic {name}", passing_over={KafkaError.TOPIC_ALREADY_EXISTS})
-        for spec in specs:
-            self._await(spec)
+            for spec in specs:
+                self._await(spec, admin)
 
-    def _await(self, spec: TopicSpec) -> None:
+    def _await(self, spec: TopicSpec, admin: AdminClient) -> None:
         deadline = time.monotonic() + TIMEOUT
         while time.monotonic() < deadline:
             described = self._metadata(spec.name).topics[spec.name]
             if described.partitions and all(p.leader >= 0 for p in described.partitions.values()):
+                # Metadata is ahead of the leaders: asked for offsets, they answer when they know that they lead.
+                self._offsets(admin, [TopicPartition(spec.name, n) for n in described.partitions], OffsetSpec.latest())
                 self._partitions[spec.name] = len(described.partitions)
                 self._missing.pop(spec.name, None)
                 return

@@ -60,6 +60,7 @@ class FakeCluster:
     def new_producer(self, properties: Any) -> Handle:
         assert properties["acks"] == "all"
         assert properties["enable.idempotence"]
+        assert properties["max.in.flight.requests.per.connection"] == 1  # more lose messages: see the producer
         return self.handle
 
     def on_close(self, closer: Any) -> None:
