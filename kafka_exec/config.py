@@ -22,7 +22,7 @@ from kafka_exec.errors import ConfigurationError
 #: How the settings are called in Celery's configuration.
 PREFIX = "kafka_exec_"
 
-DEFAULT_PARTITIONS: Mapping[str, int] = {"queue": 16, "exchange": 6}
+DEFAULT_PARTITIONS: Mapping[str, int] = {"queue": 16, "exchange": 6, "state": 16, "control": 8}
 
 
 #: Kafka counts in milliseconds, and 0 has special meanings there.
@@ -49,7 +49,7 @@ class Settings:
     """What a user can choose. Times are seconds.
 
     Attributes:
-        partitions: partitions of new topics, by kind (``queue``, ``exchange``).
+        partitions: partitions of new topics, by kind (``queue``, ``exchange``, ``state``, ``control``).
         replication: replicas of new topics; None: three, or as many as there are brokers.
         heartbeat: time between two heartbeats of a worker.
         session_timeout: after this time without a sign of life Kafka gives a member's partitions to others.
@@ -59,7 +59,9 @@ class Settings:
         exchange_retention: how long broadcast messages (events, remote control, replies) are kept.
         dead_retention: how long dead letters are kept.
         buffer: records a consumer holds in memory, per queue, before it pauses.
-        topics: other names of topics, by kind (``queue``, ``exchange``, ``dead``, ``bindings``, ``nodes``).
+        control_plane: whether workers drive the control plane (chords); somebody must.
+        topics: other names of topics, by kind (``queue``, ``exchange``, ``dead``, ``bindings``, ``nodes``, ``state``,
+            ``control``, ``control-state``).
         secrets_file: a JSON object of librdkafka properties.
     """
 
@@ -73,6 +75,7 @@ class Settings:
     exchange_retention: float = 3600.0
     dead_retention: float = 30 * 86400.0
     buffer: int = 4000
+    control_plane: bool = True
     topics: Mapping[str, str] = field(default_factory=dict)
     secrets_file: str | None = None
 
@@ -87,6 +90,8 @@ class Settings:
             _count("replication", self.replication)
         if self.group_protocol not in ("classic", "consumer"):
             raise ConfigurationError(f"{PREFIX}group_protocol is {self.group_protocol!r}: choose classic or consumer")
+        if not isinstance(self.control_plane, bool):
+            raise ConfigurationError(f"{PREFIX}control_plane must be True or False, not {self.control_plane!r}")
         _mapping("partitions", self.partitions)
         unknown = set(self.partitions) - set(DEFAULT_PARTITIONS)
         if unknown:

@@ -57,6 +57,10 @@ class MessageTooLarge(ChannelFailed):
     """The message is larger than the topic accepts: send less, or raise message.max.bytes on client and topic."""
 
 
+class ResultTooLarge(KafkaExecError, kombu.EncodeError):  # type: ignore[misc]
+    """A task's result is larger than the state topic accepts: return less, or raise its message.max.bytes."""
+
+
 class TopicMismatch(ChannelFailed):
     """A topic exists with other settings than declared: its administrator must change one of the two."""
 

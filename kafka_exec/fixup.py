@@ -10,15 +10,13 @@ from typing import TYPE_CHECKING, Any
 from celery import signals
 from celery.exceptions import ImproperlyConfigured
 
-from kafka_exec.config import PREFIX, Settings, check_names
+from kafka_exec.appconf import has_our_broker, settings_of
 from kafka_exec.errors import ConfigurationError
 from kafka_exec.kafka.client import close_all, flush_all
 from kafka_exec.kafka.producer import confirmed
 
 if TYPE_CHECKING:
     from celery import Celery
-
-SCHEMES = ("kafka-exec", "kafka-execs")
 
 #: Celery's own settings that are safer otherwise; they apply where the user has set nothing.
 SAFER_DEFAULTS = {
@@ -64,7 +62,7 @@ class Fixup:
             ImproperlyConfigured: one of our settings has a wrong name or value.
         """
         conf = self._app.conf
-        if not is_ours(conf):
+        if not has_our_broker(conf):
             return {}
         try:
             settings_of(conf)
@@ -74,7 +72,7 @@ class Fixup:
 
     def connection(self, *args: Any, transport_options: Any = None, **kwargs: Any) -> Any:
         """Celery's, with our settings as transport options."""
-        if is_ours(self._app.conf):
+        if has_our_broker(self._app.conf):
             transport_options = {
                 **settings_of(self._app.conf),
                 **self._app.conf.broker_transport_options,
@@ -90,34 +88,6 @@ class Fixup:
             return
         with self._producer_or_acquire() as acquired, confirmed():
             yield acquired
-
-
-def is_ours(conf: Any) -> bool:
-    """Whether an app's broker is kafka-exec."""
-    urls = (conf.get("broker_write_url"), conf.get("broker_read_url"), conf.get("broker_url"))
-    return any(
-        str(alternative).strip().partition("://")[0] in SCHEMES
-        for url in urls
-        for alternative in (url if isinstance(url, (list, tuple)) else str(url or "").split(";"))
-    )
-
-
-def settings_of(conf: Any) -> dict[str, Any]:
-    """Our settings in an app's configuration, without their prefix.
-
-    Raises:
-        ConfigurationError: a name or a value is wrong.
-    """
-    # With a namespace (``config_from_object(…, namespace="CELERY")``) the keys are as the user wrote them.
-    namespace = getattr(conf, "prefix", None)
-    keys = [str(key) for key in conf]
-    if namespace:
-        keys = [key.removeprefix(namespace).lower() if key.startswith(namespace) else key for key in keys]
-    keys = sorted({key for key in keys if key.startswith(PREFIX)})
-    check_names(keys)
-    found = {key.removeprefix(PREFIX): conf[key] for key in keys}
-    Settings.read(found)
-    return found
 
 
 @signals.worker_process_shutdown.connect(weak=False)

@@ -9,13 +9,25 @@ from celery.worker import consumer
 from celery.worker.consumer.gossip import Gossip
 from celery.worker.consumer.mingle import Mingle
 
+from kafka_exec.appconf import has_our_broker
+from kafka_exec.backend import KafkaBackend
+from kafka_exec.core.chord import Chords
 from kafka_exec.core.topology import nodes_topic
-from kafka_exec.fixup import is_ours
 from kafka_exec.kafka.nodes import Node
+from kafka_exec.kafka.processor import Processor
 from kafka_exec.transport.connection import Connection
 
 #: The longest pause between two tries to connect, seconds; Celery's own grows to half a minute.
 _RECONNECT_PAUSE = 3
+
+#: A chord whose parts do not all come is forgotten after this time, seconds.
+_CHORDS_UNFINISHED = 30 * 86400.0
+
+#: Copies of a fired chord's parts are recognised for this time if results do not expire, seconds.
+_CHORDS_FIRED = 86400.0
+
+#: What the control plane may take to write what is under way, at the end of the worker, seconds.
+_STOP_TIMEOUT = 5.0
 
 Mingle.compatible_transports.add("kafka")
 Gossip.compatible_transports.add("kafka")
@@ -48,10 +60,11 @@ class Membership(bootsteps.StartStopStep):
 
     def __init__(self, c: Any, **kwargs: Any) -> None:
         self._node: Node | None = None
+        self._processor: Processor | None = None
         super().__init__(c, **kwargs)
 
     def include_if(self, c: Any) -> bool:
-        return is_ours(c.app.conf)
+        return has_our_broker(c.app.conf)
 
     def start(self, c: Any) -> None:
         """Called again after every new connection."""
@@ -64,6 +77,21 @@ class Membership(bootsteps.StartStopStep):
         self._node.start()
         connection.node = self._node
 
+        self._drive_control_plane(self._node, c.app.backend, connection.space)
+
+    def _drive_control_plane(self, node: Node, backend: Any, space: Any) -> None:
+        """Only where broker and back end are one: there is nothing to drive otherwise."""
+        wanted = space.settings.control_plane and isinstance(backend, KafkaBackend) and backend.space is space
+        if wanted and self._processor is None:
+            self._processor = Processor(
+                *(space.cluster, space.topics, node),
+                {"chord": lambda: Chords(unfinished=_CHORDS_UNFINISHED, fired=backend.expires or _CHORDS_FIRED)},
+                backend.performers(),
+            )
+            self._processor.start()
+
     def shutdown(self, c: Any) -> None:
+        if self._processor is not None:
+            self._processor.stop(_STOP_TIMEOUT)
         if self._node is not None:
             self._node.stop()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from .broker import broker
+from .executions import executions, show
 
 
 @click.group()
@@ -12,4 +13,5 @@ def kafka() -> None:
     """Run and look after kafka_exec's Kafka."""
 
 
-kafka.add_command(broker)
+for command in (broker, executions, show):
+    kafka.add_command(command)

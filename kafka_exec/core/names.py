@@ -21,6 +21,9 @@ TEMPLATES: Mapping[str, str] = {
     "dead": "{prefix}.dead.{name}",
     "bindings": "{prefix}.bindings",
     "nodes": "{prefix}.nodes",
+    "state": "{prefix}.state",
+    "control": "{prefix}.control",
+    "control-state": "{prefix}.control-state",
 }
 
 _MOST_REMEMBERED = 10_000
@@ -98,6 +101,21 @@ class Topics:
     def nodes(self) -> str:
         """The node registry."""
         return self._topic("nodes", "")
+
+    @property
+    def state(self) -> str:
+        """The state records of all tasks."""
+        return self._topic("state", "")
+
+    @property
+    def control(self) -> str:
+        """Commands of the control plane."""
+        return self._topic("control", "")
+
+    @property
+    def control_state(self) -> str:
+        """The changelog of the control plane."""
+        return self._topic("control-state", "")
 
     def _topic(self, kind: str, name: str) -> str:
         made = self._made.get((kind, name))

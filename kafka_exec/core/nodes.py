@@ -1,4 +1,4 @@
-"""Heartbeats of nodes, and whether another living one has the name that a starting node wants."""
+"""Heartbeats of nodes: which of them live, and whether another one has the name that a starting node wants."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ from enum import Enum, auto
 #: A node is lost after this many periods without a heartbeat.
 LOST_AFTER = 3
 
+#: So many periods without a heartbeat of one's own are a gap: what was silent meanwhile may be well.
+_GAP = 2
+
 
 @dataclass(frozen=True)
 class Heartbeat:
@@ -18,12 +21,14 @@ class Heartbeat:
         boot: the incarnation: another one with every start of the process.
         place: where ``pid`` means something: the host and its process namespace.
         left: the node says goodbye.
+        control: the node drives a share of the control plane.
     """
 
     boot: str
     place: str
     pid: int
     left: bool = False
+    control: bool = False
 
     def encode(self) -> bytes:
         """The record's value."""
@@ -34,8 +39,12 @@ class Heartbeat:
         """The heartbeat of a record; None for one of another format, which says nothing about the name."""
         try:
             found = json.loads(value or b"null")
-            return cls(str(found["boot"]), str(found["place"]), int(found["pid"]), bool(found["left"]))
-        except (ValueError, TypeError, KeyError):
+            return cls(
+                *(str(found["boot"]), str(found["place"]), int(found["pid"])),
+                left=bool(found["left"]),
+                control=bool(found.get("control", False)),
+            )
+        except (ValueError, TypeError, KeyError, AttributeError):
             return None
 
 
@@ -64,3 +73,56 @@ def judge(mine: Heartbeat, seen: list[Heartbeat], *, new: int, others_process_li
     if any(beat.boot == last for beat in seen[len(seen) - new :]):
         return Name.TAKEN
     return Name.FREE if waited else Name.UNSURE
+
+
+class Census:
+    """The living incarnations that drive the control plane: a fold of the log of heartbeats. Times are log times.
+
+    Silence is measured against this incarnation's own heartbeats, read back from the same log: a reader that lags, or
+    an outage that silences everybody, declares nobody lost.
+
+    Args:
+        boot: this incarnation.
+        period: seconds between two heartbeats.
+    """
+
+    def __init__(self, boot: str, period: float) -> None:
+        self._boot = boot
+        self._period = period
+        self._others: dict[str, float] = {}
+        self._own: float | None = None
+        # Since when this incarnation's heartbeats have had no gap.
+        self._steady = 0.0
+
+    def take(self, beat: Heartbeat, at: float) -> None:
+        """Folds a heartbeat that was appended to the log at this time."""
+        present = beat.control and not beat.left
+        if beat.boot != self._boot:
+            if present:
+                self._others[beat.boot] = at
+            else:
+                self._others.pop(beat.boot, None)
+            return
+        if self._own is None or at - self._own > _GAP * self._period:
+            self._steady = at
+        self._own = at if present else None
+        self._others = {boot: last for boot, last in self._others.items() if self._silence(last) < self._limit}
+
+    @property
+    def _limit(self) -> float:
+        return LOST_AFTER * self._period
+
+    def _silence(self, last: float) -> float:
+        """For how long somebody who was last heard at this time has certainly been silent."""
+        return 0.0 if self._own is None else self._own - max(last, self._steady)
+
+    @property
+    def living(self) -> frozenset[str]:
+        """Who lives; nobody while this incarnation has not read a heartbeat of its own."""
+        return frozenset() if self._own is None else frozenset((self._boot, *self._others))
+
+    def suspects(self, now: float) -> bool:
+        """Whether one heartbeat of this incarnation's own, appended now, would declare somebody lost."""
+        if self._own is None or now - self._own > _GAP * self._period:
+            return False
+        return any(now - max(last, self._steady) >= self._limit for last in self._others.values())

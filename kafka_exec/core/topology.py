@@ -65,6 +65,31 @@ def nodes_topic(topics: Topics) -> TopicSpec:
     return TopicSpec(topics.nodes, 1, config)
 
 
+def state_topic(settings: Settings, topics: Topics) -> TopicSpec:
+    """The state records: the last of each key stays until a tombstone removes it.
+
+    Hourly segments, since Kafka compacts only those that are closed, and a low ratio: most records are outdated within
+    seconds, and a look-up from a new process reads all there are.
+    """
+    config = {
+        "cleanup.policy": "compact",
+        "min.cleanable.dirty.ratio": "0.2",
+        "segment.ms": _ms(3600),
+    }
+    return TopicSpec(topics.state, settings.partitions_of("state"), config)
+
+
+def control_topic(settings: Settings, topics: Topics) -> TopicSpec:
+    """Commands of the control plane: none is ever deleted by time or size, and time is the broker's."""
+    config = {**_FOR_EVER, "message.timestamp.type": "LogAppendTime"}
+    return TopicSpec(topics.control, settings.partitions_of("control"), config)
+
+
+def control_state_topic(settings: Settings, topics: Topics) -> TopicSpec:
+    """The changelog of the control plane: one partition for each of the commands'."""
+    return TopicSpec(topics.control_state, settings.partitions_of("control"), {"cleanup.policy": "compact"})
+
+
 def differences(spec: TopicSpec, partitions: int, config: Mapping[str, str]) -> list[str]:
     """What of an existing topic is not as it should be, each with the command's worth of a remedy."""
     found = []

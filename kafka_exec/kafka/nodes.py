@@ -7,6 +7,7 @@ import os
 import socket
 import time
 import uuid
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from confluent_kafka import Message as Record
@@ -51,17 +52,34 @@ class Node:
     def stop(self) -> None:
         """Says goodbye and ends the heartbeats."""
         self._stopping = True
+        self._beat = replace(self._beat, left=True)
+        self.beat()
+
+    @property
+    def boot(self) -> str:
+        """This incarnation."""
+        return self._beat.boot
+
+    @property
+    def registry(self) -> str:
+        """The topic of the heartbeats."""
+        return self._registry.name
+
+    def announce(self, *, control: bool) -> None:
+        """Tells the others whether this node drives a share of the control plane, with a heartbeat at once."""
+        self._beat = replace(self._beat, control=control)
+        self.beat()
+
+    def beat(self) -> None:
+        """Sends a heartbeat now."""
         try:
-            self._send(Heartbeat(self._beat.boot, self._beat.place, self._beat.pid, left=True))
+            self._send(self._beat)
         except KafkaExecError as error:
-            logger.debug("no goodbye of %s: %s", self.name, error)
+            logger.debug("no heartbeat of %s: %s", self.name, error)
 
     def _run(self) -> None:
         while not self._stopping:
-            try:
-                self._send(self._beat)
-            except KafkaExecError as error:
-                logger.debug("no heartbeat of %s: %s", self.name, error)
+            self.beat()
             native.sleep(self._period)
 
     def _send(self, beat: Heartbeat) -> None:

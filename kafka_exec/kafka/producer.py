@@ -135,6 +135,11 @@ def captured() -> Iterator[list[Outgoing]]:
         _captured.reset(token)
 
 
+def is_capturing() -> bool:
+    """Whether this code runs in the scope of :func:`captured`."""
+    return _captured.get() is not None
+
+
 def _publish_error(error: KafkaError, topic: str | None) -> KafkaExecError:
     translated = translate(error, f"publishing to {topic}")
     if isinstance(translated, (AccessRefused, Forbidden)):

@@ -157,6 +157,7 @@ class Deliveries:
                 "priority": found.properties.get("priority"),
                 "partition": record.partition(),
                 "offset": record.offset(),
+                "timestamp": record.timestamp()[1] / 1000,
             },
             properties=found.properties,
             headers=found.headers,

@@ -32,6 +32,7 @@ WRONG: dict[str, list[Any]] = {
     "exchange_retention": NO_TIME,
     "dead_retention": NO_TIME,
     "buffer": [*NO_COUNT, None],
+    "control_plane": [0, 1, "yes", None, []],
     "topics": ["x", 5, ["queue"], {"que": "{name}"}, {"queue": "q"}, {"queue": None}, {"nodes": "{region}"}],
     "secrets_file": [5, {"sasl.password": SECRET}, [SECRET], b"x"],
 }
@@ -78,7 +79,7 @@ def test_read_takes_what_is_ours() -> None:
     assert found == Settings(buffer=7)
 
 
-@pytest.mark.parametrize(("kind", "number"), [("queue", 2), ("exchange", 6)])
+@pytest.mark.parametrize(("kind", "number"), [("queue", 2), ("exchange", 6), ("state", 16), ("control", 8)])
 def test_partitions_of_a_kind(kind: str, number: int) -> None:
     assert Settings(partitions={"queue": 2}).partitions_of(kind) == number
 

@@ -65,6 +65,7 @@ def test_two_kinds_never_share_a_topic(names: list[str]) -> None:
     topics = Topics("celery")
     one, other = names
     made = [topics.queue(one), topics.exchange(other), topics.dead(one), topics.bindings, topics.nodes]
+    made += [topics.state, topics.control, topics.control_state]
     assert len(set(made)) == len(made)
 
 

@@ -9,11 +9,14 @@ from kafka_exec.core.names import Topics
 from kafka_exec.core.topology import (
     TopicSpec,
     bindings_topic,
+    control_state_topic,
+    control_topic,
     dead_topic,
     differences,
     exchange_topic,
     nodes_topic,
     queue_topic,
+    state_topic,
 )
 
 TOPICS = Topics("celery")
@@ -55,6 +58,27 @@ def test_shared_tables_are_compacted_in_one_partition() -> None:
     assert bindings_topic(TOPICS) == TopicSpec("celery.bindings", 1, {"cleanup.policy": "compact"})
     nodes = nodes_topic(TOPICS)
     assert (nodes.partitions, nodes.config["message.timestamp.type"]) == (1, "LogAppendTime")
+
+
+def test_states_are_compacted() -> None:
+    spec = state_topic(Settings(partitions={"state": 4}), TOPICS)
+    assert (spec.name, spec.partitions, spec.config["cleanup.policy"]) == ("celery.state", 4, "compact")
+    assert "max.message.bytes" not in spec.config
+
+
+def test_the_control_plane_has_as_many_partitions_of_state_as_of_commands() -> None:
+    settings = Settings(partitions={"control": 3})
+    assert control_topic(settings, TOPICS) == TopicSpec(
+        "celery.control",
+        3,
+        {
+            "cleanup.policy": "delete",
+            "retention.ms": "-1",
+            "retention.bytes": "-1",
+            "message.timestamp.type": "LogAppendTime",
+        },
+    )
+    assert control_state_topic(settings, TOPICS) == TopicSpec("celery.control-state", 3, {"cleanup.policy": "compact"})
 
 
 SPEC = TopicSpec("t", 4, {"cleanup.policy": "compact,delete", "retention.ms": "-1"}, exact=True)

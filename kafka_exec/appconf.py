@@ -1,0 +1,66 @@
+"""What an app's configuration says: whether broker and back end are ours, our settings, and where their topics are."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from kombu import Connection
+
+from kafka_exec.config import PREFIX, Settings, check_names
+
+if TYPE_CHECKING:
+    from celery import Celery
+
+SCHEMES = ("kafka-exec", "kafka-execs")
+
+
+def is_our_url(url: Any) -> bool:
+    """Whether a URL is of one of our schemes."""
+    return str(url or "").strip().partition("://")[0] in SCHEMES
+
+
+def has_our_broker(conf: Any) -> bool:
+    """Whether an app's broker, or one of those to fail over to, is kafka-exec."""
+    urls = (conf.get("broker_write_url"), conf.get("broker_read_url"), conf.get("broker_url"))
+    return any(
+        is_our_url(alternative)
+        for url in urls
+        for alternative in (url if isinstance(url, (list, tuple)) else str(url or "").split(";"))
+    )
+
+
+def settings_of(conf: Any) -> dict[str, Any]:
+    """Our settings in an app's configuration, without their prefix.
+
+    Raises:
+        ConfigurationError: a name or a value is wrong.
+    """
+    # With a namespace (``config_from_object(…, namespace="CELERY")``) the keys are as the user wrote them.
+    namespace = getattr(conf, "prefix", None)
+    keys = [str(key) for key in conf]
+    if namespace:
+        keys = [key.removeprefix(namespace).lower() if key.startswith(namespace) else key for key in keys]
+    keys = sorted({key for key in keys if key.startswith(PREFIX)})
+    check_names(keys)
+    found = {key.removeprefix(PREFIX): conf[key] for key in keys}
+    Settings.read(found)
+    return found
+
+
+def result_home(app: Celery, url: str) -> Any:
+    """The namespace (cluster, topic names, settings) of a result back end's URL.
+
+    Raises:
+        ConfigurationError: a setting is wrong.
+        ConnectionFailed: no broker answers, or it refuses the connection.
+    """
+    conf = app.conf
+    options = {**settings_of(conf), **conf.broker_transport_options, **conf.result_backend_transport_options}
+    with Connection(
+        url,
+        transport_options=options,
+        ssl=conf.broker_use_ssl,
+        login_method=conf.broker_login_method,
+        connect_timeout=conf.broker_connection_timeout,
+    ) as connection:
+        return connection.connect().space

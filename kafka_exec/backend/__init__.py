@@ -1,0 +1,246 @@
+"""The result back end ``kafka-exec://``: states on a compacted topic, pushed to whoever waits."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+from celery import states
+from celery._state import get_current_worker_task
+from celery.backends.asynchronous import AsyncBackendMixin
+from celery.backends.base import Backend
+from celery.result import result_from_tuple
+from kombu.utils.encoding import bytes_to_str
+
+from kafka_exec.appconf import result_home
+from kafka_exec.backend.chords import Chords
+from kafka_exec.backend.consumer import ResultConsumer
+from kafka_exec.backend.records import GROUP_PREFIX, meta_of, record_of
+from kafka_exec.core.control import Effect
+from kafka_exec.core.lifecycle import TERMINAL, State, record_key, record_keys
+from kafka_exec.core.state_record import ABSENT, JSON_TYPE, Encoded, StateRecord, as_result
+from kafka_exec.core.topology import state_topic
+from kafka_exec.errors import ConnectionFailed, MessageTooLarge, NotConfirmed, ResultTooLarge
+from kafka_exec.kafka.broadcast import partition_of
+from kafka_exec.kafka.partitions import Performer
+from kafka_exec.kafka.producer import confirmed, is_capturing
+from kafka_exec.kafka.states import StateReader
+from kafka_exec.kafka.states import states as state_reader
+
+logger = logging.getLogger("kafka_exec")
+
+#: A broker that is away is tried again after this time, seconds.
+_PAUSE = 0.5
+
+
+class KafkaBackend(AsyncBackendMixin, Backend):  # type: ignore[misc]
+    """Celery's way to results in Kafka. Thread-safe: one for a process. Nothing is connected before it is used."""
+
+    ResultConsumer = ResultConsumer
+
+    supports_native_join = True
+    supports_result_compression = True
+
+    def __init__(self, app: Any, url: str | None = None, **kwargs: Any) -> None:
+        super().__init__(app, url=url, **kwargs)
+        self.thread_safe = True
+        self._home: tuple[int, Any] | None = None
+        self._started: dict[str, float] = {}
+        self._chords = Chords(self)
+        self.result_consumer = self.ResultConsumer(
+            self, app, self.accept, self._pending_results, self._pending_messages
+        )
+
+    @property
+    def space(self) -> Any:
+        """The cluster, topic names and settings, as this process uses them.
+
+        Raises:
+            ConnectionFailed: no broker answers.
+        """
+        if self._home is None or self._home[0] != os.getpid():
+            self._home = (os.getpid(), result_home(self.app, self.url))
+        return self._home[1]
+
+    @property
+    def _topic(self) -> Any:
+        return state_topic(self.space.settings, self.space.topics)
+
+    @property
+    def reader(self) -> StateReader:
+        """The process's reader of the state records."""
+        return state_reader(self.space.cluster, self._topic)
+
+    # -- writing -------------------------------------------------------------------------------------------------------
+
+    def _store_result(
+        self, task_id: str, result: Any, state: str, traceback: Any = None, request: Any = None, **kwargs: Any
+    ) -> Any:
+        now = time.time()
+        if state == states.STARTED:
+            self._started[task_id] = now
+        record = record_of(
+            task_id,
+            state,
+            self._serialize(result),
+            now=now,
+            started=self._started.get(task_id) if state == states.STARTED else self._started.pop(task_id, None),
+            traceback=traceback,
+            exception=result if state in self.EXCEPTION_STATES and isinstance(result, dict) else None,
+            children=json.loads(json.dumps(self.current_task_children(request))),
+            request=request,
+            extended=bool(self.app.conf.find_value_for_key("extended", "result")),
+        )
+        try:
+            self._write(record, in_worker=request is not None)
+        except MessageTooLarge as error:
+            raise ResultTooLarge(f"the result of task {task_id} is too large to be stored: {error}") from None
+        return result
+
+    def _serialize(self, result: Any) -> Any:
+        data = self.encode(result)
+        if self.compression:
+            return Encoded(self.content_type, self.content_encoding, data)
+        return as_result(self.content_type, self.content_encoding, data)
+
+    def _deserialize(self, stored: Any) -> Any:
+        if stored is ABSENT:
+            return None
+        if isinstance(stored, Encoded):
+            return self.decode(stored.data)
+        if self.content_type != JSON_TYPE:
+            return stored
+        return self.decode(json.dumps(stored))
+
+    def _write(self, record: StateRecord, *, in_worker: bool) -> None:
+        """Writes a record; what a task has come to, durably.
+
+        A worker tries until it succeeds: a task is not over before its state is stored.
+        """
+        while True:
+            try:
+                self._publish([(record_key(record.id, record.state), record.encode())], record)
+                return
+            except (NotConfirmed, ConnectionFailed) as error:
+                if not in_worker:
+                    raise
+                logger.warning("the state of task %s is not stored yet, trying until it is: %s", record.id, error)
+                time.sleep(_PAUSE)
+
+    def _publish(self, records: Iterable[tuple[str, bytes | None]], of: StateRecord) -> None:
+        cluster, topic = self.space.cluster, self._topic
+        cluster.topics.ensure(topic)
+        partition = partition_of(of.id, cluster.topics.partitions(topic.name))
+        # A state that another will follow from this process need not be waited for: the order is kept.
+        publish = cluster.publisher.post if of.state is State.RUNNING else cluster.publisher.send
+        for key, value in records:
+            publish(topic.name, value, key=key, partition=partition)
+
+    def _forget(self, task_id: str) -> None:
+        """Writes tombstones."""
+        with confirmed():
+            self._publish([(key, None) for key in record_keys(task_id)], StateRecord(task_id, State.DONE, ""))
+        self.result_consumer.cancel_for(task_id)
+
+    def cleanup(self) -> None:
+        """Forgets what ended longer than ``result_expires`` ago. ``celery beat`` has it called once a day."""
+        if not self.expires:
+            return
+        for record in self.reader.scan():
+            if self._has_expired(record):
+                self._forget(record.id)
+
+    # -- reading -------------------------------------------------------------------------------------------------------
+
+    def _has_expired(self, record: StateRecord) -> bool:
+        return bool(
+            self.expires
+            and record.state in TERMINAL
+            and record.finished is not None
+            and record.finished + self.expires < time.time()
+        )
+
+    def _find(self, task_id: str) -> StateRecord | None:
+        known, record = self.result_consumer.known(task_id)
+        if not known:
+            record = self.reader.find(task_id)
+        return None if record is None or self._has_expired(record) else record
+
+    def meta_of(self, record: StateRecord) -> dict[str, Any]:
+        """Celery's meta-data of a state record."""
+        decoded: dict[str, Any] = self.meta_from_decoded(meta_of(record, self._deserialize(record.result)))
+        return decoded
+
+    def _get_task_meta_for(self, task_id: str) -> dict[str, Any]:
+        record = self._find(bytes_to_str(task_id))
+        if record is None:
+            return {"task_id": task_id, "status": states.PENDING, "result": None}
+        return self.meta_of(record)
+
+    def get_many(
+        self, task_ids: Iterable[str], on_message: Callable[[Any], None] | None = None, **kwargs: Any
+    ) -> Iterator[tuple[str, dict[str, Any]]]:
+        """The results among these that are there."""
+        for task_id in task_ids:
+            meta = self.get_task_meta(task_id)
+            if meta["status"] in self.READY_STATES:
+                if on_message is not None:
+                    on_message(meta)
+                yield task_id, meta
+
+    def on_task_call(self, producer: Any, task_id: str) -> dict[str, Any]:
+        """Watches for a task's result from before it is sent; not in a worker, which does not wait for it."""
+        if get_current_worker_task() is None and not is_capturing():
+            self.result_consumer.note_sent(task_id)
+        return {}
+
+    def exception_safe_to_retry(self, exc: Exception) -> bool:
+        return isinstance(exc, (NotConfirmed, ConnectionFailed))
+
+    # -- groups --------------------------------------------------------------------------------------------------------
+
+    def _save_group(self, group_id: str, result: Any) -> Any:
+        stored = self._serialize(result.as_tuple())
+        self._write(
+            StateRecord(GROUP_PREFIX + group_id, State.DONE, states.SUCCESS, finished=time.time(), result=stored),
+            in_worker=False,
+        )
+        return result
+
+    def _restore_group(self, group_id: str) -> dict[str, Any] | None:
+        record = self._find(GROUP_PREFIX + group_id)
+        if record is None:
+            return None
+        return {"result": result_from_tuple(self._deserialize(record.result), self.app)}
+
+    def _delete_group(self, group_id: str) -> None:
+        self._forget(GROUP_PREFIX + group_id)
+
+    # -- chords --------------------------------------------------------------------------------------------------------
+
+    def performers(self) -> Mapping[type[Effect], Performer]:
+        """What the control plane needs to do what it decides."""
+        return self._chords.performers()
+
+    def ensure_chords_allowed(self) -> None:
+        self._chords.check()
+
+    def apply_chord(self, header_result_args: Any, body: Any, **kwargs: Any) -> None:
+        """Begins a chord; the control plane counts its parts."""
+        self._chords.apply(header_result_args)
+
+    def set_chord_size(self, group_id: str, chord_size: int) -> None:
+        self._chords.set_size(group_id, chord_size)
+
+    def add_to_chord(self, chord_id: str, result: Any) -> None:
+        self._chords.add(chord_id, result)
+
+    def on_chord_part_return(self, request: Any, state: str, result: Any, **kwargs: Any) -> None:
+        self._chords.part(request, state, result)
+
+    def __reduce__(self, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None) -> Any:
+        return super().__reduce__(args, {**(kwargs or {}), "url": self.url, "expires": self.expires})

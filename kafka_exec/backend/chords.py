@@ -1,0 +1,160 @@
+"""Chords towards the control plane: what Celery tells becomes commands, and what the control plane decides is done here."""
+
+from __future__ import annotations
+
+import base64
+import logging
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from celery.backends.base import _create_chord_error_with_cause
+from celery.canvas import maybe_signature
+from celery.exceptions import ChordError, ImproperlyConfigured
+from celery.result import GroupResult, result_from_tuple
+from celery.utils.functional import _regen
+from kombu.utils.uuid import uuid
+
+from kafka_exec.appconf import has_our_broker
+from kafka_exec.core.chord import FailChord, Fire, Part
+from kafka_exec.core.control import Command, Effect
+from kafka_exec.core.topology import control_topic
+from kafka_exec.kafka.producer import Outgoing, captured
+
+if TYPE_CHECKING:
+    from kafka_exec.backend import KafkaBackend
+
+logger = logging.getLogger("kafka_exec")
+
+#: Headers of nested groups wait for the size, which Celery tells next, in the same process.
+_MOST_HEADERS = 1000
+
+
+class Chords:
+    """The chords of one back end."""
+
+    def __init__(self, backend: KafkaBackend) -> None:
+        self._backend = backend
+        self._headers: OrderedDict[str, Any] = OrderedDict()
+
+    # -- from Celery to the control plane ------------------------------------------------------------------------------
+
+    def check(self) -> None:
+        """Refuses chords where the body cannot be published in the control plane's transaction.
+
+        Raises:
+            ImproperlyConfigured: broker and back end are not of one cluster and prefix.
+        """
+        app = self._backend.app
+        if has_our_broker(app.conf):
+            with app.connection_for_write() as connection:
+                home = getattr(connection.connect(), "space", None)
+            if home is self._backend.space:
+                return
+        raise ImproperlyConfigured(
+            "chords need broker and result back end in the same Kafka cluster, with the same prefix: "
+            f"the broker is {app.connection_for_write().as_uri()}, the back end {self._backend.as_uri()}"
+        )
+
+    def apply(self, header_result_args: Any) -> None:
+        """Notes the header's structure, if it is more than a list of tasks."""
+        self.check()
+        group_id, results = header_result_args[0], header_result_args[1]
+        if isinstance(results, _regen) or not any(isinstance(result, GroupResult) for result in results):
+            return
+        self._headers[group_id] = self._dump([result.as_tuple() for result in results])
+        while len(self._headers) > _MOST_HEADERS:
+            self._headers.popitem(last=False)
+
+    def set_size(self, group_id: str, size: int) -> None:
+        """Tells how many parts there are. Each call is a new run: a frozen chord may be applied again."""
+        header = self._headers.pop(group_id, None)
+        self._command("chord.size", group_id, size=size, header=header, body=None, run=uuid())
+
+    def add(self, group_id: str, result: Any) -> None:
+        """Tells that a task was added to the header."""
+        self._command("chord.more", group_id, task=result.id)
+
+    def part(self, request: Any, state: str, result: Any) -> None:
+        """Tells that a header's task has ended; before its own end is stored, so that no part is ever missing."""
+        if not request.group or not request.id:
+            return
+        backend = self._backend
+        stored = backend.encode_result(result, state)
+        self._command(
+            "chord.part",
+            request.group,
+            task=request.id,
+            index=getattr(request, "group_index", None),
+            ok=state not in backend.EXCEPTION_STATES,
+            payload=self._dump(stored),
+            body=self._dump(request.chord),
+        )
+
+    def _command(self, kind: str, group_id: str, **body: Any) -> None:
+        space = self._backend.space
+        topic = control_topic(space.settings, space.topics)
+        space.cluster.topics.ensure(topic)
+        space.cluster.publisher.send(topic.name, Command(kind, {"group": group_id, **body}).encode(), key=group_id)
+
+    def _dump(self, value: Any) -> str:
+        data = self._backend.encode(value)
+        return data if isinstance(data, str) else "base64:" + base64.b64encode(data).decode("ascii")
+
+    def _load(self, text: str) -> Any:
+        data = base64.b64decode(text[7:]) if text.startswith("base64:") else text
+        return self._backend.decode(data)
+
+    # -- what the control plane decides --------------------------------------------------------------------------------
+
+    def performers(self) -> Mapping[type[Effect], Any]:
+        """What makes the records of the chords' effects."""
+        return {Fire: self.fire, FailChord: self.fail}
+
+    def fire(self, effect: Fire) -> Sequence[Outgoing]:
+        """The messages of a chord's body; of its errbacks, if a part has failed."""
+        callback = self._callback(effect.body)
+        with captured() as records:
+            try:
+                results = self._results(effect)
+            except ChordError as error:
+                logger.warning("chord %s fails: %s", effect.group, error)
+                self._backend.chord_error_from_stack(callback, error)
+            else:
+                callback.delay(results)
+        return records
+
+    def fail(self, effect: FailChord) -> Sequence[Outgoing]:
+        """The records by which a chord fails that cannot be fired."""
+        logger.error("chord %s fails: %s", effect.group, effect.reason)
+        with captured() as records:
+            self._backend.chord_error_from_stack(
+                self._callback(effect.body), ChordError(f"Callback error: {effect.reason}")
+            )
+        return records
+
+    def _callback(self, body: str) -> Any:
+        return maybe_signature(self._load(body), app=self._backend.app)
+
+    def _results(self, effect: Fire) -> list[Any]:
+        values = {part.task: part for part in effect.parts}
+        if effect.header is None:
+            return [self._value(part) for part in effect.parts]
+        header = [result_from_tuple(each, self._backend.app) for each in self._load(effect.header)]
+        return list(self._nested(header, values))
+
+    def _nested(self, header: Sequence[Any], parts: Mapping[str, Part]) -> Iterator[Any]:
+        for result in header:
+            if isinstance(result, GroupResult):
+                yield list(self._nested(result.results, parts))
+            elif result.id in parts:
+                yield self._value(parts[result.id])
+            else:
+                raise ChordError(f"task {result.id} of the header has returned no part")
+
+    def _value(self, part: Part) -> Any:
+        value = self._load(part.payload)
+        if part.ok:
+            return value
+        error = self._backend.exception_to_python(value)
+        raise _create_chord_error_with_cause(message=f"Dependency {part.task} raised {error!r}", original_exc=error)

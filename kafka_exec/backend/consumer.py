@@ -1,0 +1,164 @@
+"""Results as they come: pushed by the process's one reader of the state records to whoever waits."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from celery.backends.asynchronous import BaseResultConsumer
+from confluent_kafka import Message as Record
+
+from kafka_exec.core.lifecycle import Rank, split_key
+from kafka_exec.core.state_record import StateRecord
+from kafka_exec.kafka import native
+from kafka_exec.kafka.states import StateReader
+
+if TYPE_CHECKING:
+    from kafka_exec.backend import KafkaBackend
+
+
+class _News:
+    """Wakes all that wait: threads, or the one greenlet that drains for all others."""
+
+    def __init__(self) -> None:
+        self._waker = native.Waker() if native.is_green() else None
+        self._condition = None if self._waker else threading.Condition()
+
+    def tell(self) -> None:
+        if self._waker is not None:
+            self._waker.wake()
+        elif self._condition is not None:
+            with self._condition:
+                self._condition.notify_all()
+
+    def wait(self, arrived: deque[Any], timeout: float | None) -> None:
+        """Waits unless something has arrived."""
+        if self._waker is not None:
+            self._waker.clear()
+            if not arrived:
+                self._waker.wait(timeout)
+        elif self._condition is not None:
+            with self._condition:
+                if not arrived:
+                    self._condition.wait(timeout)
+
+
+class ResultConsumer(BaseResultConsumer):
+    """What Celery's results wait on. Thread-safe.
+
+    Of a task that this process has sent, all records are seen, from before it was sent until nobody has its result object
+    any more: what has come to it needs no look-up.
+    """
+
+    backend: KafkaBackend
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.on_after_fork()
+
+    def on_after_fork(self) -> None:
+        """Also the beginning: nothing is inherited."""
+        self._reader: StateReader | None = None
+        self._news = _News()
+        self._arrived: deque[Record] = deque()
+        self._awaited: set[str] = set()
+        self._sent: set[str] = set()
+        self._latest: dict[str, tuple[Rank, Record]] = {}
+
+    def _watch(self, task_ids: Iterable[str]) -> None:
+        reader = self.backend.reader
+        if reader is not self._reader:  # the first one, or that of a forked child
+            if self._reader is not None:
+                self.on_after_fork()
+            self._reader = reader
+            reader.add_sink(self._sink)
+        reader.watch(task_ids)
+
+    def _sink(self, records: list[Record]) -> None:
+        """Called in the reader's thread."""
+        for record in records:
+            task_id, rank = split_key(record.key().decode())
+            if record.value() is None:
+                self._latest.pop(task_id, None)
+                continue
+            known = self._latest.get(task_id)
+            if known is not None and known[0] > rank:
+                continue
+            self._latest[task_id] = (rank, record)
+            if task_id in self._awaited:
+                self._arrived.append(record)
+        self._news.tell()
+
+    def note_sent(self, task_id: str) -> None:
+        """This process is about to send a task."""
+        self._watch([task_id])
+        self._sent.add(task_id)
+
+    def known(self, task_id: str) -> tuple[bool, StateRecord | None]:
+        """Whether all that is to be known of a task is known without a look-up, and what it has come to."""
+        found = self._latest.get(task_id)
+        if found is not None and (task_id in self._sent or found[0] is Rank.DONE):
+            return True, StateRecord.decode(found[1].value())
+        return task_id in self._sent, None
+
+    # -- called by Celery ----------------------------------------------------------------------------------------------
+
+    def start(self, initial_task_id: str, **kwargs: Any) -> None:
+        self.consume_from(initial_task_id)
+
+    def consume_from(self, task_id: str) -> None:
+        """Somebody waits for this task."""
+        self._awaited.add(task_id)
+        self._watch([task_id])
+        if (found := self._latest.get(task_id)) is not None:
+            self._arrived.append(found[1])
+            self._news.tell()
+
+    def cancel_for(self, task_id: str) -> None:
+        """Nobody waits any more. A garbage collection may call it at any point, so it takes no lock."""
+        self._awaited.discard(task_id)
+        self._sent.discard(task_id)
+        if self._reader is not None:
+            self._reader.unwatch([task_id])
+        self._latest.pop(task_id, None)
+
+    def on_wait_for_pending(self, result: Any, **kwargs: Any) -> None:
+        """Looks for what had come before anybody watched."""
+        for meta in result._iter_meta(**kwargs):
+            if meta is not None:
+                self.on_state_change(meta, None)
+
+    def on_state_change(self, meta: dict[str, Any], message: Any) -> None:
+        """Tells whoever waits; unlike Celery's, it keeps nothing for those who may come: they look it up."""
+        if meta["status"] in self.backend.READY_STATES and meta["task_id"] not in self._awaited:
+            if self.on_message:
+                self.on_message(meta)
+            return
+        super().on_state_change(meta, message)
+
+    def drain_events(self, timeout: float | None = None) -> None:
+        """Hands over what has arrived, or waits for it.
+
+        Raises:
+            socket.timeout: nothing has within ``timeout`` seconds.
+        """
+        if not self._deliver():
+            self._news.wait(self._arrived, timeout)
+            if not self._deliver():
+                raise TimeoutError
+
+    def _deliver(self) -> bool:
+        delivered = False
+        while self._arrived:
+            try:
+                record = self._arrived.popleft()
+            except IndexError:
+                break  # another thread was quicker
+            meta = self.backend.meta_of(StateRecord.decode(record.value()))
+            self.on_state_change(meta, None)
+            delivered = True
+        if delivered:
+            self._news.tell()  # another thread's result may have been among them
+        return delivered

@@ -1,0 +1,189 @@
+"""`celery kafka show` and `celery kafka executions`: what tasks did and do, from the state records."""
+
+from __future__ import annotations
+
+import heapq
+import json
+import logging
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from kafka_exec.core.lifecycle import TERMINAL, State
+from kafka_exec.core.state_record import ABSENT, Encoded
+
+if TYPE_CHECKING:
+    from kafka_exec.core.state_record import StateRecord
+
+#: What takes longer says how far it is, this often, seconds.
+PATIENCE = 1.0
+
+COLUMNS = ("ID", "STATE", "NAME", "QUEUE", "WORKER", "ATTEMPTS", "STARTED", "SECONDS")
+
+_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, one object for each task.")
+_verbose = click.option("--verbose", is_flag=True, help="Show details of an error.")
+
+
+@click.command()
+@click.argument("task_id")
+@_json
+@_verbose
+@click.pass_context
+def show(context: click.Context, task_id: str, as_json: bool, verbose: bool) -> None:
+    """Show what is known of a task."""
+    with _told(verbose):
+        found = _reader(context).find(task_id)
+    if found is None:
+        click.echo(f"Error: nothing is known of task {task_id}", err=True)
+        sys.exit(1)
+    click.echo(json.dumps(found.as_json()) if as_json else "\n".join(_details(found)))
+
+
+@click.command()
+@click.option("--active", is_flag=True, help="Only tasks that have not ended.")
+@click.option("--state", type=click.Choice([state.value for state in State], case_sensitive=False))
+@click.option("--name", help="Only tasks of this name.")
+@click.option("--limit", type=click.IntRange(1), default=100, show_default=True, help="So many, the latest.")
+@_json
+@_verbose
+@click.pass_context
+def executions(
+    context: click.Context,
+    active: bool,
+    state: str | None,
+    name: str | None,
+    limit: int,
+    as_json: bool,
+    verbose: bool,
+) -> None:
+    """List tasks, the latest first."""
+    matching = 0
+
+    def wanted() -> Iterator[StateRecord]:
+        nonlocal matching
+        for record in _reader(context).scan(_progress()):
+            if (
+                (not active or record.state not in TERMINAL)
+                and state in (None, record.state.value)
+                and name in (None, record.name)
+            ):
+                matching += 1
+                yield record
+
+    with _told(verbose):
+        found = heapq.nlargest(limit, wanted(), key=_latest)
+    if as_json:
+        for record in found:
+            click.echo(json.dumps(record.as_json()))
+        return
+    for line in _table([COLUMNS, *map(_row, found)]):
+        click.echo(line)
+    if matching > len(found):
+        click.echo(f"{matching - len(found)} more: --limit shows them", err=True)
+
+
+def _reader(context: click.Context) -> Any:
+    from kafka_exec.backend import KafkaBackend
+    from kafka_exec.errors import ConfigurationError
+
+    backend = context.obj.app.backend
+    if not isinstance(backend, KafkaBackend):
+        raise ConfigurationError(
+            "the application has no kafka-exec:// result backend: name the application with celery -A APP, "
+            "or its backend with celery --result-backend URL"
+        )
+    return backend.reader
+
+
+@contextmanager
+def _told(verbose: bool) -> Iterator[None]:
+    """Tells of an error in one line and ends the process with status 1."""
+    from kombu.exceptions import OperationalError
+
+    from kafka_exec.errors import KafkaExecError
+
+    if not verbose:
+        logging.getLogger("kafka_exec").setLevel(logging.CRITICAL)
+    try:
+        yield
+    except (KafkaExecError, OperationalError) as error:
+        click.echo(f"Error: {error}", err=True)
+        if verbose:
+            click.echo(traceback.format_exc(), err=True)
+        sys.exit(1)
+
+
+def _progress() -> Callable[[int, int], None]:
+    told = time.monotonic()
+
+    def tell(done: int, total: int) -> None:
+        nonlocal told
+        if time.monotonic() - told >= PATIENCE:
+            told = time.monotonic()
+            click.echo(f"Reading: {done / total:.0%}", err=True)
+
+    return tell
+
+
+def _latest(record: StateRecord) -> float:
+    return record.finished or record.started or record.created or 0.0
+
+
+def _row(record: StateRecord) -> tuple[str, ...]:
+    return (
+        record.id,
+        record.state.value,
+        record.name or "",
+        record.queue or "",
+        record.worker or "",
+        str(record.attempts or ""),
+        _time(record.started),
+        _duration(record),
+    )
+
+
+def _table(rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+
+
+def _details(record: StateRecord) -> Iterator[str]:
+    """A line for each fact, then what needs several."""
+    facts = record.as_json()
+    for name in ("created", "started", "finished"):
+        if name in facts:
+            facts[name] = _time(facts[name])
+    if isinstance(record.result, Encoded):
+        facts["result"] = f"{len(record.result.data)} bytes"
+    elif record.result is not ABSENT:
+        facts["result"] = json.dumps(record.result)
+    if record.exception is not None:
+        facts["exception"] = f"{record.exception.type}: {record.exception.message}"
+    for name in ("schema", "traceback", "errors", "remarks"):
+        facts.pop(name, None)
+    width = max(map(len, facts))
+    for name, value in facts.items():
+        yield f"{name.ljust(width)}  {value}"
+    for error in record.errors:
+        yield f"error {_time(error.at)} on {error.worker or '?'}: {error.type}: {error.message}"
+    for remark in record.remarks:
+        yield f"remark {_time(remark.at)} by {remark.by}: {remark.text}"
+    if record.traceback:
+        yield record.traceback
+
+
+def _time(at: float | None) -> str:
+    return "" if at is None else datetime.fromtimestamp(at).astimezone().isoformat(" ", "seconds")
+
+
+def _duration(record: StateRecord) -> str:
+    if record.started is None or record.finished is None:
+        return ""
+    return f"{record.finished - record.started:.3f}"

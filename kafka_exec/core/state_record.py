@@ -1,0 +1,264 @@
+"""The state record: what is publicly known of a task, as JSON. ``docs/state.schema.json`` is its schema."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Final
+
+from kafka_exec.core.lifecycle import State
+from kafka_exec.errors import Undecodable
+
+#: The version of the schema. A reader refuses any other; new optional fields do not change it.
+SCHEMA = 1
+
+#: Of a task's errors the last ones are kept, each with the end of its traceback.
+MOST_ERRORS = 10
+LONGEST_TRACEBACK = 4000  # characters
+
+JSON_TYPE = "application/json"
+
+
+class _Absent:
+    def __repr__(self) -> str:
+        return "ABSENT"
+
+
+#: No result yet; None is a result.
+ABSENT: Final = _Absent()
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A result that is no JSON value: as bytes, with what a reader must know to decode it.
+
+    Attributes:
+        content_type: of the serializer, such as ``application/x-python-serialize``.
+        content_encoding: a character set, ``binary``, or the name of a compression.
+    """
+
+    content_type: str
+    content_encoding: str
+    data: bytes
+
+
+@dataclass(frozen=True)
+class TaskError:
+    """An error of one attempt. ``at``: epoch seconds."""
+
+    at: float
+    type: str
+    message: str
+    worker: str | None = None
+    attempt: int | None = None
+    traceback: str | None = None
+
+
+@dataclass(frozen=True)
+class Remark:
+    """What somebody noted. ``at``: epoch seconds."""
+
+    at: float
+    by: str
+    id: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Raised:
+    """The exception that a task ended with. ``message``: its arguments, as Celery writes them (any JSON value)."""
+
+    type: str
+    message: Any = None
+    module: str | None = None
+
+
+@dataclass(frozen=True)
+class StateRecord:
+    """One state of one task. Times are epoch seconds; what is None, empty or absent is not written.
+
+    Attributes:
+        status: Celery's word for the state, or the application's own.
+        version: of the task's code.
+        attempts: starts so far.
+        step: the application's name of where in a task it is.
+        partition, offset: where the task's message is in its queue's topic.
+        result: a JSON value, :class:`Encoded`, or :data:`ABSENT`.
+        children: Celery's nested tuples, as lists.
+        retries: Celery's count.
+    """
+
+    id: str
+    state: State
+    status: str
+    name: str | None = None
+    version: str | None = None
+    created: float | None = None
+    started: float | None = None
+    finished: float | None = None
+    attempts: int | None = None
+    step: str | None = None
+    worker: str | None = None
+    queue: str | None = None
+    partition: int | None = None
+    offset: int | None = None
+    ordering_key: str | None = None
+    deduplication_id: str | None = None
+    errors: tuple[TaskError, ...] = ()
+    remarks: tuple[Remark, ...] = ()
+    result: Any = field(default=ABSENT)
+    exception: Raised | None = None
+    traceback: str | None = None
+    children: list[Any] | None = None
+    parent: str | None = None
+    root: str | None = None
+    group: str | None = None
+    args: Any = None
+    kwargs: Any = None
+    retries: int | None = None
+
+    def with_error(self, error: TaskError) -> StateRecord:
+        """The same with one error more, and without those too many."""
+        if error.traceback is not None:
+            error = replace(error, traceback=error.traceback[-LONGEST_TRACEBACK:])
+        return replace(self, errors=(*self.errors, error)[-MOST_ERRORS:])
+
+    def encode(self) -> bytes:
+        """The record's value in the topic: JSON.
+
+        Raises:
+            ValueError, TypeError: the result, or another free field, is no JSON value.
+        """
+        return json.dumps(self.as_json(), allow_nan=False, separators=(",", ":")).encode()
+
+    def as_json(self) -> dict[str, Any]:
+        """The record as a JSON object."""
+        made = {"schema": SCHEMA, **_written(self)}
+        made["state"] = self.state.value
+        for name in ("errors", "remarks"):
+            if name in made:
+                made[name] = [_written(item) for item in made[name]]
+        if self.exception is not None:
+            made["exception"] = _written(self.exception)
+        if isinstance(self.result, Encoded):
+            made["result"] = base64.b64encode(self.result.data).decode("ascii")
+            made["content_type"] = self.result.content_type
+            made["content_encoding"] = self.result.content_encoding
+        elif self.result is not ABSENT:
+            made["result"] = self.result
+        return made
+
+    @classmethod
+    def decode(cls, value: bytes) -> StateRecord:
+        """Reads a record; fields that are unknown are ignored.
+
+        Raises:
+            Undecodable: it is no state record, or one of another version.
+        """
+        try:
+            found = json.loads(value)
+        except (ValueError, RecursionError):
+            raise Undecodable("no-state-record", "a state record is not JSON") from None
+        if not isinstance(found, dict) or "schema" not in found:
+            raise Undecodable("no-state-record", "a state record is no JSON object with a schema version")
+        if found["schema"] != SCHEMA:
+            raise Undecodable(
+                "unknown-schema",
+                f"a state record is of schema version {found['schema']!r}, this reader knows {SCHEMA}: update it",
+            )
+        result = found.get("result", ABSENT)
+        if "content_type" in found:
+            result = _encoded(found)
+        record: StateRecord = _read(cls, {**found, "result": result})
+        return record
+
+
+def as_result(content_type: str, content_encoding: str, data: str | bytes) -> Any:
+    """A serialized result as it is put into a record: the JSON value itself, or :class:`Encoded`.
+
+    JSON is embedded unless it has numbers that only Python knows (NaN, Infinity).
+    """
+    encoded = data.encode() if isinstance(data, str) else data
+    if content_type == JSON_TYPE and content_encoding.lower() == "utf-8":
+        try:
+            return json.loads(encoded, parse_constant=_refuse)
+        except ValueError:
+            pass
+    return Encoded(content_type, content_encoding, encoded)
+
+
+def _refuse(constant: str) -> Any:
+    raise ValueError(f"{constant} is no JSON")
+
+
+def _written(item: Any) -> dict[str, Any]:
+    values = ((name, getattr(item, name)) for name in _FORMS[type(item)])
+    return {name: value for name, value in values if value is not None and value != () and name != "result"}
+
+
+def _encoded(found: Mapping[str, Any]) -> Encoded:
+    parts = [found["content_type"], found.get("content_encoding"), found.get("result")]
+    if all(isinstance(part, str) for part in parts):
+        try:
+            return Encoded(parts[0], parts[1], base64.b64decode(parts[2], validate=True))
+        except ValueError:
+            pass
+    raise Undecodable("no-state-record", "the encoded result of a state record is not base64")
+
+
+# Reading
+
+
+def _a(kind: type | tuple[type, ...]) -> Callable[[Any], Any]:
+    def check(value: Any) -> Any:
+        if not isinstance(value, kind) or isinstance(value, bool):
+            raise ValueError
+        return value
+
+    return check
+
+
+def _tuple_of(kind: type) -> Callable[[Any], Any]:
+    return lambda value: tuple(_read(kind, item) for item in _a(list)(value))
+
+
+_text, _number, _whole = _a(str), _a((int, float)), _a(int)
+_READERS: Mapping[str, Callable[[Any], Any]] = {
+    **dict.fromkeys(("id", "status", "name", "version", "step", "worker", "queue", "ordering_key"), _text),
+    **dict.fromkeys(("deduplication_id", "traceback", "parent", "root", "group", "by", "text"), _text),
+    **dict.fromkeys(("type", "module"), _text),
+    **dict.fromkeys(("created", "started", "finished", "at"), _number),
+    **dict.fromkeys(("attempts", "partition", "offset", "retries", "attempt"), _whole),
+    "children": _a(list),
+    "state": State,
+    "errors": _tuple_of(TaskError),
+    "remarks": _tuple_of(Remark),
+    "exception": lambda value: _read(Raised, value),
+}
+
+
+#: How the fields of each kind of object are read, by name.
+_FORMS: Mapping[type[Any], Mapping[str, Callable[[Any], Any]]] = {
+    kind: {each.name: _READERS.get(each.name, lambda value: value) for each in fields(kind)}
+    for kind in (StateRecord, TaskError, Remark, Raised)
+}
+
+
+def _read(kind: type[Any], found: Any) -> Any:
+    """Makes a dataclass of a JSON object, with every field checked that has a form of its own."""
+    if not isinstance(found, dict):
+        raise Undecodable("no-state-record", f"a state record has {found!r:.80} where an object should be")
+    readers = _FORMS[kind]
+    values = {}
+    for name, value in found.items():
+        if name in readers:
+            try:
+                values[name] = readers[name](value)
+            except ValueError:
+                raise Undecodable("no-state-record", f"a state record has a wrong {name} {value!r:.80}") from None
+    try:
+        return kind(**values)
+    except TypeError:
+        raise Undecodable("no-state-record", f"a state record lacks a field of its {kind.__name__}") from None

@@ -1,0 +1,143 @@
+"""The tail of a log: its committed records as they come, of the partitions asked for."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Collection
+from typing import TYPE_CHECKING
+
+from confluent_kafka import KafkaException, TopicPartition
+from confluent_kafka import Message as Record
+
+from kafka_exec.errors import ConnectionFailed, KafkaExecError
+from kafka_exec.kafka import native
+from kafka_exec.kafka.calls import Calls
+from kafka_exec.kafka.client import NOT_YET_KNOWN, translate
+from kafka_exec.kafka.history import READING, TIMEOUT, is_record, position_after
+
+if TYPE_CHECKING:
+    from kafka_exec.kafka.client import Cluster
+
+logger = logging.getLogger("kafka_exec")
+
+_BATCH = 1000
+_IDLE_POLL = 0.1  # bounds what a partition asked for later waits
+_LATEST = -1  # the timestamp that means the end, in Kafka's ListOffsets request
+
+Take = Callable[[list[Record]], None]
+
+
+class Tail:
+    """Gives ``take`` batches of records, in a thread of its own."""
+
+    def __init__(self, cluster: Cluster, topic: str, take: Take) -> None:
+        self._cluster = cluster
+        self._topic = topic
+        self._take = take
+        self._calls = Calls(_IDLE_POLL)
+        #: Where reading began, and the next offset to be taken, by partition.
+        self.starts: dict[int, int] = {}
+        self._positions: dict[int, int] = {}
+        self._told: set[str] = set()
+        self._stopping = False
+        self._consumer = cluster.new_consumer(
+            {
+                **READING,
+                "isolation.level": "read_committed",
+                "enable.partition.eof": True,
+                # A newly assigned partition waits for the fetch under way: that bounds the wait.
+                "fetch.wait.max.ms": 100,
+                "fetch.queue.backoff.ms": 10,
+                "fetch.message.max.bytes": 1024 * 1024,
+                "queued.max.messages.kbytes": 4096,
+            }
+        )
+        self._consumer.assign([])
+        self._thread = native.Thread(self._run, "kafka-exec-states")
+
+    def follow(self, partitions: Collection[int]) -> None:
+        """Reads partitions from their present end on. When this returns, nothing written later is missed.
+
+        Raises:
+            ConnectionFailed: the cluster does not say where they end.
+        """
+        if not all(partition in self.starts for partition in partitions):
+            self._calls.ask(lambda: self._follow(partitions), 2 * TIMEOUT)
+
+    def _follow(self, partitions: Collection[int]) -> None:
+        new = [TopicPartition(self._topic, each, _LATEST) for each in partitions if each not in self.starts]
+        if not new:
+            return
+        # To a reader of committed records the end is where the first open transaction begins: nothing of it is missed.
+        found = self._find(new)
+        self._consumer.incremental_assign(found)
+        for each in found:
+            self._positions[each.partition] = each.offset
+            self.starts[each.partition] = each.offset
+
+    def _find(self, wanted: list[TopicPartition]) -> list[TopicPartition]:
+        deadline = time.monotonic() + TIMEOUT
+        while True:
+            try:
+                found: list[TopicPartition] = self._consumer.offsets_for_times(wanted, TIMEOUT)
+                if (error := next((each.error for each in found if each.error is not None), None)) is None:
+                    return found
+                raise KafkaException(error)
+            except KafkaException as error:
+                if error.args[0].code() not in NOT_YET_KNOWN or time.monotonic() > deadline:
+                    raise translate(error, f"finding the end of {self._topic}") from None
+            native.sleep(0.02)
+
+    def wait(self, partition: int, end: int) -> None:
+        """Waits until all committed records of a partition before an end were taken; call it from a native thread.
+
+        Raises:
+            ConnectionFailed: they were not within :data:`TIMEOUT` seconds.
+        """
+        deadline = time.monotonic() + TIMEOUT
+        while self._positions[partition] < end:
+            if time.monotonic() > deadline:
+                raise ConnectionFailed(f"{self._topic} could not be read to its end within {TIMEOUT:.0f} s")
+            native.sleep(0.001)
+
+    def _run(self) -> None:
+        while not self._stopping:
+            try:
+                self._calls.serve()
+                first = self._consumer.poll(self._calls.poll_time)
+                if first is not None:
+                    self._hand_over([first, *self._consumer.consume(_BATCH, 0)])
+            except KafkaExecError as error:
+                self._tell(str(error))
+            except Exception as error:
+                self._tell(f"reading {self._topic}: {error}")
+                native.sleep(0.1)
+        self._consumer.close()
+        self._cluster.forget(self._consumer)
+
+    def _hand_over(self, found: list[Record]) -> None:
+        records = []
+        for each in found:
+            try:
+                if is_record(each, self._topic):
+                    records.append(each)
+            except KafkaExecError as error:
+                self._tell(str(error))
+        try:
+            if records:
+                self._take(records)
+        finally:
+            for each in found:
+                if position := position_after(each):
+                    self._positions[each.partition()] = position
+
+    def _tell(self, line: str) -> None:
+        if line not in self._told:
+            self._told.add(line)
+            logger.warning(line)
+
+    def close(self, timeout: float) -> None:
+        """Ends it within ``timeout`` seconds."""
+        self._stopping = True
+        self._thread.join(timeout)

@@ -1,0 +1,119 @@
+"""Who owns which partition, and who lives."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kafka_exec.core.assignment import owned, owner
+from kafka_exec.core.nodes import LOST_AFTER, Census, Heartbeat
+
+MEMBERS = st.sets(st.text(max_size=5), max_size=6)
+
+
+@given(members=MEMBERS, partitions=st.integers(1, 20))
+def test_each_partition_has_one_owner(members: set[str], partitions: int) -> None:
+    shares = [owned(member, members, partitions) for member in members]
+    assert Counter(number for share in shares for number in share) == Counter(range(partitions) if members else ())
+
+
+@given(members=MEMBERS, newcomer=st.text(max_size=5))
+def test_who_comes_or_goes_moves_only_partitions_of_its_own(members: set[str], newcomer: str) -> None:
+    members.discard(newcomer)
+    for number in range(20):
+        before, after = owner(number, members), owner(number, members | {newcomer})
+        assert after in (before, newcomer)
+
+
+@given(members=MEMBERS)
+def test_the_order_of_the_members_is_nobodys_business(members: set[str]) -> None:
+    assert [owner(n, sorted(members)) for n in range(8)] == [owner(n, sorted(members)[::-1]) for n in range(8)]
+
+
+def test_the_owners_do_not_change_with_the_version() -> None:
+    members = ["alfa", "bravo", "charlie"]
+    assert [owner(number, members) for number in range(8)] == [
+        "alfa",
+        "charlie",
+        "alfa",
+        "bravo",
+        "charlie",
+        "charlie",
+        "alfa",
+        "alfa",
+    ]
+
+
+def test_the_shares_are_about_equal() -> None:
+    members = [f"node-{n}" for n in range(4)]
+    assert all(200 < len(owned(member, members, 1000)) < 300 for member in members)
+
+
+def beat(boot: str, *, left: bool = False, control: bool = True) -> Heartbeat:
+    return Heartbeat(boot, "here", 1, left=left, control=control)
+
+
+def census(*beats: tuple[float, str]) -> Census:
+    found = Census("me", 1.0)
+    for at, boot in beats:
+        found.take(beat(boot), at)
+    return found
+
+
+def every_second(boot: str, first: int, last: int) -> list[tuple[float, str]]:
+    return [(float(at), boot) for at in range(first, last + 1)]
+
+
+def test_nobody_is_known_before_the_own_heartbeat_was_read_back() -> None:
+    assert census((1.0, "other")).living == set()
+    assert census((1.0, "other"), (1.5, "me")).living == {"me", "other"}
+
+
+def test_who_is_silent_for_three_periods_is_lost() -> None:
+    beats = [(0.5, "other"), *every_second("me", 0, 3)]
+    assert census(*sorted(beats)).living == {"me", "other"}
+    assert census(*sorted([*beats, (3.5, "me")])).living == {"me"}
+
+
+def test_who_says_goodbye_or_resigns_is_gone_at_once() -> None:
+    for last in (beat("other", left=True), beat("other", control=False)):
+        found = census((0.0, "me"), (0.1, "other"))
+        found.take(last, 0.2)
+        assert found.living == {"me"}
+
+
+def test_a_gap_in_the_own_heartbeats_declares_nobody_lost() -> None:
+    beats = [(0.0, "me"), (0.1, "other"), (1.0, "me")]
+    assert census(*beats, (60.0, "me")).living == {"me", "other"}
+    assert census(*beats, *every_second("me", 60, 62)).living == {"me", "other"}
+    assert census(*beats, *every_second("me", 60, 60 + LOST_AFTER)).living == {"me"}
+
+
+def test_who_was_before_the_own_start_gets_three_periods_from_then_on() -> None:
+    assert census((-10.0, "other"), *every_second("me", 0, 2)).living == {"me", "other"}
+    assert census((-10.0, "other"), *every_second("me", 0, 3)).living == {"me"}
+
+
+def test_a_lost_one_that_is_heard_again_lives() -> None:
+    found = census((0.0, "other"), *every_second("me", 0, 5))
+    found.take(beat("other"), 5.1)
+    assert found.living == {"me", "other"}
+
+
+def test_a_heartbeat_at_the_right_moment_tells_sooner() -> None:
+    found = census((0.0, "me"), (0.9, "other"), *every_second("me", 1, 3))
+    assert not found.suspects(3.8)
+    assert found.suspects(3.9)
+    assert not found.suspects(9.0)  # its own heartbeats have not come for long
+    found.take(beat("me"), 3.9)
+    assert found.living == {"me"}
+    assert not found.suspects(4.0)
+
+
+def test_a_heartbeat_of_an_older_version_has_no_part_in_the_control_plane() -> None:
+    old = Heartbeat.decode(b'{"boot": "x", "place": "p", "pid": 1, "left": false}')
+    assert old == Heartbeat("x", "p", 1)
+    assert Heartbeat.decode(beat("x").encode()) == beat("x")
+    assert Heartbeat.decode(b"[1]") is Heartbeat.decode(None) is Heartbeat.decode(b"{") is None
