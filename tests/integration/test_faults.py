@@ -94,7 +94,7 @@ def outage(kafka: EmbeddedKafka, url: str, effects: Effects, start: Start, lengt
 def test_a_stopped_broker_costs_nothing_but_time(
     fragile: EmbeddedKafka, fragile_url: str, effects: Effects, start: Start
 ) -> None:
-    outage(fragile, fragile_url, effects, start, 8, kill=False)
+    outage(fragile, fragile_url, effects, start, 30, kill=False)
 
 
 def test_a_killed_broker_costs_nothing_but_time(
