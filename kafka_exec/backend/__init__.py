@@ -20,6 +20,7 @@ from kafka_exec.appconf import result_home
 from kafka_exec.backend.chords import Chords
 from kafka_exec.backend.consumer import ResultConsumer
 from kafka_exec.backend.records import GROUP_PREFIX, meta_of, record_of
+from kafka_exec.backend.starts import Starts
 from kafka_exec.core.control import Effect
 from kafka_exec.core.lifecycle import TERMINAL, State, record_key, record_keys
 from kafka_exec.core.state_record import ABSENT, JSON_TYPE, Encoded, StateRecord, as_result
@@ -50,6 +51,7 @@ class KafkaBackend(AsyncBackendMixin, Backend):  # type: ignore[misc]
         self.thread_safe = True
         self._home: tuple[int, Any] | None = None
         self._started: dict[str, float] = {}
+        self._starts = Starts(self._publish_state)
         self._chords = Chords(self)
         self.result_consumer = self.ResultConsumer(
             self, app, self.accept, self._pending_results, self._pending_messages
@@ -81,6 +83,7 @@ class KafkaBackend(AsyncBackendMixin, Backend):  # type: ignore[misc]
         self, task_id: str, result: Any, state: str, traceback: Any = None, request: Any = None, **kwargs: Any
     ) -> Any:
         now = time.time()
+        self._starts.drop(task_id)
         if state == states.STARTED:
             self._started[task_id] = now
         record = record_of(
@@ -95,6 +98,9 @@ class KafkaBackend(AsyncBackendMixin, Backend):  # type: ignore[misc]
             request=request,
             extended=bool(self.app.conf.find_value_for_key("extended", "result")),
         )
+        if state == states.STARTED:
+            self._starts.add(record)
+            return result
         try:
             self._write(record, in_worker=request is not None)
         except MessageTooLarge as error:
@@ -123,13 +129,16 @@ class KafkaBackend(AsyncBackendMixin, Backend):  # type: ignore[misc]
         """
         while True:
             try:
-                self._publish([(record_key(record.id, record.state), record.encode())], record)
+                self._publish_state(record)
                 return
             except (NotConfirmed, ConnectionFailed) as error:
                 if not in_worker:
                     raise
                 logger.warning("the state of task %s is not stored yet, trying until it is: %s", record.id, error)
                 time.sleep(_PAUSE)
+
+    def _publish_state(self, record: StateRecord) -> None:
+        self._publish([(record_key(record.id, record.state), record.encode())], record)
 
     def _publish(self, records: Iterable[tuple[str, bytes | None]], of: StateRecord) -> None:
         cluster, topic = self.space.cluster, self._topic

@@ -7,6 +7,7 @@ import json
 import signal
 import sys
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -14,6 +15,10 @@ from kafka_exec.broker import BrokerError
 from tests.bench import report
 from tests.bench.measure import QUICK, STEPS, Figures, Sizes, summary
 from tests.bench.servers import PEERS, NoPeer, Peer, kafka_exec
+
+Step = Callable[[Peer, Sizes], Figures]
+
+NAMES: dict[str, Step] = {step.__name__: step for step in STEPS}
 
 
 def main(argv: list[str]) -> int:
@@ -28,19 +33,19 @@ def main(argv: list[str]) -> int:
         except BrokerError as error:
             print(f"bench: {error}", file=sys.stderr)
             return 1
-        taken = _take(peers, options.rounds, sizes)
+        taken = _take(peers, options.steps, options.rounds, sizes)
     medians = {name: summary(figures) for name, figures in taken.items() if figures}
     print(report.table(medians, sizes, options.rounds))
     if options.json:
         options.json.write_text(json.dumps({"medians": medians, "steps": taken}, indent=1))
-    return int(not options.without_ours and len(taken[report.OURS]) < options.rounds * len(STEPS))
+    return int(not options.without_ours and len(taken[report.OURS]) < options.rounds * len(options.steps))
 
 
-def _take(peers: list[Peer], rounds: int, sizes: Sizes) -> dict[str, list[Figures]]:
+def _take(peers: list[Peer], steps: list[Step], rounds: int, sizes: Sizes) -> dict[str, list[Figures]]:
     """Takes every step of every round with all peers in turn; a peer that fails is left out from then on."""
     taken: dict[str, list[Figures]] = {peer.name: [] for peer in peers}
     for number in range(rounds):
-        for step in STEPS:
+        for step in steps:
             # There and back again, so that a machine growing slower does not favour the first.
             for peer in peers[:] if number % 2 == 0 else peers[::-1]:
                 began = time.monotonic()
@@ -71,12 +76,20 @@ def _options(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--peers", type=_names, default=list(PEERS), help=f"comma-separated, of {','.join(PEERS)}")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure of every round")
+    parser.add_argument("--steps", type=_steps, default=list(STEPS), help=f"comma-separated, of {','.join(NAMES)}")
     parser.add_argument("--quick", action="store_true", help="few tasks: to see that it works, not how fast it is")
     parser.add_argument("--without-ours", action="store_true", help="the peers only")
     options = parser.parse_args(argv)
     if options.rounds < 1:
         parser.error("--rounds must be at least 1")
     return options
+
+
+def _steps(text: str) -> list[Step]:
+    for name in text.split(","):
+        if name not in NAMES:
+            raise argparse.ArgumentTypeError(f"there is no step {name!r}; known: {', '.join(NAMES)}")
+    return [NAMES[name] for name in text.split(",")]
 
 
 def _names(text: str) -> list[str]:

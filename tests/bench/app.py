@@ -14,13 +14,13 @@ if URL.startswith("kafka-exec"):
     import kafka_exec  # noqa: F401
 ceiling.register()
 
-app = Celery("bench", broker=URL)
+app = Celery("bench", broker=URL, backend=os.environ.get("BENCH_RESULTS"))
 app.conf.update(
     broker_connection_retry_on_startup=True,
     broker_transport_options=json.loads(os.environ.get("BENCH_TRANSPORT_OPTIONS", "{}")),
     task_acks_late=True,
     task_default_queue=os.environ["BENCH_QUEUE"],
-    task_ignore_result=True,
+    task_ignore_result="BENCH_RESULTS" not in os.environ,
     worker_prefetch_multiplier=int(os.environ["BENCH_PREFETCH_MULTIPLIER"]),
 )
 
@@ -35,3 +35,15 @@ def tick() -> None:
 def stamp(sequence: int) -> None:
     """Notes when it started."""
     board.start(sequence)
+
+
+@app.task
+def add(x: int, y: int) -> int:
+    """Has a result."""
+    return x + y
+
+
+@app.task
+def total(numbers: list[int]) -> int:
+    """The body of a chord."""
+    return sum(numbers)

@@ -8,13 +8,17 @@ import sys
 import time
 from pathlib import Path
 
-from celery import group
+from celery import chord, group
 
 from tests.bench import board
-from tests.bench.app import app, stamp, tick
+from tests.bench.app import add, app, stamp, tick, total
 
 WARM_UP = 20
 START_TIMEOUT = 60.0
+RESULT_TIMEOUT = 60.0
+GROUP = 1000
+CHORD = 200
+REPEATED = 3
 PAUSE = 0.005
 
 
@@ -66,10 +70,29 @@ def _latency(reader: board.Reader, sequence: int) -> float:
     raise TimeoutError(f"task {sequence} did not start within {START_TIMEOUT:.0f} s")
 
 
+def results(count: int) -> dict[str, list[float]]:
+    """Seconds from ``delay()`` to its result in a closed loop, and those of groups and chords as a whole."""
+    for number in range(WARM_UP):
+        assert add.delay(number, 1).get(timeout=RESULT_TIMEOUT) == number + 1
+    found: dict[str, list[float]] = {"roundtrip": [], "group": [], "chord": []}
+    for _ in range(count):
+        began = time.perf_counter()
+        assert add.delay(1, 2).get(timeout=RESULT_TIMEOUT) == 3
+        found["roundtrip"].append(time.perf_counter() - began)
+    for _ in range(REPEATED):
+        began = time.perf_counter()
+        assert sum(group(add.s(1, 0) for _ in range(GROUP))().get(timeout=RESULT_TIMEOUT)) == GROUP
+        found["group"].append(time.perf_counter() - began)
+        began = time.perf_counter()
+        assert chord((add.s(1, 0) for _ in range(CHORD)), total.s())().get(timeout=RESULT_TIMEOUT) == CHORD
+        found["chord"].append(time.perf_counter() - began)
+    return found
+
+
 def main(mode: str, count: int) -> None:
     """Measures one way to publish; a first task beforehand pays for connection and declarations."""
-    if mode == "latencies":
-        print(json.dumps(latencies(count)))
+    if mode in ("latencies", "results"):
+        print(json.dumps({"latencies": latencies, "results": results}[mode](count)))
         return
     tick.delay()
     print(json.dumps(count / {"held": held, "grouped": grouped, "single": single}[mode](count)))

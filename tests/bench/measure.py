@@ -35,11 +35,12 @@ class Sizes:
 
     backlog: int = 10_000
     single: int = 2_000
+    results: int = 600
     latency: int = 400
     idle_seconds: float = 5.0
 
 
-QUICK = Sizes(backlog=2_000, single=300, latency=100, idle_seconds=2.0)
+QUICK = Sizes(backlog=2_000, single=300, results=100, latency=100, idle_seconds=2.0)
 
 #: Figures of one step: rates in tasks/s, latencies in ms, `idle_cpu` in %, `idle_memory` in MB.
 Figures = dict[str, "float | list[float]"]
@@ -73,15 +74,29 @@ def latency(peer: Peer, sizes: Sizes) -> Figures:
         return {"latency": milliseconds, "idle_cpu": cpu, "idle_memory": memory}
 
 
+def results(peer: Peer, sizes: Sizes) -> Figures:
+    """Waits for the results of tasks one at a time, of groups and of chords."""
+    if peer.results is None:
+        return {}
+    with _Run(peer, sizes, results=peer.results) as run, run.worker(events=False):
+        taken = run.client("results", sizes.results)
+        return {
+            "roundtrip": [1000 * seconds for seconds in taken["roundtrip"]],
+            "group": statistics.median(taken["group"]),
+            "chord": statistics.median(taken["chord"]),
+        }
+
+
 #: What a round consists of. Each step uses a queue that nobody has used.
-STEPS = (held, grouped, single, latency)
+STEPS = (held, grouped, single, latency, results)
 
 
 class _Run:
     """A queue of its own with a folder for what its worker's processes report."""
 
-    def __init__(self, peer: Peer, sizes: Sizes) -> None:
+    def __init__(self, peer: Peer, sizes: Sizes, results: str | None = None) -> None:
         self.peer = peer
+        self.results = results
         self.backlog = sizes.backlog + 1
         self.queue = f"bench-{uuid.uuid4().hex[:8]}"
         self.scratch = tempfile.TemporaryDirectory(prefix="bench-run-")
@@ -102,6 +117,7 @@ class _Run:
             "BENCH_TRANSPORT_OPTIONS": json.dumps(options),
             ceiling.BACKLOG: str(self.backlog),
             board.FOLDER: str(self.folder),
+            **({"BENCH_RESULTS": self.results} if self.results else {}),
         }
 
     def client(self, mode: str, count: int, options: dict[str, Any] | None = None) -> Any:
@@ -170,9 +186,9 @@ def summary(taken: list[Figures]) -> dict[str, float]:
     medians: dict[str, float] = {}
     for name in dict.fromkeys(name for figures in taken for name in figures):
         values = [figures[name] for figures in taken if name in figures]
-        if name == "latency":
+        if name in ("latency", "roundtrip"):
             cuts = statistics.quantiles([value for one in values for value in one], n=100)
-            medians["latency_p50"], medians["latency_p99"] = cuts[49], cuts[98]
+            medians[f"{name}_p50"], medians[f"{name}_p99"] = cuts[49], cuts[98]
         else:
             medians[name] = statistics.median(values)
     return medians

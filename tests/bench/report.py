@@ -15,6 +15,10 @@ ROWS = (
     ("drain_events", "/s", "drained, events on (-E)"),
     ("latency_p50", "ms", "delay() to start of the task, p50"),
     ("latency_p99", "ms", "delay() to start of the task, p99"),
+    ("roundtrip_p50", "ms", "delay().get() in a closed loop, p50"),
+    ("roundtrip_p99", "ms", "delay().get() in a closed loop, p99"),
+    ("group", "s", "group of 1,000, to its last result"),
+    ("chord", "s", "chord of 200, to the body's result"),
     ("idle_cpu", "%", "idle worker, CPU"),
     ("idle_memory", "MB", "idle worker, memory (PSS)"),
 )

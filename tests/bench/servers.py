@@ -29,19 +29,21 @@ class NoPeer(Exception):
 
 @dataclass(frozen=True)
 class Peer:
-    """A running broker: where it is, and the transport options with which each publish is confirmed."""
+    """A running broker: where it is, the transport options with which each publish is confirmed, and where results go."""
 
     name: str
     url: str
     confirmed: dict[str, Any] = field(default_factory=dict)
     carries_messages: bool = True
+    results: str | None = None
 
 
 @contextmanager
 def kafka_exec() -> Iterator[Peer]:
     """Ours, on the embedded Kafka."""
     with EmbeddedKafka() as broker:
-        yield Peer("kafka-exec", f"{broker.url}/bench")
+        url = f"{broker.url}/bench"
+        yield Peer("kafka-exec", url, results=url)
 
 
 @contextmanager
@@ -54,7 +56,7 @@ def redis() -> Iterator[Peer]:
         server = stack.enter_context(process([program, *options], Path(folder, "log")))
         url = f"redis://127.0.0.1:{port}/0"
         _wait_until_up(url, server, Path(folder, "log"))
-        yield Peer("redis", url)
+        yield Peer("redis", url, results=url)
 
 
 @contextmanager
