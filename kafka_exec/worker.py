@@ -11,7 +11,7 @@ from celery.worker.consumer.mingle import Mingle
 
 from kafka_exec.appconf import has_our_broker
 from kafka_exec.backend import KafkaBackend
-from kafka_exec.core.chord import Chords
+from kafka_exec.backend.control_plane import control_plane
 from kafka_exec.core.topology import nodes_topic
 from kafka_exec.kafka.nodes import Node
 from kafka_exec.kafka.processor import Processor
@@ -19,12 +19,6 @@ from kafka_exec.transport.connection import Connection
 
 #: The longest pause between two tries to connect, seconds; Celery's own grows to half a minute.
 _RECONNECT_PAUSE = 3
-
-#: A chord whose parts do not all come is forgotten after this time, seconds.
-_CHORDS_UNFINISHED = 30 * 86400.0
-
-#: Copies of a fired chord's parts are recognised for this time if results do not expire, seconds.
-_CHORDS_FIRED = 86400.0
 
 #: What the control plane may take to write what is under way, at the end of the worker, seconds.
 _STOP_TIMEOUT = 5.0
@@ -71,23 +65,15 @@ class Membership(bootsteps.StartStopStep):
         connection = c.connection.connection
         if not isinstance(connection, Connection):
             return
+        space = connection.space
         if self._node is None:
-            space = connection.space
             self._node = Node(c.hostname, space.cluster, nodes_topic(space.topics))
         self._node.start()
         connection.node = self._node
-
-        self._drive_control_plane(self._node, c.app.backend, connection.space)
-
-    def _drive_control_plane(self, node: Node, backend: Any, space: Any) -> None:
-        """Only where broker and back end are one: there is nothing to drive otherwise."""
-        wanted = space.settings.control_plane and isinstance(backend, KafkaBackend) and backend.space is space
-        if wanted and self._processor is None:
-            self._processor = Processor(
-                *(space.cluster, space.topics, node),
-                {"chord": lambda: Chords(unfinished=_CHORDS_UNFINISHED, fired=backend.expires or _CHORDS_FIRED)},
-                backend.performers(),
-            )
+        backend = c.app.backend
+        # Only where broker and back end are one: there is nothing to drive otherwise.
+        if space.settings.control_plane and isinstance(backend, KafkaBackend) and backend.space is space:
+            self._processor = self._processor or control_plane(backend, self._node)
             self._processor.start()
 
     def shutdown(self, c: Any) -> None:

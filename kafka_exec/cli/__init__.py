@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from .broker import broker
+from .control_plane import control_plane
 from .executions import executions, show
 
 
@@ -13,5 +14,5 @@ def kafka() -> None:
     """Run and look after kafka_exec's Kafka."""
 
 
-for command in (broker, executions, show):
+for command in (broker, control_plane, executions, show):
     kafka.add_command(command)

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import heapq
 import json
-import logging
 import sys
 import time
-import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
+from kafka_exec.cli.common import result_backend, told
 from kafka_exec.core.lifecycle import TERMINAL, State
 from kafka_exec.core.state_record import ABSENT, Encoded
 
@@ -37,8 +35,8 @@ _verbose = click.option("--verbose", is_flag=True, help="Show details of an erro
 @click.pass_context
 def show(context: click.Context, task_id: str, as_json: bool, verbose: bool) -> None:
     """Show what is known of a task."""
-    with _told(verbose):
-        found = _reader(context).find(task_id)
+    with told(verbose):
+        found = result_backend(context).reader.find(task_id)
     if found is None:
         click.echo(f"Error: nothing is known of task {task_id}", err=True)
         sys.exit(1)
@@ -67,7 +65,7 @@ def executions(
 
     def wanted() -> Iterator[StateRecord]:
         nonlocal matching
-        for record in _reader(context).scan(_progress()):
+        for record in result_backend(context).reader.scan(_progress()):
             if (
                 (not active or record.state not in TERMINAL)
                 and state in (None, record.state.value)
@@ -76,7 +74,7 @@ def executions(
                 matching += 1
                 yield record
 
-    with _told(verbose):
+    with told(verbose):
         found = heapq.nlargest(limit, wanted(), key=_latest)
     if as_json:
         for record in found:
@@ -86,37 +84,6 @@ def executions(
         click.echo(line)
     if matching > len(found):
         click.echo(f"{matching - len(found)} more: --limit shows them", err=True)
-
-
-def _reader(context: click.Context) -> Any:
-    from kafka_exec.backend import KafkaBackend
-    from kafka_exec.errors import ConfigurationError
-
-    backend = context.obj.app.backend
-    if not isinstance(backend, KafkaBackend):
-        raise ConfigurationError(
-            "the application has no kafka-exec:// result backend: name the application with celery -A APP, "
-            "or its backend with celery --result-backend URL"
-        )
-    return backend.reader
-
-
-@contextmanager
-def _told(verbose: bool) -> Iterator[None]:
-    """Tells of an error in one line and ends the process with status 1."""
-    from kombu.exceptions import OperationalError
-
-    from kafka_exec.errors import KafkaExecError
-
-    if not verbose:
-        logging.getLogger("kafka_exec").setLevel(logging.CRITICAL)
-    try:
-        yield
-    except (KafkaExecError, OperationalError) as error:
-        click.echo(f"Error: {error}", err=True)
-        if verbose:
-            click.echo(traceback.format_exc(), err=True)
-        sys.exit(1)
 
 
 def _progress() -> Callable[[int, int], None]:
