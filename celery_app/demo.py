@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from celery import group, states
+from celery import chord, states
 from celery.exceptions import TimeoutError as ResultTimeout
 from kombu.exceptions import OperationalError
 
@@ -68,7 +68,8 @@ class Demo:
     def result(self, waiting: Any, **options: Any) -> Any:
         """Wait for a result, but no longer than the workers live."""
         try:
-            return waiting.get(timeout=RESULT_TIMEOUT, on_interval=self.workers.check, **options)
+            # Celery gives the callback an argument if the result has a parent.
+            return waiting.get(timeout=RESULT_TIMEOUT, on_interval=lambda *_: self.workers.check(), **options)
         except ResultTimeout:
             raise DemoError(f"a result was still missing after {RESULT_TIMEOUT} s")
 
@@ -84,7 +85,7 @@ class Demo:
         return waiting
 
     def count(self, files: corpus.Corpus) -> corpus.Counts:
-        """Map and reduce: a task per batch of files, and one that adds their counts up."""
+        """A chord: a task per batch of files, and one that adds their counts up."""
         batches = files.batches()
         parts = []
 
@@ -93,11 +94,10 @@ class Demo:
             if len(parts) * 5 // len(batches) > (len(parts) - 1) * 5 // len(batches):
                 self.say(f"counted {len(parts)} of {len(batches)} batches of files")
 
-        counting = group(tasks.count.s(str(files.root), batch) for batch in batches).apply_async()
+        merging = chord([tasks.count.s(str(files.root), batch) for batch in batches], tasks.merge.s())()
         self.sent[tasks.count.name] += len(batches)
-        self.result(counting, callback=on_part)
-        # A chord would send the parts on by itself, but needs a result store; replies over rpc:// are not one.
-        merged: corpus.Counts = self.result(tasks.merge.delay(parts))
+        self.result(merging.parent, callback=on_part)
+        merged: corpus.Counts = self.result(merging)
         self.sent[tasks.merge.name] += 1
         return merged
 
@@ -156,7 +156,7 @@ def run(options: argparse.Namespace, logs: Path, say: Progress) -> None:
     )
     with contextlib.ExitStack() as stack:
         url = options.broker or stack.enter_context(embedded_kafka(say))
-        app.conf.broker_url = url
+        app.conf.broker_url = app.conf.result_backend = url
         check_broker(say)
         workers = stack.enter_context(Workers(options.workers, CONCURRENCY, url, logs))
         say(f"starting {options.workers} workers, logs in {logs}")

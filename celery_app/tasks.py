@@ -1,4 +1,4 @@
-"""The tasks. Counting is a map (:func:`count`, one task per batch of files) and a reduce (:func:`merge`)."""
+"""The tasks. Counting is a chord: :func:`count` for each batch of files, and :func:`merge` as its body."""
 
 from __future__ import annotations
 
