@@ -50,6 +50,7 @@ class KafkaBackend(AsyncBackendMixin, Backend):  # type: ignore[misc]
         super().__init__(app, url=url, **kwargs)
         self.thread_safe = True
         self._home: tuple[int, Any] | None = None
+        self._reader: tuple[Any, StateReader] | None = None
         self._started: dict[str, float] = {}
         self._starts = Starts(self._publish_state)
         self._chords = Chords(self)
@@ -74,8 +75,11 @@ class KafkaBackend(AsyncBackendMixin, Backend):  # type: ignore[misc]
 
     @property
     def reader(self) -> StateReader:
-        """The process's reader of the state records."""
-        return state_reader(self.space.cluster, self._topic)
+        """This back end's reader of the state records."""
+        space = self.space
+        if self._reader is None or self._reader[0] is not space:
+            self._reader = (space, state_reader(space.cluster, self._topic))
+        return self._reader[1]
 
     # -- writing -------------------------------------------------------------------------------------------------------
 
@@ -240,7 +244,7 @@ class KafkaBackend(AsyncBackendMixin, Backend):  # type: ignore[misc]
 
     def apply_chord(self, header_result_args: Any, body: Any, **kwargs: Any) -> None:
         """Begins a chord; the control plane counts its parts."""
-        self._chords.apply(header_result_args)
+        self._chords.apply(header_result_args, body)
 
     def set_chord_size(self, group_id: str, chord_size: int) -> None:
         self._chords.set_size(group_id, chord_size)

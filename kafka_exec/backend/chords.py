@@ -26,8 +26,11 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("kafka_exec")
 
-#: Headers of nested groups wait for the size, which Celery tells next, in the same process.
-_MOST_HEADERS = 1000
+#: Chords that have begun wait for the size, which Celery tells next, in the same process.
+_MOST_BEGUN = 1000
+
+#: The option of a body which names the run it belongs to: Celery hands the body on with each part, and nothing else.
+_RUN = "kafka_exec_run"
 
 
 class Chords:
@@ -35,7 +38,8 @@ class Chords:
 
     def __init__(self, backend: KafkaBackend) -> None:
         self._backend = backend
-        self._headers: OrderedDict[str, Any] = OrderedDict()
+        # By group: the run, and the header's structure if it is more than a list of tasks.
+        self._begun: OrderedDict[str, tuple[str, str | None]] = OrderedDict()
 
     # -- from Celery to the control plane ------------------------------------------------------------------------------
 
@@ -56,20 +60,22 @@ class Chords:
             f"the broker is {app.connection_for_write().as_uri()}, the back end {self._backend.as_uri()}"
         )
 
-    def apply(self, header_result_args: Any) -> None:
-        """Notes the header's structure, if it is more than a list of tasks."""
+    def apply(self, header_result_args: Any, body: Any) -> None:
+        """Begins a run: a chord that was frozen may be applied again, with the ids of its group and of its tasks."""
         self.check()
         group_id, results = header_result_args[0], header_result_args[1]
-        if isinstance(results, _regen) or not any(isinstance(result, GroupResult) for result in results):
-            return
-        self._headers[group_id] = self._dump([result.as_tuple() for result in results])
-        while len(self._headers) > _MOST_HEADERS:
-            self._headers.popitem(last=False)
+        header = None
+        if not isinstance(results, _regen) and any(isinstance(result, GroupResult) for result in results):
+            header = self._dump([result.as_tuple() for result in results])
+        body.options[_RUN] = run = uuid()
+        self._begun[group_id] = (run, header)
+        while len(self._begun) > _MOST_BEGUN:
+            self._begun.popitem(last=False)
 
     def set_size(self, group_id: str, size: int) -> None:
-        """Tells how many parts there are. Each call is a new run: a frozen chord may be applied again."""
-        header = self._headers.pop(group_id, None)
-        self._command("chord.size", group_id, size=size, header=header, body=None, run=uuid())
+        """Tells how many parts there are."""
+        run, header = self._begun.pop(group_id, None) or (uuid(), None)
+        self._command("chord.size", group_id, size=size, header=header, body=None, run=run)
 
     def add(self, group_id: str, result: Any) -> None:
         """Tells that a task was added to the header."""
@@ -89,6 +95,7 @@ class Chords:
             ok=state not in backend.EXCEPTION_STATES,
             payload=self._dump(stored),
             body=self._dump(request.chord),
+            run=((request.chord or {}).get("options") or {}).get(_RUN),
         )
 
     def _command(self, kind: str, group_id: str, **body: Any) -> None:
@@ -134,7 +141,9 @@ class Chords:
         return records
 
     def _callback(self, body: str) -> Any:
-        return maybe_signature(self._load(body), app=self._backend.app)
+        callback = maybe_signature(self._load(body), app=self._backend.app)
+        callback.options.pop(_RUN, None)
+        return callback
 
     def _results(self, effect: Fire) -> list[Any]:
         values = {part.task: part for part in effect.parts}

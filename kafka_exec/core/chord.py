@@ -5,7 +5,7 @@ Commands (``group`` is the group's id):
 - ``chord.part`` {group, task, index, ok, payload, body, run}: a header task has ended. ``index`` is its place in the
   header or null, ``payload`` whatever the performer needs of its result, ``body`` the body, which is kept once.
 - ``chord.size`` {group, size, header, body, run}: how many parts there are; first, last or in the middle.
-- ``chord.more`` {group, task}: a task was added to the header: one part more.
+- ``chord.more`` {group, task}: a task was added to the header: one part more, at the place of the task that added it.
 
 A group id is used again when a frozen chord is applied again. ``run`` (a text) tells such runs apart; a ``size`` has
 one, a ``part`` may have none: then it belongs to the run that is open, and to the past if the group has fired.
@@ -65,16 +65,22 @@ class Fire(Effect):
 
 @dataclass
 class _Chord:
-    """A group that has not fired. ``more``: tasks that were added to it."""
+    """A group that has not fired.
+
+    Attributes:
+        parts: by task and place: a frozen task may stand at several places of a header.
+        more: tasks that were added to it.
+        places: those taken by tasks that were not added, or None if that must be looked up.
+    """
 
     expires: float
     size: int | None = None
     header: Any = None
     body: Any = None
     runs: list[str] = field(default_factory=list)
-    parts: dict[str, Part] = field(default_factory=dict)
-    indices: set[int] = field(default_factory=set)
+    parts: dict[tuple[str, int | None], Part] = field(default_factory=dict)
     more: set[str] = field(default_factory=set)
+    places: set[int | None] | None = None
 
     @property
     def complete(self) -> bool:
@@ -82,11 +88,15 @@ class _Chord:
 
     def count(self, part: Part) -> bool:
         """Counts a part. False: it was counted before, or another copy of its task was."""
-        if part.task in self.parts or part.index in self.indices:
+        if (part.task, part.index) in self.parts:
             return False
-        self.parts[part.task] = part
-        if part.index is not None:
-            self.indices.add(part.index)
+        if part.index is not None and part.task not in self.more:
+            if self.places is None:
+                self.places = {known.index for known in self.parts.values() if known.task not in self.more}
+            if part.index in self.places:
+                return False
+            self.places.add(part.index)
+        self.parts[part.task, part.index] = part
         return True
 
     def ordered(self) -> tuple[Part, ...]:
@@ -154,7 +164,7 @@ class Chords:
             return [_head(group, chord)] if news else []
         if chord.complete:
             return self._fire(group, chord, now)
-        stored = _change(["part", group, part.task], [part.index, part.ok, part.payload])
+        stored = _change(_key(group, part), [part.ok, part.payload])
         return [_head(group, chord), stored] if news else [stored]
 
     def _size(self, group: str, size: int, header: Any, body: Any, run: str, now: float) -> list[Output]:
@@ -176,6 +186,7 @@ class Chords:
         if task in chord.more:
             return []
         chord.more.add(task)
+        chord.places = None
         stored = _change(["more", group, task], True)
         return [stored] if known else [_head(group, chord), stored]
 
@@ -205,7 +216,7 @@ class Chords:
 
     def _forget(self, group: str, chord: _Chord) -> list[Output]:
         del self._open[group]
-        keys = [["head", group], *(["part", group, task] for task in chord.parts)]
+        keys: list[list[Any]] = [["head", group], *(_key(group, part) for part in chord.parts.values())]
         return [_change(key, None) for key in (*keys, *(["more", group, task] for task in chord.more))]
 
     def refused(self, command: Command, reason: str, now: float) -> list[Output]:
@@ -239,20 +250,22 @@ class Chords:
         elif kind == "head":
             self._restore_head(group, found)
         else:
-            self._restore_item(kind, group, rest[0], found)
+            self._restore_item(group, rest, found)
 
-    def _restore_item(self, kind: str, group: str, task: str, found: Any) -> None:
+    def _restore_item(self, group: str, item: list[Any], found: Any) -> None:
+        """An item of one element is an added task, one of two a part."""
         chord = self._open.get(group)
         if chord is None:
             if found is None:
                 return
             chord = self._open[group] = _Chord(math.inf)  # compaction has moved the head behind it
-        if kind == "more":
-            (chord.more.discard if found is None else chord.more.add)(task)
-        elif found is not None:
-            chord.count(Part(task, *found))
-        elif (part := chord.parts.pop(task, None)) is not None and part.index is not None:
-            chord.indices.discard(part.index)
+        chord.places = None
+        if len(item) == 1:
+            (chord.more.discard if found is None else chord.more.add)(item[0])
+        elif found is None:
+            chord.parts.pop((item[0], item[1]), None)
+        else:
+            chord.parts[item[0], item[1]] = Part(*item, *found)
 
     def _restore_fired(self, group: str, found: list[Any] | None) -> None:
         if found is None:
@@ -275,11 +288,15 @@ class Chords:
         chord.size, chord.header, chord.body, chord.runs = size, header, body, runs
 
 
+def _key(group: str, part: Part) -> list[Any]:
+    return ["part", group, part.task, part.index]
+
+
 def _head(group: str, chord: _Chord) -> Change:
     return _change(["head", group], [chord.expires, chord.size, chord.header, chord.body, chord.runs])
 
 
-def _change(key: list[str], value: Any) -> Change:
+def _change(key: list[Any], value: Any) -> Change:
     return Change(_dump(key), None if value is None else _dump(value).encode())
 
 

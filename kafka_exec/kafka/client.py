@@ -10,6 +10,7 @@ import ctypes
 import logging
 import os
 import time
+import weakref
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -106,6 +107,18 @@ def translate(error: KafkaError | KafkaException, what: str) -> KafkaExecError:
     return ChannelFailed(text)
 
 
+class _Producer(Producer):  # type: ignore[misc]
+    """Can be referred to weakly."""
+
+
+class _Consumer(Consumer):  # type: ignore[misc]
+    """Can be referred to weakly."""
+
+
+#: Every client that is not freed yet: also one that nobody uses any more, and an exception's traceback keeps.
+_alive: weakref.WeakSet[Any] = weakref.WeakSet()
+
+
 class _Lines:
     """Takes librdkafka's own log lines; they are for whoever debugs it, the news is in :class:`Cluster`'s lines."""
 
@@ -182,15 +195,16 @@ class Cluster:
             text = f"cannot read {', '.join(unreadable)}" if unreadable else error.args[0].str()
             raise ConfigurationError(f"Kafka at {self.servers}: {text}") from None
         self._handles.add(handle)
+        _alive.add(handle)
         return handle
 
     def new_producer(self, properties: Mapping[str, Any]) -> Producer:
         """A producer with these properties beside the common ones."""
-        return self.new(Producer, properties)
+        return self.new(_Producer, properties)
 
     def new_consumer(self, properties: Mapping[str, Any]) -> Consumer:
         """A consumer with these properties beside the common ones."""
-        return self.new(Consumer, {"enable.auto.commit": False, "enable.auto.offset.store": False, **properties})
+        return self.new(_Consumer, {"enable.auto.commit": False, "enable.auto.offset.store": False, **properties})
 
     def new_admin(self) -> AdminClient:
         """A client for administration. Keep it referenced until its futures are done."""
@@ -267,7 +281,7 @@ class Cluster:
 
 
 _clusters: dict[object, Cluster] = {}
-_graveyard: list[dict[object, Cluster]] = []
+_graveyard: list[object] = []
 # One reference more than anybody gives back, so that the interpreter's end does not free what is in it either.
 ctypes.pythonapi.Py_IncRef(ctypes.py_object(_graveyard))
 
@@ -297,7 +311,7 @@ def flush_all(timeout: float = 3.0) -> None:
 
 def _after_fork_in_child() -> None:
     global _clusters
-    _graveyard.append(_clusters)
+    _graveyard.extend((_clusters, *_alive))
     _clusters = {}
 
 

@@ -168,6 +168,7 @@ class Publisher:
         self._polling = native.lock()
         self._waiting: set[Confirmation] = set()
         self._stopped = False
+        self._cause: KafkaError | None = None
         self._poller = native.Thread(self._poll, "kafka-exec-producer") if native.is_green() else None
         cluster.on_close(self.flush)
 
@@ -201,7 +202,10 @@ class Publisher:
         try:
             self._handle.list_topics("kafka_exec.probe", timeout)
         finally:
-            self._handle.poll(0)  # serves error_cb
+            try:
+                self._handle.poll(0)  # serves error_cb
+            except (KafkaException, SystemError) as error:
+                self._cause = _fatal(error)  # told once, and of interest to who publishes
 
     def metadata(self, topic: str, timeout: float) -> Any:
         """The cluster's metadata with one topic."""
@@ -291,7 +295,7 @@ class Publisher:
             except KafkaException as error:
                 cause = error.args[0]
                 if cause.code() == KafkaError._FATAL:
-                    cause = native.call(self._replace, handle) or cause
+                    cause = native.call(self._replace, handle) or self._cause or cause
                 failure = _publish_error(cause, topic)
                 self._cluster.topics.forget(topic)
             if confirmation is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from confluent_kafka import Message as Record
@@ -32,7 +32,75 @@ OnProgress = Callable[[int, int], None]
 
 
 class StateReader:
-    """The process's reader of the state records. Thread-safe. Get it by :func:`states`; it connects when first used.
+    """One user's view of the state records. Thread-safe. Get it by :func:`states`; it connects when first used.
+
+    All views of a process share one source, but each has its own watched tasks: what one ceases to watch, the others keep.
+    """
+
+    def __init__(self, source: _Source) -> None:
+        self._source = source
+        self._watched: set[str] = set()
+        self._sinks: tuple[Sink, ...] = ()
+
+    def add_sink(self, sink: Sink) -> None:
+        """Gives a sink all records of watched tasks, tombstones too, in batches, in the reader's thread.
+
+        It must not block. A task's records come in their order.
+        """
+        if sink not in self._sinks:
+            self._sinks = (*self._sinks, sink)
+        self._source.add_view(self)
+
+    def watch(self, task_ids: Iterable[str]) -> None:
+        """Watches tasks. When this returns, no record of them that is written later is missed.
+
+        Raises:
+            ConnectionFailed: the cluster does not say where their partitions end.
+        """
+        ids = list(task_ids)
+        self._watched.update(ids)
+        self._source.follow(ids)
+
+    def unwatch(self, task_ids: Iterable[str]) -> None:
+        """Watches tasks no more. It takes no lock: it may be called by a garbage collection, at any point."""
+        for each in task_ids:
+            self._watched.discard(each)
+
+    def take(self, records: Sequence[tuple[str | None, Record]]) -> None:
+        """Hands the records of watched tasks to the sinks."""
+        watched = [record for task_id, record in records if task_id in self._watched]
+        for sink in self._sinks if watched else ():
+            try:
+                sink(watched)
+            except Exception:
+                logger.exception("state records were not understood")
+
+    def find(self, task_id: str) -> StateRecord | None:
+        """What a task has come to, by all that was acknowledged before the call; None if nothing is known of it.
+
+        Raises:
+            ConnectionFailed: the cluster does not answer.
+            Undecodable: its record is none of ours.
+        """
+        return self._source.find(task_id)
+
+    def scan(self, on_progress: OnProgress | None = None) -> Iterator[StateRecord]:
+        """What all tasks have come to, in no order, in bounded memory. It blocks in the calling thread.
+
+        Each partition is read twice: to find the strongest record of each task, and to yield these. A task that changes
+        meanwhile may be left out if Kafka compacts its partition at that moment.
+
+        Args:
+            on_progress: called with how far it is, and how far it will be.
+
+        Raises:
+            ConnectionFailed: the cluster does not answer.
+        """
+        return self._source.scan(on_progress)
+
+
+class _Source:
+    """The process's reader of the state records.
 
     A partition is followed from its present end on when a task of it is first watched or looked for; all are, when tasks of
     a second one are watched. It is read from its beginning once, when a task is looked for that has not ended since.
@@ -43,8 +111,7 @@ class StateReader:
         self._spec = spec
         self._topic = spec.name
         self._partitions = 0
-        self._watched: set[str] = set()
-        self._sinks: tuple[Sink, ...] = ()
+        self._views: tuple[StateReader, ...] = ()
         self._lock = native.lock()
         self._reading = native.lock()
         self._complete: set[int] = set()
@@ -55,26 +122,15 @@ class StateReader:
 
     # Watching
 
-    def add_sink(self, sink: Sink) -> None:
-        """Gives a sink all records of watched tasks, tombstones too, in batches, in the reader's thread.
-
-        It must not block. A task's records come in their order.
-        """
+    def add_view(self, view: StateReader) -> None:
         with self._lock:
-            if sink not in self._sinks:
-                self._sinks = (*self._sinks, sink)
+            if view not in self._views:
+                self._views = (*self._views, view)
 
-    def watch(self, task_ids: Iterable[str]) -> None:
-        """Watches tasks. When this returns, no record of them that is written later is missed.
-
-        Raises:
-            ConnectionFailed: the cluster does not say where their partitions end.
-        """
-        ids = list(task_ids)
+    def follow(self, ids: Sequence[str]) -> None:
         if not self._partitions:
             self._cluster.topics.ensure(self._spec)
             self._look_for_topic()
-        self._watched.update(ids)
         wanted = {partition_of(each, self._partitions) for each in ids}
         if not wanted <= self._tail.starts.keys() and self._tail.starts:
             # To follow one more partition takes until the fetch under way has ended, and who watches a second task soon
@@ -82,35 +138,20 @@ class StateReader:
             wanted = set(range(self._partitions))
         self._tail.follow(wanted)
 
-    def unwatch(self, task_ids: Iterable[str]) -> None:
-        """Watches tasks no more. It takes no lock: it may be called by a garbage collection, at any point."""
-        for each in task_ids:
-            self._watched.discard(each)
-
     def _take(self, records: list[Record]) -> None:
         by_partition = defaultdict[int, list[Record]](list)
-        watched = []
+        of_tasks = []
         for record in records:
             by_partition[record.partition()].append(record)
-            if _task_id(record) in self._watched:
-                watched.append(record)
-        for sink in self._sinks if watched else ():
-            try:
-                sink(watched)
-            except Exception:
-                logger.exception("records of %s were not understood", self._topic)
+            of_tasks.append((_task_id(record), record))
+        for view in self._views:
+            view.take(of_tasks)
         for partition, some in by_partition.items():
             self._index.note(partition, some)
 
     # Looking up
 
     def find(self, task_id: str) -> StateRecord | None:
-        """What a task has come to, by all that was acknowledged before the call; None if nothing is known of it.
-
-        Raises:
-            ConnectionFailed: the cluster does not answer.
-            Undecodable: its record is none of ours.
-        """
         if not self._look_for_topic():
             return None
         partition = partition_of(task_id, self._partitions)
@@ -143,17 +184,6 @@ class StateReader:
             self._complete.add(partition)
 
     def scan(self, on_progress: OnProgress | None = None) -> Iterator[StateRecord]:
-        """What all tasks have come to, in no order, in bounded memory. It blocks in the calling thread.
-
-        Each partition is read twice: to find the strongest record of each task, and to yield these. A task that changes
-        meanwhile may be left out if Kafka compacts its partition at that moment.
-
-        Args:
-            on_progress: called with how far it is, and how far it will be.
-
-        Raises:
-            ConnectionFailed: the cluster does not answer.
-        """
         ends = [self._fetcher.end(partition) for partition in range(self._look_for_topic())]
         before, total = 0, 2 * sum(ends)
         for partition, end in enumerate(ends):
@@ -232,7 +262,7 @@ def _decoded(record: Record) -> StateRecord | None:
 
 
 def states(cluster: Cluster, spec: TopicSpec) -> StateReader:
-    """The process's one :class:`StateReader` of a topic."""
+    """A new view of the states in a topic."""
     key = f"states of {spec.name}"
-    found: StateReader | None = cluster.attachments.get(key)
-    return found or cluster.attachments.setdefault(key, StateReader(cluster, spec))
+    source: _Source | None = cluster.attachments.get(key)
+    return StateReader(source or cluster.attachments.setdefault(key, _Source(cluster, spec)))

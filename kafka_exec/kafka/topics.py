@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import concurrent.futures
 import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -164,14 +163,14 @@ class TopicKeeper:
         done.acquire()
         future.add_done_callback(lambda _: done.release())
         done.acquire(timeout=TIMEOUT)
-        try:
-            return future.result(0)
-        except concurrent.futures.TimeoutError:
-            raise ConnectionFailed(f"{what}: no answer within {TIMEOUT:.0f} s") from None
-        except KafkaException as error:
-            if error.args[0].code() in passing_over:
-                return None
-            raise translate(error, what) from None
+        if not future.done():
+            raise ConnectionFailed(f"{what}: no answer within {TIMEOUT:.0f} s")
+        error = future.exception()
+        if error is None:
+            return future.result()
+        if error.args[0].code() in passing_over:
+            return None
+        raise translate(error, what)
 
     def _offsets(
         self, admin: AdminClient, partitions: Iterable[TopicPartition], spec: OffsetSpec
