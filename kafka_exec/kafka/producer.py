@@ -168,7 +168,7 @@ class Publisher:
         self._polling = native.lock()
         self._waiting: set[Confirmation] = set()
         self._stopped = False
-        self._cause: KafkaError | None = None
+        self._cause = KafkaError(KafkaError._FATAL)
         self._poller = native.Thread(self._poll, "kafka-exec-producer") if native.is_green() else None
         cluster.on_close(self.flush)
 
@@ -189,13 +189,23 @@ class Publisher:
             }
         )
 
-    def _replace(self, broken: Producer) -> KafkaError | None:
-        """After a fatal error, of which a producer never recovers; what it was."""
-        cause = self._flush(broken, 1.0)
+    def _note(self, error: Exception) -> None:
+        """Remembers what a fatal error is: whoever polls is told, once, and somebody else may be who publishes."""
+        cause = _fatal(error)
+        if cause.code() != KafkaError._FATAL:
+            self._cause = cause
+
+    def _replace(self, broken: Producer) -> KafkaError:
+        """After a fatal error, of which a producer never recovers; what it was, or was before if that is not told."""
+        self._flush(broken, 1.0)
+        try:
+            broken.poll(0.5)  # sending fails a moment before the cause is told
+        except (KafkaException, SystemError) as error:
+            self._note(error)
         if self._handle is broken:
             self._handle = self._new_handle()
             self._cluster.forget(broken)
-        return cause
+        return self._cause
 
     def ask(self, timeout: float) -> None:
         """Asks the cluster for its metadata. Raises KafkaException if it does not answer in ``timeout`` seconds."""
@@ -205,7 +215,7 @@ class Publisher:
             try:
                 self._handle.poll(0)  # serves error_cb
             except (KafkaException, SystemError) as error:
-                self._cause = _fatal(error)  # told once, and of interest to who publishes
+                self._note(error)
 
     def metadata(self, topic: str, timeout: float) -> Any:
         """The cluster's metadata with one topic."""
@@ -295,7 +305,7 @@ class Publisher:
             except KafkaException as error:
                 cause = error.args[0]
                 if cause.code() == KafkaError._FATAL:
-                    cause = native.call(self._replace, handle) or self._cause or cause
+                    cause = native.call(self._replace, handle)
                 failure = _publish_error(cause, topic)
                 self._cluster.topics.forget(topic)
             if confirmation is not None:
@@ -345,12 +355,11 @@ class Publisher:
         """Sends what is still to be sent, as far as it can within ``timeout`` seconds."""
         native.call(self._flush, self._handle, timeout)
 
-    def _flush(self, handle: Producer, timeout: float) -> KafkaError | None:
+    def _flush(self, handle: Producer, timeout: float) -> None:
         try:
             handle.flush(timeout)
         except (KafkaException, SystemError) as error:
-            return _fatal(error)
-        return None
+            self._note(error)
 
     def _serve(self, timeout: float) -> None:
         """Polls: has the reports of messages delivered."""
@@ -358,5 +367,5 @@ class Publisher:
         try:
             handle.poll(timeout)
         except (KafkaException, SystemError) as error:
-            native.call(self._replace, handle)
-            raise _publish_error(_fatal(error), "Kafka") from None
+            self._note(error)
+            raise _publish_error(native.call(self._replace, handle), "Kafka") from None
