@@ -108,7 +108,10 @@ class KafkaBackend(AsyncBackendMixin, Backend):  # type: ignore[misc]
         try:
             self._write(record, in_worker=request is not None)
         except MessageTooLarge as error:
-            raise ResultTooLarge(f"the result of task {task_id} is too large to be stored: {error}") from None
+            raise ResultTooLarge(
+                f"the result of task {task_id} is too large to be stored: return less, compress it "
+                f"(result_compression), or raise max.message.bytes of client and topic: {error}"
+            ) from None
         return result
 
     def _serialize(self, result: Any) -> Any:

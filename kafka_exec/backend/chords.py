@@ -6,8 +6,10 @@ import base64
 import logging
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from celery._state import pop_current_task, push_current_task
 from celery.backends.base import _create_chord_error_with_cause
 from celery.canvas import maybe_signature
 from celery.exceptions import ChordError, ImproperlyConfigured
@@ -82,8 +84,8 @@ class Chords:
         self._command("chord.more", group_id, task=result.id)
 
     def part(self, request: Any, state: str, result: Any) -> None:
-        """Tells that a header's task has ended; before its own end is stored, so that no part is ever missing."""
-        if not request.group or not request.id:
+        """Tells that a header's task has ended; its message is acknowledged after it."""
+        if not request.group or not request.id or not request.chord:
             return
         backend = self._backend
         stored = backend.encode_result(result, state)
@@ -94,8 +96,8 @@ class Chords:
             index=getattr(request, "group_index", None),
             ok=state not in backend.EXCEPTION_STATES,
             payload=self._dump(stored),
-            body=self._dump(request.chord),
-            run=((request.chord or {}).get("options") or {}).get(_RUN),
+            body=self._dump(_rooted(request)),
+            run=request.chord["options"].get(_RUN),
         )
 
     def _command(self, kind: str, group_id: str, **body: Any) -> None:
@@ -121,7 +123,7 @@ class Chords:
     def fire(self, effect: Fire) -> Sequence[Outgoing]:
         """The messages of a chord's body; of its errbacks, if a part has failed."""
         callback = self._callback(effect.body)
-        with captured() as records:
+        with captured() as records, self._as_its_last_task(effect, callback):
             try:
                 results = self._results(effect)
             except ChordError as error:
@@ -134,11 +136,27 @@ class Chords:
     def fail(self, effect: FailChord) -> Sequence[Outgoing]:
         """The records by which a chord fails that cannot be fired."""
         logger.error("chord %s fails: %s", effect.group, effect.reason)
-        with captured() as records:
-            self._backend.chord_error_from_stack(
-                self._callback(effect.body), ChordError(f"Callback error: {effect.reason}")
-            )
+        callback = self._callback(effect.body)
+        with captured() as records, self._as_its_last_task(effect, callback):
+            try:
+                raise ChordError(f"Callback error: {effect.reason}")  # Celery needs one that was raised
+            except ChordError as error:
+                self._backend.chord_error_from_stack(callback, error)
         return records
+
+    @contextmanager
+    def _as_its_last_task(self, effect: Fire | FailChord, callback: Any) -> Iterator[None]:
+        """What is sent here has a task of the header as its parent, as Celery has it."""
+        task = self._backend.app.tasks["celery.accumulate"]  # any would do: only its request is looked at
+        parent = effect.parts[-1].task if effect.parts else None
+        root = callback.options.get("root_id")
+        task.push_request(id=parent, root_id=root, children=[], delivery_info={}, called_directly=False)
+        push_current_task(task)
+        try:
+            yield
+        finally:
+            pop_current_task()
+            task.pop_request()
 
     def _callback(self, body: str) -> Any:
         callback = maybe_signature(self._load(body), app=self._backend.app)
@@ -167,3 +185,9 @@ class Chords:
             return value
         error = self._backend.exception_to_python(value)
         raise _create_chord_error_with_cause(message=f"Dependency {part.task} raised {error!r}", original_exc=error)
+
+
+def _rooted(request: Any) -> Any:
+    """The body of a part's request, with its root if it had none of its own when it was frozen."""
+    options = request.chord["options"]
+    return {**request.chord, "options": {**options, "root_id": options.get("root_id") or request.root_id}}

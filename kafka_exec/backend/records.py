@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime, timezone
 from typing import Any
 
+from kafka_exec.core import envelope
 from kafka_exec.core.lifecycle import TERMINAL, of_celery
 from kafka_exec.core.state_record import Raised, StateRecord
 
@@ -29,20 +30,21 @@ def record_of(
     """The record of a task's new state. ``result`` is serialized already; times are epoch seconds."""
     state = of_celery(status)
     delivery = getattr(request, "delivery_info", None) or {}
+    place = getattr(request, envelope.RECORD_HEADER, None) or {}
     retries = getattr(request, "retries", None)
     return StateRecord(
         id=task_id,
         state=state,
         status=status,
         name=getattr(request, "task", None),
-        created=delivery.get("timestamp"),
+        created=place.get("timestamp"),
         started=started,
         finished=now if state in TERMINAL else None,
         attempts=None if retries is None else retries + 1,
         worker=getattr(request, "hostname", None),
         queue=delivery.get("routing_key"),
-        partition=delivery.get("partition"),
-        offset=delivery.get("offset"),
+        partition=place.get("partition"),
+        offset=place.get("offset"),
         result=result,
         exception=None
         if exception is None

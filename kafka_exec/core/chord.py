@@ -3,9 +3,10 @@
 Commands (``group`` is the group's id):
 
 - ``chord.part`` {group, task, index, ok, payload, body, run}: a header task has ended. ``index`` is its place in the
-  header or null, ``payload`` whatever the performer needs of its result, ``body`` the body, which is kept once.
+  header or null; tasks of a nested group and added ones share a place with others. ``payload`` is whatever the performer
+  needs of its result, ``body`` the body, which is kept once.
 - ``chord.size`` {group, size, header, body, run}: how many parts there are; first, last or in the middle.
-- ``chord.more`` {group, task}: a task was added to the header: one part more, at the place of the task that added it.
+- ``chord.more`` {group, task}: a task was added to the header: one part more.
 
 A group id is used again when a frozen chord is applied again. ``run`` (a text) tells such runs apart; a ``size`` has
 one, a ``part`` may have none: then it belongs to the run that is open, and to the past if the group has fired.
@@ -70,7 +71,6 @@ class _Chord:
     Attributes:
         parts: by task and place: a frozen task may stand at several places of a header.
         more: tasks that were added to it.
-        places: those taken by tasks that were not added, or None if that must be looked up.
     """
 
     expires: float
@@ -80,22 +80,15 @@ class _Chord:
     runs: list[str] = field(default_factory=list)
     parts: dict[tuple[str, int | None], Part] = field(default_factory=dict)
     more: set[str] = field(default_factory=set)
-    places: set[int | None] | None = None
 
     @property
     def complete(self) -> bool:
         return self.size is not None and len(self.parts) >= self.size + len(self.more)
 
     def count(self, part: Part) -> bool:
-        """Counts a part. False: it was counted before, or another copy of its task was."""
+        """Counts a part. False: it was counted before."""
         if (part.task, part.index) in self.parts:
             return False
-        if part.index is not None and part.task not in self.more:
-            if self.places is None:
-                self.places = {known.index for known in self.parts.values() if known.task not in self.more}
-            if part.index in self.places:
-                return False
-            self.places.add(part.index)
         self.parts[part.task, part.index] = part
         return True
 
@@ -186,7 +179,6 @@ class Chords:
         if task in chord.more:
             return []
         chord.more.add(task)
-        chord.places = None
         stored = _change(["more", group, task], True)
         return [stored] if known else [_head(group, chord), stored]
 
@@ -259,7 +251,6 @@ class Chords:
             if found is None:
                 return
             chord = self._open[group] = _Chord(math.inf)  # compaction has moved the head behind it
-        chord.places = None
         if len(item) == 1:
             (chord.more.discard if found is None else chord.more.add)(item[0])
         elif found is None:

@@ -15,6 +15,9 @@ from kafka_exec.errors import Undecodable
 
 VERSION = b"1"
 
+#: Under this name a delivered task's headers say where its record is: partition, offset, and when it was published.
+RECORD_HEADER = "kafka_record"
+
 RecordHeaders = list[tuple[str, bytes]]
 
 _dump = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, default=str).encode

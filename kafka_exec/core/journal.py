@@ -50,6 +50,17 @@ class Progress:
         run = bisect_right(self._starts, offset) - 1
         return run < 0 or offset >= self._stops[run]
 
+    def reach(self, end: int) -> bool:
+        """Notes that all records before ``end`` were read. True: there were some that nobody sees, and they count as done.
+
+        Such are the markers by which transactions end.
+        """
+        if end <= self.high:
+            return False
+        self._finish(self.high, end)
+        self.high = max(self.high, end)
+        return True
+
     def deliver(self, offset: int) -> bool:
         """Notes that a record was given to a consumer. True: it may have been given to one before."""
         if offset < self.delivered:

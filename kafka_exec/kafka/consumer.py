@@ -88,6 +88,7 @@ class GroupReader:
         self._calls = Calls(_IDLE_POLL)
         self._consumer: Consumer | None = None
         self._last_commit = 0.0
+        self._uncommitted = False
         self._last_error = ""
         self._thread = native.Thread(self._run, f"kafka-exec-{topic}")
 
@@ -229,7 +230,7 @@ class GroupReader:
             self._cluster.forget(consumer)
 
     def _step(self, consumer: Consumer) -> None:
-        busy = any(work.outstanding for work in self._owned.values())
+        busy = self._uncommitted or any(work.outstanding for work in self._owned.values())
         self._calls.serve()
         longest = self._calls.poll_time
         record = consumer.poll(min(longest, self._settings.commit_interval) if busy or self._released else longest)
@@ -246,6 +247,7 @@ class GroupReader:
         self._tick()
         if busy and time.monotonic() - self._last_commit >= self._settings.commit_interval:
             self._last_commit = time.monotonic()
+            self._uncommitted = False
             commits.commit(consumer, self._owned.values())
         if self._cluster.health.down_since is not None:
             self._look_whether_it_answers(consumer)
@@ -256,6 +258,7 @@ class GroupReader:
         if error is not None:
             if error.code() == KafkaError._PARTITION_EOF and work is not None:
                 work.position = max(work.position, record.offset())
+                self._uncommitted = work.progress.reach(record.offset()) or self._uncommitted
             elif error.code() != KafkaError._PARTITION_EOF:
                 self._failed(error)
             return

@@ -6,9 +6,10 @@ import itertools
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+from confluent_kafka import Message as Record
 from kombu.transport import base
 
 from kafka_exec.core import envelope, window
@@ -157,10 +158,9 @@ class Deliveries:
                 "priority": found.properties.get("priority"),
                 "partition": record.partition(),
                 "offset": record.offset(),
-                "timestamp": record.timestamp()[1] / 1000,
             },
             properties=found.properties,
-            headers=found.headers,
+            headers=_located(found.headers, record) if "task" in found.headers else found.headers,
             channel=self._channel,
         )
 
@@ -211,3 +211,9 @@ class Deliveries:
     def _refill(self) -> None:
         if self._held_back and window.refill_due(self.prefetch_count, len(self._unacked)):
             self._wake()
+
+
+def _located(headers: Mapping[str, Any], record: Record) -> dict[str, Any]:
+    """A task's headers with where its record is, and when it was published: the only way to its request."""
+    place = {"partition": record.partition(), "offset": record.offset(), "timestamp": record.timestamp()[1] / 1000}
+    return {**headers, envelope.RECORD_HEADER: place}

@@ -1,20 +1,21 @@
-"""``./dev conformance SUITE [--url URL] [pytest arguments]``: runs a third-party suite against an embedded Kafka."""
+"""``./dev conformance SUITE [options] [pytest arguments]``: runs a third-party suite against an embedded Kafka."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable
 
-from tests.conformance import kombu_run
+from tests.conformance import celery_run, kombu_run
 
-SUITES: dict[str, Callable[[list[str]], int]] = {"kombu": kombu_run.run}
+SUITES: dict[str, Callable[[list[str]], int]] = {"kombu": kombu_run.run, "celery": celery_run.run}
 
 
 def main(argv: list[str]) -> int:
     """Runs the suite named by the first argument and returns its exit status."""
     known = ", ".join(SUITES)
     if not argv or argv[0] in ("-h", "--help"):
-        print(f"usage: ./dev conformance SUITE [--url BROKER_URL] [pytest arguments]    (suites: {known})")
+        print(f"usage: ./dev conformance SUITE [options] [pytest arguments]    (suites: {known})")
+        print("    kombu: --url BROKER_URL judges another broker; celery: --peer redis or --peer rabbitmq does")
         return 0 if argv else 2
     if argv[0] not in SUITES:
         print(f"conformance: there is no suite {argv[0]!r}; known suites: {known}", file=sys.stderr)

@@ -18,9 +18,9 @@ class NoTests(Exception):
 
 
 def upstream_tests(name: str) -> Path:
-    """Returns a folder holding the unmodified ``t`` package of ``name``, downloaded on first use.
+    """Returns a folder holding the unmodified ``t`` package of ``name`` and its pytest settings, downloaded on first use.
 
-    Only ``t`` is kept: with the rest of the source on ``sys.path``, the suite could import that, not what is installed.
+    Only these are kept: with the rest of the source on ``sys.path``, the suite could import that, not what is installed.
     """
     stem = f"{name}-{version(name)}"
     folder = CACHE / stem
@@ -30,6 +30,8 @@ def upstream_tests(name: str) -> Path:
         with tempfile.TemporaryDirectory(dir=CACHE) as scratch:
             unpacked = _unpack(_download(name, Path(scratch)), stem, Path(scratch))
             shutil.copytree(unpacked / "t", Path(scratch, "tests", "t"))
+            if (settings := unpacked / "pyproject.toml").exists():
+                shutil.copy(settings, Path(scratch, "tests"))
             Path(scratch, "tests").replace(folder)
     return folder
 

@@ -16,6 +16,7 @@ from celery import Celery
 from kombu.common import Broadcast
 
 import kafka_exec  # noqa: F401 - registers the scheme
+from tests.integration.result_tasks import add_tasks
 
 #: The queue that reaches every worker which consumes it.
 BROADCAST = "everybody"
@@ -79,6 +80,7 @@ def make_app(url: str, backend: str | None = None, **conf: Any) -> Celery:
     def fail(text: str) -> None:
         raise ValueError(text)
 
+    add_tasks(app, note)
     return app
 
 

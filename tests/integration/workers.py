@@ -167,6 +167,9 @@ def environment(url: str, folder: Path, conf: Mapping[str, Any] | None = None, *
 class Crew:
     """Workers of one app on topics of their own, with this process as their client.
 
+    Args:
+        backend: the URL of the result back end; ``same``: as the broker's.
+
     Attributes:
         app: the client's app; has the same tasks.
         effects: what the workers' tasks have done.
@@ -177,16 +180,20 @@ class Crew:
         self.folder = folder
         self.prefix = f"w{uuid.uuid4().hex[:8]}"
         self.url = f"{kafka.url}/{self.prefix}"
-        self.backend = backend
+        self.backend = self.url if backend == "same" else backend
         self.conf = conf
-        self.app: Celery = make_app(self.url, backend, **conf)
+        self.app: Celery = make_app(self.url, self.backend, **conf)
         self.effects = Effects(folder / "effects")
         self.workers: list[Worker] = []
 
+    @property
+    def env(self) -> dict[str, str]:
+        """What the app needs in the environment of another process, beside :func:`environment`."""
+        return {"RESULT_BACKEND": self.backend} if self.backend else {}
+
     def start(self, name: str, *options: str, env: Mapping[str, str] | None = None, **conf: Any) -> Worker:
         """Starts a worker, and does not wait for it."""
-        more = {**(env or {}), **({"RESULT_BACKEND": self.backend} if self.backend else {})}
-        worker = Worker(name, self.url, self.folder, options, more, {**self.conf, **conf})
+        worker = Worker(name, self.url, self.folder, options, {**self.env, **(env or {})}, {**self.conf, **conf})
         self.workers.append(worker)
         return worker
 
@@ -232,7 +239,7 @@ class Crew:
         done = subprocess.run(
             [sys.executable, "-m", "celery", "-A", APP, *arguments],
             cwd=ROOT,
-            env=environment(self.url, self.folder, self.conf),
+            env=environment(self.url, self.folder, self.conf, **self.env),
             capture_output=True,
             text=True,
             timeout=timeout,

@@ -94,11 +94,11 @@ def test_parts_without_a_place_come_last_as_they_came() -> None:
     assert tasks(plane.size(3)) == ["a", "y", "x"]
 
 
-def test_a_part_counts_once_and_so_does_a_copy_of_its_task() -> None:
+def test_a_part_counts_once() -> None:
     plane = Plane()
     plane.size(2)
-    for task in ("a", "a", "copy of a"):
-        assert plane.part(task, 0) == []
+    for _ in range(3):
+        assert plane.part("a", 0) == []
     assert tasks(plane.part("b", 1)) == ["a", "b"]
 
 
@@ -109,6 +109,22 @@ def test_an_added_task_makes_the_chord_longer_once() -> None:
         assert plane.take("more", group="g", task="added") == []
     assert plane.part("a", 0) == []
     assert tasks(plane.part("added")) == ["a", "added"]
+
+
+def test_tasks_may_share_a_place() -> None:
+    plane = Plane()
+    plane.size(3)
+    assert plane.part("nested", 0) == plane.part("too", 0) == []
+    plane.restart()
+    assert tasks(plane.part("b", 1)) == ["nested", "too", "b"]
+
+
+def test_a_task_may_stand_at_several_places() -> None:
+    plane = Plane()
+    plane.size(2)
+    assert plane.part("a", 0) == plane.part("a", 0) == []
+    plane.restart()
+    assert tasks(plane.part("a", 1)) == ["a", "a"]
 
 
 def test_an_empty_header_fires_at_once() -> None:

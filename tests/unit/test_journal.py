@@ -64,7 +64,7 @@ def test_scenario(path: Path) -> None:
 
 STEPS = st.lists(
     st.tuples(
-        st.sampled_from(["receive", "receive", "deliver", "end", "end", "end", "restore"]),
+        st.sampled_from(["receive", "receive", "deliver", "end", "end", "end", "reach", "restore"]),
         st.integers(-3, 6),
     ),
     max_size=80,
@@ -81,6 +81,9 @@ def test_it_agrees_with_plain_sets(start: int, steps: list[tuple[str, int]]) -> 
         elif step == "deliver":
             offset = max(0, twin.high + distance - 4)
             assert progress.deliver(offset) == twin.deliver(offset)
+        elif step == "reach":
+            end = max(0, twin.high + distance - 3)
+            assert progress.reach(end) == twin.reach(end)
         elif step == "end":
             offset = max(0, twin.low + distance)
             progress.end(offset)

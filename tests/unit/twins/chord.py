@@ -26,9 +26,7 @@ class PlainChords:
         added = {c["task"] for c in commands if c["kind"] == "chord.more"}
         parts: list[dict[str, Any]] = []
         for part in (c for c in commands if c["kind"] == "chord.part"):
-            again = any(p["task"] == part["task"] for p in parts)
-            taken = part["index"] is not None and any(p["index"] == part["index"] for p in parts)
-            if not again and not taken:
+            if not any((p["task"], p["index"]) == (part["task"], part["index"]) for p in parts):
                 parts.append(part)
         # A task that is added does not complete a chord, it only makes it longer.
         if command["kind"] == "chord.more" or not sizes or len(parts) < sizes[-1] + len(added):

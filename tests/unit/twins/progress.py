@@ -35,6 +35,12 @@ class PlainProgress:
         self.seen = set(range(self.low))
         self.given |= set(range(self.low))
 
+    def reach(self, end: int) -> bool:
+        news = end > self.high
+        self.ended |= set(range(self.high, end)) if news else set()
+        self.seen |= set(range(end))
+        return news
+
     def merge(self, other: PlainProgress) -> None:
         self.ended |= other.ended
         self.given |= other.given
