@@ -183,7 +183,7 @@ class GroupReader:
                 {
                     "partition.assignment.strategy": "cooperative-sticky",
                     "session.timeout.ms": timeout,
-                    "heartbeat.interval.ms": min(3000, timeout // 3),
+                    "heartbeat.interval.ms": min(1000, timeout // 3),  # bounds what a hand-over waits
                 }
             )
             # A static member of the newer protocol cannot come back after a kill: UNRELEASED_INSTANCE_ID.
