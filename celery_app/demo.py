@@ -76,6 +76,9 @@ class Demo:
     def revoke_a_waiting_task(self) -> Any:
         """Send a task that waits for its time, and have every worker confirm that it shall not run."""
         waiting = tasks.add.apply_async((1, 1), countdown=REVOKED_COUNTDOWN)
+        # A worker that knows of the revocation before it gets the task sends no event that it received it.
+        if not self.events.wait_for({"task-received": 1}, RESULT_TIMEOUT):
+            raise DemoError("no worker received the first task")
         replies = app.control.revoke(
             waiting.id, reply=True, destination=self.workers.nodes, timeout=REPLY_TIMEOUT, limit=len(self.workers.nodes)
         )
