@@ -10,8 +10,9 @@ from celery.app.base import BUILTIN_FIXUPS
 from kombu.transport import TRANSPORT_ALIASES
 
 from kafka_exec.fixup import install
+from kafka_exec.task import remark
 
-__all__ = ("install",)
+__all__ = ("install", "remark")
 __version__ = "0.1.0"
 
 TRANSPORT_ALIASES["kafka-exec"] = "kafka_exec.transport:Transport"

@@ -57,7 +57,7 @@ class Settings:
         commit_interval: time between commits of finished work; what a ``kill -9`` may run again.
         group_protocol: ``classic`` or ``consumer`` (KIP-848).
         exchange_retention: how long broadcast messages (events, remote control, replies) are kept.
-        dead_retention: how long dead letters are kept.
+        dead_retention: how long dead letters and notes are kept.
         buffer: records a consumer holds in memory, per queue, before it pauses.
         control_plane: whether workers drive the control plane (chords); somebody must.
         topics: other names of topics, by kind (``queue``, ``exchange``, ``dead``, ``bindings``, ``nodes``, ``state``,

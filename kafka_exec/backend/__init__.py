@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import logging
 import os
+import sys
 import time
+import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -19,14 +21,16 @@ from kombu.utils.encoding import bytes_to_str
 from kafka_exec.appconf import result_home
 from kafka_exec.backend.chords import Chords
 from kafka_exec.backend.consumer import ResultConsumer
-from kafka_exec.backend.records import GROUP_PREFIX, meta_of, record_of
+from kafka_exec.backend.housekeeping import clean_up
+from kafka_exec.backend.records import GROUP_PREFIX, due_of, meta_of, note_of, record_of
 from kafka_exec.backend.starts import Starts
 from kafka_exec.core.control import Effect
-from kafka_exec.core.lifecycle import TERMINAL, State, record_key, record_keys
-from kafka_exec.core.state_record import ABSENT, JSON_TYPE, Encoded, StateRecord, as_result
-from kafka_exec.core.topology import state_topic
+from kafka_exec.core.lifecycle import TERMINAL, State, of_celery, record_key, record_keys
+from kafka_exec.core.state_record import ABSENT, JSON_TYPE, Encoded, Note, Remark, StateRecord, as_result
+from kafka_exec.core.topology import TopicSpec, notes_topic, state_topic
 from kafka_exec.errors import ConnectionFailed, MessageTooLarge, NotConfirmed, ResultTooLarge
 from kafka_exec.kafka.broadcast import partition_of
+from kafka_exec.kafka.notes import append, read
 from kafka_exec.kafka.partitions import Performer
 from kafka_exec.kafka.producer import confirmed, is_capturing
 from kafka_exec.kafka.states import StateReader
@@ -90,12 +94,14 @@ class KafkaBackend(AsyncBackendMixin, Backend):  # type: ignore[misc]
         self._starts.drop(task_id)
         if state == states.STARTED:
             self._started[task_id] = now
+        runs_on = of_celery(state) is State.RUNNING
         record = record_of(
             task_id,
             state,
             self._serialize(result),
             now=now,
-            started=self._started.get(task_id) if state == states.STARTED else self._started.pop(task_id, None),
+            started=self._started.get(task_id) if runs_on else self._started.pop(task_id, None),
+            due=due_of(sys.exc_info()[1], now) if state == states.RETRY else None,
             traceback=traceback,
             exception=result if state in self.EXCEPTION_STATES and isinstance(result, dict) else None,
             children=json.loads(json.dumps(self.current_task_children(request))),
@@ -105,8 +111,11 @@ class KafkaBackend(AsyncBackendMixin, Backend):  # type: ignore[misc]
         if state == states.STARTED:
             self._starts.add(record)
             return result
+        in_worker = request is not None
+        if (note := note_of(record, now)) is not None:
+            self._surely(lambda: append(self.space.cluster, self._notes, note), note.id, in_worker=in_worker)
         try:
-            self._write(record, in_worker=request is not None)
+            self._write(record, in_worker=in_worker)
         except MessageTooLarge as error:
             raise ResultTooLarge(
                 f"the result of task {task_id} is too large to be stored: return less, compress it "
@@ -130,18 +139,19 @@ class KafkaBackend(AsyncBackendMixin, Backend):  # type: ignore[misc]
         return self.decode(json.dumps(stored))
 
     def _write(self, record: StateRecord, *, in_worker: bool) -> None:
-        """Writes a record; what a task has come to, durably.
+        """Writes a record; what a task has come to, durably."""
+        self._surely(lambda: self._publish_state(record), record.id, in_worker=in_worker)
 
-        A worker tries until it succeeds: a task is not over before its state is stored.
-        """
+    def _surely(self, write: Callable[[], None], task_id: str, *, in_worker: bool) -> None:
+        """A worker tries until it succeeds: a task is not over before its state is stored."""
         while True:
             try:
-                self._publish_state(record)
+                write()
                 return
             except (NotConfirmed, ConnectionFailed) as error:
                 if not in_worker:
                     raise
-                logger.warning("the state of task %s is not stored yet, trying until it is: %s", record.id, error)
+                logger.warning("the state of task %s is not stored yet, trying until it is: %s", task_id, error)
                 time.sleep(_PAUSE)
 
     def _publish_state(self, record: StateRecord) -> None:
@@ -163,16 +173,39 @@ class KafkaBackend(AsyncBackendMixin, Backend):  # type: ignore[misc]
         self.result_consumer.cancel_for(task_id)
 
     def cleanup(self) -> None:
-        """Forgets what ended longer than ``result_expires`` ago. ``celery beat`` has it called once a day."""
-        if not self.expires:
-            return
-        for record in self.reader.scan():
-            if self._has_expired(record):
-                self._forget(record.id)
+        """Forgets what ended longer than ``result_expires`` ago, and more. ``celery beat`` has it called once a day."""
+        clean_up(self)
+
+    # -- notes ---------------------------------------------------------------------------------------------------------
+
+    @property
+    def _notes(self) -> TopicSpec:
+        return notes_topic(self.space.settings, self.space.topics)
+
+    def remark(self, task_id: str, text: str, by: str) -> Remark:
+        """Notes something of a task beside its state, durably.
+
+        Raises:
+            NotConfirmed, MessageTooLarge, ConnectionFailed: it is not noted.
+        """
+        remark = Remark(time.time(), by, uuid.uuid4().hex, text)
+        append(self.space.cluster, self._notes, Note(task_id, remark=remark))
+        return remark
+
+    def history(self, task_id: str) -> StateRecord | None:
+        """What a task has come to, with all its errors and remarks; None if nothing is known of it.
+
+        Raises:
+            ConnectionFailed: the cluster does not answer.
+            Undecodable: its record is none of ours.
+        """
+        found = self.reader.find(task_id)
+        return found and found.with_notes(read(self.space.cluster, self._notes, task_id))
 
     # -- reading -------------------------------------------------------------------------------------------------------
 
-    def _has_expired(self, record: StateRecord) -> bool:
+    def has_expired(self, record: StateRecord) -> bool:
+        """Whether a task ended longer than ``result_expires`` ago."""
         return bool(
             self.expires
             and record.state in TERMINAL
@@ -184,7 +217,7 @@ class KafkaBackend(AsyncBackendMixin, Backend):  # type: ignore[misc]
         known, record = self.result_consumer.known(task_id)
         if not known:
             record = self.reader.find(task_id)
-        return None if record is None or self._has_expired(record) else record
+        return None if record is None or self.has_expired(record) else record
 
     def meta_of(self, record: StateRecord) -> dict[str, Any]:
         """Celery's meta-data of a state record."""

@@ -6,9 +6,12 @@ from collections.abc import Mapping
 from datetime import datetime, timezone
 from typing import Any
 
+from celery.app.task import Context
+from celery.states import STARTED
+
 from kafka_exec.core import envelope
-from kafka_exec.core.lifecycle import TERMINAL, of_celery
-from kafka_exec.core.state_record import Raised, StateRecord
+from kafka_exec.core.lifecycle import TERMINAL, State, of_celery, previous
+from kafka_exec.core.state_record import Note, Raised, StateRecord, TaskError
 
 #: Where the group of a saved ``GroupResult`` is written: under an id that no task has.
 GROUP_PREFIX = "group:"
@@ -21,6 +24,7 @@ def record_of(
     *,
     now: float,
     started: float | None,
+    due: float | None,
     traceback: Any,
     exception: Mapping[str, Any] | None,
     children: Any,
@@ -37,12 +41,17 @@ def record_of(
         state=state,
         status=status,
         name=getattr(request, "task", None),
+        previous=None
+        if request is None
+        else previous(started=started is not None and status != STARTED, retried=bool(retries)),
         created=place.get("timestamp"),
+        due=due,
         started=started,
         finished=now if state in TERMINAL else None,
         attempts=None if retries is None else retries + 1,
         worker=getattr(request, "hostname", None),
         queue=delivery.get("routing_key"),
+        topic=place.get("topic"),
         partition=place.get("partition"),
         offset=place.get("offset"),
         result=result,
@@ -58,6 +67,52 @@ def record_of(
         args=_plain(request, "args") if extended else None,
         kwargs=_plain(request, "kwargs") if extended else None,
     )
+
+
+def request_of(record: StateRecord) -> Context:
+    """Celery's request of a task, as far as its record tells it."""
+    return Context(
+        task=record.name,
+        hostname=record.worker,
+        delivery_info={"routing_key": record.queue},
+        parent_id=record.parent,
+        root_id=record.root,
+        group=record.group,
+        retries=record.retries or 0,
+        **{
+            envelope.RECORD_HEADER: {
+                "topic": record.topic,
+                "partition": record.partition,
+                "offset": record.offset,
+                "timestamp": record.created,
+            }
+        },
+    )
+
+
+def note_of(record: StateRecord, now: float) -> Note | None:
+    """What is noted of a failed attempt; None of any other state. ``now``: epoch seconds."""
+    raised = record.exception
+    if raised is None or record.state not in (State.FAILED, State.DELAYED):
+        return None
+    message = raised.message
+    if isinstance(message, (list, tuple)) and len(message) == 1:
+        message = message[0]
+    error = TaskError(
+        *(now, raised.type, str(message)),
+        worker=record.worker,
+        attempt=record.attempts,
+        traceback=record.traceback,
+    )
+    return Note(record.id, error=error)
+
+
+def due_of(raised: Any, now: float) -> float | None:
+    """When a task goes on that raised Celery's ``Retry``, epoch seconds; None for anything else."""
+    when = getattr(raised, "when", None)
+    if isinstance(when, datetime):
+        return when.timestamp()
+    return now + when if isinstance(when, (int, float)) else None
 
 
 def _plain(request: Any, name: str) -> Any:

@@ -6,7 +6,7 @@ import click
 
 from .broker import broker
 from .control_plane import control_plane
-from .executions import executions, show
+from .executions import executions, remark, show
 
 
 @click.group()
@@ -14,5 +14,5 @@ def kafka() -> None:
     """Run and look after kafka_exec's Kafka."""
 
 
-for command in (broker, control_plane, executions, show):
+for command in (broker, control_plane, executions, remark, show):
     kafka.add_command(command)

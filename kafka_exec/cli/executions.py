@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import heapq
 import json
 import sys
@@ -36,11 +37,29 @@ _verbose = click.option("--verbose", is_flag=True, help="Show details of an erro
 def show(context: click.Context, task_id: str, as_json: bool, verbose: bool) -> None:
     """Show what is known of a task."""
     with told(verbose):
-        found = result_backend(context).reader.find(task_id)
+        found = result_backend(context).history(task_id)
     if found is None:
         click.echo(f"Error: nothing is known of task {task_id}", err=True)
         sys.exit(1)
     click.echo(json.dumps(found.as_json()) if as_json else "\n".join(_details(found)))
+
+
+@click.command()
+@click.argument("task_id")
+@click.argument("text")
+@click.option("--by", default=getpass.getuser, show_default="the user", help="Who says it.")
+@_verbose
+@click.pass_context
+def remark(context: click.Context, task_id: str, text: str, by: str, verbose: bool) -> None:
+    """Note something of a task; its state stays what it is."""
+    with told(verbose):
+        backend = result_backend(context)
+        known = backend.reader.find(task_id) is not None
+        if known:
+            backend.remark(task_id, text, by)
+    if not known:
+        click.echo(f"Error: nothing is known of task {task_id}", err=True)
+        sys.exit(1)
 
 
 @click.command()
@@ -60,7 +79,7 @@ def executions(
     as_json: bool,
     verbose: bool,
 ) -> None:
-    """List tasks, the latest first."""
+    """List tasks, the latest first. A running one whose worker is gone is marked as lost; it runs again elsewhere."""
     matching = 0
 
     def wanted() -> Iterator[StateRecord]:
@@ -74,13 +93,16 @@ def executions(
                 matching += 1
                 yield record
 
+    from kafka_exec.backend.housekeeping import lost
+
     with told(verbose):
         found = heapq.nlargest(limit, wanted(), key=_latest)
+        gone = {record.id for record in lost(result_backend(context), found)}
     if as_json:
         for record in found:
-            click.echo(json.dumps(record.as_json()))
+            click.echo(json.dumps({**record.as_json(), **({"lost": True} if record.id in gone else {})}))
         return
-    for line in _table([COLUMNS, *map(_row, found)]):
+    for line in _table([COLUMNS, *(_row(record, record.id in gone) for record in found)]):
         click.echo(line)
     if matching > len(found):
         click.echo(f"{matching - len(found)} more: --limit shows them", err=True)
@@ -102,10 +124,10 @@ def _latest(record: StateRecord) -> float:
     return record.finished or record.started or record.created or 0.0
 
 
-def _row(record: StateRecord) -> tuple[str, ...]:
+def _row(record: StateRecord, lost: bool) -> tuple[str, ...]:
     return (
         record.id,
-        record.state.value,
+        f"{record.state.value} (lost)" if lost else record.state.value,
         record.name or "",
         record.queue or "",
         record.worker or "",
@@ -124,7 +146,7 @@ def _table(rows: Sequence[Sequence[str]]) -> Iterator[str]:
 def _details(record: StateRecord) -> Iterator[str]:
     """A line for each fact, then what needs several."""
     facts = record.as_json()
-    for name in ("created", "started", "finished"):
+    for name in ("created", "due", "started", "finished"):
         if name in facts:
             facts[name] = _time(facts[name])
     if isinstance(record.result, Encoded):

@@ -67,6 +67,13 @@ def may_follow(new: State, current: State | None) -> bool:
     return new in TRANSITIONS[current]
 
 
+def previous(*, started: bool, retried: bool) -> State:
+    """What was told of a task before. ``started``: the start of this run; ``retried``: the run is not its first."""
+    if started:
+        return State.RUNNING
+    return State.DELAYED if retried else State.SCHEDULED
+
+
 # Celery's words
 
 _TO_CELERY = {

@@ -22,6 +22,7 @@ TEMPLATES: Mapping[str, str] = {
     "bindings": "{prefix}.bindings",
     "nodes": "{prefix}.nodes",
     "state": "{prefix}.state",
+    "notes": "{prefix}.notes",
     "control": "{prefix}.control",
     "control-state": "{prefix}.control-state",
 }
@@ -106,6 +107,11 @@ class Topics:
     def state(self) -> str:
         """The state records of all tasks."""
         return self._topic("state", "")
+
+    @property
+    def notes(self) -> str:
+        """Errors and remarks of all tasks."""
+        return self._topic("notes", "")
 
     @property
     def control(self) -> str:

@@ -22,6 +22,7 @@ class Heartbeat:
         place: where ``pid`` means something: the host and its process namespace.
         left: the node says goodbye.
         control: the node drives a share of the control plane.
+        since: when the incarnation began, epoch seconds by its own clock.
     """
 
     boot: str
@@ -29,6 +30,7 @@ class Heartbeat:
     pid: int
     left: bool = False
     control: bool = False
+    since: float = 0.0
 
     def encode(self) -> bytes:
         """The record's value."""
@@ -43,6 +45,7 @@ class Heartbeat:
                 *(str(found["boot"]), str(found["place"]), int(found["pid"])),
                 left=bool(found["left"]),
                 control=bool(found.get("control", False)),
+                since=float(found.get("since", 0.0)),
             )
         except (ValueError, TypeError, KeyError, AttributeError):
             return None
@@ -73,6 +76,21 @@ def judge(mine: Heartbeat, seen: list[Heartbeat], *, new: int, others_process_li
     if any(beat.boot == last for beat in seen[len(seen) - new :]):
         return Name.TAKEN
     return Name.FREE if waited else Name.UNSURE
+
+
+def is_lost(started: float | None, heard: tuple[Heartbeat, float] | None, *, now: float, period: float) -> bool:
+    """Whether a task that has not ended will not be ended by the worker that runs it.
+
+    Args:
+        started: when, epoch seconds by the worker's clock; None if nobody knows.
+        heard: the last heartbeat under the worker's name and its log time, epoch seconds; None: none of late.
+        now: epoch seconds by the log's clock.
+        period: seconds between two heartbeats.
+    """
+    if heard is None:
+        return True
+    beat, at = heard
+    return beat.left or now - at > LOST_AFTER * period or (started is not None and started < beat.since)
 
 
 class Census:

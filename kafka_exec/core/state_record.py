@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Final
 
@@ -14,7 +14,7 @@ from kafka_exec.errors import Undecodable
 #: The version of the schema. A reader refuses any other; new optional fields do not change it.
 SCHEMA = 1
 
-#: Of a task's errors the last ones are kept, each with the end of its traceback.
+#: Of a task's errors the last ones are shown, each with the end of its traceback.
 MOST_ERRORS = 10
 LONGEST_TRACEBACK = 4000  # characters
 
@@ -67,6 +67,34 @@ class Remark:
 
 
 @dataclass(frozen=True)
+class Note:
+    """An error or a remark, as it is written beside the states of a task: nothing that comes later overwrites it."""
+
+    id: str
+    error: TaskError | None = None
+    remark: Remark | None = None
+
+    def encode(self) -> bytes:
+        """The note's value in its topic: JSON."""
+        error = self.error
+        if error is not None and error.traceback is not None:
+            error = replace(error, traceback=error.traceback[-LONGEST_TRACEBACK:])
+        kinds = {"error": error, "remark": self.remark}
+        told = {name: _written(item) for name, item in kinds.items() if item is not None}
+        return json.dumps({"schema": SCHEMA, "id": self.id, **told}, separators=(",", ":")).encode()
+
+    @classmethod
+    def decode(cls, value: bytes) -> Note:
+        """Reads a note; fields that are unknown are ignored.
+
+        Raises:
+            Undecodable: it is no note, or one of another version.
+        """
+        note: Note = _read(cls, _object(value))
+        return note
+
+
+@dataclass(frozen=True)
 class Raised:
     """The exception that a task ended with. ``message``: its arguments, as Celery writes them (any JSON value)."""
 
@@ -82,9 +110,11 @@ class StateRecord:
     Attributes:
         status: Celery's word for the state, or the application's own.
         version: of the task's code.
+        previous: what was told of the task before, as far as the writer knows.
+        due: when a delayed task goes on.
         attempts: starts so far.
         step: the application's name of where in a task it is.
-        partition, offset: where the task's message is in its queue's topic.
+        topic, partition, offset: where the task's message is.
         result: a JSON value, :class:`Encoded`, or :data:`ABSENT`.
         children: Celery's nested tuples, as lists.
         retries: Celery's count.
@@ -95,13 +125,16 @@ class StateRecord:
     status: str
     name: str | None = None
     version: str | None = None
+    previous: State | None = None
     created: float | None = None
+    due: float | None = None
     started: float | None = None
     finished: float | None = None
     attempts: int | None = None
     step: str | None = None
     worker: str | None = None
     queue: str | None = None
+    topic: str | None = None
     partition: int | None = None
     offset: int | None = None
     ordering_key: str | None = None
@@ -119,11 +152,15 @@ class StateRecord:
     kwargs: Any = None
     retries: int | None = None
 
-    def with_error(self, error: TaskError) -> StateRecord:
-        """The same with one error more, and without those too many."""
-        if error.traceback is not None:
-            error = replace(error, traceback=error.traceback[-LONGEST_TRACEBACK:])
-        return replace(self, errors=(*self.errors, error)[-MOST_ERRORS:])
+    def with_notes(self, notes: Iterable[Note]) -> StateRecord:
+        """The same with the errors and remarks that were noted of the task, in their order; of the errors the last."""
+        noted = list(notes)
+        errors = tuple(note.error for note in noted if note.error is not None)
+        return replace(
+            self,
+            errors=errors[-MOST_ERRORS:],
+            remarks=tuple(note.remark for note in noted if note.remark is not None),
+        )
 
     def encode(self) -> bytes:
         """The record's value in the topic: JSON.
@@ -137,6 +174,8 @@ class StateRecord:
         """The record as a JSON object."""
         made = {"schema": SCHEMA, **_written(self)}
         made["state"] = self.state.value
+        if self.previous is not None:
+            made["previous"] = self.previous.value
         for name in ("errors", "remarks"):
             if name in made:
                 made[name] = [_written(item) for item in made[name]]
@@ -157,17 +196,7 @@ class StateRecord:
         Raises:
             Undecodable: it is no state record, or one of another version.
         """
-        try:
-            found = json.loads(value)
-        except (ValueError, RecursionError):
-            raise Undecodable("no-state-record", "a state record is not JSON") from None
-        if not isinstance(found, dict) or "schema" not in found:
-            raise Undecodable("no-state-record", "a state record is no JSON object with a schema version")
-        if found["schema"] != SCHEMA:
-            raise Undecodable(
-                "unknown-schema",
-                f"a state record is of schema version {found['schema']!r}, this reader knows {SCHEMA}: update it",
-            )
+        found = _object(value)
         result = found.get("result", ABSENT)
         if "content_type" in found:
             result = _encoded(found)
@@ -211,6 +240,21 @@ def _encoded(found: Mapping[str, Any]) -> Encoded:
 # Reading
 
 
+def _object(value: bytes) -> dict[str, Any]:
+    try:
+        found = json.loads(value)
+    except (ValueError, RecursionError):
+        raise Undecodable("no-state-record", "a state record is not JSON") from None
+    if not isinstance(found, dict) or "schema" not in found:
+        raise Undecodable("no-state-record", "a state record is no JSON object with a schema version")
+    if found["schema"] != SCHEMA:
+        raise Undecodable(
+            "unknown-schema",
+            f"a state record is of schema version {found['schema']!r}, this reader knows {SCHEMA}: update it",
+        )
+    return found
+
+
 def _a(kind: type | tuple[type, ...]) -> Callable[[Any], Any]:
     def check(value: Any) -> Any:
         if not isinstance(value, kind) or isinstance(value, bool):
@@ -226,23 +270,26 @@ def _tuple_of(kind: type) -> Callable[[Any], Any]:
 
 _text, _number, _whole = _a(str), _a((int, float)), _a(int)
 _READERS: Mapping[str, Callable[[Any], Any]] = {
-    **dict.fromkeys(("id", "status", "name", "version", "step", "worker", "queue", "ordering_key"), _text),
-    **dict.fromkeys(("deduplication_id", "traceback", "parent", "root", "group", "by", "text"), _text),
+    **dict.fromkeys(("id", "status", "name", "version", "step", "worker", "queue", "topic"), _text),
+    **dict.fromkeys(("ordering_key", "deduplication_id", "traceback", "parent", "root", "group", "by", "text"), _text),
     **dict.fromkeys(("type", "module"), _text),
-    **dict.fromkeys(("created", "started", "finished", "at"), _number),
+    **dict.fromkeys(("created", "due", "started", "finished", "at"), _number),
     **dict.fromkeys(("attempts", "partition", "offset", "retries", "attempt"), _whole),
     "children": _a(list),
     "state": State,
+    "previous": State,
     "errors": _tuple_of(TaskError),
     "remarks": _tuple_of(Remark),
     "exception": lambda value: _read(Raised, value),
+    "error": lambda value: _read(TaskError, value),
+    "remark": lambda value: _read(Remark, value),
 }
 
 
 #: How the fields of each kind of object are read, by name.
 _FORMS: Mapping[type[Any], Mapping[str, Callable[[Any], Any]]] = {
     kind: {each.name: _READERS.get(each.name, lambda value: value) for each in fields(kind)}
-    for kind in (StateRecord, TaskError, Remark, Raised)
+    for kind in (StateRecord, TaskError, Remark, Raised, Note)
 }
 
 

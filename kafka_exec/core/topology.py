@@ -79,6 +79,12 @@ def state_topic(settings: Settings, topics: Topics) -> TopicSpec:
     return TopicSpec(topics.state, settings.partitions_of("state"), config)
 
 
+def notes_topic(settings: Settings, topics: Topics) -> TopicSpec:
+    """The errors and remarks of tasks: each stays, as long as a dead letter does."""
+    config = {"cleanup.policy": "delete", "retention.ms": _ms(settings.dead_retention)}
+    return TopicSpec(topics.notes, settings.partitions_of("state"), config)
+
+
 def control_topic(settings: Settings, topics: Topics) -> TopicSpec:
     """Commands of the control plane: none is ever deleted by time or size, and time is the broker's."""
     config = {**_FOR_EVER, "message.timestamp.type": "LogAppendTime"}

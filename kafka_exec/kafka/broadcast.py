@@ -107,6 +107,11 @@ class LogReader:
         found = self._calls.ask(lambda: self._find(wanted, _LATEST), 2 * TIMEOUT)
         return {p.partition: p.offset for p in found}
 
+    def begin(self, topic: str, partition: int, since: float) -> int:
+        """The offset of the first record from a time on, epoch seconds; the end if there is none."""
+        found = self._calls.ask(lambda: self._starts([(topic, partition)], since), 2 * TIMEOUT)
+        return int(found[0].offset)
+
     def _find(self, partitions: Iterable[Partition], where: int) -> list[TopicPartition]:
         wanted = [TopicPartition(*p, where) for p in partitions]
         deadline = time.monotonic() + TIMEOUT

@@ -72,8 +72,8 @@ def _consumer(cluster: Cluster, properties: dict[str, Any]) -> Iterator[Consumer
         cluster.forget(consumer)
 
 
-def history(cluster: Cluster, topic: str, partition: int, end: int) -> Iterator[list[Record]]:
-    """The committed records of a partition from its beginning up to an end, in batches.
+def history(cluster: Cluster, topic: str, partition: int, end: int, begin: int = 0) -> Iterator[list[Record]]:
+    """The committed records of a partition up to an end, in batches.
 
     Raises:
         ConnectionFailed: nothing came for :data:`TIMEOUT` seconds.
@@ -86,9 +86,9 @@ def history(cluster: Cluster, topic: str, partition: int, end: int) -> Iterator[
         "fetch.message.max.bytes": 1024 * 1024,
         "queued.max.messages.kbytes": 4096,
     }
-    position = 0
+    position = begin
     with _consumer(cluster, properties) as consumer:
-        consumer.assign([TopicPartition(topic, partition, 0)])
+        consumer.assign([TopicPartition(topic, partition, begin)])
         deadline = time.monotonic() + TIMEOUT
         while position < end:
             first = consumer.poll(_POLL)

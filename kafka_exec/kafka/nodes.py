@@ -16,6 +16,7 @@ from kafka_exec.core.nodes import LOST_AFTER, Heartbeat, Name, judge
 from kafka_exec.core.topology import TopicSpec
 from kafka_exec.errors import KafkaExecError
 from kafka_exec.kafka import native
+from kafka_exec.kafka.history import history
 
 if TYPE_CHECKING:
     from kafka_exec.kafka.client import Cluster
@@ -34,7 +35,7 @@ class Node:
         self._cluster = cluster
         self._registry = registry
         self._period = cluster.settings.heartbeat
-        self._beat = Heartbeat(boot=uuid.uuid4().hex, place=_place(), pid=os.getpid())
+        self._beat = Heartbeat(boot=uuid.uuid4().hex, place=_place(), pid=os.getpid(), since=time.time())
         self._seen: list[Heartbeat] = []
         self._next = 0
         self._stopping = False
@@ -146,6 +147,25 @@ class Node:
         except PermissionError:
             pass
         return True
+
+
+def last_heard(cluster: Cluster, registry: TopicSpec, since: float) -> dict[str, tuple[Heartbeat, float]]:
+    """The last heartbeat of each node and its log time, of those since a time; all in epoch seconds.
+
+    Raises:
+        ConnectionFailed: the cluster does not answer.
+    """
+    topic = registry.name
+    heard: dict[str, tuple[Heartbeat, float]] = {}
+    if not cluster.topics.partitions(topic, fresh=True):
+        return heard
+    begin, end = cluster.log.begin(topic, 0, since), cluster.log.ends(topic, [0])[0]
+    for batch in history(cluster, topic, 0, end, begin):
+        for record in batch:
+            beat = Heartbeat.decode(record.value())
+            if beat is not None and record.key() is not None:
+                heard[record.key().decode(errors="replace")] = (beat, record.timestamp()[1] / 1000)
+    return heard
 
 
 def _place() -> str:

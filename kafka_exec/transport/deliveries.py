@@ -215,5 +215,10 @@ class Deliveries:
 
 def _located(headers: Mapping[str, Any], record: Record) -> dict[str, Any]:
     """A task's headers with where its record is, and when it was published: the only way to its request."""
-    place = {"partition": record.partition(), "offset": record.offset(), "timestamp": record.timestamp()[1] / 1000}
+    place = {
+        "topic": record.topic(),
+        "partition": record.partition(),
+        "offset": record.offset(),
+        "timestamp": record.timestamp()[1] / 1000,
+    }
     return {**headers, envelope.RECORD_HEADER: place}

@@ -17,7 +17,10 @@ from typing import Any
 
 import psutil
 from celery import Celery
+from confluent_kafka import OFFSET_BEGINNING, Consumer, Message, TopicPartition
 from kombu.exceptions import OperationalError
+
+from kafka_exec.broker import EmbeddedKafka
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 60.0
@@ -62,6 +65,23 @@ class Effects:
         except AssertionError:
             missing = ids - set(self.count())
             raise AssertionError(f"{len(missing)} of {len(ids)} tasks lost: {sorted(missing)[:5]}") from None
+
+
+def read(kafka: EmbeddedKafka, topic: str, count: int) -> list[Message]:
+    """So many records of a topic."""
+    consumer = Consumer({**kafka.client_config(), "group.id": "reader", "enable.auto.commit": False})
+    found: list[Message] = []
+
+    def more() -> bool:
+        if topic in consumer.list_topics(timeout=5).topics and not consumer.assignment():
+            number = len(consumer.list_topics(topic, timeout=5).topics[topic].partitions)
+            consumer.assign([TopicPartition(topic, n, OFFSET_BEGINNING) for n in range(number)])
+        found.extend(record for record in consumer.consume(100, 0.2) if record.error() is None)
+        return len(found) >= count
+
+    until(more, what=f"{count} records in {topic}")
+    consumer.close()
+    return found
 
 
 def environment(url: str, effects: Effects, conf: Mapping[str, Any]) -> dict[str, str]:

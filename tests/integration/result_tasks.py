@@ -17,6 +17,8 @@ from celery import Celery, Task, group, signals
 from kombu import serialization
 from kombu.utils.encoding import bytes_to_str
 
+from kafka_exec import remark
+
 #: A serializer whose text is no JSON.
 LITERAL = "literal"
 serialization.register(
@@ -96,6 +98,10 @@ def add_tasks(app: Celery, note: Callable[[str, str], None]) -> None:
         if self.request.retries < failures:
             raise self.retry(exc=Refused("not yet"), countdown=countdown, max_retries=failures)
         return int(self.request.retries)
+
+    @task
+    def remarking(self: Task, text: str) -> None:
+        remark(text)
 
     @task
     def spawn(self: Task) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 import pytest
 from celery import Celery
-from confluent_kafka import OFFSET_BEGINNING, Consumer, Message, Producer, TopicPartition
+from confluent_kafka import Producer
 from kombu import serialization
 from kombu.exceptions import OperationalError
 from kombu.utils.uuid import uuid
@@ -23,7 +23,7 @@ from kafka_exec.broker.ports import free
 from kafka_exec.core import envelope
 from kafka_exec.errors import MessageTooLarge, NotConfirmed
 from tests.integration.fault_app import make_app
-from tests.integration.fault_tools import Effects, Load, Worker, until, workers
+from tests.integration.fault_tools import Effects, Load, Worker, read, until, workers
 
 Start = Callable[..., Worker]
 
@@ -260,23 +260,6 @@ def task_message(app: Celery, name: str = "work", body: bytes | None = None, **c
         routing_key="celery",
     )
     return made._replace(**changes)
-
-
-def read(kafka: EmbeddedKafka, topic: str, count: int) -> list[Message]:
-    """So many records of a topic."""
-    consumer = Consumer({**kafka.client_config(), "group.id": "reader", "enable.auto.commit": False})
-    found: list[Message] = []
-
-    def more() -> bool:
-        if topic in consumer.list_topics(timeout=5).topics and not consumer.assignment():
-            number = len(consumer.list_topics(topic, timeout=5).topics[topic].partitions)
-            consumer.assign([TopicPartition(topic, n, OFFSET_BEGINNING) for n in range(number)])
-        found.extend(record for record in consumer.consume(100, 0.2) if record.error() is None)
-        return len(found) >= count
-
-    until(more, what=f"{count} records in {topic}")
-    consumer.close()
-    return found
 
 
 def test_what_is_no_task_becomes_a_dead_letter(

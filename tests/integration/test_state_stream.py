@@ -13,7 +13,7 @@ from jsonschema import Draft202012Validator
 
 from kafka_exec.broker import EmbeddedKafka
 from tests.integration.result_tasks import Refused
-from tests.integration.workers import PATIENCE, ROOT, Crew, crew
+from tests.integration.workers import PATIENCE, ROOT, Crew, crew, until
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +59,21 @@ def test_a_run_is_told_by_its_task_and_its_attempt(made: Crew) -> None:
     assert result.get(timeout=PATIENCE) == 2
     ends = {(record["attempts"], record["state"]) for record in stream(made, result.id) if record["state"] != "RUNNING"}
     assert ends == {(1, "DELAYED"), (2, "DELAYED"), (3, "DONE")}
+
+
+def test_every_change_is_told_with_what_was_told_before(made: Crew) -> None:
+    gate = made.gate()
+    result = made.app.tasks["progress"].delay(str(gate))
+    until(lambda: result.state == "PROGRESS")
+    gate.touch()
+    result.get(timeout=PATIENCE)
+    changes = [(record["previous"], record["state"]) for record in stream(made, result.id)]
+    # A start that is followed at once by another state is not told.
+    assert changes == [("RUNNING", "RUNNING"), ("RUNNING", "RUNNING"), ("RUNNING", "DONE")]
+    retried = made.app.tasks["flaky"].delay(1, 1)
+    retried.get(timeout=PATIENCE)
+    ends = [record["state"] for record in stream(made, retried.id) if record["state"] != "RUNNING"]
+    assert ends == ["DELAYED", "DONE"]
 
 
 def test_who_sends_and_waits_writes_no_state(made: Crew) -> None:

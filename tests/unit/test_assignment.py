@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from kafka_exec.core.assignment import owned, owner
-from kafka_exec.core.nodes import LOST_AFTER, Census, Heartbeat
+from kafka_exec.core.nodes import LOST_AFTER, Census, Heartbeat, is_lost
 
 MEMBERS = st.sets(st.text(max_size=5), max_size=6)
 
@@ -110,6 +111,24 @@ def test_a_heartbeat_at_the_right_moment_tells_sooner() -> None:
     found.take(beat("me"), 3.9)
     assert found.living == {"me"}
     assert not found.suspects(4.0)
+
+
+@pytest.mark.parametrize(
+    ("started", "heard", "lost"),
+    [
+        (5.0, None, True),
+        (5.0, (Heartbeat("b", "p", 1, since=4.0), 9.5), False),
+        (5.0, (Heartbeat("b", "p", 1, since=4.0), 7.0), False),
+        (5.0, (Heartbeat("b", "p", 1, since=4.0), 6.9), True),
+        (5.0, (Heartbeat("b", "p", 1, since=4.0, left=True), 9.5), True),
+        (5.0, (Heartbeat("b", "p", 1, since=6.0), 9.5), True),
+        (None, (Heartbeat("b", "p", 1, since=6.0), 9.5), False),
+    ],
+)
+def test_a_task_is_lost_with_its_incarnation(
+    started: float | None, heard: tuple[Heartbeat, float] | None, lost: bool
+) -> None:
+    assert is_lost(started, heard, now=10.0, period=1.0) is lost
 
 
 def test_a_heartbeat_of_an_older_version_has_no_part_in_the_control_plane() -> None:

@@ -16,6 +16,7 @@ from kafka_exec.core.lifecycle import (
     State,
     may_follow,
     of_celery,
+    previous,
     rank_of,
     record_key,
     record_keys,
@@ -81,6 +82,25 @@ def test_a_task_may_not_go_back(current: State, new: State) -> None:
 def test_nothing_but_an_end_follows_an_end() -> None:
     for state in TERMINAL:
         assert TRANSITIONS[state] <= TERMINAL
+
+
+@pytest.mark.parametrize(
+    ("new", "told", "before"),
+    [
+        (State.RUNNING, (False, False), State.SCHEDULED),
+        (State.RUNNING, (False, True), State.DELAYED),
+        (State.RUNNING, (True, True), State.RUNNING),
+        (State.DONE, (True, False), State.RUNNING),
+        (State.DONE, (True, True), State.RUNNING),
+        (State.DONE, (False, True), State.DELAYED),
+        (State.DELAYED, (True, False), State.RUNNING),
+        (State.REVOKED, (False, False), State.SCHEDULED),
+    ],
+)
+def test_what_was_told_before_a_state(new: State, told: tuple[bool, bool], before: State) -> None:
+    started, retried = told
+    assert previous(started=started, retried=retried) is before
+    assert may_follow(new, before)
 
 
 # Celery's words

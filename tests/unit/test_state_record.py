@@ -19,6 +19,7 @@ from kafka_exec.core.state_record import (
     MOST_ERRORS,
     SCHEMA,
     Encoded,
+    Note,
     Raised,
     Remark,
     StateRecord,
@@ -58,7 +59,8 @@ OWN = {
     "children": st.none() | st.lists(JSON, max_size=3),
     "args": JSON,
     "kwargs": JSON,
-    **dict.fromkeys(("created", "started", "finished"), st.none() | TIME),
+    "previous": st.none() | st.sampled_from(State),
+    **dict.fromkeys(("created", "due", "started", "finished"), st.none() | TIME),
     **dict.fromkeys(("attempts", "partition", "offset", "retries"), st.none() | COUNT),
 }
 RECORDS = st.builds(
@@ -140,12 +142,22 @@ def test_what_is_no_json_is_not_written() -> None:
 
 
 def test_the_last_errors_are_kept_with_the_end_of_their_tracebacks() -> None:
-    record = PLAIN
-    for number in range(MOST_ERRORS + 3):
-        record = record.with_error(TaskError(number, "E", str(number), traceback="x" * LONGEST_TRACEBACK + "end"))
+    errors = (TaskError(n, "E", str(n), traceback="x" * LONGEST_TRACEBACK + "end") for n in range(MOST_ERRORS + 3))
+    record = PLAIN.with_notes(Note.decode(Note("t", error=error).encode()) for error in errors)
     assert [error.message for error in record.errors] == [str(number) for number in range(3, MOST_ERRORS + 3)]
     assert {len(error.traceback or "") for error in record.errors} == {LONGEST_TRACEBACK}
     assert (record.errors[0].traceback or "").endswith("end")
+
+
+def test_notes_are_read_as_they_were_written_and_remarks_are_all_kept() -> None:
+    remarks = tuple(Remark(n, "ann", str(n), "späť") for n in range(MOST_ERRORS + 3))
+    notes = [Note("t", error=TaskError(1, "E", "m")), *(Note("t", remark=remark) for remark in remarks)]
+    assert [Note.decode(note.encode()) for note in notes] == notes
+    record = PLAIN.with_notes(notes)
+    assert (record.state, record.errors, record.remarks) == (PLAIN.state, (TaskError(1, "E", "m"),), remarks)
+    for foreign in (b"5", b'{"schema": 1}', b'{"schema": 1, "id": "t", "error": {"at": 1}}'):
+        with pytest.raises(Undecodable):
+            Note.decode(foreign)
 
 
 def test_unknown_fields_are_ignored() -> None:
