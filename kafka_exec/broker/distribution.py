@@ -23,7 +23,10 @@ PARALLEL_DOWNLOADS = 4
 
 Result = TypeVar("Result")
 Progress = Callable[[str, int, int], None]
-"""Called with a step (`download`, `archive`, `format` or `start`), what is done of it and how much it is in all."""
+"""Called with one of the steps, what is done of it and how much it is in all."""
+
+STEPS = ("download", "archive", "format", "start")
+"""What a start goes through; the first two only where they were never done on this machine."""
 
 logger = logging.getLogger(__name__)
 

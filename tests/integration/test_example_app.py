@@ -10,6 +10,10 @@ from pathlib import Path
 import psutil
 import pytest
 
+from celery_app import demo
+from kafka_exec.broker import STEPS
+from kafka_exec.cli.broker import STEPS as COMMANDS_STEPS
+
 DEMO = [sys.executable, "-m", "celery_app.demo"]
 FILES = 90
 TIMEOUT = 150
@@ -129,3 +133,7 @@ def test_without_a_broker_one_line_says_so(folder: Path) -> None:
     assert failure.startswith("demo: FAILED: no broker at ")
     assert address in failure
     assert "Traceback" not in done.stderr
+
+
+def test_every_step_of_the_brokers_start_has_a_text() -> None:
+    assert set(demo.BROKER_STEPS) == set(COMMANDS_STEPS) == set(STEPS)
