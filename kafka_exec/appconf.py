@@ -30,14 +30,31 @@ def has_our_broker(conf: Any) -> bool:
 
 
 def settings_of(conf: Any) -> dict[str, Any]:
-    """Our settings in an app's configuration, without their prefix.
+    """Our settings in an app's configuration that a connection needs, without their prefix.
 
     Raises:
         ConfigurationError: a name or a value is wrong.
     """
-    # With a namespace (``config_from_object(…, namespace="CELERY")``) the keys are as the user wrote them.
-    namespace = getattr(conf, "prefix", None)
+    found = _ours(conf)
+    found.pop("cache_url", None)  # a connection's options are shown by ``celery inspect stats``
+    return found
+
+
+def cache_url(conf: Any) -> str | None:
+    """The URL of the cache of results, which may hold a password; None if there is none.
+
+    Raises:
+        ConfigurationError: a setting is wrong.
+    """
+    options = {**_ours(conf), **conf.broker_transport_options, **conf.result_backend_transport_options}
+    return Settings.read(options).cache_url
+
+
+def _ours(conf: Any) -> dict[str, Any]:
     keys = [str(key) for key in conf]
+    # With a namespace (``config_from_object(…, namespace="CELERY")``) the keys are as the user wrote them. It is known
+    # when the configuration is loaded, which happens when it is first read.
+    namespace = getattr(conf, "prefix", None)
     if namespace:
         keys = [key.removeprefix(namespace).lower() if key.startswith(namespace) else key for key in keys]
     keys = sorted({key for key in keys if key.startswith(PREFIX)})

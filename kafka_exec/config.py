@@ -22,6 +22,9 @@ from kafka_exec.errors import ConfigurationError
 #: How the settings are called in Celery's configuration.
 PREFIX = "kafka_exec_"
 
+#: The schemes of a cache's URL.
+CACHE_SCHEMES = ("redis", "rediss", "unix")
+
 DEFAULT_PARTITIONS: Mapping[str, int] = {"queue": 16, "exchange": 6, "state": 16, "control": 8}
 
 
@@ -37,6 +40,10 @@ def _time(name: str, value: object) -> None:
 def _count(name: str, value: object) -> None:
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise ConfigurationError(f"{PREFIX}{name} must be a whole number greater than 0, not {value!r}")
+
+
+def _is_cache_url(value: object) -> bool:
+    return isinstance(value, str) and value.partition("://")[0] in CACHE_SCHEMES
 
 
 def _mapping(name: str, value: object) -> None:
@@ -63,6 +70,7 @@ class Settings:
         topics: other names of topics, by kind (``queue``, ``exchange``, ``dead``, ``bindings``, ``nodes``, ``state``,
             ``control``, ``control-state``).
         secrets_file: a JSON object of librdkafka properties.
+        cache_url: the Redis that holds copies of results; None: there is none. It may hold a password and is not shown.
     """
 
     partitions: Mapping[str, int] = field(default_factory=dict)
@@ -78,6 +86,7 @@ class Settings:
     control_plane: bool = True
     topics: Mapping[str, str] = field(default_factory=dict)
     secrets_file: str | None = None
+    cache_url: str | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         for name in (
@@ -106,6 +115,9 @@ class Settings:
         if self.secrets_file is not None and not isinstance(self.secrets_file, (str, os.PathLike)):
             # Not its value: it may be the secrets.
             raise ConfigurationError(f"{PREFIX}secrets_file must be a path, not {type(self.secrets_file).__name__}")
+        if self.cache_url is not None and not _is_cache_url(self.cache_url):
+            # Not its value either.
+            raise ConfigurationError(f"{PREFIX}cache_url must be a URL of {', '.join(CACHE_SCHEMES)}")
 
     @classmethod
     def read(cls, options: Mapping[str, Any]) -> Settings:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import atexit
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from celery import signals
+from celery.app import utils
 from celery.exceptions import ImproperlyConfigured
 
 from kafka_exec.appconf import has_our_broker, settings_of
@@ -25,6 +27,9 @@ SAFER_DEFAULTS = {
     "task_track_started": True,
     "worker_consumer": "kafka_exec.worker:Consumer",
 }
+
+# Celery's reports hide by their names the settings that are secret.
+utils.HIDDEN_SETTINGS = re.compile(f"{utils.HIDDEN_SETTINGS.pattern}|CACHE_URL", utils.HIDDEN_SETTINGS.flags)
 
 
 def install(app: Celery) -> None:

@@ -11,10 +11,9 @@ from celery.worker.consumer.mingle import Mingle
 
 from kafka_exec.appconf import has_our_broker
 from kafka_exec.backend import KafkaBackend
-from kafka_exec.backend.control_plane import control_plane
+from kafka_exec.backend.control_plane import ControlPlane, control_plane
 from kafka_exec.core.topology import nodes_topic
 from kafka_exec.kafka.nodes import Node
-from kafka_exec.kafka.processor import Processor
 from kafka_exec.transport.connection import Connection
 
 #: The longest pause between two tries to connect, seconds; Celery's own grows to half a minute.
@@ -54,7 +53,7 @@ class Membership(bootsteps.StartStopStep):
 
     def __init__(self, c: Any, **kwargs: Any) -> None:
         self._node: Node | None = None
-        self._processor: Processor | None = None
+        self._control: ControlPlane | None = None
         super().__init__(c, **kwargs)
 
     def include_if(self, c: Any) -> bool:
@@ -73,11 +72,11 @@ class Membership(bootsteps.StartStopStep):
         backend = c.app.backend
         # Only where broker and back end are one: there is nothing to drive otherwise.
         if space.settings.control_plane and isinstance(backend, KafkaBackend) and backend.space is space:
-            self._processor = self._processor or control_plane(backend, self._node)
-            self._processor.start()
+            self._control = self._control or control_plane(backend, self._node)
+            self._control.start()
 
     def shutdown(self, c: Any) -> None:
-        if self._processor is not None:
-            self._processor.stop(_STOP_TIMEOUT)
+        if self._control is not None:
+            self._control.stop(_STOP_TIMEOUT)
         if self._node is not None:
             self._node.stop()

@@ -18,7 +18,8 @@ from celery.backends.base import Backend
 from celery.result import result_from_tuple
 from kombu.utils.encoding import bytes_to_str
 
-from kafka_exec.appconf import result_home
+from kafka_exec.appconf import cache_url, result_home
+from kafka_exec.backend.cache import Cache
 from kafka_exec.backend.chords import Chords
 from kafka_exec.backend.consumer import ResultConsumer
 from kafka_exec.backend.housekeeping import clean_up
@@ -55,6 +56,7 @@ class KafkaBackend(AsyncBackendMixin, Backend):  # type: ignore[misc]
         self.thread_safe = True
         self._home: tuple[int, Any] | None = None
         self._reader: tuple[Any, StateReader] | None = None
+        self._copies: tuple[Any, Cache | None] | None = None
         self._started: dict[str, float] = {}
         self._starts = Starts(self._publish_state)
         self._chords = Chords(self)
@@ -84,6 +86,19 @@ class KafkaBackend(AsyncBackendMixin, Backend):  # type: ignore[misc]
         if self._reader is None or self._reader[0] is not space:
             self._reader = (space, state_reader(space.cluster, self._topic))
         return self._reader[1]
+
+    @property
+    def cache(self) -> Cache | None:
+        """The cache of results; None if there is none.
+
+        Raises:
+            ConfigurationError: it cannot be used.
+        """
+        space = self.space
+        if self._copies is None or self._copies[0] is not space:
+            url = cache_url(self.app.conf)
+            self._copies = (space, None if url is None else Cache(url, space.cluster, self._topic.name))
+        return self._copies[1]
 
     # -- writing -------------------------------------------------------------------------------------------------------
 
@@ -168,6 +183,8 @@ class KafkaBackend(AsyncBackendMixin, Backend):  # type: ignore[misc]
 
     def _forget(self, task_id: str) -> None:
         """Writes tombstones."""
+        if self.cache is not None:
+            self.cache.forget(task_id)
         with confirmed():
             self._publish([(key, None) for key in record_keys(task_id)], StateRecord(task_id, State.DONE, ""))
         self.result_consumer.cancel_for(task_id)
@@ -216,7 +233,7 @@ class KafkaBackend(AsyncBackendMixin, Backend):  # type: ignore[misc]
     def _find(self, task_id: str) -> StateRecord | None:
         known, record = self.result_consumer.known(task_id)
         if not known:
-            record = self.reader.find(task_id)
+            record = (self.cache and self.cache.find(task_id)) or self.reader.find(task_id)
         return None if record is None or self.has_expired(record) else record
 
     def meta_of(self, record: StateRecord) -> dict[str, Any]:

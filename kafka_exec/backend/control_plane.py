@@ -1,10 +1,13 @@
-"""The control plane of an app: its reducers, and what does what they decide."""
+"""The control plane of an app: its reducers, what does what they decide, and what keeps the cache of results."""
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
+from kafka_exec.backend.projection import Projection
 from kafka_exec.core.chord import Chords
+from kafka_exec.core.topology import control_topic, state_topic
 from kafka_exec.kafka.nodes import Node
 from kafka_exec.kafka.processor import Processor
 
@@ -18,12 +21,47 @@ _CHORDS_UNFINISHED = 30 * 86400.0
 _CHORDS_FIRED = 86400.0
 
 
-def control_plane(backend: KafkaBackend, node: Node) -> Processor:
-    """The control plane's share of a node; it has to be started."""
-    space = backend.space
+class ControlPlane:
+    """The control plane's share of a node, from :meth:`start` to :meth:`stop`. Get it by :func:`control_plane`."""
+
+    def __init__(self, processor: Processor, projection: Projection | None) -> None:
+        self._processor = processor
+        self._projection = projection
+
+    def start(self) -> None:
+        """Begins; a second call changes nothing."""
+        self._processor.start()
+        if self._projection is not None:
+            self._projection.start()
+
+    def stop(self, timeout: float) -> bool:
+        """Writes what is under way and leaves the partitions to the others. False: not within ``timeout`` seconds."""
+        deadline = time.monotonic() + timeout
+        stopped = self._processor.stop(timeout)
+        if self._projection is not None:
+            self._projection.stop(max(0.1, deadline - time.monotonic()))
+        return stopped
+
+
+def control_plane(backend: KafkaBackend, node: Node) -> ControlPlane:
+    """The control plane's share of a node; it has to be started.
+
+    Raises:
+        ConfigurationError: there is to be a cache of results, and it cannot be used.
+    """
+    space, cache = backend.space, backend.cache
     fired = backend.expires or _CHORDS_FIRED
-    return Processor(
+    processor = Processor(
         *(space.cluster, space.topics, node),
         {"chord": lambda: Chords(unfinished=_CHORDS_UNFINISHED, fired=fired)},
         backend.performers(),
     )
+    if cache is None:
+        return ControlPlane(processor, None)
+    commands = control_topic(space.settings, space.topics).name
+
+    def driven() -> tuple[frozenset[int], int]:
+        return processor.driven, space.cluster.topics.partitions(commands) or 1
+
+    states = state_topic(space.settings, space.topics)
+    return ControlPlane(processor, Projection(space.cluster, states, cache, driven, backend.expires))

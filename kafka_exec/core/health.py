@@ -1,4 +1,4 @@
-"""Whether the cluster answers, and the one line each way that says so."""
+"""Whether the cluster, or another server, answers, and the one line each way that says so."""
 
 from __future__ import annotations
 
@@ -15,15 +15,16 @@ class Health:
     servers: str
     down_since: float | None = None
     told: bool = False
+    name: str = "Kafka"
 
     def failed(self, reason: str, now: float) -> str | None:
-        """Notes that no broker answers; the line to log, if this is news."""
+        """Notes that nobody answers; the line to log, if this is news."""
         if self.down_since is None:
             self.down_since = now
         if self.told or now - self.down_since < NEWS_AFTER:
             return None
         self.told = True
-        return f"Kafka at {self.servers} does not answer ({reason}); trying until it does"
+        return f"{self.name} at {self.servers} does not answer ({reason}); trying until it does"
 
     def answered(self, now: float) -> str | None:
         """Notes a sign of life; the line to log, if this is news."""
@@ -33,4 +34,4 @@ class Health:
         if not self.told:
             return None
         self.told = False
-        return f"Kafka at {self.servers} answers again after {away:.1f} s"
+        return f"{self.name} at {self.servers} answers again after {away:.1f} s"

@@ -123,6 +123,14 @@ def rank_of(state: State) -> Rank:
     return Rank.STOPPED if state in TERMINAL else Rank.PROGRESS
 
 
+def is_settled(rank: Rank) -> bool:
+    """Whether a record of this strength tells its task's state for good, so that a copy of it is as good as itself.
+
+    FAILED and REVOKED do not: DONE may follow.
+    """
+    return rank is Rank.DONE
+
+
 def record_key(task_id: str, state: State) -> str:
     """The key under which a state of a task is written: for DONE the id itself.
 

@@ -32,6 +32,15 @@ def is_green() -> bool:
     return bool(eventlet and eventlet.is_monkey_patched("socket"))
 
 
+#: The native threads that run now.
+_running: set[int] = set()
+
+
+def may_use_sockets() -> bool:
+    """Whether the calling thread may use Python's sockets: under a cooperative scheduler no native thread may."""
+    return not is_green() or _original("_thread", "get_ident")() not in _running
+
+
 def lock() -> Any:
     """A lock between native threads. Hold it for moments only: a greenlet that waits for it blocks all others."""
     return _original("_thread", "allocate_lock")()
@@ -105,9 +114,12 @@ class Thread:
         _original("_thread", "start_new_thread")(self._run, ())
 
     def _run(self) -> None:
+        ident = _original("_thread", "get_ident")()
+        _running.add(ident)
         try:
             self._target()
         finally:
+            _running.discard(ident)
             self._running.release()
 
     def join(self, timeout: float) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from confluent_kafka import ConsumerGroupTopicPartitions, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import ConsumerGroupTopicPartitions, KafkaError, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import ConfigResource, NewTopic, OffsetSpec, ResourceType
 
 from kafka_exec.core.topology import TopicSpec, differences
@@ -83,6 +83,19 @@ class TopicKeeper:
         if described.error.code() == KafkaError.LEADER_NOT_AVAILABLE:
             return len(described.partitions) or None
         raise translate(described.error, f"looking for topic {topic}")
+
+    def identity(self, topic: str) -> str:
+        """What tells a topic from every other one, also of the same name: before it, or in another cluster.
+
+        Raises:
+            ChannelFailed: there is no such topic.
+        """
+        return native.call(self._identify, topic)
+
+    def _identify(self, topic: str) -> str:
+        with self._admin() as admin:
+            asked = admin.describe_topics(TopicCollection([topic]), request_timeout=TIMEOUT)
+            return str(self._result(asked[topic], f"looking for topic {topic}").topic_id)
 
     def is_known(self, topic: str) -> bool:
         """Whether the topic was seen and not found missing since; asks nobody."""

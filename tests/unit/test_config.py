@@ -35,6 +35,16 @@ WRONG: dict[str, list[Any]] = {
     "control_plane": [0, 1, "yes", None, []],
     "topics": ["x", 5, ["queue"], {"que": "{name}"}, {"queue": "q"}, {"queue": None}, {"nodes": "{region}"}],
     "secrets_file": [5, {"sasl.password": SECRET}, [SECRET], b"x"],
+    "cache_url": [
+        "",
+        5,
+        "h:6379",
+        f"http://:{SECRET}@h",
+        f"redis:{SECRET}",
+        [f"redis://:{SECRET}@h"],
+        True,
+        Path("redis://h"),
+    ],
 }
 
 
@@ -62,6 +72,9 @@ def test_a_wrong_value_is_refused_by_its_name(name: str, value: Any) -> None:
         {"group_protocol": "consumer", "topics": {"queue": "jobs.{name}"}},
         {"secrets_file": "/run/secrets/kafka"},
         {"secrets_file": Path("/run/secrets/kafka")},
+        {"cache_url": "redis://h:6379/1"},
+        {"cache_url": "rediss://ann:pw@h"},
+        {"cache_url": "unix:///run/redis.sock?db=1"},
     ],
 )
 def test_right_values_are_kept(given_settings: dict[str, Any]) -> None:
@@ -299,3 +312,7 @@ def test_settings_show_the_path_and_not_the_secrets(tmp_path: Path) -> None:
     assert client_properties(servers="h:9092", settings=settings)["sasl.password"] == SECRET
     assert str(path) in repr(settings)
     assert SECRET not in repr(settings)
+
+
+def test_settings_do_not_show_the_url_of_the_cache() -> None:
+    assert SECRET not in repr(Settings(cache_url=f"redis://:{SECRET}@h"))

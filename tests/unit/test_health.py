@@ -30,3 +30,10 @@ def test_the_beginning_of_time_is_a_time() -> None:
     assert health.failed("refused", 0.0) is None
     assert health.failed("refused", 1.0)
     assert health.answered(2.0)
+
+
+def test_another_server_is_told_by_its_name() -> None:
+    health = Health("h:6379", name="Redis")
+    assert health.failed("refused", 0.0) is None
+    assert health.failed("refused", 1.0) == "Redis at h:6379 does not answer (refused); trying until it does"
+    assert health.answered(2.0) == "Redis at h:6379 answers again after 2.0 s"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from celery.exceptions import ImproperlyConfigured
 from kombu import Connection
 
 import kafka_exec
+from kafka_exec.appconf import cache_url
 from kafka_exec.config import Settings, bootstrap_servers, client_properties
 from kafka_exec.kafka.client import Cluster
 
@@ -51,10 +53,33 @@ def test_celerys_report_shows_no_secret() -> None:
     assert SECRET not in app.bugreport()
 
 
+@pytest.mark.parametrize(("key", "namespace"), [("kafka_exec_cache_url", None), ("SHOP_KAFKA_EXEC_CACHE_URL", "SHOP")])
+def test_the_url_of_the_cache_is_shown_by_nothing(key: str, namespace: str | None) -> None:
+    url = f"redis://:{SECRET}@h4/1"
+    app = Celery("secrets", broker=URL, set_as_current=False)
+    app.config_from_object(SimpleNamespace(**{key: url}), namespace=namespace)
+    assert cache_url(app.conf) == url
+    assert "cache_url" in app.bugreport().lower()
+    with app.connection_for_write() as connection:
+        shown = [
+            app.bugreport(),
+            app.conf.humanize(),
+            repr(app.conf.table()),
+            repr(connection.info()["transport_options"]),
+        ]
+    assert SECRET not in "".join(shown)
+
+
+def test_the_url_of_the_cache_comes_by_transport_options_too() -> None:
+    assert cache_url(configured().conf) is None
+    assert cache_url(configured(broker_transport_options={"cache_url": "redis://h"}).conf) == "redis://h"
+
+
 @pytest.mark.parametrize(
     ("conf", "message"),
     [
         ({"kafka_exec_bufer": SECRET}, "unknown setting kafka_exec_bufer, did you mean kafka_exec_buffer?"),
+        ({"kafka_exec_cache_url": f"http://:{SECRET}@h"}, "kafka_exec_cache_url must be a URL of redis, rediss, unix"),
         ({"kafka_exec_secrets_file": {"sasl.password": SECRET}}, "kafka_exec_secrets_file must be a path, not dict"),
     ],
 )
