@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from dataclasses import dataclass, field
+from typing import Any
 
 #: Kafka's default ``offset.metadata.max.bytes`` is 4096: what is longer is refused with the whole commit.
 LONGEST_METADATA = 4000
 
-_FORMAT = "1"
+_FORMAT = "2"
 
 
 @dataclass
@@ -24,11 +25,13 @@ class Progress:
         high: the next offset not yet seen.
         delivered: the next offset never given to a consumer, by this or an earlier owner: below it a delivery is a
             redelivery.
+        checkpoint: where in the partition's journal the rest of what is known begins.
     """
 
     low: int
     high: int = -1
     delivered: int = -1
+    checkpoint: int = 0
     # Ended offsets above low, as runs [start, stop): ascending, apart from one another.
     _starts: list[int] = field(default_factory=list)
     _stops: list[int] = field(default_factory=list)
@@ -45,10 +48,14 @@ class Progress:
         if offset > self.high:
             self._finish(self.high, offset)
         self.high = max(self.high, offset + 1)
+        return not self.has_ended(offset)
+
+    def has_ended(self, offset: int) -> bool:
+        """Whether a record is finished."""
         if offset < self.low:
-            return False
+            return True
         run = bisect_right(self._starts, offset) - 1
-        return run < 0 or offset >= self._stops[run]
+        return run >= 0 and offset < self._stops[run]
 
     def reach(self, end: int) -> bool:
         """Notes that all records before ``end`` were read. True: there were some that nobody sees, and they count as done.
@@ -94,10 +101,11 @@ class Progress:
                 self._finish(max(start, self.low), stop)
         self.high = max(self.high, self.low)
         self.delivered = max(self.delivered, other.delivered)
+        self.checkpoint = max(self.checkpoint, other.checkpoint)
 
     def metadata(self) -> str:
-        """The text committed with :attr:`low`: format, delivered mark, and the runs of ends above it as far as they fit."""
-        text = f"{_FORMAT} {max(0, self.delivered - self.low)}"
+        """The text committed with :attr:`low`: format, checkpoint, delivered mark, and the ends above it that fit."""
+        text = f"{_FORMAT} {self.checkpoint} {max(0, self.delivered - self.low)}"
         for start, stop in zip(self._starts, self._stops, strict=True):
             run = f" {start - self.low}" + (f"-{stop - 1 - self.low}" if stop - start > 1 else "")
             if len(text) + len(run) > LONGEST_METADATA:
@@ -105,14 +113,31 @@ class Progress:
             text += run
         return text
 
+    def as_json(self) -> list[Any]:
+        """All of it, however long."""
+        return [self.low, self.high, self.delivered, self._starts, self._stops]
+
+    @classmethod
+    def from_json(cls, found: Any) -> Progress:
+        """The inverse of :meth:`as_json`.
+
+        Raises:
+            ValueError, TypeError: it is something else.
+        """
+        low, high, delivered, starts, stops = found
+        progress = cls(low=int(low), high=int(high), delivered=int(delivered))
+        for start, stop in zip(starts, stops, strict=True):
+            progress._finish(int(start), int(stop))
+        return progress
+
     @classmethod
     def restore(cls, offset: int, metadata: str | None) -> Progress:
         """The progress that was committed. Metadata of others is ignored: that costs repeated runs, never a loss."""
         try:
-            version, delivered, *runs = (metadata or "").split()
+            version, checkpoint, delivered, *runs = (metadata or "").split()
             if version != _FORMAT:
                 return cls(low=offset)
-            found = cls(low=offset, delivered=offset + int(delivered))
+            found = cls(low=offset, delivered=offset + int(delivered), checkpoint=int(checkpoint))
             edge = 0
             for run in runs:
                 first, _, last = run.partition("-")

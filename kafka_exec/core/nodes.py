@@ -13,6 +13,9 @@ LOST_AFTER = 3
 _GAP = 2
 
 
+Stray = tuple[str, int, int]
+
+
 @dataclass(frozen=True)
 class Heartbeat:
     """A sign of life.
@@ -23,6 +26,7 @@ class Heartbeat:
         left: the node says goodbye.
         control: the node drives a share of the control plane.
         since: when the incarnation began, epoch seconds by its own clock.
+        strays: the tasks that it runs though their partitions are another's now: topic, partition, offset.
     """
 
     boot: str
@@ -31,6 +35,7 @@ class Heartbeat:
     left: bool = False
     control: bool = False
     since: float = 0.0
+    strays: tuple[Stray, ...] = ()
 
     def encode(self) -> bytes:
         """The record's value."""
@@ -46,6 +51,7 @@ class Heartbeat:
                 left=bool(found["left"]),
                 control=bool(found.get("control", False)),
                 since=float(found.get("since", 0.0)),
+                strays=tuple((str(t), int(p), int(o)) for t, p, o in found.get("strays", ())),
             )
         except (ValueError, TypeError, KeyError, AttributeError):
             return None
@@ -91,6 +97,58 @@ def is_lost(started: float | None, heard: tuple[Heartbeat, float] | None, *, now
         return True
     beat, at = heard
     return beat.left or now - at > LOST_AFTER * period or (started is not None and started < beat.since)
+
+
+class Presence:
+    """Which incarnations still run what they have begun: a fold of the log of heartbeats. Times are log times.
+
+    As with :class:`Census`, silence is measured against this incarnation's own heartbeats, read back from the same log.
+
+    Args:
+        boot: this incarnation.
+        period: seconds between two heartbeats.
+    """
+
+    def __init__(self, boot: str, period: float) -> None:
+        self._boot = boot
+        self._period = period
+        self._own: float | None = None
+        self._steady = 0.0
+        self._heard: dict[str, tuple[Heartbeat, float]] = {}
+        self._unnamed: dict[tuple[str, Stray], int] = {}
+
+    def take(self, beat: Heartbeat, at: float) -> None:
+        """Folds a heartbeat that was appended to the log at this time."""
+        if beat.boot == self._boot:
+            if self._own is None or at - self._own > _GAP * self._period:
+                self._steady = at
+            self._own = at
+            return
+        self._heard[beat.boot] = (beat, at)
+        for lease in [each for each in self._unnamed if each[0] == beat.boot]:
+            self._unnamed[lease] = 0 if lease[1] in beat.strays else self._unnamed[lease] + 1
+
+    def last(self, boot: str) -> Heartbeat | None:
+        """The last heartbeat of an incarnation."""
+        return self._heard[boot][0] if boot in self._heard else None
+
+    def watch(self, boot: str, task: Stray) -> None:
+        """Notes that an incarnation is believed to run a task of a partition that is not its own any more."""
+        self._unnamed.setdefault((boot, task), 0)
+
+    def forget(self, boot: str, task: Stray) -> None:
+        """The opposite of :meth:`watch`."""
+        self._unnamed.pop((boot, task), None)
+
+    def is_over(self, boot: str, task: Stray) -> bool:
+        """Whether a watched task is run by its incarnation no more: that is lost or gone, or no longer names the task."""
+        heard = self._heard.get(boot)
+        if heard is not None and heard[0].left:
+            return True
+        if self._own is None:
+            return False
+        silent = self._own - max(heard[1] if heard else 0.0, self._steady)
+        return silent >= LOST_AFTER * self._period or self._unnamed.get((boot, task), 0) > LOST_AFTER
 
 
 class Census:

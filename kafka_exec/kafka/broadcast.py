@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from confluent_kafka import KafkaError, KafkaException, TopicPartition, murmur2
@@ -59,6 +59,23 @@ class LogReader:
         self._consumer.assign([])
         self._thread = native.Thread(self._run, "kafka-exec-log")
         cluster.on_close(self.close)
+
+    def follow(self, topic: str, begins: Mapping[int, int], sinks: Mapping[int, Sink]) -> dict[int, int]:
+        """Gives sinks all records of some partitions from given offsets on, one for each; where they end now.
+
+        Raises:
+            ConnectionFailed: the cluster does not say where the log ends.
+        """
+        return self._calls.ask(lambda: self._follow(topic, begins, sinks), 2 * TIMEOUT)
+
+    def _follow(self, topic: str, begins: Mapping[int, int], sinks: Mapping[int, Sink]) -> dict[int, int]:
+        ends = {p.partition: p.offset for p in self._find([(topic, number) for number in begins], _LATEST)}
+        if again := [TopicPartition(topic, number) for number in begins if (topic, number) in self._sinks]:
+            self._consumer.incremental_unassign(again)
+        self._consumer.incremental_assign([TopicPartition(topic, number, at) for number, at in begins.items()])
+        for number, sink in sinks.items():
+            self._sinks[topic, number] = (*self._sinks.get((topic, number), ()), sink)
+        return ends
 
     def subscribe(self, topic: str, partitions: Iterable[int], sink: Sink, *, since: float | None = None) -> None:
         """Gives a sink all records from now on. When this returns, none published later is missed.

@@ -269,12 +269,21 @@ class Publisher:
         key: str | bytes | None = None,
         headers: Sequence[tuple[str, bytes | None]] = (),
         partition: int | None = None,
+        on_delivery: OnDelivery | None = None,
     ) -> None:
-        """Publishes a record without waiting: for events, remote control and replies."""
-        if (records := _captured.get()) is not None:
+        """Publishes a record without waiting: for events, remote control and replies.
+
+        Args:
+            on_delivery: called in the thread that polls, with what became of it. Such a record is never captured.
+        """
+        if on_delivery is None and (records := _captured.get()) is not None:
             records.append(Outgoing(topic, value, key, tuple(headers), partition))
             return
-        self._produce(topic, value, key, headers, partition, None)
+        self._produce(topic, value, key, headers, partition, None, on_delivery)
+        self._serve(0)
+
+    def serve(self) -> None:
+        """Has the reports of deliveries called that are there, unless another thread does."""
         self._serve(0)
 
     def _produce(
@@ -285,10 +294,12 @@ class Publisher:
         headers: Sequence[tuple[str, bytes | None]],
         partition: int | None,
         confirmation: Confirmation | None,
+        on_delivery: OnDelivery | None = None,
     ) -> None:
         deadline = None
         where = -1 if partition is None else partition  # -1: the partitioner's choice
-        on_delivery = confirmation.settle if confirmation is not None else self._settle_posted
+        if on_delivery is None:
+            on_delivery = confirmation.settle if confirmation is not None else self._settle_posted
         if confirmation is not None:
             confirmation.sent += 1
         while True:

@@ -1,0 +1,179 @@
+"""The journal of a queue's topic, as a worker writes it and reads it back: what happened to the tasks of each partition."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
+
+from confluent_kafka import KafkaError
+from confluent_kafka import Message as Record
+
+from kafka_exec.core.journal import Progress
+from kafka_exec.core.ledger import Ledger, Transition, encode
+from kafka_exec.core.topology import TopicSpec
+from kafka_exec.errors import ConnectionFailed, KafkaExecError
+from kafka_exec.kafka import native
+
+if TYPE_CHECKING:
+    from kafka_exec.kafka.client import Cluster
+    from kafka_exec.kafka.nodes import Node
+
+logger = logging.getLogger("kafka_exec")
+
+#: What reading a journal to its end may take, seconds.
+TIMEOUT = 10.0
+
+Overheard = Callable[[int, bytes | None], None]
+
+
+class _Entry(NamedTuple):
+    """A record to write."""
+
+    partition: int
+    value: bytes
+    on_written: Callable[[int], None] | None
+
+
+class Journal:
+    """A worker's view of one topic's journal. Writing is thread-safe and does not wait; what is refused is sent again.
+
+    Args:
+        spec: the journal's topic; it has as many partitions as the queue's.
+        node: whose incarnation writes.
+    """
+
+    def __init__(self, cluster: Cluster, spec: TopicSpec, node: Node) -> None:
+        self.boot = node.boot
+        self.node = node
+        self._cluster = cluster
+        self._spec = spec
+        self._topic = spec.name
+        self._lock = native.lock()
+        self._unacknowledged = Counter[int]()
+        self._refused: deque[_Entry] = deque()
+        self._sinks: dict[int, _Sink] = {}
+
+    # -- writing -------------------------------------------------------------------------------------------------------
+
+    def tell(self, partition: int, transition: Transition) -> None:
+        """Writes a transition."""
+        self._write(partition, encode(self.boot, [transition]), None)
+
+    def checkpoint(self, partition: int, value: bytes, on_written: Callable[[int], None]) -> None:
+        """Writes a checkpoint. ``on_written`` is called with its offset, in the producer's thread."""
+        self._write(partition, value, on_written)
+
+    def _write(self, partition: int, value: bytes, on_written: Callable[[int], None] | None) -> None:
+        with self._lock:
+            self._unacknowledged[partition] += 1
+        self._send(_Entry(partition, value, on_written))
+
+    def _send(self, entry: _Entry) -> None:
+        try:
+            self._cluster.publisher.post(
+                self._topic, entry.value, partition=entry.partition, on_delivery=partial(self._settle, entry)
+            )
+        except KafkaExecError as error:
+            logger.debug("the journal %s is not written yet: %s", self._topic, error)
+            self._refused.append(entry)
+
+    def _settle(self, entry: _Entry, error: KafkaError | None, record: Record) -> None:
+        """Called in the producer's thread."""
+        if error is not None:
+            self._refused.append(entry)
+            return
+        with self._lock:
+            self._unacknowledged[entry.partition] -= 1
+        if entry.on_written is not None:
+            entry.on_written(record.offset())
+
+    def retry(self) -> None:
+        """Sends again what was refused."""
+        for _ in range(len(self._refused)):
+            self._send(self._refused.popleft())
+
+    def flush(self, partitions: Iterable[int], timeout: float) -> bool:
+        """Waits until all that was told of some partitions is durable. False: not within ``timeout`` seconds."""
+        wanted = list(partitions)
+        deadline = time.monotonic() + timeout
+        while any(self._unacknowledged[each] > 0 for each in wanted):
+            if time.monotonic() > deadline:
+                return False
+            self.retry()
+            self._cluster.publisher.serve()
+            native.sleep(0.002)
+        return True
+
+    # -- reading -------------------------------------------------------------------------------------------------------
+
+    def restore(self, found: Mapping[int, Progress], overheard: Overheard) -> dict[int, Ledger]:
+        """What is known of some partitions: by their commits, and by what was told since.
+
+        Partitions with leases are followed from then on, until :meth:`leave`: what others tell of them is overheard.
+
+        Raises:
+            ConnectionFailed: a journal could not be read to its end in time.
+        """
+        self._cluster.topics.ensure(self._spec)
+        sinks = {each: _Sink(each, self.boot, overheard) for each in found}
+        self._sinks.update(sinks)
+        begins = {each: progress.checkpoint for each, progress in found.items()}
+        ends = self._cluster.log.follow(self._topic, begins, {each: sink.take for each, sink in sinks.items()})
+        deadline = time.monotonic() + TIMEOUT
+        restored = {}
+        for each, progress in found.items():
+            sink = sinks[each]
+            while begins[each] < ends[each] and sink.position < ends[each]:
+                if time.monotonic() > deadline:
+                    self.leave(found)
+                    raise ConnectionFailed(f"{self._topic} could not be read to its end within {TIMEOUT:.0f} s")
+                native.sleep(0.002)
+            restored[each] = sink.fold(progress)
+        self.leave(each for each, ledger in restored.items() if not ledger.leases)
+        return restored
+
+    def leave(self, partitions: Iterable[int]) -> None:
+        """Follows some partitions no longer."""
+        for each in list(partitions):
+            if (sink := self._sinks.pop(each, None)) is not None:
+                self._cluster.log.unsubscribe(sink.take)
+
+    def follows(self, partition: int) -> bool:
+        """Whether what others tell of a partition is overheard."""
+        return partition in self._sinks
+
+
+class _Sink:
+    """What is read of one partition: kept until it is folded, handed on afterwards."""
+
+    def __init__(self, partition: int, boot: str, overheard: Overheard) -> None:
+        self.position = 0
+        self._partition = partition
+        self._own = b'{"boot":"%s",' % boot.encode()
+        self._overheard = overheard
+        self._kept: list[bytes | None] | None = []
+        self._lock = native.lock()
+
+    def take(self, record: Record) -> None:
+        """Called in the log reader's thread."""
+        with self._lock:
+            self.position = record.offset() + 1
+            if self._kept is not None:
+                self._kept.append(record.value())
+                return
+        value = record.value()
+        if value is not None and not value.startswith(self._own):
+            self._overheard(self._partition, value)
+
+    def fold(self, progress: Progress) -> Ledger:
+        """The ledger that follows from a commit's progress and what was read."""
+        ledger = Ledger(progress)
+        with self._lock:
+            for number, value in enumerate(self._kept or ()):
+                ledger.apply(value, first=not number)
+            self._kept = None
+        return ledger
