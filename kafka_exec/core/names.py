@@ -17,6 +17,7 @@ DEFAULT_EXCHANGE = "amq.default"
 
 TEMPLATES: Mapping[str, str] = {
     "queue": "{prefix}.queue.{name}",
+    "journal": "{prefix}.journal.{name}",
     "exchange": "{prefix}.exchange.{name}",
     "dead": "{prefix}.dead.{name}",
     "bindings": "{prefix}.bindings",
@@ -84,6 +85,11 @@ class Topics:
         """The topic of a work queue; priority steps above the lowest have topics of their own."""
         topic = self._topic("queue", name)
         return _checked(f"{topic}.p{step}", "queue", name) if step else topic
+
+    def journal(self, name: str, step: int = 0) -> str:
+        """The journal of a work queue's topic."""
+        topic = self._topic("journal", name)
+        return _checked(f"{topic}.p{step}", "journal", name) if step else topic
 
     def exchange(self, name: str) -> str:
         """The broadcast log of an exchange."""

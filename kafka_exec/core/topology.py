@@ -34,6 +34,11 @@ def queue_topic(
     return TopicSpec(topics.queue(name, step), number, _FOR_EVER, exact=partitions is not None)
 
 
+def journal_topic(topics: Topics, name: str, step: int, partitions: int) -> TopicSpec:
+    """The journal of a work queue's topic, which has as many partitions."""
+    return TopicSpec(topics.journal(name, step), partitions, _FOR_EVER)
+
+
 def dead_topic(settings: Settings, topics: Topics, name: str, partitions: int | None = None) -> TopicSpec:
     """The dead letters of a work queue."""
     config = {"cleanup.policy": "delete", "retention.ms": _ms(settings.dead_retention)}

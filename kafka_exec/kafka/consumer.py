@@ -2,25 +2,28 @@
 
 The thread never ceases to poll, so a task of hours does not cost the membership. What it reads goes into a bounded
 buffer; who takes from it tells the ends, in any order and from any thread; the lowest unfinished offset is committed on a
-short timer, before partitions are given away, and at the close.
+short timer, before partitions are given away, and at the close. A worker keeps a journal too, by which the next owner
+knows what runs and starts only the rest.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka import Message as Record
 
 from kafka_exec.core.journal import Progress
+from kafka_exec.core.ledger import Ledger
 from kafka_exec.kafka import commits, native
 from kafka_exec.kafka.calls import Calls
 from kafka_exec.kafka.client import translate
-from kafka_exec.kafka.commits import Work
+from kafka_exec.kafka.journal import Journal
+from kafka_exec.kafka.work import Work
 
 if TYPE_CHECKING:
     from kafka_exec.kafka.client import Cluster
@@ -37,9 +40,15 @@ _REBALANCE_TIMEOUT = 5.0
 #: A reader that nobody uses stays in its group for this time, in case somebody consumes again, seconds.
 _LINGER = 1.0
 
-#: How long partitions that are to be given away wait for what was already taken of them, seconds: whatever is still
-#: running then is run again by the next owner.
+#: How long partitions that are to be given away wait until what was told of them is durable, seconds.
+_FLUSH_TIMEOUT = 2.0
+
+#: How long they wait, without a journal, for what was taken of them, seconds: whatever is still running then is run again
+#: by the next owner.
 _HANDOVER_GRACE = 5.0
+
+#: How often leases of other workers are looked at, seconds.
+_LEASES_POLL = 0.2
 
 #: What leaving the group may take, seconds.
 _LEAVE_TIMEOUT = 2.0
@@ -47,6 +56,20 @@ _LEAVE_TIMEOUT = 2.0
 
 class Fenced(Exception):
     """Another process has taken this static membership."""
+
+
+class Handed(NamedTuple):
+    """A record that is given to a consumer.
+
+    Attributes:
+        term: of its partition, in which it is given; see :class:`Work`.
+        redelivered: it may have been given to a consumer before.
+    """
+
+    record: Record
+    work: Work
+    term: int
+    redelivered: bool
 
 
 class GroupReader:
@@ -58,6 +81,7 @@ class GroupReader:
         wake: called in the reader's thread when there is something to take.
         tick: called in the reader's thread every second or more often.
         static_id: makes it a static member, which gets its partitions back at once after a restart; None: a dynamic one.
+        journal: a worker's; None: what is handed out is not told to others, and what others run is not known.
     """
 
     def __init__(
@@ -68,6 +92,7 @@ class GroupReader:
         wake: Callable[[], None],
         static_id: Callable[[], str | None] = lambda: None,
         tick: Callable[[], None] = lambda: None,
+        journal: Journal | None = None,
     ) -> None:
         self.topic = topic
         self.buffer: deque[tuple[Record, Work, int]] = deque()
@@ -79,6 +104,8 @@ class GroupReader:
         self._wake = wake
         self._static_id = static_id
         self._tick = tick
+        self._journal = journal
+        self._failure: Exception | None = None
         self._owned: dict[int, Work] = {}
         self._disowned: dict[int, Work] = {}
         self._paused = False
@@ -90,31 +117,36 @@ class GroupReader:
         self._last_commit = 0.0
         self._uncommitted = False
         self._last_error = ""
+        self._looked_at_leases = 0.0
         self._thread = native.Thread(self._run, f"kafka-exec-{topic}")
 
     # -- called by whoever consumes ------------------------------------------------------------------------------------
 
-    def take(self) -> tuple[Record, Work] | None:
+    def take(self) -> Handed | None:
         """The next record to deliver, of a partition that is still owned."""
         while self.buffer:
             try:
                 record, work, term = self.buffer.popleft()
             except IndexError:
                 return None  # another thread was quicker
-            if term == work.term and work.take(record.offset()):
-                return record, work
+            redelivered = work.deliver(record.offset(), term)
+            if redelivered is not None:
+                return Handed(record, work, term, redelivered)
         return None
 
     @property
     def outstanding(self) -> int:
         """Records that were read from owned partitions and have not ended."""
-        return sum(work.outstanding - len(work.ended) for work in list(self._owned.values()))
+        return sum(work.outstanding for work in list(self._owned.values()))
+
+    def strays(self) -> list[tuple[str, int, int]]:
+        """What this process runs of partitions that are another's now: topic, partition, offset."""
+        return [stray for work in list(self._disowned.values()) for stray in work.strays()]
 
     def discard(self) -> None:
         """Forgets what is buffered: it counts as read and ended; for a purge."""
         while (taken := self.take()) is not None:
-            record, work = taken
-            work.ended.append(record.offset())
+            taken.work.end(taken.record.offset())
 
     def settle(self, timeout: float) -> None:
         """Waits until something can be taken, or all there was at the time of the call was read."""
@@ -231,6 +263,10 @@ class GroupReader:
 
     def _step(self, consumer: Consumer) -> None:
         busy = self._uncommitted or any(work.outstanding for work in self._owned.values())
+        if self._failure is not None:
+            failure, self._failure = self._failure, None
+            raise failure
+        self._look_at_leases()
         self._calls.serve()
         longest = self._calls.poll_time
         record = consumer.poll(min(longest, self._settings.commit_interval) if busy or self._released else longest)
@@ -248,6 +284,8 @@ class GroupReader:
         if busy and time.monotonic() - self._last_commit >= self._settings.commit_interval:
             self._last_commit = time.monotonic()
             self._uncommitted = False
+            for work in self._owned.values():
+                work.check_in()
             commits.commit(consumer, self._owned.values())
         if self._cluster.health.down_since is not None:
             self._look_whether_it_answers(consumer)
@@ -257,8 +295,7 @@ class GroupReader:
         work = self._owned.get(record.partition())
         if error is not None:
             if error.code() == KafkaError._PARTITION_EOF and work is not None:
-                work.position = max(work.position, record.offset())
-                self._uncommitted = work.progress.reach(record.offset()) or self._uncommitted
+                self._uncommitted = work.reach(record.offset()) or self._uncommitted
             elif error.code() != KafkaError._PARTITION_EOF:
                 self._failed(error)
             return
@@ -267,12 +304,34 @@ class GroupReader:
         offset = record.offset()
         if offset < work.position:
             # Offsets only grow: the topic was deleted and made anew, and what is known of the old one is void.
-            work.alive = False
-            work = self._owned[work.partition] = Work(self.topic, work.partition, Progress(low=offset), offset)
-        work.position = offset + 1
-        if work.progress.receive(offset) and offset not in work.held:
-            work.outstanding += 1
+            work.lose()
+            work = self._new_work(work.partition, Ledger(Progress(low=offset)), offset)
+            self._owned[work.partition] = work
+        if work.read(record):
             self.buffer.append((record, work, work.term))
+
+    def _look_at_leases(self) -> None:
+        """Hands out what other workers were running, as soon as they do not any more."""
+        journal = self._journal
+        now = time.monotonic()
+        if journal is None or now - self._looked_at_leases < _LEASES_POLL:
+            return
+        self._looked_at_leases = now
+        journal.retry()
+        for work in list(self._owned.values()):
+            if not journal.follows(work.partition):
+                continue
+            leases = work.leases_elsewhere()
+            records = work.released_elsewhere()
+            for offset, lease in leases:
+                if journal.node.runs_no_more(lease.boot, (self.topic, work.partition, offset)):
+                    records += work.reclaim(offset, lease)
+            for record in sorted(records, key=Record.offset):
+                self.buffer.append((record, work, work.term))
+            if records:
+                self._wake()
+            if not leases:
+                journal.leave([work.partition])
 
     def _failed(self, error: KafkaError) -> None:
         if error.code() in (KafkaError._FATAL, KafkaError.FENCED_INSTANCE_ID, KafkaError._FENCED):
@@ -332,15 +391,17 @@ class GroupReader:
             try:
                 handler(consumer, partitions)
             except Exception as error:
-                logger.warning(f"rebalance of {self.topic}: {error!r}")
+                # What it was to do is not done: the thread begins anew as a new member.
+                self._failure = error
 
         return call
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         if partitions:
-            for found in consumer.committed(partitions, _REBALANCE_TIMEOUT):
+            committed = consumer.committed(partitions, _REBALANCE_TIMEOUT)
+            for found, ledger in self._restore(committed):
                 start = found.offset if found.offset >= 0 else OFFSET_BEGINNING
-                self._owned[found.partition] = self._work(found)
+                self._owned[found.partition] = self._work(found.partition, found.offset, ledger)
                 consumer.incremental_assign([TopicPartition(self.topic, found.partition, start)])
             if self._paused:
                 consumer.pause(partitions)
@@ -348,31 +409,48 @@ class GroupReader:
         self.settled = self.settled or not self._owned
         self._wake()
 
-    def _work(self, committed: TopicPartition) -> Work:
-        progress = Progress.restore(max(0, committed.offset), committed.metadata)
-        work = self._disowned.pop(committed.partition, None)
+    def _restore(self, committed: list[TopicPartition]) -> list[tuple[TopicPartition, Ledger]]:
+        found = {p.partition: Progress.restore(max(0, p.offset), p.metadata) for p in committed}
+        if self._journal is None:
+            ledgers = {partition: Ledger(progress) for partition, progress in found.items()}
+        else:
+            ledgers = self._journal.restore(found, self._overhear)
+        return [(p, ledgers[p.partition]) for p in committed]
+
+    def _overhear(self, partition: int, value: bytes | None) -> None:
+        """Called in the log reader's thread."""
+        if (work := self._owned.get(partition)) is not None:
+            work.overhear(value)
+            self._uncommitted = True
+
+    def _work(self, partition: int, committed: int, ledger: Ledger) -> Work:
+        work = self._disowned.pop(partition, None)
         # Committed offsets only grow, unless the topic was deleted: then what is known of it is void.
-        if work is None or committed.offset < work.start:
-            return Work(self.topic, committed.partition, progress, committed.offset)
-        work.revive(progress)
+        if work is None or committed < work.start:
+            return self._new_work(partition, ledger, committed)
+        work.revive(ledger)
         return work
+
+    def _new_work(self, partition: int, ledger: Ledger, start: int) -> Work:
+        return Work(self.topic, partition, ledger, start, self._journal)
 
     def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         works = [self._owned[p.partition] for p in partitions if p.partition in self._owned]
-        self._finish(works)
+        for work in works:
+            work.close_down()
+        self._settle(works)
         commits.commit_now(consumer, works)
         self._disown([p.partition for p in partitions])
         consumer.incremental_unassign(partitions)
 
-    def _finish(self, works: list[Work]) -> None:
-        """Hands out nothing more of these partitions, and waits for the ends of what was handed out."""
-        for work in works:
-            work.alive = False
-        buffered = Counter(work for _, work, _ in list(self.buffer))
+    def _settle(self, works: list[Work]) -> None:
+        """Makes sure that the next owner knows what was told of these partitions; without a journal, waits for ends."""
+        if self._journal is not None:
+            if not self._journal.flush([work.partition for work in works], _FLUSH_TIMEOUT):
+                logger.warning(f"what runs in {self.topic} could not be told: the next owner may start it again")
+            return
         deadline = time.monotonic() + _HANDOVER_GRACE
-        while time.monotonic() < deadline and not self._stopping:
-            if all(work.outstanding - buffered[work] <= len(work.ended) for work in works):
-                return
+        while any(work.is_held for work in works) and time.monotonic() < deadline and not self._stopping:
             native.sleep(0.005)
 
     def _on_lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
@@ -384,3 +462,5 @@ class GroupReader:
             if (work := self._owned.pop(number, None)) is not None:
                 work.lose()
                 self._disowned[number] = work
+                if self._journal is not None:
+                    self._journal.leave([number])

@@ -7,12 +7,13 @@ import os
 import socket
 import time
 import uuid
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from confluent_kafka import Message as Record
 
-from kafka_exec.core.nodes import LOST_AFTER, Heartbeat, Name, judge
+from kafka_exec.core.nodes import LOST_AFTER, Heartbeat, Name, Presence, Stray, judge
 from kafka_exec.core.topology import TopicSpec
 from kafka_exec.errors import KafkaExecError
 from kafka_exec.kafka import native
@@ -42,6 +43,8 @@ class Node:
         self._lock = native.lock()
         self._static_id: str | None = None
         self._judged = False
+        self._strays: list[Callable[[], list[Stray]]] = []
+        self._presence: Presence | None = None
         self._thread: native.Thread | None = None
 
     def start(self) -> None:
@@ -73,10 +76,31 @@ class Node:
 
     def beat(self) -> None:
         """Sends a heartbeat now."""
+        strays = tuple(stray for each in self._strays for stray in each())
         try:
-            self._send(self._beat)
+            self._send(replace(self._beat, strays=strays))
         except KafkaExecError as error:
             logger.debug("no heartbeat of %s: %s", self.name, error)
+
+    # -- leases --------------------------------------------------------------------------------------------------------
+
+    def add_strays(self, strays: Callable[[], list[Stray]]) -> None:
+        """Has the heartbeats name tasks that this process runs though their partitions are another's."""
+        self._strays.append(strays)
+
+    def runs_no_more(self, boot: str, task: Stray) -> bool:
+        """Whether another incarnation has ceased to run a task; it takes a few heartbeats to know."""
+        if self._presence is None:
+            presence = self._presence = Presence(self.boot, self._period)
+            since = time.time() - _LOOK_BACK * self._period
+            self._cluster.log.subscribe(self.registry, [0], lambda record: _fold(presence, record), since=since)
+        self._presence.watch(boot, task)
+        heard = self._presence.last(boot)
+        is_gone = heard is not None and heard.place == self._beat.place and not _lives(heard.pid)
+        if not is_gone and not self._presence.is_over(boot, task):
+            return False
+        self._presence.forget(boot, task)
+        return True
 
     def _run(self) -> None:
         while not self._stopping:
@@ -140,13 +164,7 @@ class Node:
         others = [beat for beat in self._seen if beat.boot != self._beat.boot]
         if not others or others[-1].place != self._beat.place:
             return None
-        try:
-            os.kill(others[-1].pid, 0)
-        except ProcessLookupError:
-            return False
-        except PermissionError:
-            pass
-        return True
+        return _lives(others[-1].pid)
 
 
 def last_heard(cluster: Cluster, registry: TopicSpec, since: float) -> dict[str, tuple[Heartbeat, float]]:
@@ -166,6 +184,21 @@ def last_heard(cluster: Cluster, registry: TopicSpec, since: float) -> dict[str,
             if beat is not None and record.key() is not None:
                 heard[record.key().decode(errors="replace")] = (beat, record.timestamp()[1] / 1000)
     return heard
+
+
+def _fold(presence: Presence, record: Record) -> None:
+    if (beat := Heartbeat.decode(record.value())) is not None:
+        presence.take(beat, record.timestamp()[1] / 1000)
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 def _place() -> str:

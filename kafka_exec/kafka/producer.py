@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextvars
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -18,6 +18,8 @@ from kafka_exec.kafka.client import translate
 
 if TYPE_CHECKING:
     from kafka_exec.kafka.client import Cluster
+
+OnDelivery = Callable[[KafkaError | None, Record], None]
 
 #: Unconfirmed messages that one scope may have under way; beyond it, sending waits.
 MOST_OUTSTANDING = 10_000

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from enum import Enum, auto
 from typing import TYPE_CHECKING
 
 from confluent_kafka import Message as Record
@@ -16,14 +15,6 @@ if TYPE_CHECKING:
 
 #: After so many transitions the journal gets a checkpoint: bounds what a new owner reads.
 _CHECKPOINT_AFTER = 2000
-
-
-class Told(Enum):
-    """What is done with a record that was read."""
-
-    WAITS = auto()
-    NEEDS_NO_RUN = auto()
-    RUNS_ELSEWHERE = auto()
 
 
 class Work:
@@ -46,7 +37,7 @@ class Work:
         self.partition = partition
         self.alive = True
         self.term = 0
-        self.start_offset = start
+        self.start = start
         self.position = -1
         self.committed: tuple[int, str] | None = None
         self._ledger = ledger
@@ -66,20 +57,25 @@ class Work:
         """Records that were read, are not being run elsewhere, and have not ended."""
         return len(self._open)
 
+    @property
+    def is_held(self) -> bool:
+        """Whether this process has begun something of it that has not ended."""
+        return bool(self._held)
+
     # -- reading -------------------------------------------------------------------------------------------------------
 
-    def read(self, record: Record) -> Told:
-        """Notes a record that was read."""
+    def read(self, record: Record) -> bool:
+        """Notes a record that was read. True: it is to be handed out; False: it has ended, or is being run."""
         offset = record.offset()
         with self._lock:
             self.position = offset + 1
             if not self._ledger.progress.receive(offset) or offset in self._held:
-                return Told.NEEDS_NO_RUN
+                return False
             if self._lease_elsewhere(offset) is not None:
                 self._elsewhere[offset] = record
-                return Told.RUNS_ELSEWHERE
+                return False
             self._open.add(offset)
-            return Told.WAITS
+            return True
 
     def reach(self, end: int) -> bool:
         """Notes that all records before ``end`` were read. True: some of them are nobody's, and count as done."""
@@ -156,18 +152,15 @@ class Work:
             for offset in [each for each in self._elsewhere if self._ledger.progress.has_ended(each)]:
                 del self._elsewhere[offset]
 
-    def reclaim(self, offset: int, lease: Lease) -> Record | None:
-        """Notes that a lease of another incarnation is over. The record to hand out, if it was read."""
+    def reclaim(self, offset: int, lease: Lease) -> list[Record]:
+        """Notes that a lease of another incarnation is over; the records to hand out."""
         with self._lock:
             if self._ledger.leases.get(offset) == lease:
                 self._ledger.release(offset)
-            if offset in self._elsewhere and self._lease_elsewhere(offset) is None:
-                self._open.add(offset)
-                return self._elsewhere.pop(offset)
-            return None
+        return self.released_elsewhere()
 
     def released_elsewhere(self) -> list[Record]:
-        """The records that were read, ran elsewhere, and were released there."""
+        """The records that were read, and ran elsewhere, and do not any more: they are to be handed out."""
         with self._lock:
             free = [offset for offset in self._elsewhere if self._lease_elsewhere(offset) is None]
             self._open.update(free)
@@ -191,7 +184,7 @@ class Work:
     def revive(self, restored: Ledger) -> None:
         """The partition is owned again: what was told meanwhile is added to what this process knows."""
         with self._lock:
-            self.start_offset, self.position, self.committed = restored.progress.low, -1, None
+            self.start, self.position, self.committed = restored.progress.low, -1, None
             restored.merge(self._ledger.progress)
             self._ledger = restored
             self._open = set(self._held)

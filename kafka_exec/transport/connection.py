@@ -55,12 +55,9 @@ class Connection:
         if found is None or not found.reclaim():
             if self.node is not None:
                 self.space.check_queue(name)
-            found = WorkQueue(name, self.space, self.waker.wake, self._static_id)
+            found = WorkQueue(name, self.space, self.waker.wake, self.node)
             self._queues[name] = found
         return found
-
-    def _static_id(self) -> str | None:
-        return None if self.node is None else self.node.static_id()
 
     def joined(self, name: str) -> WorkQueue | None:
         """The work queue, if this connection consumes it."""

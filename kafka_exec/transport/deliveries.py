@@ -38,6 +38,9 @@ class Deliveries:
 
     def __init__(self, channel: base.StdChannel, wake: Callable[[], None]) -> None:
         self.prefetch_count = 0
+        #: Who takes a message tells when its run begins; False: it does when it is delivered.
+        self.deferred = False
+        self.on_settled: Callable[[int], None] = lambda delivery_tag: None
         self._channel = channel
         self._wake = wake
         self._consumers: dict[str, Consumer] = {}
@@ -140,6 +143,8 @@ class Deliveries:
         ):
             source.end(item)
             return None
+        if not self.deferred and not item.begin():
+            return None
         delivery_tag = next(self._delivery_tags)
         if no_ack:
             source.end(item)
@@ -176,6 +181,36 @@ class Deliveries:
             # Not ended, so not lost: whoever owns the partition next finds it again.
             logger.error("the dead letter could not be written: %s", failure)
 
+    # -- beginnings, where they are deferred ---------------------------------------------------------------------------
+
+    def attempts(self, delivery_tag: int) -> int:
+        """How often a message's run was begun before."""
+        _, item = self._unacked[delivery_tag]
+        return item.attempts
+
+    def begin(self, delivery_tag: int) -> bool:
+        """A message's run begins. False: it must not, the message is another consumer's by now, and forgotten here."""
+        found = self._unacked.get(delivery_tag)
+        if found is not None and found[1].begin():
+            return True
+        self._settle(delivery_tag, False)
+        self._refill()
+        return False
+
+    def bury(self, delivery_tag: int, reason: str, error: str) -> None:
+        """A message goes to the dead letters.
+
+        Raises:
+            NotConfirmed, MessageTooLarge, ConnectionFailed: it could not be written there; it is not ended.
+        """
+        for source, item in self._settle(delivery_tag, False):
+            try:
+                source.bury(item, reason, error)
+            except KafkaExecError:
+                self._unacked[delivery_tag] = (source, item)
+                raise
+        self._refill()
+
     # -- ends ----------------------------------------------------------------------------------------------------------
 
     def acknowledge(self, delivery_tag: int, multiple: bool = False) -> None:
@@ -186,16 +221,12 @@ class Deliveries:
 
     def reject(self, delivery_tag: int, requeue: bool) -> None:
         """The message is to be delivered again, before later ones, or goes to the dead letters."""
+        if not requeue:
+            self.bury(delivery_tag, "rejected", "the consumer rejected it")
+            return
         for source, item in self._settle(delivery_tag, False):
-            if requeue:
-                source.put_back(item)
-                self._wake()
-            else:
-                try:
-                    source.bury(item, "rejected", "the consumer rejected it")
-                except KafkaExecError:
-                    self._unacked[delivery_tag] = (source, item)
-                    raise
+            source.put_back(item)
+            self._wake()
         self._refill()
 
     def put_back(self) -> None:
@@ -206,7 +237,10 @@ class Deliveries:
 
     def _settle(self, delivery_tag: int, multiple: bool) -> list[tuple[Source, Item]]:
         tags = [tag for tag in sorted(self._unacked) if tag <= delivery_tag] if multiple else [delivery_tag]
-        return [found for tag in tags if (found := self._unacked.pop(tag, None)) is not None]
+        settled = [found for tag in tags if (found := self._unacked.pop(tag, None)) is not None]
+        for tag in tags:
+            self.on_settled(tag)
+        return settled
 
     def _refill(self) -> None:
         if self._held_back and window.refill_due(self.prefetch_count, len(self._unacked)):

@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from kafka_exec.core.names import Topics
-from kafka_exec.core.topology import dead_topic, exchange_topic, queue_topic
+from kafka_exec.core.topology import TopicSpec, dead_topic, exchange_topic, journal_topic, queue_topic
 from kafka_exec.core.window import steps_for
 from kafka_exec.errors import Forbidden, NoSuchQueue
 from kafka_exec.transport.bindings import Bindings
@@ -132,6 +132,12 @@ class Namespace:
     def queue_topics(self, name: str) -> list[str]:
         """The topics of a work queue, one for each priority step, the lowest first."""
         return [self.topics.queue(name, step) for step in range(self.declaration(name).steps)]
+
+    def journal(self, name: str, step: int) -> TopicSpec:
+        """The journal of a work queue's topic."""
+        topic = self.topics.queue(name, step)
+        spec = queue_topic(self.settings, self.topics, name, step, self.declaration(name).partitions)
+        return journal_topic(self.topics, name, step, self.cluster.topics.partitions(topic) or spec.partitions)
 
     def exchange_log(self, exchange: str) -> str:
         """The name of an exchange's log, which exists when this returns."""

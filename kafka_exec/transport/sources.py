@@ -11,22 +11,34 @@ from confluent_kafka import Message as Record
 
 from kafka_exec.core import window
 from kafka_exec.core.envelope import dead_letter_headers
-from kafka_exec.kafka.commits import Work
 from kafka_exec.kafka.consumer import GroupReader
+from kafka_exec.kafka.journal import Journal
 from kafka_exec.kafka.native import Waker
+from kafka_exec.kafka.work import Work
 from kafka_exec.transport.subscriptions import Subscription
 
 if TYPE_CHECKING:
+    from kafka_exec.kafka.nodes import Node
     from kafka_exec.transport.namespace import Namespace
 
 
 class Item(NamedTuple):
-    """A record to deliver. ``work`` is the partition that it belongs to, None for a subscription's."""
+    """A record to deliver. ``work`` is the partition that it belongs to, in a term of it; None for a subscription's."""
 
     record: Record
     work: Work | None
     step: int
     redelivered: bool
+    term: int = 0
+
+    def begin(self) -> bool:
+        """Notes that its run begins here. False: it must not, by now it is another's."""
+        return self.work is None or self.work.begin(self.record.offset(), self.term)
+
+    @property
+    def attempts(self) -> int:
+        """How often its run was begun."""
+        return 0 if self.work is None else self.work.attempts(self.record.offset())
 
 
 class Source(Protocol):
@@ -49,9 +61,7 @@ class Source(Protocol):
 class WorkQueue:
     """A work queue as one connection consumes it: a group member for each priority step."""
 
-    def __init__(
-        self, name: str, space: Namespace, wake: Callable[[], None], static_id: Callable[[], str | None]
-    ) -> None:
+    def __init__(self, name: str, space: Namespace, wake: Callable[[], None], node: Node | None) -> None:
         declared = space.declaration(name)
         self.name = name
         self.ttl = declared.ttl
@@ -61,9 +71,18 @@ class WorkQueue:
         self._used_every = None if declared.expires is None else declared.expires / 3
         self._used = 0.0
         self._readers = [
-            GroupReader(space.cluster, topic, wake=wake, static_id=static_id, tick=self._use)
-            for topic in space.queue_topics(name)
+            GroupReader(
+                *(space.cluster, topic),
+                wake=wake,
+                static_id=(lambda: None) if node is None else node.static_id,
+                tick=self._use,
+                journal=None if node is None else Journal(space.cluster, space.journal(name, step), node),
+            )
+            for step, topic in enumerate(space.queue_topics(name))
         ]
+        if node is not None:
+            for reader in self._readers:
+                node.add_strays(reader.strays)
 
     def _use(self) -> None:
         now = time.monotonic()
@@ -90,21 +109,20 @@ class WorkQueue:
         returned = self._returned[step]
         while returned:
             item = returned.popleft()
-            if item.work is not None and item.work.take(item.record.offset()):
+            if item.work is not None and item.work.deliver(item.record.offset(), item.term) is not None:
                 return item
         taken = self._readers[step].take()
-        if taken is None:
-            return None
-        record, work = taken
-        return Item(record, work, step, work.progress.deliver(record.offset()))
+        return None if taken is None else Item(taken.record, taken.work, step, taken.redelivered, taken.term)
 
     def end(self, item: Item) -> None:
         """The item is finished."""
         if item.work is not None:
-            item.work.ended.append(item.record.offset())
+            item.work.end(item.record.offset())
 
     def put_back(self, item: Item) -> None:
-        """The item is to be delivered again, before later ones."""
+        """The item is to be delivered again, before later ones; by whoever owns its partition."""
+        if item.work is None or not item.work.release(item.record.offset(), item.term):
+            return
         returned = self._returned[item.step]
         returned.append(item._replace(redelivered=True))
         if len(returned) > 1:

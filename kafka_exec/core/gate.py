@@ -1,0 +1,47 @@
+"""Which of the tasks that wait in a worker begins next."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+#: A task whose run was lost so often may be what kills its workers: of such ones a worker runs one at a time.
+SUSPECT_AFTER = 2
+
+
+class Gate(Generic[T]):
+    """Tasks begin when a slot of the pool is free, in their order; suspects one at a time.
+
+    What has not begun can still go elsewhere, and a revocation reaches it.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: deque[tuple[int, bool, T]] = deque()
+        # By tag, whether it is a suspect.
+        self._running: dict[int, bool] = {}
+
+    def add(self, tag: int, task: T, *, attempts: int) -> None:
+        """A task has come. ``attempts``: how often it was begun before."""
+        self._waiting.append((tag, attempts >= SUSPECT_AFTER, task))
+
+    def next(self, slots: int) -> tuple[int, T] | None:
+        """The task that begins now, and its tag; None if none may."""
+        if len(self._running) >= max(1, slots):
+            return None
+        suspect_runs = any(self._running.values())
+        for place, (tag, is_suspect, task) in enumerate(self._waiting):
+            if not (is_suspect and suspect_runs):
+                del self._waiting[place]
+                self._running[tag] = is_suspect
+                return tag, task
+        return None
+
+    def done(self, tag: int) -> None:
+        """A task has ended, or will not begin."""
+        self._running.pop(tag, None)
+        for place, waiting in enumerate(self._waiting):
+            if waiting[0] == tag:
+                del self._waiting[place]
+                return
