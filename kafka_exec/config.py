@@ -65,7 +65,9 @@ class Settings:
         group_protocol: ``classic`` or ``consumer`` (KIP-848).
         exchange_retention: how long broadcast messages (events, remote control, replies) are kept.
         dead_retention: how long dead letters and notes are kept.
+        audit_retention: how long messages stay in the queue, and what was told of them in its journal, after they ended.
         buffer: records a consumer holds in memory, per queue, before it pauses.
+        max_deliveries: how often a task is begun whose runs are lost, before it becomes a dead letter.
         control_plane: whether workers drive the control plane (chords); somebody must.
         topics: other names of topics, by kind (``queue``, ``exchange``, ``dead``, ``bindings``, ``nodes``, ``state``,
             ``control``, ``control-state``).
@@ -82,7 +84,9 @@ class Settings:
     group_protocol: str = "classic"
     exchange_retention: float = 3600.0
     dead_retention: float = 30 * 86400.0
+    audit_retention: float = 7 * 86400.0
     buffer: int = 4000
+    max_deliveries: int = 5
     control_plane: bool = True
     topics: Mapping[str, str] = field(default_factory=dict)
     secrets_file: str | None = None
@@ -91,10 +95,11 @@ class Settings:
     def __post_init__(self) -> None:
         for name in (
             *("heartbeat", "session_timeout", "publish_timeout", "commit_interval"),
-            *("exchange_retention", "dead_retention"),
+            *("exchange_retention", "dead_retention", "audit_retention"),
         ):
             _time(name, getattr(self, name))
         _count("buffer", self.buffer)
+        _count("max_deliveries", self.max_deliveries)
         if self.replication is not None:
             _count("replication", self.replication)
         if self.group_protocol not in ("classic", "consumer"):

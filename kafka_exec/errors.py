@@ -61,6 +61,10 @@ class ResultTooLarge(KafkaExecError, kombu.EncodeError):  # type: ignore[misc]
     """A task's result is larger than the state topic accepts: return less, or raise its message.max.bytes."""
 
 
+class TooManyDeliveries(KafkaExecError):
+    """A task's runs were lost again and again: whoever wrote it must see why its workers die."""
+
+
 class LostRecord(KafkaExecError):
     """A task's message was deleted before the task had ended: whoever deletes records must spare unfinished ones."""
 

@@ -14,6 +14,7 @@ from kafka_exec.backend import KafkaBackend
 from kafka_exec.backend.control_plane import ControlPlane, control_plane
 from kafka_exec.core.topology import nodes_topic
 from kafka_exec.kafka.nodes import Node
+from kafka_exec.starting import Starter
 from kafka_exec.transport.connection import Connection
 
 #: The longest pause between two tries to connect, seconds; Celery's own grows to half a minute.
@@ -22,12 +23,34 @@ _RECONNECT_PAUSE = 3
 #: What the control plane may take to write what is under way, at the end of the worker, seconds.
 _STOP_TIMEOUT = 5.0
 
+#: How often it is looked whether the pool has grown, seconds.
+_PUMP = 1.0
+
 Mingle.compatible_transports.add("kafka")
 Gossip.compatible_transports.add("kafka")
 
 
 class Consumer(consumer.Consumer):
-    """Celery's consumer, which tries to connect at least every few seconds and keeps what cannot be decoded."""
+    """Celery's consumer, which tries to connect at least every few seconds and keeps what cannot be decoded.
+
+    Its tasks wait for a slot of the pool here, not in the pool, so that what has not begun can still go elsewhere.
+    """
+
+    def __init__(self, on_task_request: Any, *args: Any, pool: Any = None, **kwargs: Any) -> None:
+        self.starter = Starter(pool, on_task_request)
+        super().__init__(self.starter, *args, pool=pool, **kwargs)
+        self._pumping = False
+
+    def create_task_handler(self, *args: Any, **kwargs: Any) -> Any:
+        """Called when a connection is about to be consumed from."""
+        deliveries = getattr(self.task_consumer.channel, "deliveries", None)
+        if deliveries is not None:
+            self.starter.attach(deliveries)
+        if not self._pumping:
+            self._pumping = True
+            # The pool may have grown.
+            self.timer.call_repeatedly(_PUMP, self.starter.pump)
+        return super().create_task_handler(*args, **kwargs)
 
     def ensure_connected(self, conn: Any) -> Any:
         conn.ensure_connection = _impatient(conn.ensure_connection)
@@ -75,7 +98,12 @@ class Membership(bootsteps.StartStopStep):
             self._control = self._control or control_plane(backend, self._node)
             self._control.start()
 
+    def stop(self, c: Any) -> None:
+        if isinstance(c, Consumer):
+            c.starter.stop()
+
     def shutdown(self, c: Any) -> None:
+        self.stop(c)
         if self._control is not None:
             self._control.stop(_STOP_TIMEOUT)
         if self._node is not None:

@@ -267,6 +267,20 @@ class KafkaBackend(AsyncBackendMixin, Backend):  # type: ignore[misc]
     def exception_safe_to_retry(self, exc: Exception) -> bool:
         return isinstance(exc, (NotConfirmed, ConnectionFailed))
 
+    def has_ended(self, task_id: str, partition: int, offset: int, *, also_failed: bool) -> bool:
+        """Whether the run of a task's message at this place has told its end. ``also_failed``: if it was a failure too.
+
+        Raises:
+            ConnectionFailed: the cluster does not answer.
+        """
+        record = self.reader.find(task_id)
+        return (
+            record is not None
+            and (record.partition, record.offset) == (partition, offset)
+            and record.state in TERMINAL
+            and (also_failed or record.state is not State.FAILED)
+        )
+
     # -- groups --------------------------------------------------------------------------------------------------------
 
     def _save_group(self, group_id: str, result: Any) -> Any:
@@ -285,6 +299,15 @@ class KafkaBackend(AsyncBackendMixin, Backend):  # type: ignore[misc]
 
     def _delete_group(self, group_id: str) -> None:
         self._forget(GROUP_PREFIX + group_id)
+
+    def mark_as_done(
+        self, task_id: str, result: Any, request: Any = None, store_result: bool = True, state: str = states.SUCCESS
+    ) -> None:
+        """Celery's, with a chord's part first: a task whose end is stored is not run again, so all that follows is out."""
+        if request and request.chord:
+            self.on_chord_part_return(request, state, result)
+        if store_result:
+            self.store_result(task_id, result, state, request=request)
 
     # -- chords --------------------------------------------------------------------------------------------------------
 

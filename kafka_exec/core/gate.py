@@ -5,28 +5,29 @@ from __future__ import annotations
 from collections import deque
 from typing import Generic, TypeVar
 
+K = TypeVar("K")
 T = TypeVar("T")
 
 #: A task whose run was lost so often may be what kills its workers: of such ones a worker runs one at a time.
 SUSPECT_AFTER = 2
 
 
-class Gate(Generic[T]):
+class Gate(Generic[K, T]):
     """Tasks begin when a slot of the pool is free, in their order; suspects one at a time.
 
     What has not begun can still go elsewhere, and a revocation reaches it.
     """
 
     def __init__(self) -> None:
-        self._waiting: deque[tuple[int, bool, T]] = deque()
+        self._waiting: deque[tuple[K, bool, T]] = deque()
         # By tag, whether it is a suspect.
-        self._running: dict[int, bool] = {}
+        self._running: dict[K, bool] = {}
 
-    def add(self, tag: int, task: T, *, attempts: int) -> None:
+    def add(self, tag: K, task: T, *, attempts: int) -> None:
         """A task has come. ``attempts``: how often it was begun before."""
         self._waiting.append((tag, attempts >= SUSPECT_AFTER, task))
 
-    def next(self, slots: int) -> tuple[int, T] | None:
+    def next(self, slots: int) -> tuple[K, T] | None:
         """The task that begins now, and its tag; None if none may."""
         if len(self._running) >= max(1, slots):
             return None
@@ -38,7 +39,7 @@ class Gate(Generic[T]):
                 return tag, task
         return None
 
-    def done(self, tag: int) -> None:
+    def done(self, tag: K) -> None:
         """A task has ended, or will not begin."""
         self._running.pop(tag, None)
         for place, waiting in enumerate(self._waiting):

@@ -33,9 +33,10 @@ class Lease(NamedTuple):
     attempt: int
 
 
-def encode(boot: str, transitions: Iterable[Transition]) -> bytes:
-    """The record of some transitions, told by an incarnation."""
-    return json.dumps({"boot": boot, "t": [list(each) for each in transitions]}, separators=(",", ":")).encode()
+def encode(boot: str, queue: str, transitions: Iterable[Transition]) -> bytes:
+    """The record of some transitions, told by an incarnation. ``queue``: see :class:`Ledger`."""
+    told = {"boot": boot, "queue": queue, "t": [list(each) for each in transitions]}
+    return json.dumps(told, separators=(",", ":")).encode()
 
 
 @dataclass
@@ -43,11 +44,14 @@ class Ledger:
     """What is known of one partition.
 
     Attributes:
+        queue: what tells the queue's topic from one of the same name before it, whose offsets mean other tasks: what was
+            told of that does not count.
         progress: what was read, what has ended.
         leases: of tasks that have not ended, by their offset.
         attempts: how often each task was begun that has not ended.
     """
 
+    queue: str
     progress: Progress
     leases: dict[int, Lease] = field(default_factory=dict)
     attempts: dict[int, int] = field(default_factory=dict)
@@ -75,7 +79,10 @@ class Ledger:
             first: it is the one that the commit names. Of other checkpoints nobody knows whether their writer still
                 owned the partition, so they do not count.
         """
-        for transition, boot in _transitions(value):
+        found = _object(value)
+        if found.get("queue") != self.queue:
+            return
+        for transition, boot in _transitions(found):
             if transition.kind == STARTED:
                 self._started(transition.offset, Lease(boot, transition.attempt))
             elif transition.kind == ENDED:
@@ -83,7 +90,7 @@ class Ledger:
             elif transition.kind == RELEASED and self._is_of(transition.offset, boot):
                 self.release(transition.offset)
         if first:
-            self._restore(value)
+            self._restore(found.get("checkpoint"))
 
     def checkpoint(self) -> bytes:
         """The record of the whole fold."""
@@ -92,7 +99,7 @@ class Ledger:
             "leases": [[offset, *lease] for offset, lease in self.leases.items()],
             "attempts": list(self.attempts.items()),
         }
-        return json.dumps({"checkpoint": state}, separators=(",", ":")).encode()
+        return json.dumps({"queue": self.queue, "checkpoint": state}, separators=(",", ":")).encode()
 
     def merge(self, progress: Progress) -> None:
         """Adds what is known to have ended from elsewhere."""
@@ -110,8 +117,7 @@ class Ledger:
         lease = self.leases.get(offset)
         return lease is not None and lease.boot == boot
 
-    def _restore(self, value: bytes | None) -> None:
-        found = _object(value).get("checkpoint")
+    def _restore(self, found: Any) -> None:
         try:
             if isinstance(found, dict):
                 self.merge(Progress.from_json(found["progress"]))
@@ -132,8 +138,7 @@ def _object(value: bytes | None) -> Mapping[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _transitions(value: bytes | None) -> Iterator[tuple[Transition, str]]:
-    found = _object(value)
+def _transitions(found: Mapping[str, Any]) -> Iterator[tuple[Transition, str]]:
     told = found.get("t")
     for each in told if isinstance(told, list) else ():
         try:

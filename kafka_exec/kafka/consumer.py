@@ -14,15 +14,14 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka import Message as Record
 
-from kafka_exec.core.journal import Progress
-from kafka_exec.core.ledger import Ledger
 from kafka_exec.kafka import commits, native
 from kafka_exec.kafka.calls import Calls
 from kafka_exec.kafka.client import translate
 from kafka_exec.kafka.journal import Journal
+from kafka_exec.kafka.ownership import Ownership
 from kafka_exec.kafka.work import Work
 
 if TYPE_CHECKING:
@@ -39,16 +38,6 @@ _REBALANCE_TIMEOUT = 5.0
 
 #: A reader that nobody uses stays in its group for this time, in case somebody consumes again, seconds.
 _LINGER = 1.0
-
-#: How long partitions that are to be given away wait until what was told of them is durable, seconds.
-_FLUSH_TIMEOUT = 2.0
-
-#: How long they wait, without a journal, for what was taken of them, seconds: whatever is still running then is run again
-#: by the next owner.
-_HANDOVER_GRACE = 5.0
-
-#: How often leases of other workers are looked at, seconds.
-_LEASES_POLL = 0.2
 
 #: What leaving the group may take, seconds.
 _LEAVE_TIMEOUT = 2.0
@@ -104,10 +93,11 @@ class GroupReader:
         self._wake = wake
         self._static_id = static_id
         self._tick = tick
-        self._journal = journal
+        self._ownership = Ownership(topic, journal, lambda: self._stopping)
+        #: What this process runs though it is another's now.
+        self.strays = self._ownership.strays
         self._failure: Exception | None = None
-        self._owned: dict[int, Work] = {}
-        self._disowned: dict[int, Work] = {}
+        self._owned = self._ownership.owned
         self._paused = False
         self._stopping = False
         self._released: float | None = None
@@ -115,9 +105,7 @@ class GroupReader:
         self._calls = Calls(_IDLE_POLL)
         self._consumer: Consumer | None = None
         self._last_commit = 0.0
-        self._uncommitted = False
         self._last_error = ""
-        self._looked_at_leases = 0.0
         self._thread = native.Thread(self._run, f"kafka-exec-{topic}")
 
     # -- called by whoever consumes ------------------------------------------------------------------------------------
@@ -138,10 +126,6 @@ class GroupReader:
     def outstanding(self) -> int:
         """Records that were read from owned partitions and have not ended."""
         return sum(work.outstanding for work in list(self._owned.values()))
-
-    def strays(self) -> list[tuple[str, int, int]]:
-        """What this process runs of partitions that are another's now: topic, partition, offset."""
-        return [stray for work in list(self._disowned.values()) for stray in work.strays()]
 
     def discard(self) -> None:
         """Forgets what is buffered: it counts as read and ended; for a purge."""
@@ -257,16 +241,18 @@ class GroupReader:
             self._leave(consumer)
         finally:
             self._consumer = None
-            self._disown(list(self._owned))
+            self._ownership.lose(list(self._owned))
             consumer.close()
             self._cluster.forget(consumer)
 
     def _step(self, consumer: Consumer) -> None:
-        busy = self._uncommitted or any(work.outstanding for work in self._owned.values())
+        busy = any(work.outstanding or work.uncommitted for work in self._owned.values())
         if self._failure is not None:
             failure, self._failure = self._failure, None
             raise failure
-        self._look_at_leases()
+        if freed := self._ownership.freed():
+            self.buffer.extend((record, work, work.term) for record, work in freed)
+            self._wake()
         self._calls.serve()
         longest = self._calls.poll_time
         record = consumer.poll(min(longest, self._settings.commit_interval) if busy or self._released else longest)
@@ -280,10 +266,10 @@ class GroupReader:
             if self.buffer:
                 self._wake()
         self._flow(consumer)
+        self._ownership.trim(self._settings.audit_retention)
         self._tick()
         if busy and time.monotonic() - self._last_commit >= self._settings.commit_interval:
             self._last_commit = time.monotonic()
-            self._uncommitted = False
             for work in self._owned.values():
                 work.check_in()
             commits.commit(consumer, self._owned.values())
@@ -295,7 +281,7 @@ class GroupReader:
         work = self._owned.get(record.partition())
         if error is not None:
             if error.code() == KafkaError._PARTITION_EOF and work is not None:
-                self._uncommitted = work.reach(record.offset()) or self._uncommitted
+                work.reach(record.offset())
             elif error.code() != KafkaError._PARTITION_EOF:
                 self._failed(error)
             return
@@ -304,34 +290,9 @@ class GroupReader:
         offset = record.offset()
         if offset < work.position:
             # Offsets only grow: the topic was deleted and made anew, and what is known of the old one is void.
-            work.lose()
-            work = self._new_work(work.partition, Ledger(Progress(low=offset)), offset)
-            self._owned[work.partition] = work
+            work = self._ownership.begin_anew(work, offset)
         if work.read(record):
             self.buffer.append((record, work, work.term))
-
-    def _look_at_leases(self) -> None:
-        """Hands out what other workers were running, as soon as they do not any more."""
-        journal = self._journal
-        now = time.monotonic()
-        if journal is None or now - self._looked_at_leases < _LEASES_POLL:
-            return
-        self._looked_at_leases = now
-        journal.retry()
-        for work in list(self._owned.values()):
-            if not journal.follows(work.partition):
-                continue
-            leases = work.leases_elsewhere()
-            records = work.released_elsewhere()
-            for offset, lease in leases:
-                if journal.node.runs_no_more(lease.boot, (self.topic, work.partition, offset)):
-                    records += work.reclaim(offset, lease)
-            for record in sorted(records, key=Record.offset):
-                self.buffer.append((record, work, work.term))
-            if records:
-                self._wake()
-            if not leases:
-                journal.leave([work.partition])
 
     def _failed(self, error: KafkaError) -> None:
         if error.code() in (KafkaError._FATAL, KafkaError.FENCED_INSTANCE_ID, KafkaError._FENCED):
@@ -399,68 +360,17 @@ class GroupReader:
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         if partitions:
             committed = consumer.committed(partitions, _REBALANCE_TIMEOUT)
-            for found, ledger in self._restore(committed):
-                start = found.offset if found.offset >= 0 else OFFSET_BEGINNING
-                self._owned[found.partition] = self._work(found.partition, found.offset, ledger)
-                consumer.incremental_assign([TopicPartition(self.topic, found.partition, start)])
+            consumer.incremental_assign(self._ownership.take_over(committed))
             if self._paused:
                 consumer.pause(partitions)
         self.assigned = True
         self.settled = self.settled or not self._owned
         self._wake()
 
-    def _restore(self, committed: list[TopicPartition]) -> list[tuple[TopicPartition, Ledger]]:
-        found = {p.partition: Progress.restore(max(0, p.offset), p.metadata) for p in committed}
-        if self._journal is None:
-            ledgers = {partition: Ledger(progress) for partition, progress in found.items()}
-        else:
-            ledgers = self._journal.restore(found, self._overhear)
-        return [(p, ledgers[p.partition]) for p in committed]
-
-    def _overhear(self, partition: int, value: bytes | None) -> None:
-        """Called in the log reader's thread."""
-        if (work := self._owned.get(partition)) is not None:
-            work.overhear(value)
-            self._uncommitted = True
-
-    def _work(self, partition: int, committed: int, ledger: Ledger) -> Work:
-        work = self._disowned.pop(partition, None)
-        # Committed offsets only grow, unless the topic was deleted: then what is known of it is void.
-        if work is None or committed < work.start:
-            return self._new_work(partition, ledger, committed)
-        work.revive(ledger)
-        return work
-
-    def _new_work(self, partition: int, ledger: Ledger, start: int) -> Work:
-        return Work(self.topic, partition, ledger, start, self._journal)
-
     def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        works = [self._owned[p.partition] for p in partitions if p.partition in self._owned]
-        for work in works:
-            work.close_down()
-        self._settle(works)
-        commits.commit_now(consumer, works)
-        self._disown([p.partition for p in partitions])
+        self._ownership.give_away(consumer, [p.partition for p in partitions])
         consumer.incremental_unassign(partitions)
-
-    def _settle(self, works: list[Work]) -> None:
-        """Makes sure that the next owner knows what was told of these partitions; without a journal, waits for ends."""
-        if self._journal is not None:
-            if not self._journal.flush([work.partition for work in works], _FLUSH_TIMEOUT):
-                logger.warning(f"what runs in {self.topic} could not be told: the next owner may start it again")
-            return
-        deadline = time.monotonic() + _HANDOVER_GRACE
-        while any(work.is_held for work in works) and time.monotonic() < deadline and not self._stopping:
-            native.sleep(0.005)
 
     def _on_lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        self._disown([p.partition for p in partitions])
+        self._ownership.lose([p.partition for p in partitions])
         consumer.incremental_unassign(partitions)
-
-    def _disown(self, partitions: list[int]) -> None:
-        for number in partitions:
-            if (work := self._owned.pop(number, None)) is not None:
-                work.lose()
-                self._disowned[number] = work
-                if self._journal is not None:
-                    self._journal.leave([number])

@@ -42,11 +42,17 @@ class Journal:
     """A worker's view of one topic's journal. Writing is thread-safe and does not wait; what is refused is sent again.
 
     Args:
+        queue: the queue's topic.
         spec: the journal's topic; it has as many partitions as the queue's.
         node: whose incarnation writes.
+
+    Attributes:
+        identity: what tells the queue's topic from one of the same name before it.
     """
 
-    def __init__(self, cluster: Cluster, spec: TopicSpec, node: Node) -> None:
+    def __init__(self, cluster: Cluster, queue: str, spec: TopicSpec, node: Node) -> None:
+        self.identity = ""
+        self._queue = queue
         self.boot = node.boot
         self.node = node
         self._cluster = cluster
@@ -61,7 +67,7 @@ class Journal:
 
     def tell(self, partition: int, transition: Transition) -> None:
         """Writes a transition."""
-        self._write(partition, encode(self.boot, [transition]), None)
+        self._write(partition, encode(self.boot, self.identity, [transition]), None)
 
     def checkpoint(self, partition: int, value: bytes, on_written: Callable[[int], None]) -> None:
         """Writes a checkpoint. ``on_written`` is called with its offset, in the producer's thread."""
@@ -119,6 +125,7 @@ class Journal:
             ConnectionFailed: a journal could not be read to its end in time.
         """
         self._cluster.topics.ensure(self._spec)
+        self.identify()
         sinks = {each: _Sink(each, self.boot, overheard) for each in found}
         self._sinks.update(sinks)
         begins = {each: progress.checkpoint for each, progress in found.items()}
@@ -132,9 +139,27 @@ class Journal:
                     self.leave(found)
                     raise ConnectionFailed(f"{self._topic} could not be read to its end within {TIMEOUT:.0f} s")
                 native.sleep(0.002)
-            restored[each] = sink.fold(progress)
+            restored[each] = sink.fold(Ledger(self.identity, progress))
         self.leave(each for each, ledger in restored.items() if not ledger.leases)
         return restored
+
+    def identify(self) -> None:
+        """Looks which topic it is that has the queue's name.
+
+        Raises:
+            ChannelFailed: there is none.
+        """
+        self.identity = self._cluster.topics.identity(self._queue)
+
+    def trim(self, marks: Mapping[int, tuple[int, int]], before: float) -> None:
+        """Deletes what is older than a time, epoch seconds, and below the offsets of queue and journal by partition.
+
+        Raises:
+            KafkaExecError: the cluster does not do it.
+        """
+        topics = self._cluster.topics
+        topics.trim(self._queue, {partition: queue for partition, (queue, _) in marks.items()}, before)
+        topics.trim(self._topic, {partition: journal for partition, (_, journal) in marks.items()}, before)
 
     def leave(self, partitions: Iterable[int]) -> None:
         """Follows some partitions no longer."""
@@ -169,9 +194,8 @@ class _Sink:
         if value is not None and not value.startswith(self._own):
             self._overheard(self._partition, value)
 
-    def fold(self, progress: Progress) -> Ledger:
-        """The ledger that follows from a commit's progress and what was read."""
-        ledger = Ledger(progress)
+    def fold(self, ledger: Ledger) -> Ledger:
+        """The ledger with what was read."""
         with self._lock:
             for number, value in enumerate(self._kept or ()):
                 ledger.apply(value, first=not number)

@@ -300,6 +300,7 @@ class Publisher:
     ) -> None:
         deadline = None
         where = -1 if partition is None else partition  # -1: the partitioner's choice
+        never_waits = on_delivery is not None
         if on_delivery is None:
             on_delivery = confirmation.settle if confirmation is not None else self._settle_posted
         if confirmation is not None:
@@ -310,6 +311,8 @@ class Publisher:
                 handle.produce(topic, value, key, partition=where, headers=list(headers), on_delivery=on_delivery)
                 return
             except BufferError:
+                if never_waits:
+                    raise NotConfirmed(f"publishing to {topic}: too many messages wait to be sent") from None
                 deadline = deadline or time.monotonic() + self._timeout
                 if time.monotonic() < deadline:
                     native.call(self._handle.poll, 0.05)

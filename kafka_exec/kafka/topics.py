@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -255,6 +255,31 @@ class TopicKeeper:
                 for future in admin.delete_records(doomed).values() if doomed else ():
                     self._result(future, f"purging {topic}")
         return waiting
+
+    def trim(self, topic: str, marks: Mapping[int, int], before: float) -> None:
+        """Deletes the records of some partitions below these offsets, as far as they are older than a time.
+
+        Args:
+            before: epoch seconds.
+
+        Raises:
+            KafkaExecError: the cluster does not do it.
+        """
+        native.call(self._trim, topic, marks, before)
+
+    def _trim(self, topic: str, marks: Mapping[int, int], before: float) -> None:
+        partitions = [TopicPartition(topic, number) for number in marks]
+        with self._admin() as admin:
+            starts = self._offsets(admin, partitions, OffsetSpec.earliest())
+            young = self._offsets(admin, partitions, OffsetSpec.for_timestamp(int(before * 1000)))
+            doomed = []
+            for (name, number), start in starts.items():
+                first_young = young.get((name, number), -1)
+                end = marks[number] if first_young < 0 else min(marks[number], first_young)
+                if end > start:
+                    doomed.append(TopicPartition(name, number, end))
+            for future in admin.delete_records(doomed).values() if doomed else ():
+                self._result(future, f"trimming {topic}")
 
     def delete(self, topics: Sequence[str]) -> None:
         """Deletes topics and the consumer groups of the same names; those that do not exist are passed over."""

@@ -29,6 +29,7 @@ class Work:
         alive: it is owned now.
         term: how often it was lost; what was handed out in an earlier term, and not begun, is read again.
         position: the next offset to read; -1 before the first.
+        uncommitted: something ended since the last commit was made.
         committed: the offset and metadata that were sent last.
     """
 
@@ -39,6 +40,7 @@ class Work:
         self.term = 0
         self.start = start
         self.position = -1
+        self.uncommitted = False
         self.committed: tuple[int, str] | None = None
         self._ledger = ledger
         self._journal = journal
@@ -77,11 +79,11 @@ class Work:
             self._open.add(offset)
             return True
 
-    def reach(self, end: int) -> bool:
-        """Notes that all records before ``end`` were read. True: some of them are nobody's, and count as done."""
+    def reach(self, end: int) -> None:
+        """Notes that all records before ``end`` were read; what nobody sees of them counts as done."""
         with self._lock:
             self.position = max(self.position, end)
-            return self._ledger.progress.reach(end)
+            self.uncommitted |= self._ledger.progress.reach(end)
 
     # -- running -------------------------------------------------------------------------------------------------------
 
@@ -113,6 +115,7 @@ class Work:
             self._held.discard(offset)
             self._open.discard(offset)
             self._ledger.end(offset)
+            self.uncommitted = True
             self._tell(Transition(ENDED, offset))
 
     def release(self, offset: int, term: int) -> bool:
@@ -149,6 +152,7 @@ class Work:
         """Folds a record of the journal that another incarnation has written."""
         with self._lock:
             self._ledger.apply(value)
+            self.uncommitted = True
             for offset in [each for each in self._elsewhere if self._ledger.progress.has_ended(each)]:
                 del self._elsewhere[offset]
 
@@ -200,8 +204,14 @@ class Work:
     def mark(self) -> tuple[int, str]:
         """The offset to commit, and its metadata."""
         with self._lock:
+            self.uncommitted = False
             progress = self._ledger.progress
             return progress.low, progress.metadata()
+
+    def done_with(self) -> tuple[int, int]:
+        """The offsets below which nobody needs the queue's records any more, and the journal's."""
+        with self._lock:
+            return self._ledger.progress.low, self._ledger.progress.checkpoint
 
     def check_in(self) -> None:
         """Writes a checkpoint into the journal, if it is due."""

@@ -99,8 +99,9 @@ class Namespace:
             self.delete_queue(name)
 
     def delete_queue(self, name: str) -> None:
-        """Deletes a work queue, its messages and its bindings."""
-        self.cluster.topics.delete(self.queue_topics(name))
+        """Deletes a work queue, its messages, its journal and its bindings."""
+        journals = [self.topics.journal(name, step) for step in range(self.declaration(name).steps)]
+        self.cluster.topics.delete([*self.queue_topics(name), *journals])
         self.bindings.delete_queue(name)
         self._queues.pop(name, None)
 

@@ -76,7 +76,7 @@ class WorkQueue:
                 wake=wake,
                 static_id=(lambda: None) if node is None else node.static_id,
                 tick=self._use,
-                journal=None if node is None else Journal(space.cluster, space.journal(name, step), node),
+                journal=None if node is None else Journal(space.cluster, topic, space.journal(name, step), node),
             )
             for step, topic in enumerate(space.queue_topics(name))
         ]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import time
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,12 @@ def make_app(url: str, backend: str | None = None, **conf: Any) -> Celery:
         while not Path(gate).exists() and time.monotonic() < deadline:
             time.sleep(0.02)
         note("end", self.request.id)
+
+    @app.task(shared=False, name="crash", bind=True)
+    def crash(self: Any) -> None:
+        """Kills the process that runs it."""
+        note("begin", self.request.id)
+        os.kill(os.getpid(), signal.SIGKILL)
 
     @app.task(shared=False, name="parent", bind=True)
     def parent(self: Any, child: str) -> None:

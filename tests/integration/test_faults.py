@@ -113,12 +113,13 @@ def test_a_worker_waits_for_its_broker(
     time.sleep(4)
     share = (worker.cpu() - cpu) / (time.monotonic() - began)
     fragile.start()
-    back = time.time()
+    back, away = time.time(), time.monotonic() - began
     task = make_app(fragile_url).tasks["work"].delay()
     effects.wait_for({task.id}, RECOVERY)
     print(f"worked {effects.first('end', back) - back:.1f} s after the broker was there, CPU before {share:.1%}")
     assert share < 0.2
-    assert len(worker.lines("does not answer")) <= 5, worker.output
+    # One line of ours, and Celery's own at each try, every three seconds.
+    assert len(worker.lines("does not answer")) <= 4 + away / 3, worker.output
 
 
 def test_a_publisher_without_a_broker_gets_an_error_soon(prefix: str, caplog: pytest.LogCaptureFixture) -> None:

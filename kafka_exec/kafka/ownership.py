@@ -1,0 +1,168 @@
+"""The partitions that a member of a group owns: what is known of them when they come, and what is told when they go."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable
+
+from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
+from confluent_kafka import Message as Record
+
+from kafka_exec.core.journal import Progress
+from kafka_exec.core.ledger import Ledger
+from kafka_exec.errors import KafkaExecError
+from kafka_exec.kafka import commits, native
+from kafka_exec.kafka.journal import Journal
+from kafka_exec.kafka.work import Work
+
+logger = logging.getLogger("kafka_exec")
+
+#: How long partitions that are to be given away wait until what was told of them is durable, seconds.
+_FLUSH_TIMEOUT = 2.0
+
+#: How long they wait, without a journal, for what was taken of them, seconds: whatever is still running then is run again
+#: by the next owner.
+_HANDOVER_GRACE = 5.0
+
+#: How often what ended long ago is deleted, at most, seconds.
+_TRIM_EVERY = 600.0
+
+#: How often leases of other workers are looked at, seconds.
+_LEASES_POLL = 0.2
+
+
+class Ownership:
+    """The partitions of one topic that one member owns, and those it has owned. All but :meth:`strays` is its thread's.
+
+    Args:
+        is_stopping: whether the member is to end at once.
+    """
+
+    def __init__(self, topic: str, journal: Journal | None, is_stopping: Callable[[], bool]) -> None:
+        self.owned: dict[int, Work] = {}
+        self._topic = topic
+        self._journal = journal
+        self._is_stopping = is_stopping
+        self._disowned: dict[int, Work] = {}
+        self._looked_at_leases = 0.0
+        self._trimmed = time.monotonic()
+
+    def strays(self) -> list[tuple[str, int, int]]:
+        """What this process runs of partitions that are another's now: topic, partition, offset."""
+        return [stray for work in list(self._disowned.values()) for stray in work.strays()]
+
+    # -- coming --------------------------------------------------------------------------------------------------------
+
+    def take_over(self, committed: list[TopicPartition]) -> list[TopicPartition]:
+        """Partitions come, of which this is committed; where to read them from.
+
+        Raises:
+            ConnectionFailed, ChannelFailed: what was told of them could not be read.
+        """
+        found = {p.partition: Progress.restore(max(0, p.offset), p.metadata) for p in committed}
+        if self._journal is None:
+            ledgers = {partition: self._ledger(progress) for partition, progress in found.items()}
+        else:
+            ledgers = self._journal.restore(found, self._overhear)
+        for each in committed:
+            self.owned[each.partition] = self._work(each.partition, each.offset, ledgers[each.partition])
+        return [
+            TopicPartition(self._topic, p.partition, p.offset if p.offset >= 0 else OFFSET_BEGINNING) for p in committed
+        ]
+
+    def _work(self, partition: int, committed: int, ledger: Ledger) -> Work:
+        work = self._disowned.pop(partition, None)
+        # Committed offsets only grow, unless the topic was deleted: then what is known of it is void.
+        if work is None or committed < work.start:
+            return Work(self._topic, partition, ledger, committed, self._journal)
+        work.revive(ledger)
+        return work
+
+    def begin_anew(self, work: Work, offset: int) -> Work:
+        """The topic was deleted and made anew: what is known of the old one is void."""
+        work.lose()
+        if self._journal is not None:
+            self._journal.identify()
+        anew = Work(self._topic, work.partition, self._ledger(Progress(low=offset)), offset, self._journal)
+        self.owned[work.partition] = anew
+        return anew
+
+    def _ledger(self, progress: Progress) -> Ledger:
+        return Ledger("" if self._journal is None else self._journal.identity, progress)
+
+    # -- what runs elsewhere -------------------------------------------------------------------------------------------
+
+    def _overhear(self, partition: int, value: bytes | None) -> None:
+        """Called in the log reader's thread."""
+        if (work := self.owned.get(partition)) is not None:
+            work.overhear(value)
+
+    def freed(self) -> list[tuple[Record, Work]]:
+        """What other workers were running and do not any more, though it has not ended: it is to be handed out."""
+        journal, now = self._journal, time.monotonic()
+        if journal is None or now - self._looked_at_leases < _LEASES_POLL:
+            return []
+        self._looked_at_leases = now
+        journal.retry()
+        found = []
+        for work in list(self.owned.values()):
+            if not journal.follows(work.partition):
+                continue
+            leases = work.leases_elsewhere()
+            records = work.released_elsewhere()
+            for offset, lease in leases:
+                if journal.node.runs_no_more(lease.boot, (self._topic, work.partition, offset)):
+                    records += work.reclaim(offset, lease)
+            found += [(record, work) for record in sorted(records, key=Record.offset)]
+            if not leases:
+                journal.leave([work.partition])
+        return found
+
+    # -- keeping the logs short ----------------------------------------------------------------------------------------
+
+    def trim(self, retention: float) -> None:
+        """Now and then deletes what ended longer than ``retention`` seconds ago, in a thread of its own."""
+        now = time.monotonic()
+        if self._journal is None or now - self._trimmed < min(_TRIM_EVERY, retention):
+            return
+        self._trimmed = now
+        native.Thread(lambda: self._trim(time.time() - retention), "kafka-exec-trim")
+
+    def _trim(self, before: float) -> None:
+        marks = {work.partition: work.done_with() for work in list(self.owned.values())}
+        try:
+            if self._journal is not None and marks:
+                self._journal.trim(marks, before)
+        except KafkaExecError as error:
+            logger.debug("what ended in %s could not be deleted: %s", self._topic, error)
+
+    # -- going ---------------------------------------------------------------------------------------------------------
+
+    def give_away(self, consumer: Consumer, partitions: Iterable[int]) -> None:
+        """Partitions go to others, who are to know all that was told of them."""
+        numbers = list(partitions)
+        works = [self.owned[each] for each in numbers if each in self.owned]
+        for work in works:
+            work.close_down()
+        self._settle(works)
+        commits.commit_now(consumer, works)
+        self.lose(numbers)
+
+    def _settle(self, works: list[Work]) -> None:
+        if self._journal is not None:
+            if not self._journal.flush([work.partition for work in works], _FLUSH_TIMEOUT):
+                logger.warning(f"what runs in {self._topic} could not be told: the next owner may start it again")
+            return
+        deadline = time.monotonic() + _HANDOVER_GRACE
+        while any(work.is_held for work in works) and time.monotonic() < deadline and not self._is_stopping():
+            native.sleep(0.005)
+
+    def lose(self, partitions: Iterable[int]) -> None:
+        """Partitions are another's now."""
+        for number in partitions:
+            if (work := self.owned.pop(number, None)) is not None:
+                work.lose()
+                self._disowned[number] = work
+                if self._journal is not None:
+                    self._journal.leave([number])

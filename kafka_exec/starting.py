@@ -1,0 +1,121 @@
+"""How a worker's tasks begin: when the pool has a slot, if they are still its own, and not after too many lost runs."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from celery.worker.state import task_ready
+
+from kafka_exec.backend import KafkaBackend
+from kafka_exec.core.gate import Gate
+from kafka_exec.errors import ConnectionFailed, TooManyDeliveries
+from kafka_exec.transport.deliveries import Deliveries
+
+logger = logging.getLogger("kafka_exec")
+
+
+class Starter:
+    """Celery's ``on_task_request`` of a worker. Thread-safe.
+
+    Args:
+        pool: Celery's.
+        start: begins a request's run.
+    """
+
+    def __init__(self, pool: Any, start: Callable[[Any], None]) -> None:
+        self._pool = pool
+        self._start = start
+        self._gate: Gate[tuple[Deliveries, int], Any] = Gate()
+        self._lock = threading.Lock()
+        self._pumping = False
+        self._stopped = False
+
+    def attach(self, deliveries: Deliveries) -> None:
+        """Has the messages of a channel begin here, not when they are delivered."""
+        deliveries.deferred = True
+        deliveries.on_settled = lambda tag: self._settled(deliveries, tag)
+        self._stopped = False
+
+    def stop(self) -> None:
+        """Begins nothing more: what waits is for others."""
+        self._stopped = True
+
+    def __call__(self, request: Any) -> None:
+        deliveries = request.message.channel.deliveries
+        if not deliveries.deferred:
+            self._start(request)
+            return
+        tag = request.message.delivery_tag
+        with self._lock:
+            self._gate.add((deliveries, tag), request, attempts=deliveries.attempts(tag))
+        self.pump()
+
+    def _settled(self, deliveries: Deliveries, tag: int) -> None:
+        with self._lock:
+            self._gate.done((deliveries, tag))
+        self.pump()
+
+    def pump(self) -> None:
+        """Begins what may begin now."""
+        with self._lock:
+            if self._pumping:
+                return  # whoever does it looks again
+            self._pumping = True
+        try:
+            while self._begin_next():
+                pass
+        finally:
+            self._pumping = False
+
+    def _begin_next(self) -> bool:
+        with self._lock:
+            found = None if self._stopped else self._gate.next(self._pool.num_processes)
+            if found is None:
+                self._pumping = False
+                return False
+        (deliveries, tag), request = found
+        attempts = deliveries.attempts(tag)
+        try:
+            if attempts and self._has_ended(request):
+                request.acknowledge()
+                task_ready(request)
+            elif attempts >= request.message.channel.connection.space.settings.max_deliveries:
+                self._give_up(request, deliveries, tag, attempts)
+            elif deliveries.begin(tag):
+                self._start(request)
+            else:
+                task_ready(request)
+        except ConnectionFailed as error:
+            logger.warning("whether task %s has ended is not known yet: %s", request.id, error)
+            with self._lock:
+                self._gate.done((deliveries, tag))
+                self._gate.add((deliveries, tag), request, attempts=attempts)
+                self._pumping = False
+            return False
+        return True
+
+    def _has_ended(self, request: Any) -> bool:
+        """Whether a task whose run was lost had told its end before."""
+        backend = request.task.backend
+        info = request.message.delivery_info
+        if not isinstance(backend, KafkaBackend):
+            return False
+        context = request._context
+        nothing_follows = not (context.errbacks or context.chord or context.chain)
+        return backend.has_ended(request.id, info["partition"], info["offset"], also_failed=nothing_follows)
+
+    def _give_up(self, request: Any, deliveries: Deliveries, tag: int, attempts: int) -> None:
+        error = TooManyDeliveries(
+            f"task {request.name}[{request.id}] was begun {attempts} times and never ended: it may be what kills its "
+            "workers; it is in the dead letters (kafka_exec_max_deliveries)"
+        )
+        logger.error(str(error))
+        request.task.backend.mark_as_failure(
+            request.id, error, request=request._context, store_result=request.store_errors
+        )
+        deliveries.bury(tag, "max-deliveries", str(error))
+        request.send_event("task-failed", exception=repr(error), traceback="")
+        task_ready(request)

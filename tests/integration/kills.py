@@ -1,0 +1,53 @@
+"""Workers of one crew, of which one after the other is killed and started anew."""
+
+from __future__ import annotations
+
+import random
+import time
+
+import psutil
+
+from tests.integration.workers import Crew, Worker
+
+#: Short, so that a killed worker's partitions are soon another's.
+CONF = {"kafka_exec_session_timeout": 3}
+
+
+class Killing:
+    """So many workers; kills are noted with the ids of the processes that they hit."""
+
+    def __init__(self, made: Crew, workers: int, slots: int, seed: int) -> None:
+        self.kills: dict[int, float] = {}
+        self.times = 0
+        self._made = made
+        self._slots = slots
+        self._chance = random.Random(seed)
+        self._workers = [self._start(f"w{number}") for number in range(workers)]
+        made.ready(*self._workers)
+
+    def _start(self, name: str) -> Worker:
+        return self._made.start(name, "-c", str(self._slots))
+
+    def kill_one(self) -> None:
+        """Kills a worker with its whole process group, and starts one of the same name."""
+        number = self._chance.randrange(len(self._workers))
+        victim = self._workers[number]
+        processes = [process.pid for process in _group(victim)]
+        victim.kill()
+        self.kills.update(dict.fromkeys(processes, time.time()))
+        self.times += 1
+        self._workers[number] = self._start(victim.name)
+
+    def restart_one(self) -> None:
+        """Stops a worker warmly, and starts one of the same name."""
+        number = self._chance.randrange(len(self._workers))
+        self._workers[number].stop()
+        self.times += 1
+        self._workers[number] = self._start(self._workers[number].name)
+
+
+def _group(worker: Worker) -> list[psutil.Process]:
+    try:
+        return worker.processes()
+    except psutil.NoSuchProcess:
+        return []

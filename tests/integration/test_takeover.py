@@ -1,0 +1,153 @@
+"""Who takes over partitions begins what nobody runs, and nothing else; a task that kills its workers is given up."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from confluent_kafka import TopicPartition
+from confluent_kafka.admin import OffsetSpec
+
+from kafka_exec.broker import EmbeddedKafka
+from kafka_exec.errors import TooManyDeliveries
+from tests.integration.fault_tools import read
+from tests.integration.workers import PATIENCE, Crew, Worker, crew, until
+
+#: Short, so that a dead worker's partitions are soon another's.
+SESSION = 3
+
+
+@pytest.fixture
+def made(kafka: EmbeddedKafka, tmp_path: Path) -> Iterator[Crew]:
+    with crew(kafka, tmp_path, backend="same", kafka_exec_session_timeout=SESSION) as found:
+        yield found
+
+
+def hold(made: Crew, worker: Worker, number: int) -> tuple[Path, list[str]]:
+    """Has a worker begin tasks that run until a gate opens; the gate and the tasks."""
+    gate = made.gate()
+    ids = made.send("hold", str(gate), number=number)
+    made.effects.wait_for(ids, "begin")
+    assert {effect.worker for effect in made.effects.all("begin") if effect.task in ids} == {worker.name}
+    return gate, ids
+
+
+def test_what_runs_is_not_begun_again_when_partitions_move(made: Crew) -> None:
+    one = made.start("one", "-c", "4")
+    made.ready(one)
+    gate, held = hold(made, one, 4)
+    waiting = made.send("work", number=200)
+    two, three = made.start("two", "-c", "2"), made.start("three", "-c", "2")
+    made.ready(two, three)
+    # The new owners begin at once what waits in their partitions, and leave what runs.
+    until(lambda: len(made.effects.count()) > 60, what="the tasks of the partitions that moved")
+    assert {effect.worker for effect in made.effects.all()} == {"two", "three"}
+    two.stop()
+    made.shared_out("celery", 2)
+    gate.touch()
+    made.effects.wait_for([*held, *waiting])
+    three.stop()
+    made.shared_out("celery", 1)
+    after = made.send("work", number=20)
+    made.effects.wait_for(after)
+    made.effects.assert_once([*held, *waiting, *after], "begin")
+    until(lambda: made.backlog() == 0, what="a commit of all")
+
+
+def test_a_dead_workers_running_tasks_begin_again_and_its_finished_ones_do_not(made: Crew) -> None:
+    victim = made.start("victim", "-c", "2")
+    made.ready(victim)
+    gate, held = hold(made, victim, 1)
+    finished = made.send("work", number=200)
+    made.effects.wait_for(finished)
+    heir = made.start("heir", "-c", "2")
+    made.ready(heir)
+    victim.kill()
+    made.effects.wait_for(held, "begin")
+    until(lambda: made.effects.count("begin")[held[0]] == 2, what="the second start")
+    gate.touch()
+    made.effects.wait_for(held)
+    after = made.send("work", number=50)
+    made.effects.wait_for(after)
+    made.effects.assert_once([*finished, *after], "begin")
+
+
+def test_a_worker_that_comes_back_begins_again_what_it_was_running(made: Crew) -> None:
+    first = made.start("same", "-c", "2")
+    made.ready(first)
+    gate, held = hold(made, first, 2)
+    finished = made.send("work", number=0)
+    first.kill()
+    again = made.start("same", "-c", "2")
+    made.ready(again)
+    began = time.time()
+    until(lambda: all(made.effects.count("begin")[each] == 2 for each in held), what="the second starts")
+    print(f"begun again {time.time() - began:.1f} s after the restart")
+    gate.touch()
+    made.effects.wait_for([*held, *finished])
+
+
+def test_a_worker_that_was_paused_begins_nothing_that_is_anothers(made: Crew) -> None:
+    paused = made.start("paused", "-c", "1")
+    made.ready(paused)
+    gate, held = hold(made, paused, 1)
+    waiting = made.send("work", number=60)
+    os.killpg(paused.process.pid, signal.SIGSTOP)
+    other = made.start("other", "-c", "1")
+    other.wait_for_line(" ready.")
+    made.effects.wait_for(waiting)
+    until(lambda: made.effects.count("begin")[held[0]] == 2, what="the start elsewhere of what the paused worker ran")
+    os.killpg(paused.process.pid, signal.SIGCONT)
+    gate.touch()
+    made.shared_out("celery", 2)
+    after = made.send("work", number=60)
+    made.effects.wait_for(after)
+    made.effects.assert_once([*waiting, *after], "begin")
+
+
+def test_what_ended_long_ago_is_deleted_from_queue_and_journal(kafka: EmbeddedKafka, tmp_path: Path) -> None:
+    partitions = {"queue": 1}
+    conf = {"kafka_exec_partitions": partitions, "kafka_exec_audit_retention": 0.5}
+    with crew(kafka, tmp_path, **conf) as made:
+        worker = made.start("worker", "-c", "2")
+        made.ready(worker)
+        # Enough for a checkpoint.
+        tasks = made.send("work", number=1200)
+        made.effects.wait_for(tasks)
+        admin = kafka.admin()
+
+        def kept(topic: str) -> int:
+            partition = TopicPartition(topic, 0)
+            first, last = (
+                admin.list_offsets({partition: spec})[partition].result(PATIENCE).offset
+                for spec in (OffsetSpec.earliest(), OffsetSpec.latest())
+            )
+            return int(last - first)
+
+        until(lambda: kept(f"{made.prefix}.queue.celery") == 0, what="an empty queue")
+        until(lambda: kept(f"{made.prefix}.journal.celery") < 1000, what="a journal that begins at its checkpoint")
+        worker.kill()
+        again = made.start("worker", "-c", "2")
+        made.ready(again)
+        after = made.send("work", number=10)
+        made.effects.wait_for(after)
+        made.effects.assert_once([*tasks, *after], "begin")
+
+
+def test_a_task_that_kills_its_process_is_given_up(made: Crew) -> None:
+    worker = made.start("worker", "-c", "2", kafka_exec_max_deliveries=3)
+    made.ready(worker)
+    poison = made.app.tasks["crash"].delay()
+    neighbours = made.send("work", 0.2, number=10)
+    with pytest.raises(TooManyDeliveries, match="begun 3 times"):
+        poison.get(timeout=PATIENCE)
+    made.effects.wait_for(neighbours)
+    made.effects.assert_once(neighbours, "begin")
+    assert made.effects.count("begin")[poison.id] == 3
+    dead = read(made.kafka, f"{made.prefix}.dead.celery", 1)
+    assert [dict(record.headers())["dead-reason"] for record in dead] == [b"max-deliveries"]
+    until(lambda: made.backlog() == 0, what="a commit of all")

@@ -1,0 +1,72 @@
+"""Which waiting task begins: in order, as slots get free, and of suspects one at a time."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kafka_exec.core.gate import SUSPECT_AFTER, Gate
+
+
+def begun(gate: Gate[int, str], slots: int) -> list[str]:
+    """The tasks that begin now."""
+    found = []
+    while (each := gate.next(slots)) is not None:
+        found.append(each[1])
+    return found
+
+
+def test_tasks_begin_in_their_order_as_slots_get_free() -> None:
+    gate: Gate[int, str] = Gate()
+    for tag, task in enumerate("abcd"):
+        gate.add(tag, task, attempts=0)
+    assert begun(gate, 2) == ["a", "b"]
+    gate.done(0)
+    assert begun(gate, 2) == ["c"]
+    gate.done(3)  # d went elsewhere
+    gate.done(1)
+    gate.done(2)
+    assert begun(gate, 2) == []
+
+
+def test_a_pool_that_grew_begins_more_and_one_without_slots_begins_one() -> None:
+    gate: Gate[int, str] = Gate()
+    for tag, task in enumerate("abcd"):
+        gate.add(tag, task, attempts=0)
+    assert begun(gate, 0) == ["a"]
+    assert begun(gate, 3) == ["b", "c"]
+
+
+def test_of_suspects_one_runs_at_a_time_and_others_pass_them() -> None:
+    gate: Gate[int, str] = Gate()
+    for tag, (task, attempts) in enumerate([("s", SUSPECT_AFTER), ("t", SUSPECT_AFTER), ("a", SUSPECT_AFTER - 1)]):
+        gate.add(tag, task, attempts=attempts)
+    assert begun(gate, 4) == ["s", "a"]
+    gate.done(2)
+    assert begun(gate, 4) == []
+    gate.done(0)
+    assert begun(gate, 4) == ["t"]
+
+
+@given(st.lists(st.tuples(st.booleans(), st.integers(0, 4), st.integers(1, 3)), max_size=40))
+def test_no_more_run_than_there_are_slots_and_none_is_left_behind(steps: list[tuple[bool, int, int]]) -> None:
+    gate: Gate[int, int] = Gate()
+    running: dict[int, int] = {}
+    added = 0
+    for is_new, attempts, slots in steps:
+        if is_new:
+            gate.add(added, attempts, attempts=attempts)
+            added += 1
+        elif running:
+            tag = next(iter(running))
+            gate.done(tag)
+            del running[tag]
+        while (found := gate.next(slots)) is not None:
+            running[found[0]] = found[1]
+            assert len(running) <= slots
+            assert sum(attempts >= SUSPECT_AFTER for attempts in running.values()) <= 1
+    for tag in list(running):
+        gate.done(tag)
+    while (found := gate.next(1)) is not None:
+        gate.done(found[0])
+    assert gate.next(100) is None

@@ -1,0 +1,264 @@
+"""The fold of a partition's journal: beside a dumb twin, and in a simulation of owners that crash, pause and come back."""
+
+from __future__ import annotations
+
+import json
+import random
+from dataclasses import dataclass, field
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kafka_exec.core.journal import Progress
+from kafka_exec.core.ledger import ENDED, RELEASED, STARTED, Lease, Ledger, Transition, encode
+from tests.unit.twins.ledger import PlainLedger
+
+TOLD = st.lists(
+    st.tuples(
+        st.sampled_from([STARTED, STARTED, ENDED, RELEASED]),
+        st.integers(0, 4),
+        st.integers(1, 3),
+        st.sampled_from("ab"),
+    ),
+    max_size=30,
+)
+
+
+def told(ledger: Ledger, kind: str, offset: int, attempt: int, boot: str) -> None:
+    ledger.apply(encode(boot, "q", [Transition(kind, offset, attempt)]))
+
+
+@given(TOLD)
+def test_it_agrees_with_all_that_was_told(transitions: list[tuple[str, int, int, str]]) -> None:
+    ledger, twin = Ledger("q", Progress(0)), PlainLedger()
+    for transition in transitions:
+        told(ledger, *transition)
+        twin.tell(*transition)
+    for offset in range(5):
+        assert ledger.progress.has_ended(offset) == twin.has_ended(offset)
+        assert ledger.attempts.get(offset, 0) == twin.attempts(offset)
+        lease = ledger.leases.get(offset)
+        assert (lease and lease.boot) == twin.lease(offset)
+
+
+@given(TOLD, TOLD)
+def test_a_checkpoint_and_what_follows_is_the_same_as_all(
+    before: list[tuple[str, int, int, str]], after: list[tuple[str, int, int, str]]
+) -> None:
+    whole = Ledger("q", Progress(0))
+    for transition in before:
+        told(whole, *transition)
+    restored = Ledger("q", Progress(0))
+    restored.apply(whole.checkpoint(), first=True)
+    for transition in after:
+        told(whole, *transition)
+        told(restored, *transition)
+    assert (restored.leases, restored.attempts) == (whole.leases, whole.attempts)
+    assert (restored.progress.low, restored.progress.metadata()) == (whole.progress.low, whole.progress.metadata())
+
+
+def test_only_the_checkpoint_that_the_commit_names_counts() -> None:
+    zombie = Ledger("q", Progress(0))
+    zombie.start(7, "zombie")
+    ledger = Ledger("q", Progress(0))
+    ledger.apply(zombie.checkpoint())
+    assert (ledger.leases, ledger.attempts) == ({}, {})
+
+
+def test_a_start_counts_up_and_an_older_one_changes_nothing() -> None:
+    ledger = Ledger("q", Progress(0))
+    assert ledger.start(3, "a") == Lease("a", 1)
+    ledger.release(3)
+    assert ledger.start(3, "b") == Lease("b", 2)
+    told(ledger, STARTED, 3, 1, "a")
+    told(ledger, RELEASED, 3, 1, "a")
+    assert ledger.leases[3] == Lease("b", 2)
+    ledger.end(3)
+    told(ledger, STARTED, 3, 3, "a")
+    assert (ledger.leases, ledger.attempts) == ({}, {})
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *(None, b"", b"\xff", b"5", b"{}", b'{"queue": "q", "t": 5}', b'{"queue": "q", "t": [["s", 1, 1]]}'),
+        *(b'{"boot": "a", "queue": "q", "t": [5, ["s"], ["s", "x", 1]]}', b'{"queue": "q", "checkpoint": 7}'),
+        *(b'{"queue": "q", "checkpoint": {"progress": [1]}}', encode("a", "before", [Transition(ENDED, 0)])),
+        json.dumps(
+            {"queue": "q", "checkpoint": {"progress": [0, 0, 0, [], []], "leases": [[1]], "attempts": []}}
+        ).encode(),
+    ],
+)
+def test_what_is_not_understood_changes_nothing(value: bytes | None) -> None:
+    ledger = Ledger("q", Progress(0))
+    ledger.apply(value, first=True)
+    assert ledger == Ledger("q", Progress(0))
+
+
+# Several owners of one partition, over a simulated log
+
+TASKS = 12
+
+
+@dataclass
+class Log:
+    """A partition's journal and its group's commit; a commit of an old generation is refused."""
+
+    records: list[bytes] = field(default_factory=list)
+    committed: tuple[int, str] = (0, "")
+    generation: int = 0
+
+
+@dataclass
+class Owner:
+    """A worker. What it tells is in the log at once, or late, while it is paused."""
+
+    boot: str
+    log: Log
+    generation: int = 0
+    ledger: Ledger = field(default_factory=lambda: Ledger("q", Progress(0)))
+    running: dict[int, int] = field(default_factory=dict)
+    alive: bool = True
+
+    def take_over(self) -> None:
+        self.log.generation += 1
+        self.generation = self.log.generation
+        progress = Progress.restore(*self.log.committed)
+        self.ledger = Ledger("q", progress)
+        for number, value in enumerate(self.log.records[progress.checkpoint :]):
+            self.ledger.apply(value, first=not number)
+        for offset in range(progress.low, TASKS):
+            progress.receive(offset)
+
+    @property
+    def owns(self) -> bool:
+        return self.generation == self.log.generation
+
+    def tell(self, kind: str, offset: int, attempt: int = 0) -> None:
+        self.log.records.append(encode(self.boot, "q", [Transition(kind, offset, attempt)]))
+
+    def commit(self) -> None:
+        if self.owns:
+            self.log.committed = (self.ledger.progress.low, self.ledger.progress.metadata())
+
+    def check_in(self) -> None:
+        """A checkpoint; a zombie writes one too, and its commit is refused."""
+        self.log.records.append(self.ledger.checkpoint())
+        self.ledger.progress.checkpoint = len(self.log.records) - 1
+        self.commit()
+
+
+def simulate(seed: int) -> None:
+    """Owners begin, end, crash, lose the partition and come back. No finished task is begun; none is begun twice at once."""
+    chance = random.Random(seed)
+    log = Log()
+    ended: set[int] = set()
+    crashed: set[str] = set()
+    owners: list[Owner] = []
+
+    def owner() -> Owner:
+        made = Owner(f"boot{len(owners)}", log)
+        owners.append(made)
+        made.take_over()
+        return made
+
+    current = owner()
+    for _ in range(400):
+        step = chance.choice(["begin"] * 4 + ["end"] * 4 + ["commit", "checkpoint", "crash", "move", "release"])
+        living = [each for each in owners if each.alive]
+        if step == "begin":
+            ready = [
+                offset
+                for offset in range(TASKS)
+                if not current.ledger.progress.has_ended(offset)
+                and offset not in current.running
+                and (lease := current.ledger.leases.get(offset), True)
+                and (lease is None or lease.boot in crashed or lease.boot == current.boot)
+            ]
+            if ready and len(current.running) < 3:
+                offset = chance.choice(ready)
+                assert offset not in ended, f"{offset} had ended"
+                assert not any(offset in each.running for each in living), f"{offset} runs already"
+                lease = current.ledger.start(offset, current.boot)
+                current.running[offset] = lease.attempt
+                current.tell(STARTED, offset, lease.attempt)
+        elif step in ("end", "release"):
+            runner = chance.choice(living)
+            if runner.running:
+                offset = chance.choice(list(runner.running))
+                del runner.running[offset]
+                runner.tell(ENDED if step == "end" else RELEASED, offset)
+                if step == "end":
+                    ended.add(offset)
+                for each in living:  # the owner follows the leases of others
+                    if each.owns or each is runner:
+                        each.ledger.apply(log.records[-1])
+        elif step == "commit":
+            chance.choice(living).commit()
+        elif step == "checkpoint":
+            chance.choice(living).check_in()
+        elif step == "crash":
+            victim = chance.choice(living)
+            victim.alive = False
+            victim.running.clear()
+            crashed.add(victim.boot)
+            if victim is current:
+                current = owner()
+        elif step == "move":
+            others = [each for each in living if each is not current]
+            current.commit()
+            if others and chance.random() < 0.5:
+                current = chance.choice(others)
+                current.take_over()
+            else:
+                current = owner()
+    for offset in range(TASKS):
+        assert current.ledger.progress.has_ended(offset) == (offset in ended)
+
+
+def simulate_many(number: int) -> None:
+    for seed in range(number):
+        simulate(seed)
+
+
+def test_no_task_is_begun_twice_whoever_owns_the_partition() -> None:
+    simulate_many(800)
+
+
+@pytest.mark.parametrize(
+    "bug",
+    [
+        pytest.param(lambda: _patch(Ledger, "apply", _believe_any_checkpoint), id="a zombie's checkpoint is believed"),
+        pytest.param(lambda: _patch(Ledger, "checkpoint", _forget_leases), id="a checkpoint without leases"),
+        pytest.param(lambda: _patch(Progress, "metadata", _commit_the_position), id="the position is committed"),
+    ],
+)
+def test_the_simulation_finds_planted_bugs(bug: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    target, name, replacement = bug()  # type: ignore[operator]
+    monkeypatch.setattr(target, name, replacement)
+    with pytest.raises(AssertionError):
+        simulate_many(1500)
+
+
+def _patch(target: type, name: str, replacement: object) -> tuple[type, str, object]:
+    return target, name, replacement
+
+
+_apply, _checkpoint = Ledger.apply, Ledger.checkpoint
+
+
+def _believe_any_checkpoint(self: Ledger, value: bytes | None, *, first: bool = False) -> None:
+    found = json.loads(value or b"{}")
+    if "checkpoint" in found:
+        self.leases.clear()
+    _apply(self, value, first=True)
+
+
+def _forget_leases(self: Ledger) -> bytes:
+    return _checkpoint(Ledger(self.queue, self.progress))
+
+
+def _commit_the_position(self: Progress) -> str:
+    self.low = self.high
+    return f"2 {self.checkpoint} 0"

@@ -1,0 +1,31 @@
+"""A ledger the dumb way: keeps all that was told and looks through it anew each time."""
+
+from __future__ import annotations
+
+
+class PlainLedger:
+    def __init__(self) -> None:
+        self.told: list[tuple[str, int, int, str]] = []
+
+    def tell(self, kind: str, offset: int, attempt: int, boot: str) -> None:
+        self.told.append((kind, offset, attempt, boot))
+
+    def has_ended(self, offset: int) -> bool:
+        return any(kind == "e" and where == offset for kind, where, _, _ in self.told)
+
+    def attempts(self, offset: int) -> int:
+        starts = [attempt for kind, where, attempt, _ in self.told if (kind, where) == ("s", offset)]
+        return 0 if self.has_ended(offset) else max(starts, default=0)
+
+    def lease(self, offset: int) -> str | None:
+        """Who runs a task: the last one of the highest attempt, unless it said that it does not any more."""
+        runs: tuple[int, str] | None = None
+        highest = 0
+        for kind, where, attempt, boot in self.told:
+            if where != offset:
+                continue
+            if kind == "s" and attempt >= highest:
+                highest, runs = attempt, (attempt, boot)
+            elif kind == "r" and runs is not None and runs[1] == boot:
+                runs = None
+        return None if runs is None or self.has_ended(offset) else runs[1]
