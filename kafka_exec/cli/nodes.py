@@ -9,7 +9,7 @@ import click
 
 from kafka_exec.appconf import broker_home
 from kafka_exec.cli.common import echo_table, json_option, time_of, told, verbose_option
-from kafka_exec.core.nodes import Presence, Seen, roll
+from kafka_exec.core.nodes import NodeState, Seen, roll
 
 COLUMNS = (
     *("NAME", "STATE", "INCARNATION", "HOST", "PID", "SINCE", "HEARD", "SLOTS", "ACTIVE", "QUEUES", "TASKS"),
@@ -44,7 +44,7 @@ def nodes(context: click.Context, task: str | None, hours: float, as_json: bool,
         echo_table([COLUMNS, *(_row(seen, state, now) for seen, state in listed)])
 
 
-def _facts(seen: Seen, state: Presence, now: float) -> dict[str, object]:
+def _facts(seen: Seen, state: NodeState, now: float) -> dict[str, object]:
     beat = seen.beat
     return {
         **{"name": seen.name, "state": state.value, "incarnation": beat.boot, "place": beat.place, "pid": beat.pid},
@@ -54,7 +54,7 @@ def _facts(seen: Seen, state: Presence, now: float) -> dict[str, object]:
     }
 
 
-def _row(seen: Seen, state: Presence, now: float) -> tuple[str, ...]:
+def _row(seen: Seen, state: NodeState, now: float) -> tuple[str, ...]:
     beat = seen.beat
     return (
         *(seen.name, state.value, beat.boot[:8], beat.place.partition(" ")[0], str(beat.pid), time_of(beat.since)),

@@ -120,7 +120,7 @@ def judge(mine: Heartbeat, seen: list[Heartbeat], *, new: int, others_process_li
     return Name.FREE if waited else Name.UNSURE
 
 
-class Presence(Enum):
+class NodeState(Enum):
     """Whether a node is there."""
 
     ALIVE = "alive"
@@ -128,11 +128,11 @@ class Presence(Enum):
     LEFT = "left"
 
 
-def presence(beat: Heartbeat, at: float, *, now: float, period: float) -> Presence:
+def node_state(beat: Heartbeat, at: float, *, now: float, period: float) -> NodeState:
     """What a node's last heartbeat, which was in the log at a time, means now; all in seconds."""
     if beat.left:
-        return Presence.LEFT
-    return Presence.LOST if now - at > LOST_AFTER * period else Presence.ALIVE
+        return NodeState.LEFT
+    return NodeState.LOST if now - at > LOST_AFTER * period else NodeState.ALIVE
 
 
 class Seen(NamedTuple):
@@ -143,7 +143,7 @@ class Seen(NamedTuple):
     at: float
 
 
-def roll(heard: Iterable[Seen], *, now: float, period: float) -> list[tuple[Seen, Presence]]:
+def roll(heard: Iterable[Seen], *, now: float, period: float) -> list[tuple[Seen, NodeState]]:
     """The nodes by name: the last heartbeat of each incarnation, with the task names that an earlier one told.
 
     An incarnation that is gone is left out if another one has come under its name.
@@ -156,8 +156,8 @@ def roll(heard: Iterable[Seen], *, now: float, period: float) -> list[tuple[Seen
             seen = seen._replace(beat=replace(seen.beat, tasks=before.beat.tasks))
         last[key] = seen
     latest = {seen.name: seen for seen in last.values()}
-    present = ((seen, presence(seen.beat, seen.at, now=now, period=period)) for seen in last.values())
-    found = [(seen, state) for seen, state in present if state is Presence.ALIVE or seen is latest[seen.name]]
+    present = ((seen, node_state(seen.beat, seen.at, now=now, period=period)) for seen in last.values())
+    found = [(seen, state) for seen, state in present if state is NodeState.ALIVE or seen is latest[seen.name]]
     return sorted(found, key=lambda each: (each[0].name, each[0].beat.since))
 
 
@@ -173,7 +173,7 @@ def is_lost(started: float | None, heard: tuple[Heartbeat, float] | None, *, now
     if heard is None:
         return True
     beat, at = heard
-    gone = presence(beat, at, now=now, period=period) is not Presence.ALIVE
+    gone = node_state(beat, at, now=now, period=period) is not NodeState.ALIVE
     return gone or (started is not None and started < beat.since)
 
 
