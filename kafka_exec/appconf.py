@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from kombu import Connection
 
 from kafka_exec.config import PREFIX, Settings, check_names
+from kafka_exec.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -62,6 +63,22 @@ def _ours(conf: Any) -> dict[str, Any]:
     found = {key.removeprefix(PREFIX): conf[key] for key in keys}
     Settings.read(found)
     return found
+
+
+def broker_home(app: Celery) -> Any:
+    """The namespace (cluster, topic names, settings) of an app's broker.
+
+    Raises:
+        ConfigurationError: the broker is not kafka-exec, or a setting is wrong.
+        ConnectionFailed: no broker answers, or it refuses the connection.
+    """
+    if not has_our_broker(app.conf):
+        raise ConfigurationError(
+            "the application has no kafka-exec:// broker: name the application with celery -A APP, or its broker with "
+            "celery --broker URL"
+        )
+    with app.connection_for_write() as connection:
+        return connection.connect().space
 
 
 def result_home(app: Celery, url: str) -> Any:

@@ -79,3 +79,11 @@ class Undecodable(KafkaExecError):
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
         self.reason = reason
+
+
+class NoSuchLetter(KafkaExecError):
+    """There is no dead letter at this place: look for it with celery kafka dead list."""
+
+
+class NotReplayable(KafkaExecError):
+    """A dead letter cannot be replayed as it was asked for: whoever asks must choose otherwise."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import atexit
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from celery import signals
@@ -77,13 +78,16 @@ class Fixup:
 
     def connection(self, *args: Any, transport_options: Any = None, **kwargs: Any) -> Any:
         """Celery's, with our settings as transport options."""
-        if has_our_broker(self._app.conf):
-            transport_options = {
-                **settings_of(self._app.conf),
-                **self._app.conf.broker_transport_options,
-                **(transport_options or {}),
-            }
-        return self._connection(*args, transport_options=transport_options, **kwargs)
+        if not has_our_broker(self._app.conf):
+            return self._connection(*args, transport_options=transport_options, **kwargs)
+        transport_options = {
+            **settings_of(self._app.conf),
+            **self._app.conf.broker_transport_options,
+            **(transport_options or {}),
+        }
+        connection = self._connection(*args, transport_options=transport_options, **kwargs)
+        connection.info = partial(_shown, connection.info)
+        return connection
 
     @contextmanager
     def producer_or_acquire(self, producer: Any = None) -> Iterator[Any]:
@@ -93,6 +97,15 @@ class Fixup:
             return
         with self._producer_or_acquire() as acquired, confirmed():
             yield acquired
+
+
+def _shown(info: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """What ``celery inspect stats`` shows of a connection: not the values of librdkafka's properties, some are secrets."""
+    shown = info()
+    options = shown.get("transport_options") or {}
+    if "kafka" in options:
+        shown["transport_options"] = {**options, "kafka": sorted(options["kafka"])}
+    return shown
 
 
 @signals.worker_process_shutdown.connect(weak=False)

@@ -8,10 +8,12 @@ from celery import bootsteps
 from celery.worker import consumer
 from celery.worker.consumer.gossip import Gossip
 from celery.worker.consumer.mingle import Mingle
+from celery.worker.state import active_requests
 
 from kafka_exec.appconf import has_our_broker
 from kafka_exec.backend import KafkaBackend
 from kafka_exec.backend.control_plane import ControlPlane, control_plane
+from kafka_exec.core.nodes import Work
 from kafka_exec.core.topology import nodes_topic
 from kafka_exec.kafka.nodes import Node
 from kafka_exec.starting import Starter
@@ -69,6 +71,16 @@ def _impatient(ensure_connection: Any) -> Any:
     return ensure
 
 
+def _work(c: Any) -> Work:
+    """What a worker can do, and does."""
+    return Work(
+        slots=c.pool.num_processes,
+        active=len(active_requests),
+        queues=tuple(sorted(queue.name for queue in c.task_consumer.queues)) if c.task_consumer else (),
+        tasks=tuple(sorted(name for name in c.app.tasks if not name.startswith("celery."))),
+    )
+
+
 class Membership(bootsteps.StartStopStep):
     """The worker as a node: its heartbeats, and its static membership in the groups, so that a restart moves nothing."""
 
@@ -89,7 +101,7 @@ class Membership(bootsteps.StartStopStep):
             return
         space = connection.space
         if self._node is None:
-            self._node = Node(c.hostname, space.cluster, nodes_topic(space.topics))
+            self._node = Node(c.hostname, space.cluster, nodes_topic(space.topics), lambda: _work(c))
         self._node.start()
         connection.node = self._node
         backend = c.app.backend

@@ -123,10 +123,10 @@ class KafkaBackend(AsyncBackendMixin, Backend):  # type: ignore[misc]
             request=request,
             extended=bool(self.app.conf.find_value_for_key("extended", "result")),
         )
-        if state == states.STARTED:
+        in_worker = request is not None
+        if state == states.STARTED and in_worker:
             self._starts.add(record)
             return result
-        in_worker = request is not None
         if (note := note_of(record, now)) is not None:
             self._surely(lambda: append(self.space.cluster, self._notes, note), note.id, in_worker=in_worker)
         try:

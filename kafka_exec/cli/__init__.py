@@ -6,7 +6,9 @@ import click
 
 from .broker import broker
 from .control_plane import control_plane
+from .dead import dead
 from .executions import executions, remark, show
+from .nodes import nodes
 
 
 @click.group()
@@ -14,5 +16,5 @@ def kafka() -> None:
     """Run and look after kafka_exec's Kafka."""
 
 
-for command in (broker, control_plane, executions, remark, show):
+for command in (broker, control_plane, dead, executions, nodes, remark, show):
     kafka.add_command(command)

@@ -9,14 +9,14 @@ import threading
 
 import click
 
-from kafka_exec.cli.common import result_backend, told
+from kafka_exec.cli.common import result_backend, told, verbose_option
 
 #: What writing may take that is under way at the end, seconds.
 STOP_TIMEOUT = 10.0
 
 
 @click.command("control-plane")
-@click.option("--verbose", is_flag=True, help="Show details of an error.")
+@verbose_option
 @click.pass_context
 def control_plane(context: click.Context, verbose: bool) -> None:
     """Drive the control plane (chords), alone or beside workers, until Ctrl-C."""

@@ -6,33 +6,25 @@ import getpass
 import heapq
 import json
 import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
-from datetime import datetime
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import click
 
-from kafka_exec.cli.common import result_backend, told
+from kafka_exec.cli.common import echo_table, json_option, progress, result_backend, time_of, told, verbose_option
 from kafka_exec.core.lifecycle import TERMINAL, State
 from kafka_exec.core.state_record import ABSENT, Encoded
 
 if TYPE_CHECKING:
     from kafka_exec.core.state_record import StateRecord
 
-#: What takes longer says how far it is, this often, seconds.
-PATIENCE = 1.0
-
 COLUMNS = ("ID", "STATE", "NAME", "QUEUE", "WORKER", "ATTEMPTS", "STARTED", "SECONDS")
-
-_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, one object for each task.")
-_verbose = click.option("--verbose", is_flag=True, help="Show details of an error.")
 
 
 @click.command()
 @click.argument("task_id")
-@_json
-@_verbose
+@json_option
+@verbose_option
 @click.pass_context
 def show(context: click.Context, task_id: str, as_json: bool, verbose: bool) -> None:
     """Show what is known of a task."""
@@ -48,7 +40,7 @@ def show(context: click.Context, task_id: str, as_json: bool, verbose: bool) -> 
 @click.argument("task_id")
 @click.argument("text")
 @click.option("--by", default=getpass.getuser, show_default="the user", help="Who says it.")
-@_verbose
+@verbose_option
 @click.pass_context
 def remark(context: click.Context, task_id: str, text: str, by: str, verbose: bool) -> None:
     """Note something of a task; its state stays what it is."""
@@ -67,8 +59,8 @@ def remark(context: click.Context, task_id: str, text: str, by: str, verbose: bo
 @click.option("--state", type=click.Choice([state.value for state in State], case_sensitive=False))
 @click.option("--name", help="Only tasks of this name.")
 @click.option("--limit", type=click.IntRange(1), default=100, show_default=True, help="So many, the latest.")
-@_json
-@_verbose
+@json_option
+@verbose_option
 @click.pass_context
 def executions(
     context: click.Context,
@@ -84,7 +76,7 @@ def executions(
 
     def wanted() -> Iterator[StateRecord]:
         nonlocal matching
-        for record in result_backend(context).reader.scan(_progress()):
+        for record in result_backend(context).reader.scan(progress()):
             if (
                 (not active or record.state not in TERMINAL)
                 and state in (None, record.state.value)
@@ -102,22 +94,9 @@ def executions(
         for record in found:
             click.echo(json.dumps({**record.as_json(), **({"lost": True} if record.id in gone else {})}))
         return
-    for line in _table([COLUMNS, *(_row(record, record.id in gone) for record in found)]):
-        click.echo(line)
+    echo_table([COLUMNS, *(_row(record, record.id in gone) for record in found)])
     if matching > len(found):
         click.echo(f"{matching - len(found)} more: --limit shows them", err=True)
-
-
-def _progress() -> Callable[[int, int], None]:
-    told = time.monotonic()
-
-    def tell(done: int, total: int) -> None:
-        nonlocal told
-        if time.monotonic() - told >= PATIENCE:
-            told = time.monotonic()
-            click.echo(f"Reading: {done / total:.0%}", err=True)
-
-    return tell
 
 
 def _latest(record: StateRecord) -> float:
@@ -132,15 +111,9 @@ def _row(record: StateRecord, lost: bool) -> tuple[str, ...]:
         record.queue or "",
         record.worker or "",
         str(record.attempts or ""),
-        _time(record.started),
+        time_of(record.started),
         _duration(record),
     )
-
-
-def _table(rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
 
 
 def _details(record: StateRecord) -> Iterator[str]:
@@ -148,7 +121,7 @@ def _details(record: StateRecord) -> Iterator[str]:
     facts = record.as_json()
     for name in ("created", "due", "started", "finished"):
         if name in facts:
-            facts[name] = _time(facts[name])
+            facts[name] = time_of(facts[name])
     if isinstance(record.result, Encoded):
         facts["result"] = f"{len(record.result.data)} bytes"
     elif record.result is not ABSENT:
@@ -161,15 +134,11 @@ def _details(record: StateRecord) -> Iterator[str]:
     for name, value in facts.items():
         yield f"{name.ljust(width)}  {value}"
     for error in record.errors:
-        yield f"error {_time(error.at)} on {error.worker or '?'}: {error.type}: {error.message}"
+        yield f"error {time_of(error.at)} on {error.worker or '?'}: {error.type}: {error.message}"
     for remark in record.remarks:
-        yield f"remark {_time(remark.at)} by {remark.by}: {remark.text}"
+        yield f"remark {time_of(remark.at)} by {remark.by}: {remark.text}"
     if record.traceback:
         yield record.traceback
-
-
-def _time(at: float | None) -> str:
-    return "" if at is None else datetime.fromtimestamp(at).astimezone().isoformat(" ", "seconds")
 
 
 def _duration(record: StateRecord) -> str:

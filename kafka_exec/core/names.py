@@ -99,6 +99,19 @@ class Topics:
         """The dead letters of a work queue."""
         return self._topic("dead", name)
 
+    def queue_of_dead(self, topic: str) -> str | None:
+        """The work queue whose dead letters a topic holds; None for other topics."""
+        template = self.overrides.get("dead", TEMPLATES["dead"])
+        before, _, after = template.partition("{name}")
+        before, after = (part.format(prefix=escape(self.prefix), name="") for part in (before, after))
+        if not (topic.startswith(before) and topic.endswith(after) and len(topic) >= len(before) + len(after)):
+            return None
+        try:
+            name = unescape(topic[len(before) : len(topic) - len(after)])
+        except UnicodeDecodeError:
+            return None
+        return name if self._make("dead", name) == topic else None
+
     @property
     def bindings(self) -> str:
         """Declarations and bindings of work queues."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, replace
 from enum import Enum, auto
+from typing import NamedTuple
 
 #: A node is lost after this many periods without a heartbeat.
 LOST_AFTER = 3
@@ -13,7 +15,24 @@ LOST_AFTER = 3
 _GAP = 2
 
 
+#: A task that a node runs though its partition is another's: topic, partition, offset.
 Stray = tuple[str, int, int]
+
+
+class Work(NamedTuple):
+    """What a node can do, and does.
+
+    Attributes:
+        slots: how many tasks it can run at a time.
+        active: how many it runs.
+        queues: what it consumes.
+        tasks: the names of all tasks it knows.
+    """
+
+    slots: int = 0
+    active: int = 0
+    queues: tuple[str, ...] = ()
+    tasks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -27,6 +46,9 @@ class Heartbeat:
         control: the node drives a share of the control plane.
         since: when the incarnation began, epoch seconds by its own clock.
         strays: the tasks that it runs though their partitions are another's now: topic, partition, offset.
+        slots, active, queues: as in :class:`Work`.
+        known: how many task names the node knows.
+        tasks: which these are; None if this heartbeat does not tell.
     """
 
     boot: str
@@ -36,6 +58,22 @@ class Heartbeat:
     control: bool = False
     since: float = 0.0
     strays: tuple[Stray, ...] = ()
+    slots: int = 0
+    active: int = 0
+    queues: tuple[str, ...] = ()
+    known: int = 0
+    tasks: tuple[str, ...] | None = None
+
+    def telling(self, work: Work, *, tasks: bool) -> Heartbeat:
+        """The same with what the node does now; ``tasks``: with all their names."""
+        return replace(
+            self,
+            slots=work.slots,
+            active=work.active,
+            queues=work.queues,
+            known=len(work.tasks),
+            tasks=work.tasks if tasks else None,
+        )
 
     def encode(self) -> bytes:
         """The record's value."""
@@ -52,6 +90,11 @@ class Heartbeat:
                 control=bool(found.get("control", False)),
                 since=float(found.get("since", 0.0)),
                 strays=tuple((str(t), int(p), int(o)) for t, p, o in found.get("strays", ())),
+                slots=int(found.get("slots", 0)),
+                active=int(found.get("active", 0)),
+                queues=tuple(map(str, found.get("queues", ()))),
+                known=int(found.get("known", 0)),
+                tasks=None if found.get("tasks") is None else tuple(map(str, found["tasks"])),
             )
         except (ValueError, TypeError, KeyError, AttributeError):
             return None
@@ -84,6 +127,47 @@ def judge(mine: Heartbeat, seen: list[Heartbeat], *, new: int, others_process_li
     return Name.FREE if waited else Name.UNSURE
 
 
+class NodeState(Enum):
+    """Whether a node is there."""
+
+    ALIVE = "alive"
+    LOST = "lost"
+    LEFT = "left"
+
+
+def node_state(beat: Heartbeat, at: float, *, now: float, period: float) -> NodeState:
+    """What a node's last heartbeat, which was in the log at a time, means now; all in seconds."""
+    if beat.left:
+        return NodeState.LEFT
+    return NodeState.LOST if now - at > LOST_AFTER * period else NodeState.ALIVE
+
+
+class Seen(NamedTuple):
+    """A heartbeat of a node, and its log time, epoch seconds."""
+
+    name: str
+    beat: Heartbeat
+    at: float
+
+
+def roll(heard: Iterable[Seen], *, now: float, period: float) -> list[tuple[Seen, NodeState]]:
+    """The nodes by name: the last heartbeat of each incarnation, with the task names that an earlier one told.
+
+    An incarnation that is gone is left out if another one has come under its name.
+    """
+    last: dict[tuple[str, str], Seen] = {}
+    for seen in heard:
+        key = (seen.name, seen.beat.boot)
+        before = last.pop(key, None)
+        if seen.beat.tasks is None and before is not None:
+            seen = seen._replace(beat=replace(seen.beat, tasks=before.beat.tasks))
+        last[key] = seen
+    latest = {seen.name: seen for seen in last.values()}
+    present = ((seen, node_state(seen.beat, seen.at, now=now, period=period)) for seen in last.values())
+    found = [(seen, state) for seen, state in present if state is NodeState.ALIVE or seen is latest[seen.name]]
+    return sorted(found, key=lambda each: (each[0].name, each[0].beat.since))
+
+
 def is_lost(started: float | None, heard: tuple[Heartbeat, float] | None, *, now: float, period: float) -> bool:
     """Whether a task that has not ended will not be ended by the worker that runs it.
 
@@ -96,7 +180,8 @@ def is_lost(started: float | None, heard: tuple[Heartbeat, float] | None, *, now
     if heard is None:
         return True
     beat, at = heard
-    return beat.left or now - at > LOST_AFTER * period or (started is not None and started < beat.since)
+    gone = node_state(beat, at, now=now, period=period) is not NodeState.ALIVE
+    return gone or (started is not None and started < beat.since)
 
 
 class Presence:

@@ -125,12 +125,16 @@ class Fetcher:
 
     def end(self, partition: int) -> int:
         """The offset after the last record that was acknowledged."""
+        return self.span(partition)[1]
+
+    def span(self, partition: int) -> tuple[int, int]:
+        """The offsets of the first record, and after the last that was acknowledged."""
         with self._lock:
             try:
                 marks = self._consumer.get_watermark_offsets(TopicPartition(self._topic, partition), TIMEOUT)
             except KafkaException as error:
-                raise translate(error, f"finding the end of {self._topic}") from None
-            return int(marks[1])
+                raise translate(error, f"finding the ends of {self._topic}") from None
+            return int(marks[0]), int(marks[1])
 
     def fetch(self, partition: int, offset: int) -> Record | None:
         """The record at an offset; None if it was compacted away."""

@@ -7,13 +7,13 @@ import os
 import socket
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from confluent_kafka import Message as Record
 
-from kafka_exec.core.nodes import LOST_AFTER, Heartbeat, Name, Presence, Stray, judge
+from kafka_exec.core.nodes import LOST_AFTER, Heartbeat, Name, Presence, Seen, Stray, Work, judge
 from kafka_exec.core.topology import TopicSpec
 from kafka_exec.errors import KafkaExecError
 from kafka_exec.kafka import native
@@ -27,12 +27,22 @@ logger = logging.getLogger("kafka_exec")
 #: How far back a starting node looks for its name, in heartbeat periods: enough for clocks that differ somewhat.
 _LOOK_BACK = 4 * LOST_AFTER
 
+#: Heartbeats from one that tells all task names to the next: so many names are too many for each.
+TASKS_EVERY = 30
+
 
 class Node:
-    """This process under a node name, from :meth:`start` to :meth:`stop`."""
+    """This process under a node name, from :meth:`start` to :meth:`stop`.
 
-    def __init__(self, name: str, cluster: Cluster, registry: TopicSpec) -> None:
+    Args:
+        work: says what the node does; called in the thread of the heartbeats.
+    """
+
+    def __init__(self, name: str, cluster: Cluster, registry: TopicSpec, work: Callable[[], Work] = Work) -> None:
         self.name = name
+        self._work = work
+        self._last_work: Work | None = None
+        self._beats = 0
         self._cluster = cluster
         self._registry = registry
         self._period = cluster.settings.heartbeat
@@ -78,9 +88,21 @@ class Node:
         """Sends a heartbeat now."""
         strays = tuple(stray for each in self._strays for stray in each())
         try:
-            self._send(replace(self._beat, strays=strays))
+            self._send(replace(self._telling(), strays=strays))
         except KafkaExecError as error:
             logger.debug("no heartbeat of %s: %s", self.name, error)
+
+    def _telling(self) -> Heartbeat:
+        before = self._last_work or Work()
+        try:
+            work = self._work()
+        except Exception as error:  # a pool that ends: the sign of life goes out all the same
+            logger.debug("%s does not say what it does: %r", self.name, error)
+            work = before
+        tasks = self._last_work is None or work.tasks != before.tasks or self._beats % TASKS_EVERY == 0
+        self._last_work = work
+        self._beats += 1
+        return self._beat.telling(work, tasks=tasks)
 
     # -- leases --------------------------------------------------------------------------------------------------------
 
@@ -167,23 +189,30 @@ class Node:
         return _lives(others[-1].pid)
 
 
+def heard(cluster: Cluster, registry: TopicSpec, since: float) -> Iterator[Seen]:
+    """The heartbeats of all nodes since a time, epoch seconds.
+
+    Raises:
+        ConnectionFailed: the cluster does not answer.
+    """
+    topic = registry.name
+    if not cluster.topics.partitions(topic, fresh=True):
+        return
+    begin, end = cluster.log.begin(topic, 0, since), cluster.log.ends(topic, [0])[0]
+    for batch in history(cluster, topic, 0, end, begin):
+        for record in batch:
+            beat = Heartbeat.decode(record.value())
+            if beat is not None and record.key() is not None:
+                yield Seen(record.key().decode(errors="replace"), beat, record.timestamp()[1] / 1000)
+
+
 def last_heard(cluster: Cluster, registry: TopicSpec, since: float) -> dict[str, tuple[Heartbeat, float]]:
     """The last heartbeat of each node and its log time, of those since a time; all in epoch seconds.
 
     Raises:
         ConnectionFailed: the cluster does not answer.
     """
-    topic = registry.name
-    heard: dict[str, tuple[Heartbeat, float]] = {}
-    if not cluster.topics.partitions(topic, fresh=True):
-        return heard
-    begin, end = cluster.log.begin(topic, 0, since), cluster.log.ends(topic, [0])[0]
-    for batch in history(cluster, topic, 0, end, begin):
-        for record in batch:
-            beat = Heartbeat.decode(record.value())
-            if beat is not None and record.key() is not None:
-                heard[record.key().decode(errors="replace")] = (beat, record.timestamp()[1] / 1000)
-    return heard
+    return {seen.name: (seen.beat, seen.at) for seen in heard(cluster, registry, since)}
 
 
 def _fold(presence: Presence, record: Record) -> None:

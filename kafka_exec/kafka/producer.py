@@ -219,8 +219,8 @@ class Publisher:
             except (KafkaException, SystemError) as error:
                 self._note(error)
 
-    def metadata(self, topic: str, timeout: float) -> Any:
-        """The cluster's metadata with one topic."""
+    def metadata(self, topic: str | None, timeout: float) -> Any:
+        """The cluster's metadata with one topic, or with all."""
         return self._handle.list_topics(topic, timeout)
 
     def send(

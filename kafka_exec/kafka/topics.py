@@ -68,11 +68,15 @@ class TopicKeeper:
             self._partitions[topic] = found
         return found
 
-    def _metadata(self, topic: str) -> Any:
+    def _metadata(self, topic: str | None) -> Any:
         try:
             return self._cluster.publisher.metadata(topic, TIMEOUT)
         except KafkaException as error:
-            raise translate(error, f"looking for topic {topic}") from None
+            raise translate(error, f"looking for topic {topic}" if topic else "listing topics") from None
+
+    def names(self) -> list[str]:
+        """All topics that this user may see."""
+        return list(self._metadata(None).topics)
 
     def _look_up(self, topic: str) -> int | None:
         described = self._metadata(topic).topics[topic]
@@ -251,9 +255,7 @@ class TopicKeeper:
         with self._admin() as admin:
             for topic in topics:
                 ends = self._offsets(admin, self._members(topic), OffsetSpec.latest())
-                doomed = [TopicPartition(name, number, end) for (name, number), end in ends.items() if end > 0]
-                for future in admin.delete_records(doomed).values() if doomed else ():
-                    self._result(future, f"purging {topic}")
+                self._truncate(admin, topic, {number: end for (_, number), end in ends.items()})
         return waiting
 
     def trim(self, topic: str, marks: Mapping[int, int], before: float) -> None:
@@ -280,6 +282,16 @@ class TopicKeeper:
                     doomed.append(TopicPartition(name, number, end))
             for future in admin.delete_records(doomed).values() if doomed else ():
                 self._result(future, f"trimming {topic}")
+
+    def truncate(self, topic: str, offsets: Mapping[int, int]) -> None:
+        """Deletes all records of some partitions before an offset of each."""
+        with self._admin() as admin:
+            native.call(self._truncate, admin, topic, offsets)
+
+    def _truncate(self, admin: AdminClient, topic: str, offsets: Mapping[int, int]) -> None:
+        doomed = [TopicPartition(topic, number, end) for number, end in offsets.items() if end > 0]
+        for future in admin.delete_records(doomed).values() if doomed else ():
+            self._result(future, f"purging {topic}")
 
     def delete(self, topics: Sequence[str]) -> None:
         """Deletes topics and the consumer groups of the same names; those that do not exist are passed over."""

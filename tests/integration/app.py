@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from celery import Celery
+from celery.exceptions import Reject
 from kombu.common import Broadcast
 
 import kafka_exec  # noqa: F401 - registers the scheme
@@ -86,6 +87,13 @@ def make_app(url: str, backend: str | None = None, **conf: Any) -> Celery:
     @app.task(shared=False, name="fail")
     def fail(text: str) -> None:
         raise ValueError(text)
+
+    @app.task(shared=False, name="picky", bind=True)
+    def picky(self: Any, word: str) -> None:
+        """Takes one word; with others its message is a dead letter."""
+        if word != "please":
+            raise Reject(word, requeue=False)
+        note("end", self.request.id)
 
     add_tasks(app, note)
     return app

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 
 import pytest
 from hypothesis import example, given
@@ -108,7 +109,7 @@ def test_the_prefix_is_escaped() -> None:
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        ({"que": "q.{name}"}, "unknown kind 'que', choose from queue, exchange"),
+        ({"que": "q.{name}"}, "unknown kind 'que', choose from queue, journal, exchange"),
         ({"queue": "{prefix}.q"}, "the template of 'queue' needs {name}"),
         ({"dead": ""}, "the template of 'dead' needs {name}"),
         ({"nodes": ""}, "the template of 'nodes' makes no topic name"),
@@ -125,3 +126,18 @@ def test_the_prefix_is_escaped() -> None:
 def test_a_wrong_template_is_refused(overrides: dict[str, str], message: str) -> None:
     with pytest.raises(ConfigurationError, match=re.escape(f"topics: {message}")):
         Topics("celery", overrides)
+
+
+@given(ANY_TEXT | TRICKY)
+@example("")
+def test_the_queue_of_dead_letters_is_found_by_their_topic(name: str) -> None:
+    for topics in (Topics("celery"), Topics("a b"), Topics("celery", {"dead": "acme.{name}.dead.of.{prefix}"})):
+        with suppress(InvalidName):  # too long
+            assert topics.queue_of_dead(topics.dead(name)) == name
+
+
+@pytest.mark.parametrize(
+    "topic", ["celery.queue.a", "celery.dead", "other.dead.a", "celery.dead._xff", "celery.dead.é"]
+)
+def test_other_topics_hold_no_dead_letters(topic: str) -> None:
+    assert Topics("celery").queue_of_dead(topic) is None

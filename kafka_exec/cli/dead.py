@@ -1,0 +1,285 @@
+"""`celery kafka dead …`: looking at dead letters, replaying and deleting them."""
+
+from __future__ import annotations
+
+import heapq
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import datetime
+from itertools import chain
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from kafka_exec.appconf import broker_home
+from kafka_exec.cli.common import confirm, echo_table, json_option, printable, progress, time_of, told, verbose_option
+from kafka_exec.core.dead import Address, Letter, Order, as_text
+
+if TYPE_CHECKING:
+    from kafka_exec.errors import NotReplayable
+    from kafka_exec.kafka.dead import DeadLetters
+
+COLUMNS = ("QUEUE", "LETTER", "WHEN", "REASON", "TASK", "ID", "REPLAYED", "ERROR")
+
+#: How much of an error a table shows, characters.
+_LONGEST_ERROR = 60
+
+#: How much is shown of a body that is no JSON, bytes.
+_MOST_SHOWN = 200
+
+
+def _address(value: str) -> Address:
+    try:
+        return Address.parse(value)
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is no address of a letter, such as 3:17") from None
+
+
+def _json_list(value: str) -> list[Any]:
+    found: list[Any] = _of_json(value, list, "list")
+    return found
+
+
+def _json_object(value: str) -> dict[str, Any]:
+    found: dict[str, Any] = _of_json(value, dict, "object")
+    return found
+
+
+def _of_json(value: str, kind: type, name: str) -> Any:
+    try:
+        found = json.loads(value)
+    except ValueError:
+        found = None
+    if not isinstance(found, kind):
+        raise click.BadParameter(f"{value!r} is no JSON {name}")
+    return found
+
+
+def _a_second(value: str) -> float:
+    from celery.utils.time import rate
+
+    try:
+        found = float(rate(value))
+    except (ValueError, KeyError):
+        found = 0.0
+    if not 0 < found < math.inf:
+        raise click.BadParameter(f"{value!r} is no rate, such as 100/s, 10/m or 5/h")
+    return found
+
+
+_reason = click.option("--reason", help="Only letters with this reason.")
+_task = click.option("--task", help="Only tasks of this name.")
+_yes = click.option("--yes", is_flag=True, help="Do not ask.")
+
+
+@click.group()
+def dead() -> None:
+    """Look at dead letters, replay or delete them."""
+
+
+def _letters(context: click.Context, queue: str) -> DeadLetters:
+    from kafka_exec.kafka.dead import DeadLetters
+
+    space = broker_home(context.obj.app)
+    return DeadLetters(space.cluster, space.topics, queue)
+
+
+@dead.command("list")
+@click.argument("queue", required=False)
+@_reason
+@_task
+@click.option("--all-letters", is_flag=True, help="Those that were replayed too.")
+@click.option("--limit", type=click.IntRange(1), default=100, show_default=True, help="So many, the latest.")
+@json_option
+@verbose_option
+@click.pass_context
+def list_letters(
+    context: click.Context,
+    queue: str | None,
+    reason: str | None,
+    task: str | None,
+    all_letters: bool,
+    limit: int,
+    as_json: bool,
+    verbose: bool,
+) -> None:
+    """List the dead letters of a queue, or of all queues, the latest first."""
+    order = Order(reason=reason, task=task)
+    matching = replayed = 0
+
+    def wanted(letters: DeadLetters) -> Iterator[tuple[Letter, str]]:
+        nonlocal matching, replayed
+        for letter in letters.scan(progress(f"Reading {letters.queue}")):
+            if not order.matches(letter):
+                continue
+            if letter.replayed and not all_letters:
+                replayed += 1
+                continue
+            matching += 1
+            yield letter, letters.queue
+
+    with told(verbose):
+        from kafka_exec.kafka.dead import DeadLetters, queues_with_letters
+
+        space = broker_home(context.obj.app)
+        queues = [queue] if queue is not None else queues_with_letters(space.cluster, space.topics)
+        read = (wanted(DeadLetters(space.cluster, space.topics, name)) for name in queues)
+        found = heapq.nlargest(limit, chain.from_iterable(read), key=lambda each: each[0].at)
+    if as_json:
+        for letter, name in found:
+            click.echo(json.dumps({"queue": name, **letter.as_json()}))
+    else:
+        echo_table([COLUMNS, *(_row(letter, name) for letter, name in found)])
+    if matching > len(found):
+        click.echo(f"{matching - len(found)} more: --limit shows them", err=True)
+    if replayed:
+        click.echo(f"{replayed} were replayed: --all-letters shows them", err=True)
+
+
+def _row(letter: Letter, queue: str) -> tuple[str, ...]:
+    error = letter.error
+    return (
+        *(queue, str(letter.address), time_of(letter.at), letter.reason, letter.task, letter.id),
+        "yes" if letter.replayed else "",
+        error if len(error) <= _LONGEST_ERROR else f"{error[:_LONGEST_ERROR]}…",
+    )
+
+
+@dead.command()
+@click.argument("queue")
+@click.argument("address", type=_address, metavar="PARTITION:OFFSET")
+@json_option
+@verbose_option
+@click.pass_context
+def show(context: click.Context, queue: str, address: Address, as_json: bool, verbose: bool) -> None:
+    """Show a dead letter: all its headers, its body, and where it came from."""
+    with told(verbose):
+        letter = _letters(context, queue).find(address)
+    click.echo(_as_json(letter, queue) if as_json else "\n".join(_details(letter, queue)))
+
+
+def _as_json(letter: Letter, queue: str) -> str:
+    facts = {"queue": queue, **letter.as_json(), "key": None if letter.key is None else as_text(letter.key)}
+    facts["headers"] = [[name, None if value is None else as_text(value)] for name, value in letter.headers]
+    try:
+        return json.dumps({**facts, "body": letter.body})
+    except ValueError:
+        size = None if letter.value is None else len(letter.value)
+        return json.dumps({**facts, "size": size, "begins": as_text((letter.value or b"")[:_MOST_SHOWN])})
+
+
+def _details(letter: Letter, queue: str) -> Iterator[str]:
+    """A line for each fact, then the headers, then the body."""
+    origin = letter.origin
+    facts = {
+        **{"queue": queue, "letter": str(letter.address), "when": time_of(letter.at)},
+        **{"reason": letter.reason, "error": letter.error},
+        "from": f"{origin.topic}, partition {origin.partition}, offset {origin.offset}"
+        if origin
+        else "it does not say",
+        **{"task": letter.task, "id": letter.id},
+        "replayed": "yes" if letter.replayed else "no",
+        "key": "none" if letter.key is None else as_text(letter.key),
+    }
+    width = max(map(len, facts))
+    for name, value in facts.items():
+        yield f"{name.ljust(width)}  {printable(value)}".rstrip()
+    for name, header in letter.headers:
+        yield printable(f"header {name}: {as_text(header)}")
+    try:
+        yield f"body: {json.dumps(letter.body, indent=2)}"
+    except ValueError:
+        if letter.value is None:
+            yield "body: none"
+        else:
+            yield f"body: {len(letter.value)} bytes that begin with {letter.value[:_MOST_SHOWN]!r}"
+
+
+@dead.command()
+@click.argument("queue")
+@click.argument("addresses", nargs=-1, type=_address, metavar="[PARTITION:OFFSET]...")
+@_reason
+@_task
+@click.option("--all", "of_all", is_flag=True, help="All letters, of those that the other options leave.")
+@click.option("--again", is_flag=True, help="Also if they were replayed already; for letters that are named.")
+@click.option("--args", type=_json_list, metavar="JSON", help="Other positional arguments for the task.")
+@click.option("--kwargs", type=_json_object, metavar="JSON", help="Other keyword arguments for the task.")
+@click.option("--rate", type=_a_second, metavar="N/s", help="So many a second at most; N/m, N/h: a minute, an hour.")
+@click.option("--dry-run", is_flag=True, help="Only list what would be replayed.")
+@_yes
+@verbose_option
+@click.pass_context
+def replay(
+    context: click.Context,
+    queue: str,
+    addresses: tuple[Address, ...],
+    reason: str | None,
+    task: str | None,
+    of_all: bool,
+    again: bool,
+    args: list[Any] | None,
+    kwargs: dict[str, Any] | None,
+    rate: float | None,
+    dry_run: bool,
+    yes: bool,
+    verbose: bool,
+) -> None:
+    """Publish dead letters again: same topic, key, headers and body, so the same task id in the same order.
+
+    Each is replayed once: run again after an interruption, the command does the rest.
+    """
+    if not (addresses or reason or task or of_all):
+        raise click.UsageError("name the letters, or choose them by --reason, --task or --all")
+    if again and not addresses:
+        raise click.UsageError("--again is for letters that are named")
+    order = Order(frozenset(addresses), reason, task, again, args, kwargs)
+    refusals: list[NotReplayable] = []
+    refused = 0
+
+    def refuse(refusal: NotReplayable) -> None:
+        nonlocal refused
+        refused += 1
+        refusals[:] = refusals or [refusal]
+
+    with told(verbose):
+        letters = _letters(context, queue)
+        count, latest = 0, None
+        for letter in letters.chosen(order, progress(), refuse):
+            count, latest = count + 1, letter.address
+            if dry_run and letter.origin is not None:
+                click.echo(printable(f"{letter.address} to {letter.origin.topic}  {letter.task} {letter.id}".rstrip()))
+        if refusals:
+            click.echo(f"{refused} cannot be replayed, such as: {refusals[0]}", err=True)
+        if count > 1 and not of_all and (args, kwargs) != (None, None):
+            raise click.UsageError(f"{count} letters would get the same arguments: name one, or add --all")
+        if dry_run or not count:
+            click.echo(f"{count} letters would be replayed" if dry_run else "Nothing to replay", err=True)
+            return
+        if latest is not None and count == 1:
+            order = replace(order, addresses=(latest,))  # others that have come meanwhile are not meant
+        confirm(f"Replay {count} letters of {queue}?", yes)
+        say = progress("Replaying")
+        done = letters.replay(order, rate=rate, on_progress=lambda replayed: say(min(replayed, count), count))
+    click.echo(f"{done} replayed")
+
+
+@dead.command()
+@click.argument("queue")
+@click.option("--before", type=click.DateTime(), help="Only letters older than this local time.")
+@_yes
+@verbose_option
+@click.pass_context
+def purge(context: click.Context, queue: str, before: datetime | None, yes: bool, verbose: bool) -> None:
+    """Delete dead letters for good: all, or the oldest.
+
+    Kafka deletes from the beginning of a partition up to an offset, so there is no choice by reason or task.
+    """
+    with told(verbose):
+        letters = _letters(context, queue)
+        doomed = letters.older(None if before is None else before.timestamp(), progress())
+        if doomed.letters:
+            confirm(f"Delete {doomed.letters} letters of {queue}?", yes)
+        letters.purge(doomed)
+    click.echo(f"{doomed.letters} deleted")

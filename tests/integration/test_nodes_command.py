@@ -1,0 +1,80 @@
+"""`celery kafka nodes`: who is there, who was, and what each can do."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kafka_exec.broker import EmbeddedKafka
+from kafka_exec.core.nodes import Heartbeat
+from kafka_exec.kafka.nodes import TASKS_EVERY
+from tests.integration.fault_tools import read
+from tests.integration.workers import Crew, crew, until
+
+
+@pytest.fixture
+def made(kafka: EmbeddedKafka, tmp_path: Path) -> Iterator[Crew]:
+    with crew(kafka, tmp_path) as found:
+        yield found
+
+
+def nodes(made: Crew, *options: str) -> dict[str, dict[str, Any]]:
+    """What ``nodes --json`` prints, by name."""
+    lines = made.command("kafka", "nodes", *options, "--json").splitlines()
+    return {node["name"]: node for node in map(json.loads, lines)}
+
+
+def test_it_tells_who_lives_who_left_who_is_lost_and_what_each_does(made: Crew) -> None:
+    busy = made.start("busy", "-c", "3", "-Q", "celery")
+    made.ready(busy)
+    gate = made.gate()
+    held = made.send("hold", str(gate))
+    made.effects.wait_for(held, "begin")
+    other = made.start("other", "-c", "1", "-P", "solo", "-Q", "mail,post", env={"RESULT_BACKEND": made.url})
+    killed = made.start("killed", "-c", "1", "-P", "solo", "-Q", "mail")
+    made.ready(other, killed, queue=None)
+
+    found = until(lambda: (found := nodes(made))["busy@test"]["active"] == 1 and found)
+    assert {name: node["state"] for name, node in found.items()} == {
+        **{"busy@test": "alive", "other@test": "alive", "killed@test": "alive"}
+    }
+    mine = found["busy@test"]
+    assert (mine["slots"], mine["queues"], mine["pid"]) == (3, ["celery"], busy.process.pid)
+    assert mine["known"] == len(mine["tasks"])
+    assert {"add", "hold", "work"} <= set(mine["tasks"])
+    assert not any(name.startswith("celery.") for name in mine["tasks"])
+    assert not mine["control_plane"]
+    until(lambda: nodes(made)["other@test"]["queues"] == ["mail", "post"])
+    until(lambda: nodes(made)["other@test"]["control_plane"])
+    assert set(nodes(made, "--task", "hold")) == set(found)
+    assert nodes(made, "--task", "nobody.knows.this") == {}
+
+    gate.touch()
+    other.stop()
+    killed.kill()
+    expected = {"busy@test": "alive", "other@test": "left", "killed@test": "lost"}
+    until(lambda: {name: node["state"] for name, node in nodes(made).items()} == expected, what=str(expected))
+    until(lambda: nodes(made)["busy@test"]["active"] == 0)
+    heading, *rows = made.command("kafka", "nodes").splitlines()
+    assert heading.split()[:5] == ["NAME", "STATE", "INCARNATION", "HOST", "PID"]
+    assert [row.split()[:2] for row in rows] == [[name, expected[name]] for name in sorted(expected)]
+
+    made.ready(made.start("killed", "-c", "1", "-P", "solo", "-Q", "mail"), queue=None)
+    again = until(lambda: (found := nodes(made))["killed@test"]["state"] == "alive" and found)
+    assert again["killed@test"]["incarnation"] != found["killed@test"]["incarnation"]
+    assert len(made.command("kafka", "nodes").splitlines()) == 1 + len(expected)
+
+
+def test_task_names_are_told_now_and_then(made: Crew, kafka: EmbeddedKafka) -> None:
+    made.start("one", "-c", "1", "-P", "solo", kafka_exec_heartbeat=0.05)
+    records = read(kafka, f"{made.prefix}.nodes", 3 * TASKS_EVERY)
+    beats = [beat for record in records if (beat := Heartbeat.decode(record.value())) is not None]
+    told = [number for number, beat in enumerate(beats) if beat.tasks is not None]
+    assert told[0] == 0
+    assert TASKS_EVERY in told
+    assert len(told) <= len(beats) / TASKS_EVERY + 1
+    assert all(len(beat.encode()) < 300 for beat in beats if beat.tasks is None)
