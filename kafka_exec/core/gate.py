@@ -41,7 +41,8 @@ class Gate(Generic[K, T]):
 
     def done(self, tag: K) -> None:
         """A task has ended, or will not begin."""
-        self._running.pop(tag, None)
+        if self._running.pop(tag, None) is not None:
+            return
         for place, waiting in enumerate(self._waiting):
             if waiting[0] == tag:
                 del self._waiting[place]

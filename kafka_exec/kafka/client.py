@@ -32,7 +32,7 @@ from kafka_exec.kafka import native
 if TYPE_CHECKING:
     from kafka_exec.config import Settings
     from kafka_exec.kafka.broadcast import LogReader
-    from kafka_exec.kafka.producer import Publisher
+    from kafka_exec.kafka.producer import JournalPublisher, Publisher
     from kafka_exec.kafka.topics import TopicKeeper
 
 logger = logging.getLogger("kafka_exec")
@@ -163,10 +163,18 @@ class Cluster:
 
     @property
     def publisher(self) -> Publisher:
-        """The process's one producer."""
+        """The process's producer."""
         from kafka_exec.kafka.producer import Publisher
 
         part: Publisher = self._part(Publisher)
+        return part
+
+    @property
+    def journal_publisher(self) -> JournalPublisher:
+        """The process's producer for journals."""
+        from kafka_exec.kafka.producer import JournalPublisher
+
+        part: JournalPublisher = self._part(JournalPublisher)
         return part
 
     @property

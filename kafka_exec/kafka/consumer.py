@@ -255,7 +255,9 @@ class GroupReader:
             self._wake()
         self._calls.serve()
         longest = self._calls.poll_time
-        record = consumer.poll(min(longest, self._settings.commit_interval) if busy or self._released else longest)
+        if busy or self._released:
+            longest = min(longest, self._settings.commit_interval)
+        record = consumer.poll(self._ownership.patience(longest))
         if record is not None:
             self._read(record)
             for record in consumer.consume(_BATCH, 0):

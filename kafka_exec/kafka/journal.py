@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import time
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
@@ -13,7 +14,7 @@ from confluent_kafka import KafkaError
 from confluent_kafka import Message as Record
 
 from kafka_exec.core.journal import Progress
-from kafka_exec.core.ledger import Ledger, Transition, encode
+from kafka_exec.core.ledger import ENDED, Ledger, Transition, encode
 from kafka_exec.core.topology import TopicSpec
 from kafka_exec.errors import ConnectionFailed, KafkaExecError
 from kafka_exec.kafka import native
@@ -23,6 +24,12 @@ if TYPE_CHECKING:
     from kafka_exec.kafka.nodes import Node
 
 logger = logging.getLogger("kafka_exec")
+
+#: While tasks begin and end, what happens to them is written this often, seconds: one record for all of a partition.
+_FLUSH = 0.02
+
+#: So long after the last one it is written at once again, seconds.
+_BUSY = 0.2
 
 #: What reading a journal to its end may take, seconds.
 TIMEOUT = 10.0
@@ -56,33 +63,59 @@ class Journal:
         self.boot = node.boot
         self.node = node
         self._cluster = cluster
+        self._publisher = cluster.journal_publisher
         self._spec = spec
         self._topic = spec.name
         self._lock = native.lock()
         self._unacknowledged = Counter[int]()
+        # By partition and task, in the order in which they were told of each task.
+        self._untold: dict[int, dict[int, list[Transition]]] = defaultdict(dict)
+        self._last_told = float("-inf")
+        self._is_served = False
         self._refused: deque[_Entry] = deque()
         self._sinks: dict[int, _Sink] = {}
 
     # -- writing -------------------------------------------------------------------------------------------------------
 
     def tell(self, partition: int, transition: Transition) -> None:
-        """Writes a transition."""
-        self._write(partition, encode(self.boot, self.identity, [transition]), None)
+        """Writes a transition: at once, or with others a moment later if there are many."""
+        self._last_told = time.monotonic()
+        with self._lock:
+            of_task = self._untold[partition].setdefault(transition.offset, [])
+            if transition.kind == ENDED:
+                of_task.clear()  # how it came to its end is nobody's business any more
+            of_task.append(transition)
+            if not self._is_served:
+                self._write_untold()
 
     def checkpoint(self, partition: int, value: bytes, on_written: Callable[[int], None]) -> None:
-        """Writes a checkpoint. ``on_written`` is called with its offset, in the producer's thread."""
-        self._write(partition, value, on_written)
+        """Writes a checkpoint. ``on_written`` is called with its offset by :meth:`serve`."""
+        with self._lock:
+            self._write_untold()
+            self._write(partition, value, on_written)
+
+    def _write_untold(self) -> None:
+        for partition, by_task in self._untold.items():
+            transitions = itertools.chain.from_iterable(by_task.values())
+            self._write(partition, encode(self.boot, self.identity, transitions), None)
+        self._untold.clear()
 
     def _write(self, partition: int, value: bytes, on_written: Callable[[int], None] | None) -> None:
-        with self._lock:
-            self._unacknowledged[partition] += 1
+        self._unacknowledged[partition] += 1
         self._send(_Entry(partition, value, on_written))
+
+    def patience(self, longest: float) -> float:
+        """How long the thread that serves may poll now, seconds; what is told meanwhile waits for it if that is short."""
+        self._is_served = time.monotonic() - self._last_told < _BUSY
+        if self._is_served:
+            return min(longest, _FLUSH)
+        with self._lock:
+            self._write_untold()
+        return longest
 
     def _send(self, entry: _Entry) -> None:
         try:
-            self._cluster.publisher.post(
-                self._topic, entry.value, partition=entry.partition, on_delivery=partial(self._settle, entry)
-            )
+            self._publisher.enqueue(self._topic, entry.value, entry.partition, partial(self._settle, entry))
         except KafkaExecError as error:
             logger.debug("the journal %s is not written yet: %s", self._topic, error)
             self._refused.append(entry)
@@ -97,8 +130,11 @@ class Journal:
         if entry.on_written is not None:
             entry.on_written(record.offset())
 
-    def retry(self) -> None:
-        """Sends again what was refused."""
+    def serve(self) -> None:
+        """Looks what became of what was written, and sends again what was refused. To be called often."""
+        with self._lock:
+            self._write_untold()
+        self._publisher.serve()
         for _ in range(len(self._refused)):
             self._send(self._refused.popleft())
 
@@ -109,8 +145,7 @@ class Journal:
         while any(self._unacknowledged[each] > 0 for each in wanted):
             if time.monotonic() > deadline:
                 return False
-            self.retry()
-            self._cluster.publisher.serve()
+            self.serve()
             native.sleep(0.002)
         return True
 

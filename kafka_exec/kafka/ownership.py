@@ -101,10 +101,11 @@ class Ownership:
     def freed(self) -> list[tuple[Record, Work]]:
         """What other workers were running and do not any more, though it has not ended: it is to be handed out."""
         journal, now = self._journal, time.monotonic()
+        if journal is not None:
+            journal.serve()
         if journal is None or now - self._looked_at_leases < _LEASES_POLL:
             return []
         self._looked_at_leases = now
-        journal.retry()
         found = []
         for work in list(self.owned.values()):
             if not journal.follows(work.partition):
@@ -118,6 +119,10 @@ class Ownership:
             if not leases:
                 journal.leave([work.partition])
         return found
+
+    def patience(self, longest: float) -> float:
+        """How long the thread may poll now, seconds."""
+        return longest if self._journal is None else self._journal.patience(longest)
 
     # -- keeping the logs short ----------------------------------------------------------------------------------------
 

@@ -271,18 +271,24 @@ class Publisher:
         key: str | bytes | None = None,
         headers: Sequence[tuple[str, bytes | None]] = (),
         partition: int | None = None,
-        on_delivery: OnDelivery | None = None,
     ) -> None:
-        """Publishes a record without waiting: for events, remote control and replies.
-
-        Args:
-            on_delivery: called in the thread that polls, with what became of it. Such a record is never captured.
-        """
-        if on_delivery is None and (records := _captured.get()) is not None:
+        """Publishes a record without waiting: for events, remote control and replies."""
+        if (records := _captured.get()) is not None:
             records.append(Outgoing(topic, value, key, tuple(headers), partition))
             return
-        self._produce(topic, value, key, headers, partition, None, on_delivery)
+        self._produce(topic, value, key, headers, partition, None)
         self._serve(0)
+
+    def enqueue(self, topic: str, value: bytes, partition: int, on_delivery: OnDelivery) -> None:
+        """Publishes a record some time soon; never waits, and no scope holds it back.
+
+        Args:
+            on_delivery: called with what became of it, in the thread that calls :meth:`serve`.
+
+        Raises:
+            KafkaExecError: it cannot be published now.
+        """
+        self._produce(topic, value, None, (), partition, None, on_delivery)
 
     def serve(self) -> None:
         """Has the reports of deliveries called that are there, unless another thread does."""
@@ -385,3 +391,7 @@ class Publisher:
         except (KafkaException, SystemError) as error:
             self._note(error)
             raise _publish_error(native.call(self._replace, handle), "Kafka") from None
+
+
+class JournalPublisher(Publisher):
+    """A producer of its own for the journals: what nobody waits for does not queue before what somebody does."""
