@@ -25,7 +25,7 @@ PREFIX = "kafka_exec_"
 #: The schemes of a cache's URL.
 CACHE_SCHEMES = ("redis", "rediss", "unix")
 
-DEFAULT_PARTITIONS: Mapping[str, int] = {"queue": 16, "exchange": 6, "state": 16, "control": 8}
+DEFAULT_PARTITIONS: Mapping[str, int] = {"queue": 16, "exchange": 6, "state": 16, "control": 8, "delay": 10}
 
 
 #: Kafka counts in milliseconds, and 0 has special meanings there.
@@ -56,7 +56,7 @@ class Settings:
     """What a user can choose. Times are seconds.
 
     Attributes:
-        partitions: partitions of new topics, by kind (``queue``, ``exchange``, ``state``, ``control``).
+        partitions: partitions of new topics, by kind (``queue``, ``exchange``, ``state``, ``control``, ``delay``).
         replication: replicas of new topics; None: three, or as many as there are brokers.
         heartbeat: time between two heartbeats of a worker.
         session_timeout: after this time without a sign of life Kafka gives a member's partitions to others.
@@ -65,10 +65,11 @@ class Settings:
         group_protocol: ``classic`` or ``consumer`` (KIP-848).
         exchange_retention: how long broadcast messages (events, remote control, replies) are kept.
         dead_retention: how long dead letters and notes are kept.
+        revoked_retention: how long workers know that a task was revoked.
         buffer: records a consumer holds in memory, per queue, before it pauses.
-        control_plane: whether workers drive the control plane (chords); somebody must.
+        control_plane: whether workers drive the control plane (chords, delays); somebody must.
         topics: other names of topics, by kind (``queue``, ``exchange``, ``dead``, ``bindings``, ``nodes``, ``state``,
-            ``control``, ``control-state``).
+            ``control``, ``control-state``, ``delay``, ``delay-state``, ``revoked``).
         secrets_file: a JSON object of librdkafka properties.
         cache_url: the Redis that holds copies of results; None: there is none. It may hold a password and is not shown.
     """
@@ -82,6 +83,7 @@ class Settings:
     group_protocol: str = "classic"
     exchange_retention: float = 3600.0
     dead_retention: float = 30 * 86400.0
+    revoked_retention: float = 90 * 86400.0
     buffer: int = 4000
     control_plane: bool = True
     topics: Mapping[str, str] = field(default_factory=dict)
@@ -91,7 +93,7 @@ class Settings:
     def __post_init__(self) -> None:
         for name in (
             *("heartbeat", "session_timeout", "publish_timeout", "commit_interval"),
-            *("exchange_retention", "dead_retention"),
+            *("exchange_retention", "dead_retention", "revoked_retention"),
         ):
             _time(name, getattr(self, name))
         _count("buffer", self.buffer)

@@ -1,22 +1,29 @@
-"""The worker's parts: its consumer class and its place in the consumer groups."""
+"""The worker's parts: its consumer class, its place in the consumer groups, and what it remembers of revoked tasks."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
 from celery import bootsteps
+from celery.utils.functional import maybe_list
 from celery.worker import consumer
+from celery.worker import state as worker_state
 from celery.worker.consumer.gossip import Gossip
 from celery.worker.consumer.mingle import Mingle
-from celery.worker.state import active_requests
+from celery.worker.control import Panel
 
 from kafka_exec.appconf import has_our_broker
 from kafka_exec.backend import KafkaBackend
 from kafka_exec.backend.control_plane import ControlPlane, control_plane
 from kafka_exec.core.nodes import Work
 from kafka_exec.core.topology import nodes_topic
+from kafka_exec.kafka.delays import Delays
 from kafka_exec.kafka.nodes import Node
+from kafka_exec.kafka.share import Share
 from kafka_exec.transport.connection import Connection
+from kafka_exec.transport.revoked import Revoked
 
 #: The longest pause between two tries to connect, seconds; Celery's own grows to half a minute.
 _RECONNECT_PAUSE = 3
@@ -29,7 +36,23 @@ Gossip.compatible_transports.add("kafka")
 
 
 class Consumer(consumer.Consumer):
-    """Celery's consumer, which tries to connect at least every few seconds and keeps what cannot be decoded."""
+    """Celery's consumer, which tries to connect at least every few seconds and keeps what cannot be decoded.
+
+    Attributes:
+        revoked: the tasks that were revoked before this worker was started, or so long ago that Celery has forgotten it.
+    """
+
+    revoked: Revoked | None = None
+
+    def create_task_handler(self, *args: Any, **kwargs: Any) -> Callable[[Any], Any]:
+        handle: Callable[[Any], Any] = super().create_task_handler(*args, **kwargs)
+
+        def on_task_received(message: Any) -> Any:
+            if self.revoked is not None and (task_id := message.headers.get("id")) in self.revoked:
+                worker_state.revoked.add(task_id)
+            return handle(message)
+
+        return on_task_received
 
     def ensure_connected(self, conn: Any) -> Any:
         conn.ensure_connection = _impatient(conn.ensure_connection)
@@ -52,10 +75,27 @@ def _work(c: Any) -> Work:
     """What a worker can do, and does."""
     return Work(
         slots=c.pool.num_processes,
-        active=len(active_requests),
+        active=len(worker_state.active_requests),
         queues=tuple(sorted(queue.name for queue in c.task_consumer.queues)) if c.task_consumer else (),
         tasks=tuple(sorted(name for name in c.app.tasks if not name.startswith("celery."))),
     )
+
+
+def _kept(command: Callable[..., Any]) -> Callable[..., Any]:
+    """A control command that revokes, and has it known to workers that start later too."""
+
+    @wraps(command)
+    def revoke(state: Any, task_id: Any, **arguments: Any) -> Any:
+        answer = command(state, task_id=task_id, **arguments)
+        if (revoked := getattr(state.consumer, "revoked", None)) is not None:
+            revoked.add(maybe_list(task_id) or ())
+        return answer
+
+    return revoke
+
+
+for name in ("revoke", "terminate"):
+    Panel.data[name] = _kept(Panel.data[name])
 
 
 class Membership(bootsteps.StartStopStep):
@@ -65,7 +105,7 @@ class Membership(bootsteps.StartStopStep):
 
     def __init__(self, c: Any, **kwargs: Any) -> None:
         self._node: Node | None = None
-        self._control: ControlPlane | None = None
+        self._shares: list[Share[Any] | ControlPlane] = []
         super().__init__(c, **kwargs)
 
     def include_if(self, c: Any) -> bool:
@@ -81,14 +121,22 @@ class Membership(bootsteps.StartStopStep):
             self._node = Node(c.hostname, space.cluster, nodes_topic(space.topics), lambda: _work(c))
         self._node.start()
         connection.node = self._node
-        backend = c.app.backend
-        # Only where broker and back end are one: there is nothing to drive otherwise.
-        if space.settings.control_plane and isinstance(backend, KafkaBackend) and backend.space is space:
-            self._control = self._control or control_plane(backend, self._node)
-            self._control.start()
+        if isinstance(c, Consumer) and c.revoked is None:
+            revoked = Revoked(space)
+            revoked.load()
+            c.revoked = revoked
+        if space.settings.control_plane and not self._shares:
+            shares: list[Share[Any] | ControlPlane] = [Delays(space.cluster, space.topics, self._node)]
+            backend = c.app.backend
+            # Only where broker and back end are one: there are no chords to drive otherwise.
+            if isinstance(backend, KafkaBackend) and backend.space is space:
+                shares.append(control_plane(backend, self._node))
+            self._shares = shares
+        for share in self._shares:
+            share.start()
 
     def shutdown(self, c: Any) -> None:
-        if self._control is not None:
-            self._control.stop(_STOP_TIMEOUT)
+        for share in self._shares:
+            share.stop(_STOP_TIMEOUT)
         if self._node is not None:
             self._node.stop()

@@ -25,6 +25,9 @@ TEMPLATES: Mapping[str, str] = {
     "notes": "{prefix}.notes",
     "control": "{prefix}.control",
     "control-state": "{prefix}.control-state",
+    "delay": "{prefix}.delay",
+    "delay-state": "{prefix}.delay-state",
+    "revoked": "{prefix}.revoked",
 }
 
 _MOST_REMEMBERED = 10_000
@@ -135,6 +138,21 @@ class Topics:
     def control_state(self) -> str:
         """The changelog of the control plane."""
         return self._topic("control-state", "")
+
+    @property
+    def delay(self) -> str:
+        """The messages that wait for their time."""
+        return self._topic("delay", "")
+
+    @property
+    def delay_state(self) -> str:
+        """How far the messages that wait have been moved."""
+        return self._topic("delay-state", "")
+
+    @property
+    def revoked(self) -> str:
+        """The ids of revoked tasks."""
+        return self._topic("revoked", "")
 
     def _topic(self, kind: str, name: str) -> str:
         made = self._made.get((kind, name))

@@ -40,6 +40,7 @@ class Heartbeat:
         place: where ``pid`` means something: the host and its process namespace.
         left: the node says goodbye.
         control: the node drives a share of the control plane.
+        delays: the node moves a share of the messages that wait for their time.
         since: when the incarnation began, epoch seconds by its own clock.
         slots, active, queues: as in :class:`Work`.
         known: how many task names the node knows.
@@ -57,6 +58,7 @@ class Heartbeat:
     queues: tuple[str, ...] = ()
     known: int = 0
     tasks: tuple[str, ...] | None = None
+    delays: bool = False
 
     def telling(self, work: Work, *, tasks: bool) -> Heartbeat:
         """The same with what the node does now; ``tasks``: with all their names."""
@@ -88,6 +90,7 @@ class Heartbeat:
                 queues=tuple(map(str, found.get("queues", ()))),
                 known=int(found.get("known", 0)),
                 tasks=None if found.get("tasks") is None else tuple(map(str, found["tasks"])),
+                delays=bool(found.get("delays", False)),
             )
         except (ValueError, TypeError, KeyError, AttributeError):
             return None
@@ -177,8 +180,12 @@ def is_lost(started: float | None, heard: tuple[Heartbeat, float] | None, *, now
     return gone or (started is not None and started < beat.since)
 
 
+#: What nodes drive together, each a share: attributes of :class:`Heartbeat`.
+ROLES = ("control", "delays")
+
+
 class Census:
-    """The living incarnations that drive the control plane: a fold of the log of heartbeats. Times are log times.
+    """The living incarnations that drive something: a fold of the log of heartbeats. Times are log times.
 
     Silence is measured against this incarnation's own heartbeats, read back from the same log: a reader that lags, or
     an outage that silences everybody, declares nobody lost.
@@ -186,10 +193,12 @@ class Census:
     Args:
         boot: this incarnation.
         period: seconds between two heartbeats.
+        role: what they drive, the name of an attribute of their heartbeats.
     """
 
-    def __init__(self, boot: str, period: float) -> None:
+    def __init__(self, boot: str, period: float, role: str = "control") -> None:
         self._boot = boot
+        self._role = role
         self._period = period
         self._others: dict[str, float] = {}
         self._own: float | None = None
@@ -198,7 +207,7 @@ class Census:
 
     def take(self, beat: Heartbeat, at: float) -> None:
         """Folds a heartbeat that was appended to the log at this time."""
-        present = beat.control and not beat.left
+        present = getattr(beat, self._role) and not beat.left
         if beat.boot != self._boot:
             if present:
                 self._others[beat.boot] = at
