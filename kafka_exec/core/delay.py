@@ -87,7 +87,9 @@ def level_for(remaining: float, levels: int) -> int | None:
         remaining: seconds until its time.
         levels: how many there are.
     """
-    spare = remaining - MARGIN
-    if not isfinite(spare):
-        return None
-    return max((level for level in range(levels) if wait_of(level) <= spare), default=None)
+    spare, fitting = remaining - MARGIN, None
+    for level in range(levels if isfinite(spare) else 0):
+        if wait_of(level) > spare:
+            break
+        fitting = level
+    return fitting

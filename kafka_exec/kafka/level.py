@@ -72,7 +72,9 @@ class Level:
         self._topics = topics
         self._levels = levels
         self._transactor = Transactor(cluster, f"{names.prefix}.delay.{number}")
-        self._waiting: deque[Record] = deque()
+        self._wait = wait_of(number)
+        # When each is to be moved, and the message.
+        self._waiting: deque[tuple[float, Record]] = deque()
         self._bytes = 0
         self._reading = False
         # The offset to read next, and to take next: what is read and not taken is read again.
@@ -90,10 +92,7 @@ class Level:
     @property
     def next_due(self) -> float | None:
         """When the first message is to be moved; None: none is known."""
-        return self._due(self._waiting[0]) if self._waiting else None
-
-    def _due(self, record: Record) -> float:
-        return float(record.timestamp()[1] / 1000 + wait_of(self.number))
+        return self._waiting[0][0] if self._waiting else None
 
     def fence(self) -> None:
         """Makes this process the only one that moves messages, and finds out how far the former one has come.
@@ -144,7 +143,7 @@ class Level:
 
     def _is_far(self, now: float) -> bool:
         """Whether what follows the last message is not needed soon."""
-        return bool(self._waiting) and self._due(self._waiting[-1]) > now + _LOOK_AHEAD
+        return bool(self._waiting) and self._waiting[-1][0] > now + _LOOK_AHEAD
 
     def stop_reading(self, consumer: Consumer) -> None:
         """Reads no more."""
@@ -157,15 +156,15 @@ class Level:
         for record in records:
             self._next_to_read = record.offset() + 1
             if record.offset() >= self._next and not self._is_far(now):
-                self._waiting.append(record)
+                self._waiting.append((record.timestamp()[1] / 1000 + self._wait, record))
                 self._bytes += len(record)
                 self._next = record.offset() + 1
 
     def begin(self, now: float) -> None:
         """Begins to move what is due; :meth:`settle` must follow."""
         self._found.clear()
-        while self._waiting and len(self._moving) < _BATCH and self._due(self._waiting[0]) <= now:
-            record = self._waiting.popleft()
+        while self._waiting and len(self._moving) < _BATCH and self._waiting[0][0] <= now:
+            _, record = self._waiting.popleft()
             self._bytes -= len(record)
             self._moving.append(self._move(record, now))
         if self._moving:
