@@ -31,6 +31,7 @@ WRONG: dict[str, list[Any]] = {
     "group_protocol": ["", "Classic", "share", None, 1, ["classic"]],
     "exchange_retention": NO_TIME,
     "dead_retention": NO_TIME,
+    "revoked_retention": NO_TIME,
     "buffer": [*NO_COUNT, None],
     "control_plane": [0, 1, "yes", None, []],
     "topics": ["x", 5, ["queue"], {"que": "{name}"}, {"queue": "q"}, {"queue": None}, {"nodes": "{region}"}],
