@@ -14,7 +14,7 @@ from kafka_exec.core.delay import Delay, level_for, wait_of
 from kafka_exec.core.envelope import dead_letter_headers
 from kafka_exec.core.names import Topics
 from kafka_exec.core.topology import TopicSpec, dead_topic, queue_topic
-from kafka_exec.errors import ConnectionFailed, KafkaExecError, NotConfirmed, Undecodable
+from kafka_exec.errors import ConnectionFailed, InvalidName, KafkaExecError, NotConfirmed, Undecodable
 from kafka_exec.kafka.history import Fetcher, history
 from kafka_exec.kafka.producer import Outgoing
 from kafka_exec.kafka.transactions import Lost, Refused, Transactor
@@ -203,17 +203,18 @@ class Level:
         return spec.name
 
     def _bury(self, record: Record, error: Exception) -> _Move:
-        """The message becomes a dead letter: of its queue, if it says which that is."""
-        reason = "undeliverable"
+        """The message becomes a dead letter: of its queue, as if it had died there, so that a replay sends it there."""
+        reason, topic = "undeliverable", record.topic()
         try:
-            queue = Delay.read(record.headers())[0].queue
-        except Undecodable as undecodable:
-            reason, queue = undecodable.reason, "delay"
-        where = {"topic": record.topic(), "partition": record.partition(), "offset": record.offset()}
-        logger.error("a delayed message of queue %s goes to the dead letters: %s (%s)", queue, error, where)
-        headers = dead_letter_headers(record.headers(), reason=reason, error=str(error), **where)
-        topic = self._existing(dead_topic(self._cluster.settings, self._names, queue))
-        return _Move(record, Outgoing(topic, record.value(), record.key(), headers))
+            delay, headers = Delay.read(record.headers())
+            queue, topic = delay.queue, self._names.queue(delay.queue, delay.step)
+        except (Undecodable, InvalidName):
+            reason, queue, headers = "no-delay", "delay", record.headers()
+        place = {"partition": record.partition(), "offset": record.offset()}
+        logger.error("a delayed message for %s goes to the dead letters: %s (%s)", topic, error, place)
+        headers = dead_letter_headers(headers, reason=reason, error=str(error), topic=topic, **place)
+        dead = self._existing(dead_topic(self._cluster.settings, self._names, queue))
+        return _Move(record, Outgoing(dead, record.value(), record.key(), headers))
 
     def _records(self, moves: Sequence[_Move]) -> list[Outgoing]:
         position = str(moves[-1].record.offset() + 1).encode()

@@ -221,7 +221,9 @@ def test_what_cannot_be_released_becomes_a_dead_letter_and_harms_no_other(made: 
     assert keys == {f"small-{number}".encode() for number in range(20) if number != 10}
     assert (too_large.key, too_large.headers["dead-reason"]) == (b"small-10", b"undeliverable")
     assert (unknown.value, unknown.headers["dead-reason"]) == (b"what is this", b"no-delay")
-    assert too_large.headers["dead-topic"] == unknown.headers["dead-topic"] == names.delay.encode()
+    assert too_large.headers["dead-topic"] == names.queue("small").encode()
+    assert "delay-queue" not in too_large.headers
+    assert unknown.headers["dead-topic"] == names.delay.encode()
 
 
 def test_a_queue_that_was_deleted_meanwhile_is_made_again(made: Crew, kafka: EmbeddedKafka) -> None:
