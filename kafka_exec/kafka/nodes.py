@@ -51,6 +51,7 @@ class Node:
         self._seen: list[Heartbeat] = []
         self._next = 0
         self._censuses = {role: Census(self._beat.boot, self._period, role) for role in ROLES}
+        # Of the censuses, and of changes of the heartbeat: several threads have a share to tell of.
         self._counting = native.lock()
         # Log time less this machine's, as this node's own heartbeats tell it.
         self._ahead: float | None = None
@@ -69,8 +70,7 @@ class Node:
     def stop(self) -> None:
         """Says goodbye and ends the heartbeats."""
         self._stopping = True
-        self._beat = replace(self._beat, left=True)
-        self.beat()
+        self._change(left=True)
         self._cluster.log.unsubscribe(self._take)
 
     @property
@@ -80,8 +80,11 @@ class Node:
 
     def announce(self, role: str, drives: bool) -> None:
         """Tells the others whether this node drives a share of something (a role), with a heartbeat at once."""
-        changes: dict[str, Any] = {role: drives}
-        self._beat = replace(self._beat, **changes)
+        self._change(**{role: drives})
+
+    def _change(self, **changes: Any) -> None:
+        with self._counting:
+            self._beat = replace(self._beat, **changes)
         self.beat()
 
     def owned(self, role: str, partitions: int) -> frozenset[int] | None:
