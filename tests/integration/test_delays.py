@@ -16,11 +16,16 @@ from kombu import Queue
 from kafka_exec.broker import EmbeddedKafka
 from kafka_exec.core.names import Topics
 from kafka_exec.core.topology import TopicSpec
+from kafka_exec.kafka import delays
+from kafka_exec.kafka.history import Fetcher
 from tests.integration.delay_tools import MoverProcess, Reader, moving
 from tests.integration.workers import PATIENCE, Crew, Worker, crew, until
 
 #: What a task may be late on a busy machine, seconds. How late it is on an idle one is printed.
 LATE = 5.0
+
+#: Times of effects are rounded, seconds.
+ROUNDED = 0.001
 
 HOUR = 3600.0
 
@@ -66,7 +71,7 @@ def test_a_countdown_ends_on_time(made: Crew) -> None:
     print(
         f"\n100 tasks late by {late[50] * 1000:.1f} ms (p50), {late[98] * 1000:.1f} (p99), {late[99] * 1000:.1f} at most"
     )
-    assert late[0] >= -0.001
+    assert late[0] >= -ROUNDED
     assert late[-1] < LATE
     made.effects.assert_once(due)
 
@@ -109,18 +114,19 @@ def test_what_was_due_without_any_worker_runs_when_one_starts(made: Crew) -> Non
     start(made, "late")
     made.effects.wait_for([*overdue, *later])
     made.effects.assert_once([*overdue, *later], "begin")
-    assert min(effect.time for effect in made.effects.all("begin") if effect.task in later) >= due + 8
+    assert min(effect.time for effect in made.effects.all("begin") if effect.task in later) >= due + 8 - ROUNDED
 
 
 def test_a_retry_waits_in_kafka(kafka: EmbeddedKafka, tmp_path: Path) -> None:
     with crew(kafka, tmp_path, "same") as found:
         start(found, "one")
-        begun = time.monotonic()
-        result = found.app.tasks["flaky"].delay(1, 4)
-        until(lambda: result.state == "RETRY")
+        flaky = found.app.tasks["flaky"]
+        waiting = flaky.delay(1, HOUR)
+        until(lambda: waiting.state == "RETRY")
         assert scheduled(found) == 0
-        assert result.get(timeout=PATIENCE) == 1
-        assert 3.9 < time.monotonic() - begun < 4 + LATE
+        begun = time.monotonic()
+        assert flaky.delay(1, 4).get(timeout=PATIENCE) == 1
+        assert time.monotonic() - begun > 4
 
 
 def test_several_in_one_scope_are_confirmed_and_run(made: Crew) -> None:
@@ -151,7 +157,7 @@ def test_who_is_killed_in_the_middle_of_a_move_neither_loses_nor_doubles(made: C
     print(f"\n3,000 tasks run {time.monotonic() - begun:.1f} s after the kill")
     until(lambda: made.backlog() == 0, what="all committed")
     made.effects.assert_once(ids, "begin")
-    assert min(effect.time for effect in made.effects.all("begin")) >= due
+    assert min(effect.time for effect in made.effects.all("begin")) >= due - ROUNDED
 
 
 def test_two_workers_share_the_moving_and_one_is_killed(made: Crew) -> None:
@@ -165,13 +171,13 @@ def test_two_workers_share_the_moving_and_one_is_killed(made: Crew) -> None:
     made.effects.wait_for(ids)
     until(lambda: made.backlog() == 0, what="all committed")
     made.effects.assert_once(ids, "begin")
-    assert min(effect.time for effect in made.effects.all("begin")) >= due
+    assert min(effect.time for effect in made.effects.all("begin")) >= due - ROUNDED
 
 
 def test_many_that_are_due_at_once_are_released_quickly(made: Crew, kafka: EmbeddedKafka) -> None:
     number = 20_000
-    made.send("work", number=number, countdown=2.5)
-    due = time.time() + 2.5
+    made.send("work", number=number, countdown=4)
+    due = time.time() + 4
     until(lambda: time.time() > due)
     with moving(kafka.bootstrap_servers, made.prefix) as mover:
         reader = Reader(kafka.bootstrap_servers, mover.cluster, Topics(made.prefix).queue("celery"))
@@ -197,7 +203,6 @@ def test_a_released_message_is_the_one_that_was_sent(made: Crew, kafka: Embedded
     assert list(delayed.headers) == list(direct.headers)
     assert delayed.headers["content-type"] == direct.headers["content-type"]
     assert eta.isoformat().encode() in delayed.headers["headers"]
-    assert delayed.time < eta.timestamp()
 
 
 def test_what_cannot_be_released_becomes_a_dead_letter_and_harms_no_other(made: Crew, kafka: EmbeddedKafka) -> None:
@@ -224,6 +229,18 @@ def test_what_cannot_be_released_becomes_a_dead_letter_and_harms_no_other(made: 
     assert too_large.headers["dead-topic"] == names.queue("small").encode()
     assert "delay-queue" not in too_large.headers
     assert unknown.headers["dead-topic"] == names.delay.encode()
+
+
+def test_what_was_moved_is_deleted(made: Crew, kafka: EmbeddedKafka, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(delays, "_TRIM", 0.5)
+    made.send("work", number=20, countdown=3)
+    topic = Topics(made.prefix).delay
+    with moving(kafka.bootstrap_servers, made.prefix) as mover:
+        fetcher = Fetcher(mover.cluster, topic)
+        until(lambda: fetcher.span(0)[0] >= 20)
+        made.send("work", number=5, countdown=3)
+        until(lambda: fetcher.span(0)[0] >= 25)
+        fetcher.close(1.0)
 
 
 def test_a_queue_that_was_deleted_meanwhile_is_made_again(made: Crew, kafka: EmbeddedKafka) -> None:
