@@ -25,7 +25,7 @@ PREFIX = "kafka_exec_"
 #: The schemes of a cache's URL.
 CACHE_SCHEMES = ("redis", "rediss", "unix")
 
-DEFAULT_PARTITIONS: Mapping[str, int] = {"queue": 16, "exchange": 6, "state": 16, "control": 8}
+DEFAULT_PARTITIONS: Mapping[str, int] = {"queue": 16, "exchange": 6, "state": 16, "control": 8, "delay": 10}
 
 
 #: Kafka counts in milliseconds, and 0 has special meanings there.
@@ -56,7 +56,7 @@ class Settings:
     """What a user can choose. Times are seconds.
 
     Attributes:
-        partitions: partitions of new topics, by kind (``queue``, ``exchange``, ``state``, ``control``).
+        partitions: partitions of new topics, by kind (``queue``, ``exchange``, ``state``, ``control``, ``delay``).
         replication: replicas of new topics; None: three, or as many as there are brokers.
         heartbeat: time between two heartbeats of a worker.
         session_timeout: after this time without a sign of life Kafka gives a member's partitions to others.
@@ -66,11 +66,12 @@ class Settings:
         exchange_retention: how long broadcast messages (events, remote control, replies) are kept.
         dead_retention: how long dead letters and notes are kept.
         audit_retention: how long messages stay in the queue, and what was told of them in its journal, after they ended.
+        revoked_retention: how long workers know that a task was revoked.
         buffer: records a consumer holds in memory, per queue, before it pauses.
         max_deliveries: how often a task is begun whose runs are lost, before it becomes a dead letter.
-        control_plane: whether workers drive the control plane (chords); somebody must.
+        control_plane: whether workers drive the control plane (chords, delays); somebody must.
         topics: other names of topics, by kind (``queue``, ``exchange``, ``dead``, ``bindings``, ``nodes``, ``state``,
-            ``control``, ``control-state``).
+            ``control``, ``control-state``, ``delay``, ``delay-state``, ``revoked``).
         secrets_file: a JSON object of librdkafka properties.
         cache_url: the Redis that holds copies of results; None: there is none. It may hold a password and is not shown.
     """
@@ -85,6 +86,7 @@ class Settings:
     exchange_retention: float = 3600.0
     dead_retention: float = 30 * 86400.0
     audit_retention: float = 7 * 86400.0
+    revoked_retention: float = 90 * 86400.0
     buffer: int = 4000
     max_deliveries: int = 5
     control_plane: bool = True
@@ -95,7 +97,7 @@ class Settings:
     def __post_init__(self) -> None:
         for name in (
             *("heartbeat", "session_timeout", "publish_timeout", "commit_interval"),
-            *("exchange_retention", "dead_retention", "audit_retention"),
+            *("exchange_retention", "dead_retention", "audit_retention", "revoked_retention"),
         ):
             _time(name, getattr(self, name))
         _count("buffer", self.buffer)

@@ -1,23 +1,30 @@
-"""The worker's parts: its consumer class and its place in the consumer groups."""
+"""The worker's parts: its consumer class, its place in the consumer groups, and what it remembers of revoked tasks."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
 from celery import bootsteps
+from celery.utils.functional import maybe_list
 from celery.worker import consumer
+from celery.worker import state as worker_state
 from celery.worker.consumer.gossip import Gossip
 from celery.worker.consumer.mingle import Mingle
-from celery.worker.state import active_requests
+from celery.worker.control import Panel
 
 from kafka_exec.appconf import has_our_broker
 from kafka_exec.backend import KafkaBackend
 from kafka_exec.backend.control_plane import ControlPlane, control_plane
 from kafka_exec.core.nodes import Work
 from kafka_exec.core.topology import nodes_topic
+from kafka_exec.kafka.delays import Delays
 from kafka_exec.kafka.nodes import Node
+from kafka_exec.kafka.share import Share
 from kafka_exec.starting import Starter
 from kafka_exec.transport.connection import Connection
+from kafka_exec.transport.revoked import Revoked
 
 #: The longest pause between two tries to connect, seconds; Celery's own grows to half a minute.
 _RECONNECT_PAUSE = 3
@@ -36,14 +43,19 @@ class Consumer(consumer.Consumer):
     """Celery's consumer, which tries to connect at least every few seconds and keeps what cannot be decoded.
 
     Its tasks wait for a slot of the pool here, not in the pool, so that what has not begun can still go elsewhere.
+
+    Attributes:
+        revoked: the tasks that were revoked before this worker was started, or so long ago that Celery has forgotten it.
     """
+
+    revoked: Revoked | None = None
 
     def __init__(self, on_task_request: Any, *args: Any, pool: Any = None, **kwargs: Any) -> None:
         self.starter = Starter(pool, on_task_request)
         super().__init__(self.starter, *args, pool=pool, **kwargs)
         self._pumping = False
 
-    def create_task_handler(self, *args: Any, **kwargs: Any) -> Any:
+    def create_task_handler(self, *args: Any, **kwargs: Any) -> Callable[[Any], Any]:
         """Called when a connection is about to be consumed from."""
         deliveries = getattr(self.task_consumer.channel, "deliveries", None)
         if deliveries is not None:
@@ -52,7 +64,14 @@ class Consumer(consumer.Consumer):
             self._pumping = True
             # The pool may have grown.
             self.timer.call_repeatedly(_PUMP, self.starter.pump)
-        return super().create_task_handler(*args, **kwargs)
+        handle: Callable[[Any], Any] = super().create_task_handler(*args, **kwargs)
+
+        def on_task_received(message: Any) -> Any:
+            if self.revoked is not None and (task_id := message.headers.get("id")) in self.revoked:
+                worker_state.revoked.add(task_id)
+            return handle(message)
+
+        return on_task_received
 
     def ensure_connected(self, conn: Any) -> Any:
         conn.ensure_connection = _impatient(conn.ensure_connection)
@@ -75,10 +94,27 @@ def _work(c: Any) -> Work:
     """What a worker can do, and does."""
     return Work(
         slots=c.pool.num_processes,
-        active=len(active_requests),
+        active=len(worker_state.active_requests),
         queues=tuple(sorted(queue.name for queue in c.task_consumer.queues)) if c.task_consumer else (),
         tasks=tuple(sorted(name for name in c.app.tasks if not name.startswith("celery."))),
     )
+
+
+def _kept(command: Callable[..., Any]) -> Callable[..., Any]:
+    """A control command that revokes, and has it known to workers that start later too."""
+
+    @wraps(command)
+    def revoke(state: Any, task_id: Any, **arguments: Any) -> Any:
+        answer = command(state, task_id=task_id, **arguments)
+        if (revoked := getattr(state.consumer, "revoked", None)) is not None:
+            revoked.add(maybe_list(task_id) or ())
+        return answer
+
+    return revoke
+
+
+for name in ("revoke", "terminate"):
+    Panel.data[name] = _kept(Panel.data[name])
 
 
 class Membership(bootsteps.StartStopStep):
@@ -88,7 +124,7 @@ class Membership(bootsteps.StartStopStep):
 
     def __init__(self, c: Any, **kwargs: Any) -> None:
         self._node: Node | None = None
-        self._control: ControlPlane | None = None
+        self._shares: list[Share[Any] | ControlPlane] = []
         super().__init__(c, **kwargs)
 
     def include_if(self, c: Any) -> bool:
@@ -104,11 +140,19 @@ class Membership(bootsteps.StartStopStep):
             self._node = Node(c.hostname, space.cluster, nodes_topic(space.topics), lambda: _work(c))
         self._node.start()
         connection.node = self._node
-        backend = c.app.backend
-        # Only where broker and back end are one: there is nothing to drive otherwise.
-        if space.settings.control_plane and isinstance(backend, KafkaBackend) and backend.space is space:
-            self._control = self._control or control_plane(backend, self._node)
-            self._control.start()
+        if isinstance(c, Consumer) and c.revoked is None:
+            revoked = Revoked(space)
+            revoked.load()
+            c.revoked = revoked
+        if space.settings.control_plane and not self._shares:
+            shares: list[Share[Any] | ControlPlane] = [Delays(space.cluster, space.topics, self._node)]
+            backend = c.app.backend
+            # Only where broker and back end are one: there are no chords to drive otherwise.
+            if isinstance(backend, KafkaBackend) and backend.space is space:
+                shares.append(control_plane(backend, self._node))
+            self._shares = shares
+        for share in self._shares:
+            share.start()
 
     def stop(self, c: Any) -> None:
         if isinstance(c, Consumer):
@@ -116,7 +160,7 @@ class Membership(bootsteps.StartStopStep):
 
     def shutdown(self, c: Any) -> None:
         self.stop(c)
-        if self._control is not None:
-            self._control.stop(_STOP_TIMEOUT)
+        for share in self._shares:
+            share.stop(_STOP_TIMEOUT)
         if self._node is not None:
             self._node.stop()

@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import threading
+from typing import Any
 
 import click
 
@@ -19,21 +20,50 @@ STOP_TIMEOUT = 10.0
 @verbose_option
 @click.pass_context
 def control_plane(context: click.Context, verbose: bool) -> None:
-    """Drive the control plane (chords), alone or beside workers, until Ctrl-C."""
+    """Drive the control plane (chords, delayed tasks), alone or beside workers, until Ctrl-C."""
     ending = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: ending.set())
     with told(verbose):
-        from kafka_exec.backend.control_plane import control_plane as make
-        from kafka_exec.core.topology import nodes_topic
-        from kafka_exec.kafka.nodes import Node
-
-        backend = result_backend(context)
-        space = backend.space
-        node = Node(f"control-plane-{os.getpid()}@{socket.gethostname()}", space.cluster, nodes_topic(space.topics))
-        processor = make(backend, node)
-        processor.start()
-        click.echo(f"Driving the control plane of {backend.as_uri()}. Stop it with Ctrl-C.")
+        nodes, shares, urls = _parts(context)
+        for share in shares:
+            share.start()
+        click.echo(f"Driving the control plane of {' and '.join(urls)}. Stop it with Ctrl-C.")
         ending.wait()
-        processor.stop(STOP_TIMEOUT)
-        node.stop()
+        for share in shares:
+            share.stop(STOP_TIMEOUT)
+        for node in nodes:
+            node.stop()
+
+
+def _parts(context: click.Context) -> tuple[list[Any], list[Any], list[str]]:
+    """The nodes, what they drive, and of which URLs: messages that wait are the broker's, chords the back end's.
+
+    Raises:
+        ConfigurationError: neither is kafka-exec.
+    """
+    from kafka_exec.appconf import broker_home, has_our_broker
+    from kafka_exec.backend import KafkaBackend
+    from kafka_exec.backend.control_plane import control_plane as chords
+    from kafka_exec.core.topology import nodes_topic
+    from kafka_exec.kafka.delays import Delays
+    from kafka_exec.kafka.nodes import Node
+
+    app = context.obj.app
+    nodes: dict[Any, Any] = {}
+    shares: list[Any] = []
+    urls = {}
+
+    def node_of(space: Any) -> Any:
+        name = f"control-plane-{os.getpid()}@{socket.gethostname()}"
+        return nodes.setdefault(space, Node(name, space.cluster, nodes_topic(space.topics)))
+
+    if has_our_broker(app.conf):
+        space = broker_home(app)
+        shares.append(Delays(space.cluster, space.topics, node_of(space)))
+        urls[space] = app.connection_for_write().as_uri()
+    if not shares or isinstance(app.backend, KafkaBackend):
+        backend = result_backend(context)
+        shares.append(chords(backend, node_of(backend.space)))
+        urls[backend.space] = backend.as_uri()
+    return list(nodes.values()), shares, list(urls.values())

@@ -26,6 +26,9 @@ TEMPLATES: Mapping[str, str] = {
     "notes": "{prefix}.notes",
     "control": "{prefix}.control",
     "control-state": "{prefix}.control-state",
+    "delay": "{prefix}.delay",
+    "delay-state": "{prefix}.delay-state",
+    "revoked": "{prefix}.revoked",
 }
 
 _MOST_REMEMBERED = 10_000
@@ -141,6 +144,21 @@ class Topics:
     def control_state(self) -> str:
         """The changelog of the control plane."""
         return self._topic("control-state", "")
+
+    @property
+    def delay(self) -> str:
+        """The messages that wait for their time."""
+        return self._topic("delay", "")
+
+    @property
+    def delay_state(self) -> str:
+        """How far the messages that wait have been moved."""
+        return self._topic("delay-state", "")
+
+    @property
+    def revoked(self) -> str:
+        """The ids of revoked tasks."""
+        return self._topic("revoked", "")
 
     def _topic(self, kind: str, name: str) -> str:
         made = self._made.get((kind, name))

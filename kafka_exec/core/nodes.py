@@ -15,6 +15,9 @@ LOST_AFTER = 3
 _GAP = 2
 
 
+#: After so many periods an incarnation's last heartbeat says nothing more than that it is lost.
+_REMEMBERED = 60
+
 #: A task that a node runs though its partition is another's: topic, partition, offset.
 Stray = tuple[str, int, int]
 
@@ -44,6 +47,7 @@ class Heartbeat:
         place: where ``pid`` means something: the host and its process namespace.
         left: the node says goodbye.
         control: the node drives a share of the control plane.
+        delays: the node moves a share of the messages that wait for their time.
         since: when the incarnation began, epoch seconds by its own clock.
         strays: the tasks that it runs though their partitions are another's now: topic, partition, offset.
         slots, active, queues: as in :class:`Work`.
@@ -63,6 +67,7 @@ class Heartbeat:
     queues: tuple[str, ...] = ()
     known: int = 0
     tasks: tuple[str, ...] | None = None
+    delays: bool = False
 
     def telling(self, work: Work, *, tasks: bool) -> Heartbeat:
         """The same with what the node does now; ``tasks``: with all their names."""
@@ -95,6 +100,7 @@ class Heartbeat:
                 queues=tuple(map(str, found.get("queues", ()))),
                 known=int(found.get("known", 0)),
                 tasks=None if found.get("tasks") is None else tuple(map(str, found["tasks"])),
+                delays=bool(found.get("delays", False)),
             )
         except (ValueError, TypeError, KeyError, AttributeError):
             return None
@@ -208,6 +214,9 @@ class Presence:
             if self._own is None or at - self._own > _GAP * self._period:
                 self._steady = at
             self._own = at
+            self._heard = {
+                boot: seen for boot, seen in self._heard.items() if at - seen[1] < _REMEMBERED * self._period
+            }
             return
         self._heard[beat.boot] = (beat, at)
         for lease in [each for each in self._unnamed if each[0] == beat.boot]:
@@ -236,8 +245,12 @@ class Presence:
         return silent >= LOST_AFTER * self._period or self._unnamed.get((boot, task), 0) > LOST_AFTER
 
 
+#: What nodes drive together, each a share: attributes of :class:`Heartbeat`.
+ROLES = ("control", "delays")
+
+
 class Census:
-    """The living incarnations that drive the control plane: a fold of the log of heartbeats. Times are log times.
+    """The living incarnations that drive something: a fold of the log of heartbeats. Times are log times.
 
     Silence is measured against this incarnation's own heartbeats, read back from the same log: a reader that lags, or
     an outage that silences everybody, declares nobody lost.
@@ -245,10 +258,12 @@ class Census:
     Args:
         boot: this incarnation.
         period: seconds between two heartbeats.
+        role: what they drive, the name of an attribute of their heartbeats.
     """
 
-    def __init__(self, boot: str, period: float) -> None:
+    def __init__(self, boot: str, period: float, role: str = "control") -> None:
         self._boot = boot
+        self._role = role
         self._period = period
         self._others: dict[str, float] = {}
         self._own: float | None = None
@@ -257,7 +272,7 @@ class Census:
 
     def take(self, beat: Heartbeat, at: float) -> None:
         """Folds a heartbeat that was appended to the log at this time."""
-        present = beat.control and not beat.left
+        present = getattr(beat, self._role) and not beat.left
         if beat.boot != self._boot:
             if present:
                 self._others[beat.boot] = at

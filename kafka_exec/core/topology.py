@@ -101,6 +101,24 @@ def control_state_topic(settings: Settings, topics: Topics) -> TopicSpec:
     return TopicSpec(topics.control_state, settings.partitions_of("control"), {"cleanup.policy": "compact"})
 
 
+def delay_topic(settings: Settings, topics: Topics) -> TopicSpec:
+    """The messages that wait: a partition for each level. None is deleted by time or size, and time is the broker's."""
+    config = {**_FOR_EVER, "message.timestamp.type": "LogAppendTime"}
+    return TopicSpec(topics.delay, settings.partitions_of("delay"), config)
+
+
+def delay_state_topic(settings: Settings, topics: Topics) -> TopicSpec:
+    """How far the messages that wait have been moved: one partition for each level."""
+    config = {"cleanup.policy": "compact", "segment.ms": _ms(3600)}
+    return TopicSpec(topics.delay_state, settings.partitions_of("delay"), config)
+
+
+def revoked_topic(settings: Settings, topics: Topics) -> TopicSpec:
+    """The ids of revoked tasks, for workers that start later: forgotten after a time."""
+    config = {"cleanup.policy": "compact,delete", "retention.ms": _ms(settings.revoked_retention)}
+    return TopicSpec(topics.revoked, 1, config)
+
+
 def differences(spec: TopicSpec, partitions: int, config: Mapping[str, str]) -> list[str]:
     """What of an existing topic is not as it should be, each with the command's worth of a remedy."""
     found = []

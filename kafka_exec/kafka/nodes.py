@@ -1,4 +1,4 @@
-"""The node registry: a worker's heartbeats, and its static membership if no other worker has its name."""
+"""The node registry: a worker's heartbeats, who else lives, and its static membership if nobody else has its name."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from confluent_kafka import Message as Record
 
-from kafka_exec.core.nodes import LOST_AFTER, Heartbeat, Name, Presence, Seen, Stray, Work, judge
+from kafka_exec.core.assignment import owned
+from kafka_exec.core.nodes import LOST_AFTER, ROLES, Census, Heartbeat, Name, Presence, Seen, Stray, Work, judge
 from kafka_exec.core.topology import TopicSpec
 from kafka_exec.errors import KafkaExecError
 from kafka_exec.kafka import native
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("kafka_exec")
 
-#: How far back a starting node looks for its name, in heartbeat periods: enough for clocks that differ somewhat.
+#: How far back a starting node reads the heartbeats, in periods: enough for clocks that differ somewhat.
 _LOOK_BACK = 4 * LOST_AFTER
 
 #: Heartbeats from one that tells all task names to the next: so many names are too many for each.
@@ -49,12 +50,17 @@ class Node:
         self._beat = Heartbeat(boot=uuid.uuid4().hex, place=_place(), pid=os.getpid(), since=time.time())
         self._seen: list[Heartbeat] = []
         self._next = 0
+        self._presence = Presence(self._beat.boot, self._period)
+        self._censuses = {role: Census(self._beat.boot, self._period, role) for role in ROLES}
+        # Of the censuses, and of changes of the heartbeat: several threads have a share to tell of.
+        self._counting = native.lock()
+        # Log time less this machine's, as this node's own heartbeats tell it.
+        self._ahead: float | None = None
         self._stopping = False
         self._lock = native.lock()
         self._static_id: str | None = None
         self._judged = False
         self._strays: list[Callable[[], list[Stray]]] = []
-        self._presence: Presence | None = None
         self._thread: native.Thread | None = None
 
     def start(self) -> None:
@@ -66,23 +72,35 @@ class Node:
     def stop(self) -> None:
         """Says goodbye and ends the heartbeats."""
         self._stopping = True
-        self._beat = replace(self._beat, left=True)
-        self.beat()
+        self._change(left=True)
+        self._cluster.log.unsubscribe(self._take)
 
     @property
     def boot(self) -> str:
         """This incarnation."""
         return self._beat.boot
 
-    @property
-    def registry(self) -> str:
-        """The topic of the heartbeats."""
-        return self._registry.name
+    def announce(self, role: str, drives: bool) -> None:
+        """Tells the others whether this node drives a share of something (a role), with a heartbeat at once."""
+        self._change(**{role: drives})
 
-    def announce(self, *, control: bool) -> None:
-        """Tells the others whether this node drives a share of the control plane, with a heartbeat at once."""
-        self._beat = replace(self._beat, control=control)
+    def _change(self, **changes: Any) -> None:
+        with self._counting:
+            self._beat = replace(self._beat, **changes)
         self.beat()
+
+    def owned(self, role: str, partitions: int) -> frozenset[int] | None:
+        """Which of so many partitions this node is to drive; None: not known yet, all stays as it is."""
+        with self._counting:
+            living = self._censuses[role].living
+            suspicion = self._ahead is not None and self._censuses[role].suspects(time.monotonic() + self._ahead)
+        if suspicion:
+            self.beat()
+        return owned(self.boot, living, partitions) if living else None
+
+    def log_time(self) -> float | None:
+        """The brokers' time, epoch seconds; None before a heartbeat of this node's own was read back."""
+        return None if self._ahead is None else time.monotonic() + self._ahead
 
     def beat(self) -> None:
         """Sends a heartbeat now."""
@@ -112,22 +130,30 @@ class Node:
 
     def runs_no_more(self, boot: str, task: Stray) -> bool:
         """Whether another incarnation has ceased to run a task; it takes a few heartbeats to know."""
-        if self._presence is None:
-            presence = self._presence = Presence(self.boot, self._period)
-            since = time.time() - _LOOK_BACK * self._period
-            self._cluster.log.subscribe(self.registry, [0], lambda record: _fold(presence, record), since=since)
-        self._presence.watch(boot, task)
-        heard = self._presence.last(boot)
-        is_gone = heard is not None and heard.place == self._beat.place and not _lives(heard.pid)
-        if not is_gone and not self._presence.is_over(boot, task):
-            return False
-        self._presence.forget(boot, task)
-        return True
+        with self._counting:
+            self._presence.watch(boot, task)
+            heard = self._presence.last(boot)
+            is_gone = heard is not None and heard.place == self._beat.place and not _lives(heard.pid)
+            is_over = is_gone or self._presence.is_over(boot, task)
+            if is_over:
+                self._presence.forget(boot, task)
+        return is_over
 
     def _run(self) -> None:
+        while not self._listens() and not self._stopping:
+            native.sleep(self._period)
         while not self._stopping:
             self.beat()
             native.sleep(self._period)
+
+    def _listens(self) -> bool:
+        since = time.time() - _LOOK_BACK * self._period
+        try:
+            self._cluster.log.subscribe(self._registry.name, [0], self._take, since=since)
+        except KafkaExecError as error:
+            logger.debug("heartbeats are not read: %s", error)
+            return False
+        return True
 
     def _send(self, beat: Heartbeat) -> None:
         self._cluster.publisher.post(self._registry.name, beat.encode(), key=self.name)
@@ -146,28 +172,23 @@ class Node:
 
     def _judge(self) -> str | None:
         topic = self._registry.name
-        log = self._cluster.log
-        log.subscribe(topic, [0], self._take, since=time.time() - _LOOK_BACK * self._period)
-        try:
-            end = log.ends(topic, [0])[0]
-            deadline = time.monotonic() + LOST_AFTER * self._period
-            while self._next < end and time.monotonic() < deadline:
-                native.sleep(0.005)
-            known = len(self._seen)
-            deadline = time.monotonic() + LOST_AFTER * self._period
-            while True:
-                verdict = judge(
-                    self._beat,
-                    list(self._seen),
-                    new=len(self._seen) - known,
-                    others_process_lives=self._others_process_lives(),
-                    waited=time.monotonic() > deadline,
-                )
-                if verdict is not Name.UNSURE:
-                    break
-                native.sleep(self._period / 20)
-        finally:
-            log.unsubscribe(self._take)
+        end = self._cluster.log.ends(topic, [0])[0]
+        deadline = time.monotonic() + LOST_AFTER * self._period
+        while self._next < end and time.monotonic() < deadline:
+            native.sleep(0.005)
+        known = len(self._seen)
+        deadline = time.monotonic() + LOST_AFTER * self._period
+        while True:
+            verdict = judge(
+                self._beat,
+                list(self._seen),
+                new=len(self._seen) - known,
+                others_process_lives=self._others_process_lives(),
+                waited=time.monotonic() > deadline,
+            )
+            if verdict is not Name.UNSURE:
+                break
+            native.sleep(self._period / 20)
         if verdict is Name.TAKEN:
             logger.warning(
                 "another worker named %s is running: this one joins its groups without a static membership, so that "
@@ -179,7 +200,15 @@ class Node:
 
     def _take(self, record: Record) -> None:
         self._next = record.offset() + 1
-        if record.key() == self.name.encode() and (beat := Heartbeat.decode(record.value())) is not None:
+        if (beat := Heartbeat.decode(record.value())) is None:
+            return
+        at = record.timestamp()[1] / 1000
+        with self._counting:
+            for fold in (self._presence, *self._censuses.values()):
+                fold.take(beat, at)
+            if beat.boot == self.boot:
+                self._ahead = at - time.monotonic()
+        if not self._judged and beat.boot != self.boot and record.key() == self.name.encode():
             self._seen.append(beat)
 
     def _others_process_lives(self) -> bool | None:
@@ -213,11 +242,6 @@ def last_heard(cluster: Cluster, registry: TopicSpec, since: float) -> dict[str,
         ConnectionFailed: the cluster does not answer.
     """
     return {seen.name: (seen.beat, seen.at) for seen in heard(cluster, registry, since)}
-
-
-def _fold(presence: Presence, record: Record) -> None:
-    if (beat := Heartbeat.decode(record.value())) is not None:
-        presence.take(beat, record.timestamp()[1] / 1000)
 
 
 def _lives(pid: int) -> bool:

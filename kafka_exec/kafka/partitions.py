@@ -79,6 +79,7 @@ class Partition:
         topics: ControlTopics,
         number: int,
         transactional_id: str,
+        owner: str,
         reducers: Reducers,
         performers: Mapping[type[Effect], Performer],
     ) -> None:
@@ -90,6 +91,7 @@ class Partition:
         self.passed_over = 0
         self._cluster = cluster
         self._topics = topics
+        self._owner = owner
         self._reducers = reducers
         self._performers = performers
         self._transactor = Transactor(cluster, transactional_id)
@@ -105,7 +107,7 @@ class Partition:
         """The log time at which something is due without a command, epoch seconds."""
         return self._reducers.next_timer
 
-    def fence(self, owner: str) -> None:
+    def fence(self) -> None:
         """Makes this process the only one that can change the partition; then its state must be restored.
 
         A record of the owner's own, written behind all that the former one has committed, marks the changelog's end:
@@ -116,7 +118,7 @@ class Partition:
         """
         self._transactor.open()
         try:
-            self._transactor.begin([self._change(Change(_OWNER, owner.encode()))])
+            self._transactor.begin([self._change(Change(_OWNER, self._owner.encode()))])
             self._end = self._transactor.commit()
         except Refused as refused:
             raise Lost(str(refused)) from None

@@ -61,13 +61,25 @@ class Table:
         Raises:
             ConnectionFailed: the table could not be read to its end.
         """
-        if not self._loaded:
-            self._load()
+        self.load()
         while True:
             try:
                 return dict(self._rows)
             except RuntimeError:
                 continue  # changed while it was copied
+
+    def get(self, key: str) -> Any:
+        """A row as far as the table is read, None if there is none."""
+        return self._rows.get(key)
+
+    def load(self) -> None:
+        """Reads the whole table, once.
+
+        Raises:
+            ConnectionFailed: it could not be read to its end.
+        """
+        if not self._loaded:
+            self._load()
 
     def _load(self) -> None:
         with self._arrived:
@@ -76,9 +88,10 @@ class Table:
             self._cluster.topics.ensure(self._spec)
             log = self._cluster.log
             log.subscribe(self._spec.name, [0], self._take, since=0)
-            end = log.ends(self._spec.name, [0])[0]
+            # What it has held may all be deleted: then nothing comes that tells of the end.
+            begin, end = log.begin(self._spec.name, 0, since=0), log.ends(self._spec.name, [0])[0]
             deadline = time.monotonic() + TIMEOUT
-            while self._next < end:
+            while max(begin, self._next) < end:
                 if time.monotonic() > deadline:
                     log.unsubscribe(self._take)
                     raise ConnectionFailed(f"topic {self._spec.name} could not be read within {TIMEOUT:.0f} s")

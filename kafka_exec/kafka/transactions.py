@@ -21,6 +21,9 @@ TIMEOUT = 10.0
 #: For how long a topic that was made a moment ago may be unknown, seconds.
 _PROPAGATION = 2.0
 
+#: After a refusal the client may let the next transaction fail too, to begin its sequence numbers anew.
+_TRIES = 3
+
 _TOO_LARGE = frozenset({KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE})
 #: What another try would meet again.
 _DETERMINISTIC = frozenset(
@@ -62,6 +65,7 @@ class Transactor:
         self._cluster = cluster
         self._id = transactional_id
         self._producer: Producer | None = None
+        self._records: Sequence[Outgoing] = ()
         self._refused: list[tuple[str, KafkaError]] = []
         self._failure: KafkaException | SystemError | None = None
         self._last = -1
@@ -89,6 +93,7 @@ class Transactor:
 
     def begin(self, records: Sequence[Outgoing]) -> None:
         """Begins a transaction of these records, and does not wait; :meth:`commit` ends it, and tells of all failures."""
+        self._records = records
         self._refused = []
         self._failure = None
         try:
@@ -105,7 +110,16 @@ class Transactor:
             Refused: some of the records can never be written.
             Lost: it is not known whether they were.
         """
-        producer = self._open_producer
+        tries = 1
+        while (error := self._try_to_commit(self._open_producer)) is not None:
+            if tries == _TRIES:
+                raise self._lost(error)
+            tries += 1
+            self.begin(self._records)
+        return self._last
+
+    def _try_to_commit(self, producer: Producer) -> KafkaException | None:
+        """The error for which it was aborted if another try may succeed."""
         try:
             if self._failure is not None:
                 raise self._failure
@@ -120,12 +134,12 @@ class Transactor:
                 raise self._lost(error) from None
             self._abort(producer)
             if not self._refused:
-                raise self._lost(error) from None
+                return error
             for topic, reason in self._refused:
                 if reason.code() in NOT_YET_KNOWN:
                     self._cluster.topics.forget(topic)
             raise Refused(self._refused) from None
-        return self._last
+        return None
 
     @property
     def _open_producer(self) -> Producer:

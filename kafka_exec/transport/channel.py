@@ -12,12 +12,12 @@ from kombu.transport import base
 from kombu.utils.encoding import str_to_bytes
 from kombu.utils.uuid import uuid
 
-from kafka_exec.core import envelope, window
+from kafka_exec.core import envelope
 from kafka_exec.core.routing import Binding, log_key
 from kafka_exec.errors import ChannelFailed, ConnectionFailed, NoSuchQueue
 from kafka_exec.transport.connection import SETTLE_TIMEOUT
 from kafka_exec.transport.deliveries import Deliveries
-from kafka_exec.transport.publishing import PublishBatch, has_failover, in_time
+from kafka_exec.transport.publishing import PublishBatch, has_failover, in_time, place_in
 from kafka_exec.transport.sources import Source, SubscriptionSource, WorkQueue
 
 if TYPE_CHECKING:
@@ -75,6 +75,8 @@ class Channel(base.StdChannel):
     ) -> None:
         """Publishes: to the work queues it is bound for, which waits for the broker, and to the exchange's listeners.
 
+        A task with a time of its own waits for it in Kafka, unless that is only a moment away.
+
         Raises:
             NotConfirmed: the broker has not acknowledged it in time, so it may or may not be there.
             ConnectionFailed: likewise, when there is another broker URL to fail over to.
@@ -89,12 +91,13 @@ class Channel(base.StdChannel):
         headers = envelope.encode(message)
         with in_time(self.connection.client):
             for name in queues:
-                step = window.step_of(message.properties.get("priority"), self._space.declaration(name).max_priority)
+                place = place_in(self._space, name, message, headers)
                 self._space.cluster.publisher.send(
-                    self._space.queue_to_publish(name, step),
+                    place.topic,
                     message.body,
                     key=message.key,
-                    headers=headers,
+                    headers=place.headers,
+                    partition=place.partition,
                     timeout=confirm_timeout or timeout,
                     at_once=has_failover(self.connection.client),
                 )

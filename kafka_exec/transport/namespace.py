@@ -8,8 +8,16 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from kafka_exec.core.delay import level_for
 from kafka_exec.core.names import Topics
-from kafka_exec.core.topology import TopicSpec, dead_topic, exchange_topic, journal_topic, queue_topic
+from kafka_exec.core.topology import (
+    TopicSpec,
+    dead_topic,
+    delay_topic,
+    exchange_topic,
+    journal_topic,
+    queue_topic,
+)
 from kafka_exec.core.window import steps_for
 from kafka_exec.errors import Forbidden, NoSuchQueue
 from kafka_exec.transport.bindings import Bindings
@@ -83,6 +91,16 @@ class Namespace:
         if not self.cluster.topics.is_known(topic):
             self._ensure_queue(name)
         return topic
+
+    def delay_to_publish(self, wait: float) -> tuple[str, int] | None:
+        """The topic of the messages that wait and the partition for one that has so many seconds; None: too few."""
+        if level_for(wait, 1) is None:
+            return None
+        topic = self.topics.delay
+        if not self.cluster.topics.is_known(topic):
+            self.cluster.topics.ensure(delay_topic(self.settings, self.topics))
+        level = level_for(wait, self.cluster.topics.partitions(topic) or 0)
+        return None if level is None else (topic, level)
 
     def use_queue(self, name: str) -> None:
         """Notes that a work queue is in use, if it expires without use."""

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kombu.exceptions import BatchPublishError
 
+from kafka_exec.core import window
+from kafka_exec.core.delay import Delay, Headers, eta_of
 from kafka_exec.errors import ConnectionFailed, KafkaExecError, NotConfirmed
 from kafka_exec.kafka.producer import confirmed
 
 if TYPE_CHECKING:
     from kafka_exec.core.envelope import Message
     from kafka_exec.transport.channel import Channel
+    from kafka_exec.transport.namespace import Namespace
 
 
 def has_failover(client: Any) -> bool:
@@ -38,6 +42,24 @@ def in_time(client: Any) -> Iterator[None]:
         if has_failover(client):
             raise
         raise NotConfirmed(str(error)) from error
+
+
+class Place(NamedTuple):
+    """Where a message goes; without a partition its key decides."""
+
+    topic: str
+    headers: Headers
+    partition: int | None = None
+
+
+def place_in(space: Namespace, queue: str, message: Message, headers: Headers) -> Place:
+    """Where a message for a work queue goes: to the queue, or to those that wait for their time."""
+    step = window.step_of(message.properties.get("priority"), space.declaration(queue).max_priority)
+    eta = eta_of(message)
+    delayed = None if eta is None else space.delay_to_publish(eta - time.time())
+    if eta is None or delayed is None:
+        return Place(space.queue_to_publish(queue, step), headers)
+    return Place(delayed[0], Delay(queue, step, eta).write(headers), delayed[1])
 
 
 class PublishBatch:

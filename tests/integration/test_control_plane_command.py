@@ -1,17 +1,19 @@
-"""`celery kafka control-plane`: chords without a control plane in the workers."""
+"""`celery kafka control-plane`: chords and delayed tasks without a control plane in the workers."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from celery import chord
 
 from kafka_exec.broker import EmbeddedKafka
-from tests.integration.workers import APP, PATIENCE, ROOT, Crew, crew, environment
+from tests.integration.workers import APP, PATIENCE, ROOT, Crew, crew, environment, until
 
 
 @pytest.fixture
@@ -20,12 +22,9 @@ def made(kafka: EmbeddedKafka, tmp_path: Path) -> Iterator[Crew]:
         yield found
 
 
-def test_it_fires_what_workers_leave_alone_and_ends_cleanly(made: Crew) -> None:
-    made.ready(made.start("worker", "-c", "1"))
-    tasks = made.app.tasks
-    body = chord((tasks["add"].s(number, 1) for number in range(5)), tasks["total"].s())()
-    assert sum(body.parent.get(timeout=PATIENCE)) == 15
-    assert not body.ready()
+@contextmanager
+def control_plane(made: Crew) -> Iterator[None]:
+    """The command beside the block, at whose end it must end cleanly."""
     process = subprocess.Popen(
         [sys.executable, "-m", "celery", "-A", APP, "kafka", "control-plane"],
         cwd=ROOT,
@@ -36,7 +35,7 @@ def test_it_fires_what_workers_leave_alone_and_ends_cleanly(made: Crew) -> None:
     try:
         assert process.stdout is not None
         assert "Driving the control plane" in process.stdout.readline()
-        assert body.get(timeout=PATIENCE) == 15
+        yield
         process.terminate()
         assert process.wait(PATIENCE) == 0
     finally:
@@ -44,9 +43,32 @@ def test_it_fires_what_workers_leave_alone_and_ends_cleanly(made: Crew) -> None:
         process.wait()
 
 
-def test_without_a_result_backend_it_says_what_is_missing(made: Crew) -> None:
+def test_it_fires_what_workers_leave_alone_and_ends_cleanly(made: Crew) -> None:
+    made.ready(made.start("worker", "-c", "1"))
+    tasks = made.app.tasks
+    body = chord((tasks["add"].s(number, 1) for number in range(5)), tasks["total"].s())()
+    assert sum(body.parent.get(timeout=PATIENCE)) == 15
+    assert not body.ready()
+    with control_plane(made):
+        assert body.get(timeout=PATIENCE) == 15
+
+
+def test_it_releases_delayed_tasks_and_needs_no_result_backend(kafka: EmbeddedKafka, tmp_path: Path) -> None:
+    with crew(kafka, tmp_path, kafka_exec_control_plane=False) as found:
+        found.ready(found.start("worker", "-c", "1"))
+        due = time.time() + 3
+        delayed = found.send("work", countdown=3)
+        until(lambda: time.time() > due)
+        found.effects.wait_for(found.send("work"))
+        assert not found.effects.count().keys() & set(delayed)
+        with control_plane(found):
+            found.effects.wait_for(delayed)
+            found.effects.assert_once(delayed)
+
+
+def test_without_kafka_it_says_what_is_missing() -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "celery", "--broker", made.url, "kafka", "control-plane"],
+        [sys.executable, "-m", "celery", "--broker", "memory://", "kafka", "control-plane"],
         cwd=ROOT,
         capture_output=True,
         text=True,

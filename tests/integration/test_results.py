@@ -93,7 +93,6 @@ def test_a_task_that_waits_for_its_retry_says_so(made: Crew) -> None:
 
 def test_a_revoked_task_is_revoked_for_who_waits(made: Crew) -> None:
     result = call(made, "echo", 1, countdown=3600)
-    until(lambda: any(tasks for tasks in (made.app.control.inspect(timeout=2).scheduled() or {}).values()))
     result.revoke()
     with pytest.raises(TaskRevokedError):
         result.get(timeout=PATIENCE)

@@ -216,7 +216,7 @@ def test_a_worker_without_a_right(
     time.sleep(3)  # in which an endless repetition would show
     lines = [line for line in worker.lines("uthorization failed") if wording.format(p=prefix) in line]
     print("\n".join(lines))
-    assert 1 <= len(lines) <= 6, worker.output
+    assert 1 <= len(lines) <= 8, worker.output  # one for each topic that a worker reads
     assert_secret(worker.output)
 
 

@@ -131,6 +131,13 @@ def test_a_task_is_lost_with_its_incarnation(
     assert is_lost(started, heard, now=10.0, period=1.0) is lost
 
 
+def test_who_drives_something_else_has_no_share_in_it() -> None:
+    found = Census("me", 1.0, "delays")
+    for boot, delays in (("me", True), ("chords", False), ("other", True)):
+        found.take(Heartbeat(boot, "here", 1, control=True, delays=delays), 0.0)
+    assert found.living == {"me", "other"}
+
+
 def test_a_heartbeat_of_an_older_version_has_no_part_in_the_control_plane() -> None:
     old = Heartbeat.decode(b'{"boot": "x", "place": "p", "pid": 1, "left": false}')
     assert old == Heartbeat("x", "p", 1)

@@ -32,6 +32,7 @@ WRONG: dict[str, list[Any]] = {
     "exchange_retention": NO_TIME,
     "dead_retention": NO_TIME,
     "audit_retention": NO_TIME,
+    "revoked_retention": NO_TIME,
     "buffer": [*NO_COUNT, None],
     "max_deliveries": [*NO_COUNT, None],
     "control_plane": [0, 1, "yes", None, []],

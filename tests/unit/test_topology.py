@@ -12,10 +12,13 @@ from kafka_exec.core.topology import (
     control_state_topic,
     control_topic,
     dead_topic,
+    delay_state_topic,
+    delay_topic,
     differences,
     exchange_topic,
     nodes_topic,
     queue_topic,
+    revoked_topic,
     state_topic,
 )
 
@@ -79,6 +82,19 @@ def test_the_control_plane_has_as_many_partitions_of_state_as_of_commands() -> N
         },
     )
     assert control_state_topic(settings, TOPICS) == TopicSpec("celery.control-state", 3, {"cleanup.policy": "compact"})
+
+
+def test_what_waits_is_stamped_by_the_broker_and_never_deleted_by_time() -> None:
+    settings = Settings(partitions={"delay": 3}, revoked_retention=60)
+    waiting, positions = delay_topic(settings, TOPICS), delay_state_topic(settings, TOPICS)
+    assert (waiting.name, waiting.partitions, positions.name, positions.partitions) == (
+        *("celery.delay", 3),
+        *("celery.delay-state", 3),
+    )
+    assert waiting.config == control_topic(settings, TOPICS).config
+    assert positions.config["cleanup.policy"] == "compact"
+    revoked = revoked_topic(settings, TOPICS)
+    assert (revoked.name, revoked.partitions, revoked.config["retention.ms"]) == ("celery.revoked", 1, "60000")
 
 
 SPEC = TopicSpec("t", 4, {"cleanup.policy": "compact,delete", "retention.ms": "-1"}, exact=True)

@@ -1,0 +1,109 @@
+"""Moving the messages that wait for their time: this process's share of the levels, driven by one thread."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+
+from confluent_kafka import Consumer
+
+from kafka_exec.core.names import Topics
+from kafka_exec.core.topology import delay_state_topic, delay_topic
+from kafka_exec.errors import KafkaExecError
+from kafka_exec.kafka.client import Cluster
+from kafka_exec.kafka.level import DelayTopics, Level
+from kafka_exec.kafka.nodes import Node
+from kafka_exec.kafka.share import Share
+
+logger = logging.getLogger("kafka_exec")
+
+#: The longest poll, seconds: bounds what a change of owners waits.
+_POLL = 0.2
+
+#: Records of one poll.
+_BATCH = 1000
+
+#: What was moved is deleted at most this often, seconds.
+_TRIM = 60.0
+
+
+class Delays(Share[Level]):
+    """Drives this node's share of the levels.
+
+    Args:
+        topics: the names, of which the prefix is that of the transactional ids too.
+        node: sends the heartbeats by which the others know of this one.
+    """
+
+    def __init__(self, cluster: Cluster, topics: Topics, node: Node) -> None:
+        settings = cluster.settings
+        self._topics = DelayTopics(delay_topic(settings, topics), delay_state_topic(settings, topics))
+        super().__init__(cluster, node, "delays", "delays", self._topics)
+        self._names = topics
+        self._trimmed: dict[int, int] = {}
+        self._next_trim = time.monotonic() + _TRIM
+
+    @property
+    def driven(self) -> frozenset[int]:
+        """The levels of which this node moves the messages."""
+        return frozenset(list(self._partitions))
+
+    def _make(self, number: int) -> Level:
+        return Level(self._cluster, self._names, self._topics, number, self._count)
+
+    def _take_over(self, consumer: Consumer, partitions: Sequence[Level]) -> None:
+        """Watches levels. Fencing their former owner, with a producer for it, has time until there is a message."""
+        self._partitions.update((level.number, level) for level in partitions)
+
+    def _step(self, consumer: Consumer) -> None:
+        now = self._node.log_time() or 0.0
+        for level in self._partitions.values():
+            level.flow(consumer, now)
+        read = self._read(consumer, self._time_to_read(now), _BATCH)
+        now = self._node.log_time() or 0.0
+        for (_, number), batch in read.items():
+            if number in self._partitions:
+                self._partitions[number].take(batch, now)
+        self._fence_where_needed(consumer)
+        fenced = [level for level in self._partitions.values() if level.fenced]
+        for level in fenced:
+            self._guarded(consumer, level, lambda level: level.begin(now))
+        for level in fenced:
+            if level.number in self._partitions:
+                self._guarded(consumer, level, Level.settle)
+        if time.monotonic() >= self._next_trim:
+            self._next_trim = time.monotonic() + _TRIM
+            self._trim()
+
+    def _finish(self, consumer: Consumer) -> None:
+        """Nothing is under way between two steps."""
+
+    def _time_to_read(self, now: float) -> float:
+        times = [level.next_due for level in self._partitions.values()]
+        return min(max(0.0, min((due - now for due in times if due is not None), default=_POLL)), _POLL)
+
+    def _unassign(self, consumer: Consumer, partition: Level) -> None:
+        partition.stop_reading(consumer)
+
+    def _fence_where_needed(self, consumer: Consumer) -> None:
+        """Where a first message was found, it and what follows are read anew: from where the former owner has come to."""
+        found = [level for level in self._partitions.values() if level.has_news]
+        for level in found:
+            self._drop(consumer, level)
+        for level in self._fence(found) if found else ():
+            self._partitions[level.number] = level
+
+    def _trim(self) -> None:
+        """Deletes what was moved: whatever has waited for long would be there once for each of its levels."""
+        moved = {
+            level.number: level.position
+            for level in self._partitions.values()
+            if level.fenced and level.position > self._trimmed.get(level.number, 0)
+        }
+        try:
+            if moved:
+                self._cluster.topics.truncate(self._topics.waiting.name, moved)
+                self._trimmed.update(moved)
+        except KafkaExecError as error:
+            logger.debug("delayed messages that were moved are not deleted: %s", error)

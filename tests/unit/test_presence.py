@@ -1,0 +1,67 @@
+"""Whether another incarnation still runs what it has begun: by the log of heartbeats alone."""
+
+from __future__ import annotations
+
+from kafka_exec.core.nodes import LOST_AFTER, Heartbeat, Presence, Stray
+
+TASK: Stray = ("q", 0, 7)
+
+
+def beat(boot: str, *, left: bool = False, strays: tuple[Stray, ...] = ()) -> Heartbeat:
+    return Heartbeat(boot, "here", 1, left=left, strays=strays)
+
+
+def presence(*beats: tuple[str, float]) -> Presence:
+    found = Presence("me", 1.0)
+    found.watch("other", TASK)
+    for boot, at in beats:
+        found.take(beat(boot, strays=(TASK,)), at)
+    return found
+
+
+def test_who_sends_heartbeats_that_name_the_task_runs_it_however_long() -> None:
+    found = presence(*((boot, float(at)) for at in range(100) for boot in ("me", "other")))
+    assert not found.is_over("other", TASK)
+
+
+def test_who_is_silent_while_this_one_is_not_runs_nothing_more() -> None:
+    beats = [("other", 0.0), ("me", 0.1), ("me", 1.0), ("me", 2.0), ("me", 3.0)]
+    assert not presence(*beats).is_over("other", TASK)
+    assert presence(*beats, ("me", 3.2)).is_over("other", TASK)
+
+
+def test_an_outage_that_silences_everybody_ends_nothing() -> None:
+    found = presence(("other", 0.0), ("me", 0.0), ("me", 60.0), ("me", 61.0), ("me", 62.0))
+    assert not found.is_over("other", TASK)
+
+
+def test_nothing_is_over_before_an_own_heartbeat_was_read() -> None:
+    assert not presence(("other", 0.0)).is_over("other", TASK)
+
+
+def test_who_was_never_heard_is_lost_after_the_same_time() -> None:
+    assert not presence(("me", 0.0), ("me", 1.0), ("me", 2.0)).is_over("other", TASK)
+    assert presence(("me", 0.0), ("me", 1.0), ("me", 2.0), ("me", 3.0)).is_over("other", TASK)
+
+
+def test_who_has_left_runs_nothing_more() -> None:
+    found = presence(("me", 0.0))
+    found.take(beat("other", left=True), 0.5)
+    assert found.is_over("other", TASK)
+
+
+def test_who_does_not_name_the_task_again_and_again_does_not_run_it() -> None:
+    found = presence(("me", 0.0))
+    for at in range(LOST_AFTER):
+        found.take(beat("other"), float(at))
+        assert not found.is_over("other", TASK)
+    found.take(beat("other"), float(LOST_AFTER))
+    assert found.is_over("other", TASK)
+    found.take(beat("other", strays=(TASK,)), LOST_AFTER + 1.0)
+    assert not found.is_over("other", TASK)
+
+
+def test_a_silent_incarnation_is_forgotten_and_still_lost() -> None:
+    found = presence(("other", 0.0), *(("me", float(at)) for at in range(200)))
+    assert found.last("other") is None
+    assert found.is_over("other", TASK)
