@@ -204,8 +204,9 @@ class Node:
             return
         at = record.timestamp()[1] / 1000
         with self._counting:
-            for fold in (self._presence, *self._censuses.values()):
-                fold.take(beat, at)
+            self._presence.take(beat, at)
+            for census in self._censuses.values():
+                census.take(beat, at)
             if beat.boot == self.boot:
                 self._ahead = at - time.monotonic()
         if not self._judged and beat.boot != self.boot and record.key() == self.name.encode():
