@@ -2,30 +2,22 @@
 
 from __future__ import annotations
 
-import logging
-import time
 from collections.abc import Sequence
 
 from confluent_kafka import Consumer
 
 from kafka_exec.core.names import Topics
 from kafka_exec.core.topology import delay_state_topic, delay_topic
-from kafka_exec.errors import KafkaExecError
 from kafka_exec.kafka.client import Cluster
 from kafka_exec.kafka.level import DelayTopics, Level
 from kafka_exec.kafka.nodes import Node
 from kafka_exec.kafka.share import Share
-
-logger = logging.getLogger("kafka_exec")
 
 #: The longest poll, seconds: bounds what a change of owners waits.
 _POLL = 0.2
 
 #: Records of one poll.
 _BATCH = 1000
-
-#: What was moved is deleted at most this often, seconds.
-_TRIM = 60.0
 
 
 class Delays(Share[Level]):
@@ -41,8 +33,6 @@ class Delays(Share[Level]):
         self._topics = DelayTopics(delay_topic(settings, topics), delay_state_topic(settings, topics))
         super().__init__(cluster, node, "delays", "delays", self._topics)
         self._names = topics
-        self._trimmed: dict[int, int] = {}
-        self._next_trim = time.monotonic() + _TRIM
 
     @property
     def driven(self) -> frozenset[int]:
@@ -72,9 +62,6 @@ class Delays(Share[Level]):
         for level in fenced:
             if level.number in self._partitions:
                 self._guarded(consumer, level, Level.settle)
-        if time.monotonic() >= self._next_trim:
-            self._next_trim = time.monotonic() + _TRIM
-            self._trim()
 
     def _finish(self, consumer: Consumer) -> None:
         """Nothing is under way between two steps."""
@@ -93,17 +80,3 @@ class Delays(Share[Level]):
             self._drop(consumer, level)
         for level in self._fence(found) if found else ():
             self._partitions[level.number] = level
-
-    def _trim(self) -> None:
-        """Deletes what was moved: whatever has waited for long would be there once for each of its levels."""
-        moved = {
-            level.number: level.position
-            for level in self._partitions.values()
-            if level.fenced and level.position > self._trimmed.get(level.number, 0)
-        }
-        try:
-            if moved:
-                self._cluster.topics.truncate(self._topics.waiting.name, moved)
-                self._trimmed.update(moved)
-        except KafkaExecError as error:
-            logger.debug("delayed messages that were moved are not deleted: %s", error)

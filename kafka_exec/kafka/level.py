@@ -106,6 +106,11 @@ class Level:
         self.position = self._next = self._last_position()
         self.fenced = True
 
+    @property
+    def done(self) -> int:
+        """What was moved: whatever has waited for long would be there once for each of its levels."""
+        return self.position if self.fenced else 0
+
     def _last_position(self) -> int:
         topic = self._topics.positions.name
         fetcher = Fetcher(self._cluster, topic)

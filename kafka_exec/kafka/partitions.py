@@ -68,6 +68,7 @@ class Partition:
     Attributes:
         position: the next offset to take of the commands.
         now: the log time of the newest command taken, epoch seconds.
+        done: the commands below this offset are needed no more: what follows from them is written.
         restored: whether its state is complete, so that commands can be taken.
         taken: how many commands were.
         passed_over: how many of them nobody knew.
@@ -85,6 +86,7 @@ class Partition:
     ) -> None:
         self.number = number
         self.position = 0
+        self.done = 0
         self.now = 0.0
         self.restored = False
         self.taken = 0
@@ -127,7 +129,7 @@ class Partition:
         """Takes over a record of the changelog, which is read from its beginning."""
         key, value = (record.key() or b"").decode(), record.value()
         if key == _POSITION:
-            self.position = int(value or 0)
+            self.position = self.done = int(value or 0)
         elif key != _OWNER:
             try:
                 self._reducers.restore(key, value)
@@ -226,6 +228,7 @@ class Partition:
         steps, self._writing = self._writing, []
         if steps:
             self._commit(steps)
+            self.done = steps[-1].position
 
     def _records(self, steps: Sequence[_Step]) -> list[Outgoing]:
         changes = {key: change for step in steps for key, change in step.changes.items()}

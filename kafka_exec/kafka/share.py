@@ -27,11 +27,18 @@ logger = logging.getLogger("kafka_exec")
 #: After an error of the whole share it begins anew after this time, seconds.
 _PAUSE = 1.0
 
+#: How often what is done with is deleted, seconds.
+_TRIM = 60.0
+
 
 class Driven(Protocol):
     """A partition that this process drives."""
 
     number: int
+
+    @property
+    def done(self) -> int:
+        """The offset below which nobody needs the records any more; 0: not known."""
 
     def fence(self) -> None:
         """Makes this process the only one that can change it; called in a thread of its own. Raises Lost: it has failed."""
@@ -66,6 +73,8 @@ class Share(ABC, Generic[P]):
         self._count = 0
         self._partitions: dict[int, P] = {}
         self._not_before: dict[int, float] = {}
+        self._trimmed: dict[int, int] = {}
+        self._next_trim = time.monotonic() + _TRIM
         self._told = ""
         self._stopping = False
         self._thread: native.Thread | None = None
@@ -145,6 +154,7 @@ class Share(ABC, Generic[P]):
             while not self._stopping:
                 self._follow(consumer)
                 self._step(consumer)
+                self._trim()
             self._finish(consumer)
         finally:
             for partition in self._partitions.values():
@@ -164,6 +174,20 @@ class Share(ABC, Generic[P]):
         wanted = [n for n in sorted(mine - set(self._partitions)) if now >= self._not_before.get(n, 0)]
         if wanted:
             self._take_over(consumer, [self._make(number) for number in wanted])
+
+    def _trim(self) -> None:
+        """Now and then deletes what is done with."""
+        if time.monotonic() < self._next_trim:
+            return
+        self._next_trim = time.monotonic() + _TRIM
+        done = {number: each.done for number, each in self._partitions.items()}
+        more = {number: offset for number, offset in done.items() if offset > self._trimmed.get(number, 0)}
+        try:
+            if more:
+                self._cluster.topics.truncate(self._logs[0].name, more)
+                self._trimmed.update(more)
+        except KafkaExecError as error:
+            logger.debug("what is done with in %s is not deleted: %s", self._logs[0].name, error)
 
     def _fence(self, partitions: Sequence[P]) -> list[P]:
         """Fences the former owners, all at once since each may take half a second; where it has succeeded."""

@@ -13,6 +13,8 @@ from confluent_kafka import Consumer, TopicPartition
 
 from kafka_exec.broker import EmbeddedKafka
 from kafka_exec.core.topology import TopicSpec
+from kafka_exec.kafka import share
+from kafka_exec.kafka.history import Fetcher
 from tests.integration.control_tools import (
     PARTITIONS,
     Bodies,
@@ -232,6 +234,24 @@ def test_the_state_is_restored_from_the_changelog_alone(make: Make, bodies: Bodi
     bodies.wait_for_all_before(again.cluster, prefix, "end")
     assert set(bodies.count.values()) == {1}
     assert bodies.of(groups[0])["parts"] == [f"{groups[0]}-0", f"{groups[0]}-1"]
+
+
+def test_commands_that_are_done_are_deleted(
+    make: Make, bodies: Bodies, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(share, "_TRIM", 0.5)
+    plane = make("a")
+    plane.wait_for()
+    send(plane.cluster, prefix, Chord("done", 30).commands)
+    bodies.wait_for(["done"])
+    topic = plane.names.control
+    fetcher = Fetcher(plane.cluster, topic)
+    spans = [fetcher.span(number) for number in range(PARTITIONS)]
+    until(lambda: all(fetcher.span(number)[0] >= end for number, (_, end) in enumerate(spans)))
+    fetcher.close(1.0)
+    send(plane.cluster, prefix, Chord("after", 3).commands)
+    bodies.wait_for(["after"])
+    assert set(bodies.count.values()) == {1}
 
 
 def test_what_is_never_complete_goes_in_a_quiet_log_too(make: Make, prefix: str) -> None:

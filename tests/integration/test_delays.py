@@ -16,7 +16,7 @@ from kombu import Queue
 from kafka_exec.broker import EmbeddedKafka
 from kafka_exec.core.names import Topics
 from kafka_exec.core.topology import TopicSpec
-from kafka_exec.kafka import delays
+from kafka_exec.kafka import share
 from kafka_exec.kafka.history import Fetcher
 from tests.integration.delay_tools import MoverProcess, Reader, moving
 from tests.integration.workers import PATIENCE, Crew, Worker, crew, until
@@ -232,7 +232,7 @@ def test_what_cannot_be_released_becomes_a_dead_letter_and_harms_no_other(made: 
 
 
 def test_what_was_moved_is_deleted(made: Crew, kafka: EmbeddedKafka, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(delays, "_TRIM", 0.5)
+    monkeypatch.setattr(share, "_TRIM", 0.5)
     made.send("work", number=20, countdown=3)
     topic = Topics(made.prefix).delay
     with moving(kafka.bootstrap_servers, made.prefix) as mover:
