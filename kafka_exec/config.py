@@ -61,7 +61,7 @@ class Settings:
         heartbeat: time between two heartbeats of a worker.
         session_timeout: after this time without a sign of life Kafka gives a member's partitions to others.
         publish_timeout: how long ``delay()`` waits for the broker's acknowledgement before it raises.
-        commit_interval: time between commits of finished work; what a ``kill -9`` may run again.
+        commit_interval: time between commits of finished work; without a journal, what a ``kill -9`` may run again.
         group_protocol: ``classic`` or ``consumer`` (KIP-848).
         exchange_retention: how long broadcast messages (events, remote control, replies) are kept.
         dead_retention: how long dead letters and notes are kept.

@@ -94,6 +94,7 @@ class Ledger:
 
     def checkpoint(self) -> bytes:
         """The record of the whole fold."""
+        self.tidy()
         state = {
             "progress": self.progress.as_json(),
             "leases": [[offset, *lease] for offset, lease in self.leases.items()],
@@ -104,6 +105,10 @@ class Ledger:
     def merge(self, progress: Progress) -> None:
         """Adds what is known to have ended from elsewhere."""
         self.progress.merge(progress)
+        self.tidy()
+
+    def tidy(self) -> None:
+        """Forgets the leases and attempts of what has ended without being told: its record was purged, or never seen."""
         for offset in [each for each in self.attempts if self.progress.has_ended(each)]:
             self.end(offset)
 

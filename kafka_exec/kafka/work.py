@@ -146,6 +146,7 @@ class Work:
     def leases_elsewhere(self) -> list[tuple[int, Lease]]:
         """The leases of other incarnations, by offset."""
         with self._lock:
+            self._ledger.tidy()
             return [(offset, lease) for offset, lease in self._ledger.leases.items() if lease.boot != self._boot]
 
     def overhear(self, value: bytes | None) -> None:

@@ -79,6 +79,14 @@ def test_a_start_counts_up_and_an_older_one_changes_nothing() -> None:
     assert (ledger.leases, ledger.attempts) == ({}, {})
 
 
+def test_what_was_purged_is_leased_no_more() -> None:
+    ledger = Ledger("q", Progress(0))
+    ledger.start(2, "a")
+    ledger.progress.receive(5)  # the records before it are gone
+    ledger.tidy()
+    assert (ledger.leases, ledger.attempts) == ({}, {})
+
+
 @pytest.mark.parametrize(
     "value",
     [
