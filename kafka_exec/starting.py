@@ -11,10 +11,13 @@ from celery.worker.state import task_ready
 
 from kafka_exec.backend import KafkaBackend
 from kafka_exec.core.gate import Gate
-from kafka_exec.errors import ConnectionFailed, TooManyDeliveries
+from kafka_exec.errors import KafkaExecError, TooManyDeliveries
 from kafka_exec.transport.deliveries import Deliveries
 
 logger = logging.getLogger("kafka_exec")
+
+#: What cannot begin because Kafka does not answer is tried again after this time, seconds.
+_PAUSE = 1.0
 
 
 class Starter:
@@ -64,19 +67,23 @@ class Starter:
             if self._pumping:
                 return  # whoever does it looks again
             self._pumping = True
-        try:
-            while self._begin_next():
-                pass
-        finally:
-            self._pumping = False
+        while (found := self._next()) is not None:
+            try:
+                self._begin(*found)
+            except BaseException:
+                self._pumping = False
+                raise
 
-    def _begin_next(self) -> bool:
+    def _next(self) -> tuple[tuple[Deliveries, int], Any] | None:
         with self._lock:
             found = None if self._stopped else self._gate.next(self._pool.num_processes)
-            if found is None:
-                self._pumping = False
-                return False
-        (deliveries, tag), request = found
+            self._pumping = found is not None
+            return found
+
+    def _begin(self, key: tuple[Deliveries, int], request: Any) -> None:
+        deliveries, tag = key
+        if self._stopped:
+            return
         attempts = deliveries.attempts(tag)
         try:
             if attempts and self._has_ended(request):
@@ -88,14 +95,12 @@ class Starter:
                 self._start(request)
             else:
                 task_ready(request)
-        except ConnectionFailed as error:
-            logger.warning("whether task %s has ended is not known yet: %s", request.id, error)
-            with self._lock:
-                self._gate.done((deliveries, tag))
-                self._gate.add((deliveries, tag), request, attempts=attempts)
-                self._pumping = False
-            return False
-        return True
+        except KafkaExecError as error:
+            logger.warning("task %s cannot begin yet: %s", request.id, error)
+            # Its slot stays taken until then.
+            timer = threading.Timer(_PAUSE, self._begin, (key, request))
+            timer.daemon = True
+            timer.start()
 
     def _has_ended(self, request: Any) -> bool:
         """Whether a task whose run was lost had told its end before."""

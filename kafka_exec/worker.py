@@ -73,6 +73,10 @@ class Consumer(consumer.Consumer):
 
         return on_task_received
 
+    def call_soon_ack(self, p: Any, *args: Any, **kwargs: Any) -> Any:
+        """At once, from any thread: the next task waits for the slot, and the event loop may sleep for a second."""
+        return p(*args, **kwargs)
+
     def ensure_connected(self, conn: Any) -> Any:
         conn.ensure_connection = _impatient(conn.ensure_connection)
         return super().ensure_connected(conn)

@@ -241,7 +241,7 @@ class GroupReader:
             self._leave(consumer)
         finally:
             self._consumer = None
-            self._ownership.lose(list(self._owned))
+            self._ownership.close()
             consumer.close()
             self._cluster.forget(consumer)
 

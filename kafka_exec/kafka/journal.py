@@ -16,7 +16,7 @@ from confluent_kafka import Message as Record
 from kafka_exec.core.journal import Progress
 from kafka_exec.core.ledger import ENDED, Ledger, Transition, encode
 from kafka_exec.core.topology import TopicSpec
-from kafka_exec.errors import ConnectionFailed, KafkaExecError
+from kafka_exec.errors import ConnectionFailed, KafkaExecError, MessageTooLarge
 from kafka_exec.kafka import native
 
 if TYPE_CHECKING:
@@ -27,6 +27,9 @@ logger = logging.getLogger("kafka_exec")
 
 #: While tasks begin and end, what happens to them is written this often, seconds: one record for all of a partition.
 _FLUSH = 0.02
+
+#: After so many times that nobody has written it, whoever tells something does.
+_LATEST = 5
 
 #: So long after the last one it is written at once again, seconds.
 _BUSY = 0.2
@@ -70,7 +73,7 @@ class Journal:
         self._unacknowledged = Counter[int]()
         # By partition and task, in the order in which they were told of each task.
         self._untold: dict[int, dict[int, list[Transition]]] = defaultdict(dict)
-        self._last_told = float("-inf")
+        self._last_told = self._written = float("-inf")
         self._is_served = False
         self._refused: deque[_Entry] = deque()
         self._sinks: dict[int, _Sink] = {}
@@ -79,13 +82,14 @@ class Journal:
 
     def tell(self, partition: int, transition: Transition) -> None:
         """Writes a transition: at once, or with others a moment later if there are many."""
-        self._last_told = time.monotonic()
+        now = self._last_told = time.monotonic()
         with self._lock:
             of_task = self._untold[partition].setdefault(transition.offset, [])
             if transition.kind == ENDED:
                 of_task.clear()  # how it came to its end is nobody's business any more
             of_task.append(transition)
-            if not self._is_served:
+            # Who serves may be busy with something else, such as a rebalance.
+            if not self._is_served or now - self._written > _LATEST * _FLUSH:
                 self._write_untold()
 
     def checkpoint(self, partition: int, value: bytes, on_written: Callable[[int], None]) -> None:
@@ -99,6 +103,7 @@ class Journal:
             transitions = itertools.chain.from_iterable(by_task.values())
             self._write(partition, encode(self.boot, self.identity, transitions), None)
         self._untold.clear()
+        self._written = time.monotonic()
 
     def _write(self, partition: int, value: bytes, on_written: Callable[[int], None] | None) -> None:
         self._unacknowledged[partition] += 1
@@ -116,25 +121,44 @@ class Journal:
     def _send(self, entry: _Entry) -> None:
         try:
             self._publisher.enqueue(self._topic, entry.value, entry.partition, partial(self._settle, entry))
+        except MessageTooLarge:
+            self._give_up(entry)
         except KafkaExecError as error:
             logger.debug("the journal %s is not written yet: %s", self._topic, error)
             self._refused.append(entry)
 
+    def _give_up(self, entry: _Entry) -> None:
+        """Only a checkpoint may be too large; then the one before it stays the one to begin with."""
+        logger.warning(f"a checkpoint of {self._topic} is too large: a new owner of its partition reads more")
+        self._unacknowledged[entry.partition] -= 1
+
     def _settle(self, entry: _Entry, error: KafkaError | None, record: Record) -> None:
         """Called in the producer's thread."""
         if error is not None:
-            self._refused.append(entry)
+            if error.code() == KafkaError.MSG_SIZE_TOO_LARGE:
+                self._give_up(entry)
+            else:
+                self._refused.append(entry)
             return
         with self._lock:
             self._unacknowledged[entry.partition] -= 1
         if entry.on_written is not None:
             entry.on_written(record.offset())
 
+    def retire(self) -> None:
+        """Nobody serves any more: from now on all is written at once."""
+        with self._lock:
+            self._is_served = False
+            self._write_untold()
+
     def serve(self) -> None:
         """Looks what became of what was written, and sends again what was refused. To be called often."""
         with self._lock:
             self._write_untold()
-        self._publisher.serve()
+        try:
+            self._publisher.serve()
+        except KafkaExecError as error:
+            logger.warning(f"writing the journal {self._topic}: {error}")
         for _ in range(len(self._refused)):
             self._send(self._refused.popleft())
 
@@ -142,6 +166,7 @@ class Journal:
         """Waits until all that was told of some partitions is durable. False: not within ``timeout`` seconds."""
         wanted = list(partitions)
         deadline = time.monotonic() + timeout
+        self.serve()
         while any(self._unacknowledged[each] > 0 for each in wanted):
             if time.monotonic() > deadline:
                 return False
@@ -154,7 +179,7 @@ class Journal:
     def restore(self, found: Mapping[int, Progress], overheard: Overheard) -> dict[int, Ledger]:
         """What is known of some partitions: by their commits, and by what was told since.
 
-        Partitions with leases are followed from then on, until :meth:`leave`: what others tell of them is overheard.
+        Partitions with leases are followed from then on, until :meth:`leave`; see :meth:`listen`.
 
         Raises:
             ConnectionFailed: a journal could not be read to its end in time.
@@ -166,17 +191,20 @@ class Journal:
         begins = {each: progress.checkpoint for each, progress in found.items()}
         ends = self._cluster.log.follow(self._topic, begins, {each: sink.take for each, sink in sinks.items()})
         deadline = time.monotonic() + TIMEOUT
-        restored = {}
-        for each, progress in found.items():
-            sink = sinks[each]
-            while begins[each] < ends[each] and sink.position < ends[each]:
-                if time.monotonic() > deadline:
-                    self.leave(found)
-                    raise ConnectionFailed(f"{self._topic} could not be read to its end within {TIMEOUT:.0f} s")
-                native.sleep(0.002)
-            restored[each] = sink.fold(Ledger(self.identity, progress))
+        while any(begins[each] < ends[each] and sink.position < ends[each] for each, sink in sinks.items()):
+            if time.monotonic() > deadline:
+                self.leave(found)
+                raise ConnectionFailed(f"{self._topic} could not be read to its end within {TIMEOUT:.0f} s")
+            native.sleep(0.002)
+        restored = {each: sinks[each].fold(Ledger(self.identity, progress)) for each, progress in found.items()}
         self.leave(each for each, ledger in restored.items() if not ledger.leases)
         return restored
+
+    def listen(self, partitions: Iterable[int]) -> None:
+        """Has what others tell of some partitions overheard from now on, from where :meth:`restore` has ended."""
+        for each in partitions:
+            if (sink := self._sinks.get(each)) is not None:
+                sink.listen()
 
     def identify(self) -> None:
         """Looks which topic it is that has the queue's name.
@@ -208,7 +236,7 @@ class Journal:
 
 
 class _Sink:
-    """What is read of one partition: kept until it is folded, handed on afterwards."""
+    """What is read of one partition: kept until somebody listens, handed on afterwards."""
 
     def __init__(self, partition: int, boot: str, overheard: Overheard) -> None:
         self.position = 0
@@ -234,5 +262,12 @@ class _Sink:
         with self._lock:
             for number, value in enumerate(self._kept or ()):
                 ledger.apply(value, first=not number)
-            self._kept = None
+            self._kept = []
         return ledger
+
+    def listen(self) -> None:
+        """Hands on what was read since."""
+        with self._lock:
+            kept, self._kept = self._kept, None
+            for value in kept or ():
+                self._overheard(self._partition, value)

@@ -67,6 +67,8 @@ class Ownership:
             ledgers = self._journal.restore(found, self._overhear)
         for each in committed:
             self.owned[each.partition] = self._work(each.partition, each.offset, ledgers[each.partition])
+        if self._journal is not None:
+            self._journal.listen(ledgers)
         return [
             TopicPartition(self._topic, p.partition, p.offset if p.offset >= 0 else OFFSET_BEGINNING) for p in committed
         ]
@@ -162,6 +164,12 @@ class Ownership:
         deadline = time.monotonic() + _HANDOVER_GRACE
         while any(work.is_held for work in works) and time.monotonic() < deadline and not self._is_stopping():
             native.sleep(0.005)
+
+    def close(self) -> None:
+        """The member has left its group."""
+        self.lose(list(self.owned))
+        if self._journal is not None:
+            self._journal.retire()
 
     def lose(self, partitions: Iterable[int]) -> None:
         """Partitions are another's now."""

@@ -185,8 +185,8 @@ class Deliveries:
 
     def attempts(self, delivery_tag: int) -> int:
         """How often a message's run was begun before."""
-        _, item = self._unacked[delivery_tag]
-        return item.attempts
+        found = self._unacked.get(delivery_tag)
+        return 0 if found is None else found[1].attempts
 
     def begin(self, delivery_tag: int) -> bool:
         """A message's run begins. False: it must not, the message is another consumer's by now, and forgotten here."""
