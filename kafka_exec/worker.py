@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from functools import wraps
 from typing import Any
@@ -75,7 +76,12 @@ class Consumer(consumer.Consumer):
 
     def call_soon_ack(self, p: Any, *args: Any, **kwargs: Any) -> Any:
         """At once, from any thread: the next task waits for the slot, and the event loop may sleep for a second."""
-        return p(*args, **kwargs)
+        done = p(*args, **kwargs)
+        connection = getattr(self.connection, "connection", None)
+        if threading.current_thread() is not threading.main_thread() and isinstance(connection, Connection):
+            # A turn of the loop begins ten tasks that have become due, and then sleeps unless it is woken.
+            connection.waker.wake()
+        return done
 
     def ensure_connected(self, conn: Any) -> Any:
         conn.ensure_connection = _impatient(conn.ensure_connection)
