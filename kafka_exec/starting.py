@@ -10,7 +10,8 @@ from typing import Any
 from celery.worker.state import task_ready
 
 from kafka_exec.backend import KafkaBackend
-from kafka_exec.core.gate import Gate
+from kafka_exec.core.envelope import RECORD_HEADER
+from kafka_exec.core.gate import Gate, is_given_up
 from kafka_exec.errors import KafkaExecError, TooManyDeliveries
 from kafka_exec.transport.deliveries import Deliveries
 
@@ -83,13 +84,15 @@ class Starter:
     def _begin(self, key: tuple[Deliveries, int], request: Any) -> None:
         deliveries, tag = key
         if self._stopped:
+            with self._lock:
+                self._gate.done(key)
             return
         attempts = deliveries.attempts(tag)
         try:
             if attempts and self._has_ended(request):
                 request.acknowledge()
                 task_ready(request)
-            elif attempts >= request.message.channel.connection.space.settings.max_deliveries:
+            elif is_given_up(attempts, request.message.channel.connection.space.settings.max_deliveries):
                 self._give_up(request, deliveries, tag, attempts)
             elif deliveries.begin(tag):
                 self._start(request)
@@ -105,12 +108,14 @@ class Starter:
     def _has_ended(self, request: Any) -> bool:
         """Whether a task whose run was lost had told its end before."""
         backend = request.task.backend
-        info = request.message.delivery_info
         if not isinstance(backend, KafkaBackend):
             return False
         context = request._context
         nothing_follows = not (context.errbacks or context.chord or context.chain)
-        return backend.has_ended(request.id, info["partition"], info["offset"], also_failed=nothing_follows)
+        place = context.get(RECORD_HEADER) or {}
+        where = (place.get("topic"), place.get("partition"), place.get("offset"))
+        record = backend.reader.find(request.id)
+        return record is not None and record.ends_run_of(where, also_failed=nothing_follows)
 
     def _give_up(self, request: Any, deliveries: Deliveries, tag: int, attempts: int) -> None:
         error = TooManyDeliveries(

@@ -267,20 +267,6 @@ class KafkaBackend(AsyncBackendMixin, Backend):  # type: ignore[misc]
     def exception_safe_to_retry(self, exc: Exception) -> bool:
         return isinstance(exc, (NotConfirmed, ConnectionFailed))
 
-    def has_ended(self, task_id: str, partition: int, offset: int, *, also_failed: bool) -> bool:
-        """Whether the run of a task's message at this place has told its end. ``also_failed``: if it was a failure too.
-
-        Raises:
-            ConnectionFailed: the cluster does not answer.
-        """
-        record = self.reader.find(task_id)
-        return (
-            record is not None
-            and (record.partition, record.offset) == (partition, offset)
-            and record.state in TERMINAL
-            and (also_failed or record.state is not State.FAILED)
-        )
-
     # -- groups --------------------------------------------------------------------------------------------------------
 
     def _save_group(self, group_id: str, result: Any) -> Any:

@@ -12,6 +12,11 @@ T = TypeVar("T")
 SUSPECT_AFTER = 2
 
 
+def is_given_up(attempts: int, most: int) -> bool:
+    """Whether a task that was begun so often, and never ended, is begun no more."""
+    return attempts >= most
+
+
 class Gate(Generic[K, T]):
     """Tasks begin when a slot of the pool is free, in their order; suspects one at a time.
 

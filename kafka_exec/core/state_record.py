@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Final
 
-from kafka_exec.core.lifecycle import State
+from kafka_exec.core.lifecycle import TERMINAL, State
 from kafka_exec.errors import Undecodable
 
 #: The version of the schema. A reader refuses any other; new optional fields do not change it.
@@ -161,6 +161,17 @@ class StateRecord:
             errors=errors[-MOST_ERRORS:],
             remarks=tuple(note.remark for note in noted if note.remark is not None),
         )
+
+    def ends_run_of(self, place: tuple[Any, Any, Any], *, also_failed: bool) -> bool:
+        """Whether this is the end of the run of one message.
+
+        Args:
+            place: of the message: topic, partition, offset. A retry, or a replay, is another message of the task.
+            also_failed: whether a failure counts. It does not where something follows from it, which may not be sent yet.
+        """
+        if (self.topic, self.partition, self.offset) != place or self.state not in TERMINAL:
+            return False
+        return also_failed or self.state is not State.FAILED
 
     def encode(self) -> bytes:
         """The record's value in the topic: JSON.

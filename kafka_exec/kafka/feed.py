@@ -10,7 +10,7 @@ from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from confluent_kafka import Message as Record
 
 from kafka_exec.kafka.client import translate
-from kafka_exec.kafka.history import READING, TIMEOUT, is_record, position_after
+from kafka_exec.kafka.history import FOLLOWING, TIMEOUT, is_record, position_after
 
 if TYPE_CHECKING:
     from kafka_exec.kafka.client import Cluster
@@ -45,17 +45,7 @@ class Feed:
     def __init__(self, cluster: Cluster, topic: str, starts: Mapping[int, int]) -> None:
         self._cluster = cluster
         self._topic = topic
-        self._consumer = cluster.new_consumer(
-            {
-                **READING,
-                "isolation.level": "read_committed",
-                "enable.partition.eof": True,
-                "fetch.wait.max.ms": 100,
-                "fetch.queue.backoff.ms": 10,
-                "fetch.message.max.bytes": 1024 * 1024,
-                "queued.max.messages.kbytes": 4096,
-            }
-        )
+        self._consumer = cluster.new_consumer(FOLLOWING)
         try:
             # Known topics are read at once; unknown ones when librdkafka looks for them, a second later.
             self._consumer.list_topics(topic, TIMEOUT)

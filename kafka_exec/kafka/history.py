@@ -36,6 +36,18 @@ READING = {
     "auto.offset.reset": "earliest",
 }
 
+#: The properties of a consumer that follows committed records as they come.
+FOLLOWING = {
+    **READING,
+    "isolation.level": "read_committed",
+    "enable.partition.eof": True,
+    # A newly assigned partition waits for the fetch under way: that bounds the wait.
+    "fetch.wait.max.ms": 100,
+    "fetch.queue.backoff.ms": 10,
+    "fetch.message.max.bytes": 1024 * 1024,
+    "queued.max.messages.kbytes": 4096,
+}
+
 
 def is_record(record: Record, topic: str) -> bool:
     """False: the end of a partition, or an error that passes by itself.

@@ -14,7 +14,7 @@ from kafka_exec.errors import ConnectionFailed, KafkaExecError
 from kafka_exec.kafka import native
 from kafka_exec.kafka.calls import Calls
 from kafka_exec.kafka.client import NOT_YET_KNOWN, translate
-from kafka_exec.kafka.history import READING, TIMEOUT, is_record, position_after
+from kafka_exec.kafka.history import FOLLOWING, TIMEOUT, is_record, position_after
 
 if TYPE_CHECKING:
     from kafka_exec.kafka.client import Cluster
@@ -41,18 +41,7 @@ class Tail:
         self._positions: dict[int, int] = {}
         self._told: set[str] = set()
         self._stopping = False
-        self._consumer = cluster.new_consumer(
-            {
-                **READING,
-                "isolation.level": "read_committed",
-                "enable.partition.eof": True,
-                # A newly assigned partition waits for the fetch under way: that bounds the wait.
-                "fetch.wait.max.ms": 100,
-                "fetch.queue.backoff.ms": 10,
-                "fetch.message.max.bytes": 1024 * 1024,
-                "queued.max.messages.kbytes": 4096,
-            }
-        )
+        self._consumer = cluster.new_consumer(FOLLOWING)
         self._consumer.assign([])
         self._thread = native.Thread(self._run, "kafka-exec-states")
 

@@ -6,7 +6,6 @@ import json
 import logging
 import os
 import signal
-import subprocess
 import sys
 import time
 from collections import Counter
@@ -27,6 +26,7 @@ from kafka_exec.kafka.client import Cluster, cluster
 from kafka_exec.kafka.nodes import Node
 from kafka_exec.kafka.processor import Processor
 from kafka_exec.kafka.producer import Outgoing, captured, confirmed
+from tests.integration.child import Child
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 60.0
@@ -191,32 +191,18 @@ class Bodies:
         self._consumer.close()
 
 
-class PlaneProcess:
+class PlaneProcess(Child):
     """A runtime in a process of its own. ``mode``: ``drive``, or what is to happen in the first transaction of a chord,
     when its records are written and it is not committed: ``hang`` or ``stop`` (SIGSTOP)."""
 
     def __init__(self, servers: str, prefix: str, name: str, mode: str = "drive") -> None:
-        command = [sys.executable, "-m", "tests.integration.control_tools", servers, prefix, name, mode]
-        self.process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
-
-    def wait_for(self, line: str) -> None:
-        assert self.process.stdout is not None
-        for said in self.process.stdout:
-            if said.strip() == line:
-                return
-        raise AssertionError(f"it has ended without saying {line!r}")
+        super().__init__("tests.integration.control_tools", servers, prefix, name, mode)
 
     def signal(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
 
     def wait_until_stopped(self) -> None:
         os.waitid(os.P_PID, self.process.pid, os.WSTOPPED | os.WNOWAIT)
-
-    def kill(self) -> None:
-        self.process.kill()
-        self.process.wait(PATIENCE)
-        if self.process.stdout is not None:
-            self.process.stdout.close()
 
 
 class _Interrupted(Producer):  # type: ignore[misc]

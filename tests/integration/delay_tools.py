@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -19,6 +18,7 @@ from kafka_exec.core.topology import nodes_topic
 from kafka_exec.kafka.client import Cluster, cluster
 from kafka_exec.kafka.delays import Delays
 from kafka_exec.kafka.nodes import Node
+from tests.integration.child import Child
 from tests.integration.workers import until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -50,25 +50,11 @@ def moving(servers: str, prefix: str) -> Iterator[Mover]:
         mover.stop()
 
 
-class MoverProcess:
+class MoverProcess(Child):
     """A mover in a process of its own that comes no further than to the commit of its first move."""
 
     def __init__(self, servers: str, prefix: str) -> None:
-        command = [sys.executable, "-m", "tests.integration.delay_tools", servers, prefix]
-        self.process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
-
-    def wait_for(self, line: str) -> None:
-        assert self.process.stdout is not None
-        for said in self.process.stdout:
-            if said.strip() == line:
-                return
-        raise AssertionError(f"it has ended without saying {line!r}")
-
-    def kill(self) -> None:
-        self.process.kill()
-        self.process.wait(PATIENCE)
-        if self.process.stdout is not None:
-            self.process.stdout.close()
+        super().__init__("tests.integration.delay_tools", servers, prefix)
 
 
 class _Interrupted(Producer):  # type: ignore[misc]

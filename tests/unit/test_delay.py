@@ -13,6 +13,7 @@ from kafka_exec.config import DEFAULT_PARTITIONS
 from kafka_exec.core.delay import MARGIN, Delay, eta_of, level_for, wait_of
 from kafka_exec.core.envelope import Message
 from kafka_exec.errors import Undecodable
+from tests.unit.scenario import assert_played
 
 LEVELS = DEFAULT_PARTITIONS["delay"]
 SHORTEST = wait_of(0)
@@ -47,14 +48,7 @@ class Play:
 
 @pytest.mark.parametrize("path", SCENARIOS, ids=lambda path: path.stem)
 def test_scenario(path: Path) -> None:
-    play = Play()
-    lines = path.read_text().splitlines()
-    played = []
-    for line in lines:
-        command = line.partition(" -> ")[0]
-        answer = play.answer(*command.split()) if command and not command.startswith("#") else ""
-        played.append(f"{command} -> {answer}" if answer else command)
-    assert played == lines
+    assert_played(path, Play().answer)
 
 
 def hops(remaining: float, levels: int, late: list[float]) -> tuple[int, float]:

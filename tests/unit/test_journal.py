@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from kafka_exec.core import journal
 from kafka_exec.core.journal import Progress
+from tests.unit.scenario import assert_played
 from tests.unit.twins.progress import PlainProgress
 
 SCENARIOS = sorted((Path(__file__).parent / "scenarios").glob("*.txt"))
@@ -50,14 +51,7 @@ class Play:
 
 @pytest.mark.parametrize("path", SCENARIOS, ids=lambda path: path.stem)
 def test_scenario(path: Path) -> None:
-    play = Play()
-    lines = path.read_text().splitlines()
-    played = []
-    for line in lines:
-        command = line.partition(" -> ")[0]
-        answer = play.answer(*command.split()) if command and not command.startswith("#") else ""
-        played.append(f"{command} -> {answer}" if answer else command)
-    assert played == lines
+    assert_played(path, Play().answer)
 
 
 # Beside the twin

@@ -160,6 +160,25 @@ def test_notes_are_read_as_they_were_written_and_remarks_are_all_kept() -> None:
             Note.decode(foreign)
 
 
+@pytest.mark.parametrize(
+    ("state", "place", "ends", "also_failed"),
+    [
+        (State.DONE, ("q", 1, 2), True, True),
+        (State.REVOKED, ("q", 1, 2), True, True),
+        (State.FAILED, ("q", 1, 2), False, True),
+        (State.RUNNING, ("q", 1, 2), False, False),
+        (State.DONE, ("q.p1", 1, 2), False, False),
+        (State.DONE, ("q", 1, 3), False, False),
+    ],
+)
+def test_an_end_is_that_of_one_message(
+    state: State, place: tuple[str, int, int], ends: bool, also_failed: bool
+) -> None:
+    record = dataclasses.replace(PLAIN, state=state, topic="q", partition=1, offset=2)
+    assert record.ends_run_of(place, also_failed=False) is ends
+    assert record.ends_run_of(place, also_failed=True) is also_failed
+
+
 def test_unknown_fields_are_ignored() -> None:
     value = {**PLAIN.as_json(), "mood": "good", "errors": [{"at": 1, "type": "E", "message": "m", "mood": 1}]}
     assert StateRecord.decode(json.dumps(value).encode()).errors == (TaskError(1, "E", "m"),)
