@@ -20,10 +20,15 @@ if TYPE_CHECKING:
 
 
 class _News:
-    """Wakes all that wait: threads, or the one greenlet that drains for all others."""
+    """Wakes whoever waits: all threads, or one of the greenlets.
+
+    Celery means one greenlet to drain for all others, but begins several where several wait for their first result at
+    once; and a socket serves one greenlet at a time.
+    """
 
     def __init__(self) -> None:
         self._waker = native.Waker() if native.is_green() else None
+        self._turn = threading.Lock()
         self._condition = None if self._waker else threading.Condition()
 
     def tell(self) -> None:
@@ -36,9 +41,14 @@ class _News:
     def wait(self, arrived: deque[Any], timeout: float | None) -> None:
         """Waits unless something has arrived."""
         if self._waker is not None:
-            self._waker.clear()
-            if not arrived:
-                self._waker.wait(timeout)
+            if not self._turn.acquire(timeout=-1 if timeout is None else timeout):
+                return
+            try:
+                self._waker.clear()
+                if not arrived:
+                    self._waker.wait(timeout)
+            finally:
+                self._turn.release()
         elif self._condition is not None:
             with self._condition:
                 if not arrived:

@@ -272,6 +272,11 @@ import sys
 import {module} as green
 from tests.integration.app import app
 add = app.tasks["add"]
+def first(sent):
+    return sent.get(timeout=30)
+sent = [add.delay(number, 0) for number in range(8)]
+running = [green.spawn(first, each) for each in sent]  # all at once: each may begin a drainer of Celery
+assert [each.{wait}() for each in running] == list(range(8))
 def ask(number):
     return [add.delay(number, n).get(timeout=30) for n in range(5)]
 running = [green.spawn(ask, number) for number in range(8)]
