@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from functools import lru_cache
 from hashlib import blake2b
 
 
@@ -14,7 +15,8 @@ def owner(partition: int, members: Collection[str]) -> str | None:
     return max(members, key=lambda member: (_weight(partition, member), member), default=None)
 
 
-def owned(member: str, members: Collection[str], partitions: int) -> frozenset[int]:
+@lru_cache(maxsize=16)  # it is asked several times a second, and the members seldom change
+def owned(member: str, members: frozenset[str], partitions: int) -> frozenset[int]:
     """The partitions, of so many, that belong to a member."""
     return frozenset(number for number in range(partitions) if owner(number, members) == member)
 

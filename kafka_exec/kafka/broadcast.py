@@ -23,7 +23,7 @@ logger = logging.getLogger("kafka_exec")
 TIMEOUT = 10.0
 
 _BATCH = 500
-_IDLE_POLL = 0.1  # bounds what a new subscription waits
+_IDLE_POLL = 0.25  # bounds what a new subscription waits
 # Timestamps of special meaning in Kafka's ListOffsets request.
 _LATEST = -1
 _EARLIEST = -2
@@ -51,7 +51,7 @@ class LogReader:
                 "group.id": "kafka_exec.log",  # required by the client library; no group is ever joined
                 "auto.offset.reset": "earliest",
                 # A newly assigned partition waits for the fetch under way: that bounds the wait.
-                "fetch.wait.max.ms": 100,
+                "fetch.wait.max.ms": 250,
                 "queued.max.messages.kbytes": 4096,
                 "fetch.message.max.bytes": 1024 * 1024,
             }

@@ -16,7 +16,7 @@ from kafka_exec.kafka import native
 
 T = TypeVar("T")
 
-#: Who has asked once often asks again: for this time the thread looks often, seconds.
+#: Whoever asks once often asks again: for this time the thread looks often, seconds.
 _ATTENTIVE_FOR = 2.0
 _ATTENTIVE_POLL = 0.01
 
@@ -27,7 +27,7 @@ class Calls:
     def __init__(self, idle_poll: float) -> None:
         self._idle_poll = idle_poll
         self._waiting: deque[Callable[[], None]] = deque()
-        self._last = float("-inf")
+        self._last = time.monotonic()  # a reader is made for somebody who asks now
 
     @property
     def poll_time(self) -> float:

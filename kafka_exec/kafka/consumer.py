@@ -185,7 +185,7 @@ class GroupReader:
             "auto.offset.reset": "earliest",
             "enable.partition.eof": True,
             "on_commit": lambda error, partitions: commits.note_refusals(self._owned, error, partitions),
-            "fetch.wait.max.ms": 100,
+            "fetch.wait.max.ms": 250,
             "fetch.error.backoff.ms": 100,
             "fetch.message.max.bytes": 256 * 1024,
             "queued.min.messages": 1000,

@@ -14,7 +14,7 @@ from kafka_exec.kafka.nodes import Node
 from kafka_exec.kafka.share import Share
 
 #: The longest poll, seconds: bounds what a change of owners waits.
-_POLL = 0.2
+_POLL = 0.5
 
 #: Records of one poll.
 _BATCH = 1000
