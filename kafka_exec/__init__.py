@@ -9,10 +9,12 @@ from __future__ import annotations
 from celery.app.base import BUILTIN_FIXUPS
 from kombu.transport import TRANSPORT_ALIASES
 
+from kafka_exec.core.retry import Phase, RetryPolicy
+from kafka_exec.errors import Recoverable, Unrecoverable
 from kafka_exec.fixup import install
-from kafka_exec.task import remark
+from kafka_exec.task import Task, remark
 
-__all__ = ("install", "remark")
+__all__ = ("Phase", "Recoverable", "RetryPolicy", "Task", "Unrecoverable", "install", "remark")
 __version__ = "0.1.0"
 
 TRANSPORT_ALIASES["kafka-exec"] = "kafka_exec.transport:Transport"

@@ -66,9 +66,12 @@ class Settings:
         exchange_retention: how long broadcast messages (events, remote control, replies) are kept.
         dead_retention: how long dead letters and notes are kept.
         audit_retention: how long messages stay in the queue, and what was told of them in its journal, after they ended.
+        deduplication_retention: how long a second task of a deduplication id is dropped after the first has ended.
         revoked_retention: how long workers know that a task was revoked.
         buffer: records a consumer holds in memory, per queue, before it pauses.
         max_deliveries: how often a task is begun whose runs are lost, before it becomes a dead letter.
+        wrong_node_timeout: how long a task that nobody knows waits before it becomes a dead letter.
+        work_sharing: whether workers give tasks that wait for a slot to workers that have one free.
         control_plane: whether workers drive the control plane (chords, delays); somebody must.
         topics: other names of topics, by kind (``queue``, ``exchange``, ``dead``, ``bindings``, ``nodes``, ``state``,
             ``control``, ``control-state``, ``delay``, ``delay-state``, ``revoked``).
@@ -86,9 +89,12 @@ class Settings:
     exchange_retention: float = 3600.0
     dead_retention: float = 30 * 86400.0
     audit_retention: float = 7 * 86400.0
+    deduplication_retention: float = 7 * 86400.0
     revoked_retention: float = 90 * 86400.0
     buffer: int = 4000
     max_deliveries: int = 5
+    wrong_node_timeout: float = 3600.0
+    work_sharing: bool = True
     control_plane: bool = True
     topics: Mapping[str, str] = field(default_factory=dict)
     secrets_file: str | None = None
@@ -98,6 +104,7 @@ class Settings:
         for name in (
             *("heartbeat", "session_timeout", "publish_timeout", "commit_interval"),
             *("exchange_retention", "dead_retention", "audit_retention", "revoked_retention"),
+            *("deduplication_retention", "wrong_node_timeout"),
         ):
             _time(name, getattr(self, name))
         _count("buffer", self.buffer)
@@ -106,8 +113,9 @@ class Settings:
             _count("replication", self.replication)
         if self.group_protocol not in ("classic", "consumer"):
             raise ConfigurationError(f"{PREFIX}group_protocol is {self.group_protocol!r}: choose classic or consumer")
-        if not isinstance(self.control_plane, bool):
-            raise ConfigurationError(f"{PREFIX}control_plane must be True or False, not {self.control_plane!r}")
+        for name in ("control_plane", "work_sharing"):
+            if not isinstance(value := getattr(self, name), bool):
+                raise ConfigurationError(f"{PREFIX}{name} must be True or False, not {value!r}")
         _mapping("partitions", self.partitions)
         unknown = set(self.partitions) - set(DEFAULT_PARTITIONS)
         if unknown:

@@ -87,3 +87,11 @@ class NoSuchLetter(KafkaExecError):
 
 class NotReplayable(KafkaExecError):
     """A dead letter cannot be replayed as it was asked for: whoever asks must choose otherwise."""
+
+
+class Recoverable(Exception):
+    """A task raises it, or a subclass, to be retried by its policy, whatever the policy's ``on`` says."""
+
+
+class Unrecoverable(Exception):
+    """A task raises it, or a subclass, to fail at once, whatever its policy says: another try would fail as well."""

@@ -17,6 +17,7 @@ from kafka_exec.appconf import has_our_broker, settings_of
 from kafka_exec.errors import ConfigurationError
 from kafka_exec.kafka.client import close_all, flush_all
 from kafka_exec.kafka.producer import confirmed
+from kafka_exec.sending import addressed
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -28,6 +29,9 @@ SAFER_DEFAULTS = {
     "task_track_started": True,
     "worker_consumer": "kafka_exec.worker:Consumer",
 }
+
+#: The base class of tasks of an app that names no other one.
+_CELERYS_TASK = "celery.app.task:Task"
 
 # Celery's reports hide by their names the settings that are secret.
 utils.HIDDEN_SETTINGS = re.compile(f"{utils.HIDDEN_SETTINGS.pattern}|CACHE_URL", utils.HIDDEN_SETTINGS.flags)
@@ -58,8 +62,27 @@ class Fixup:
         app.producer_or_acquire = self.producer_or_acquire
         self._connection = app._connection
         app._connection = self.connection
+        self._send_task = app.send_task
+        app.send_task = self.send_task
+        self._task_from_fun = app._task_from_fun
+        app._task_from_fun = self.task_from_fun
+        if app.task_cls == _CELERYS_TASK and "Task" not in vars(app):
+            app.task_cls = "kafka_exec.task:Task"
         app.add_defaults(self.defaults)
         app.steps["consumer"].add("kafka_exec.worker:Membership")
+
+    def task_from_fun(self, fun: Any, name: Any = None, base: Any = None, **options: Any) -> Any:
+        """Celery's, which makes a task of a function.
+
+        Raises:
+            ImproperlyConfigured: it has a retry policy that its base class would ignore.
+        """
+        if options.get("retrying") is not None and not hasattr(base or self._app.Task, "retrying"):
+            raise ImproperlyConfigured(
+                f"task {name or fun.__name__} has a RetryPolicy that its base class does not know: derive the base class "
+                "from kafka_exec.Task"
+            )
+        return self._task_from_fun(fun, name=name, base=base, **options)
 
     def defaults(self) -> dict[str, Any]:
         """Called by Celery when the user's configuration has been loaded.
@@ -88,6 +111,12 @@ class Fixup:
         connection = self._connection(*args, transport_options=transport_options, **kwargs)
         connection.info = partial(_shown, connection.info)
         return connection
+
+    def send_task(self, name: str, args: Any = None, kwargs: Any = None, *more: Any, **options: Any) -> Any:
+        """Celery's, with ``ordering_key`` and ``deduplication_id``."""
+        if has_our_broker(self._app.conf):
+            options = addressed(name, options.get("task_type"), args, kwargs, options)
+        return self._send_task(name, args, kwargs, *more, **options)
 
     @contextmanager
     def producer_or_acquire(self, producer: Any = None) -> Iterator[Any]:

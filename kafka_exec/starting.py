@@ -14,11 +14,15 @@ from kafka_exec.core.envelope import RECORD_HEADER
 from kafka_exec.core.gate import Gate, is_given_up
 from kafka_exec.errors import KafkaExecError, TooManyDeliveries
 from kafka_exec.transport.deliveries import Deliveries
+from kafka_exec.transport.sources import Item, Source
 
 logger = logging.getLogger("kafka_exec")
 
 #: What cannot begin because Kafka does not answer is tried again after this time, seconds.
 _PAUSE = 1.0
+
+#: How long the event loop may wait for Kafka to take down that a task begins, seconds.
+_PATIENCE = 0.5
 
 
 class Starter:
@@ -46,6 +50,29 @@ class Starter:
     def stop(self) -> None:
         """Begins nothing more: what waits is for others."""
         self._stopped = True
+
+    @property
+    def is_full(self) -> bool:
+        """Whether what waits must wait for a slot."""
+        with self._lock:
+            return self._gate.is_full(self._pool.num_processes)
+
+    @property
+    def waiting(self) -> int:
+        """How many tasks wait for a slot."""
+        with self._lock:
+            return self._gate.waiting
+
+    def withdraw(self, most: int) -> list[tuple[Source, Item]]:
+        """Takes back tasks that wait for a slot, those that would wait longest; they are the caller's."""
+        with self._lock:
+            last = self._gate.last(most)
+        found = []
+        for (deliveries, tag), request in last:
+            if (item := deliveries.withdraw(tag)) is not None:
+                task_ready(request)
+                found.append(item)
+        return found
 
     def __call__(self, request: Any) -> None:
         deliveries = request.message.channel.deliveries
@@ -95,15 +122,27 @@ class Starter:
             elif is_given_up(attempts, request.message.channel.connection.space.settings.max_deliveries):
                 self._give_up(request, deliveries, tag, attempts)
             elif deliveries.begin(tag):
-                self._start(request)
+                self._start_when_told(key, request)
             else:
                 task_ready(request)
         except KafkaExecError as error:
-            logger.warning("task %s cannot begin yet: %s", request.id, error)
-            # Its slot stays taken until then.
-            timer = threading.Timer(_PAUSE, self._begin, (key, request))
-            timer.daemon = True
-            timer.start()
+            self._later(self._begin, key, request, error)
+
+    def _start_when_told(self, key: tuple[Deliveries, int], request: Any) -> None:
+        deliveries, tag = key
+        try:
+            deliveries.await_told(tag, _PATIENCE)
+        except KafkaExecError as error:
+            self._later(self._start_when_told, key, request, error)
+        else:
+            self._start(request)
+
+    def _later(self, act: Callable[..., None], key: tuple[Deliveries, int], request: Any, error: Exception) -> None:
+        """Its slot stays taken until then."""
+        logger.warning("task %s cannot begin yet: %s", request.id, error)
+        timer = threading.Timer(_PAUSE, act, (key, request))
+        timer.daemon = True
+        timer.start()
 
     def _has_ended(self, request: Any) -> bool:
         """Whether a task whose run was lost had told its end before."""

@@ -1,14 +1,92 @@
-"""What a running task can say of itself."""
+"""The base class of tasks, which retries them by a policy; and what a running task can say of itself."""
 
 from __future__ import annotations
 
+from functools import wraps
+from random import random
 from typing import Any
 
 from celery import current_app, current_task
+from celery.app.task import Task as CeleryTask
+from celery.exceptions import ImproperlyConfigured, TaskPredicate
 
 from kafka_exec.backend import KafkaBackend
+from kafka_exec.core.retry import RetryPolicy
 from kafka_exec.core.state_record import Remark
 from kafka_exec.errors import ConfigurationError
+
+#: Celery's settings of what becomes of the message of a task that has failed.
+_ACKS = ("task_acks_on_failure", "task_acks_on_failure_or_timeout")
+
+
+class Task(CeleryTask):  # type: ignore[misc]
+    """Celery's task, which a policy may retry. It is the base class of an app's tasks unless the app has another one.
+
+    A base class of the application's own is derived from this one. A decorated task with a policy and another base class
+    is refused; a class derived from Celery's own is not noticed, and its policy does nothing.
+
+    An error that the policy retries ends the attempt as ``self.retry()`` does: it is noted, and the task waits in Kafka.
+    When all tries are used up, or the policy does not retry the error, the task fails with that error, and its message
+    becomes a dead letter. The latter is Celery's ``acks_on_failure=False``, which a task with a policy has unless the task
+    or the configuration says otherwise; it needs ``acks_late``. A task that exceeds its hard time limit was killed, and
+    ends as Celery has it; the soft one is an error like any other.
+
+    ``self.retry()`` works as ever and counts as one of the tries. What it raises when its own ``max_retries`` are used up
+    is an error like any other. ``autoretry_for`` beside a policy is refused.
+
+    Attributes:
+        retrying: the policy; None: the task is retried only as Celery's own options and ``self.retry()`` say. Of all tasks
+            of an app: ``app.Task.retrying = RetryPolicy()``, before they are made.
+    """
+
+    retrying: RetryPolicy | None = None
+
+    @classmethod
+    def bind(cls, app: Any) -> Any:
+        """Celery's, called when the task's options are known and may be read from the configuration.
+
+        Raises:
+            ImproperlyConfigured: ``retrying`` is no policy, or there is ``autoretry_for`` too.
+        """
+        unsaid = cls.acks_on_failure is None and cls.acks_on_failure_or_timeout is None
+        bound = super().bind(app)
+        if cls.retrying is None:
+            return bound
+        if not isinstance(cls.retrying, RetryPolicy):
+            raise ImproperlyConfigured(f"task {cls.name}: retrying must be a RetryPolicy, not {cls.retrying!r}")
+        if unsaid and not any(app.conf.value_set_for(key) for key in _ACKS):
+            cls.acks_on_failure = False
+        for task in app._tasks.values():
+            if type(task) is cls:
+                _retry_by_policy(task)
+        return bound
+
+
+def _retry_by_policy(task: Any) -> None:
+    """Wraps a task's ``run``, as Celery does for ``autoretry_for``."""
+    if hasattr(task, "_run_once"):
+        return
+    if getattr(task, "autoretry_for", ()) or hasattr(task, "_orig_run"):
+        raise ImproperlyConfigured(
+            f"task {task.name} has a RetryPolicy and autoretry_for: name those exceptions in the policy's `on`, "
+            "or give the task retrying=None"
+        )
+    task._run_once = task.run
+
+    @wraps(task.run)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return task._run_once(*args, **kwargs)
+        except TaskPredicate:
+            raise
+        except Exception as error:
+            policy, retries = task.retrying, task.request.retries
+            if retries >= policy.tries or not policy.retries_after(error):
+                raise
+            delay = policy.delay(retries + 1, random())
+            raise task.retry(exc=error, countdown=delay, max_retries=policy.tries)
+
+    task.run = run
 
 
 def remark(text: str, *, task_id: str | None = None, by: str | None = None, app: Any = None) -> Remark:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
-from celery import bootsteps
+from celery import Task, bootsteps
 from celery.utils.functional import maybe_list
 from celery.worker import consumer
 from celery.worker import state as worker_state
@@ -15,6 +15,7 @@ from celery.worker.consumer.gossip import Gossip
 from celery.worker.consumer.mingle import Mingle
 from celery.worker.control import Panel
 
+from kafka_exec import remote  # noqa: F401 - registers its commands
 from kafka_exec.appconf import has_our_broker
 from kafka_exec.backend import KafkaBackend
 from kafka_exec.backend.control_plane import ControlPlane, control_plane
@@ -23,6 +24,7 @@ from kafka_exec.core.topology import nodes_topic
 from kafka_exec.kafka.delays import Delays
 from kafka_exec.kafka.nodes import Node
 from kafka_exec.kafka.share import Share
+from kafka_exec.sharing import Sharing
 from kafka_exec.starting import Starter
 from kafka_exec.transport.connection import Connection
 from kafka_exec.transport.revoked import Revoked
@@ -33,7 +35,7 @@ _RECONNECT_PAUSE = 3
 #: What the control plane may take to write what is under way, at the end of the worker, seconds.
 _STOP_TIMEOUT = 5.0
 
-#: How often it is looked whether the pool has grown, seconds.
+#: How often it is looked whether the pool has grown, and others have slots free, seconds.
 _PUMP = 1.0
 
 Mingle.compatible_transports.add("kafka")
@@ -47,14 +49,23 @@ class Consumer(consumer.Consumer):
 
     Attributes:
         revoked: the tasks that were revoked before this worker was started, or so long ago that Celery has forgotten it.
+        sharing: how it gives tasks to other workers.
     """
 
     revoked: Revoked | None = None
+    sharing: Sharing | None = None
 
     def __init__(self, on_task_request: Any, *args: Any, pool: Any = None, **kwargs: Any) -> None:
         self.starter = Starter(pool, on_task_request)
         super().__init__(self.starter, *args, pool=pool, **kwargs)
         self._pumping = False
+
+    def update_strategies(self) -> None:
+        """Called before tasks are taken."""
+        for task in self.app.tasks.values():
+            if task.Request == Task.Request:
+                task.Request = "kafka_exec.request:Request"
+        super().update_strategies()
 
     def create_task_handler(self, *args: Any, **kwargs: Any) -> Callable[[Any], Any]:
         """Called when a connection is about to be consumed from."""
@@ -63,8 +74,7 @@ class Consumer(consumer.Consumer):
             self.starter.attach(deliveries)
         if not self._pumping:
             self._pumping = True
-            # The pool may have grown.
-            self.timer.call_repeatedly(_PUMP, self.starter.pump)
+            self.timer.call_repeatedly(_PUMP, self._look_after)
         handle: Callable[[Any], Any] = super().create_task_handler(*args, **kwargs)
 
         def on_task_received(message: Any) -> Any:
@@ -73,6 +83,16 @@ class Consumer(consumer.Consumer):
             return handle(message)
 
         return on_task_received
+
+    def _look_after(self) -> None:
+        self.starter.pump()  # the pool may have grown
+        if self.sharing is not None:
+            self.sharing.turn()
+
+    def on_unknown_task(self, body: Any, message: Any, exc: BaseException) -> None:
+        """Keeps what another worker may know; Celery would fail it."""
+        if self.sharing is None or not self.sharing.add_misfit(message):
+            super().on_unknown_task(body, message, exc)
 
     def call_soon_ack(self, p: Any, *args: Any, **kwargs: Any) -> Any:
         """At once, from any thread: the next task waits for the slot, and the event loop may sleep for a second."""
@@ -154,6 +174,8 @@ class Membership(bootsteps.StartStopStep):
             revoked = Revoked(space)
             revoked.load()
             c.revoked = revoked
+        if isinstance(c, Consumer):
+            c.sharing = Sharing(c.app, c.starter, self._node, connection)
         if space.settings.control_plane and not self._shares:
             shares: list[Share[Any] | ControlPlane] = [Delays(space.cluster, space.topics, self._node)]
             backend = c.app.backend

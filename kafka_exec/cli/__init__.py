@@ -8,6 +8,7 @@ from .broker import broker
 from .control_plane import control_plane
 from .dead import dead
 from .executions import executions, remark, show
+from .groups import groups
 from .nodes import nodes
 
 
@@ -16,5 +17,5 @@ def kafka() -> None:
     """Run and look after kafka_exec's Kafka."""
 
 
-for command in (broker, control_plane, dead, executions, nodes, remark, show):
+for command in (broker, control_plane, dead, executions, groups, nodes, remark, show):
     kafka.add_command(command)

@@ -158,8 +158,12 @@ class Letter:
         }
 
     def headers_again(self, topic: str) -> RawHeaders:
-        """The headers under which it is replayed: those of the record that died, and which letter of ``topic`` it is."""
-        kept = [(name, value) for name, value in self.headers if name not in _WHY and name != REPLAYED_FROM]
+        """The headers under which it is replayed: those of the record that died, and which letter of ``topic`` it is.
+
+        Whoever replays a deduplicated task wants it to run, though it has ended.
+        """
+        left = {*_WHY, REPLAYED_FROM, "deduplication-id"}
+        kept = [(name, value) for name, value in self.headers if name not in left]
         came = {"topic": topic, **self.address._asdict(), "count": self.replays + 1}
         return [*kept, (REPLAYED_FROM, json.dumps(came).encode())]
 

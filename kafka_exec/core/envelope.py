@@ -1,7 +1,8 @@
 """The record format of a message: the body's bytes as the value, AMQP's properties and headers as Kafka headers.
 
 Any Kafka tool can read it. The headers are ``content-type``, ``content-encoding``, ``exchange``, ``routing-key``,
-``kafka-exec-version`` and, as one JSON object each, ``headers`` and ``properties``.
+``kafka-exec-version``, where they are set ``ordering-key`` and ``deduplication-id``, and, as one JSON object each,
+``headers`` and ``properties``.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
 
+from kafka_exec.core.lanes import Lane, Run, Ticket
 from kafka_exec.errors import Undecodable
 
 VERSION = b"1"
@@ -18,7 +20,16 @@ VERSION = b"1"
 #: Under this name a delivered task's headers say where its record is: partition, offset, and when it was published.
 RECORD_HEADER = "kafka_record"
 
+#: Under these names a task's headers say that it waits for those of the same key before it, that a second one of the same id
+#: is to be dropped, and that its failure stops its key. Headers survive Celery's retries and canvas, properties do not.
+ORDERING_KEY = "ordering_key"
+DEDUPLICATION_ID = "deduplication_id"
+STOPS_ON_FAILURE = "ordering_stops_on_failure"
+
 RecordHeaders = list[tuple[str, bytes]]
+
+#: What a consumer must know of a record before it is decoded.
+_LANE_HEADERS = ((ORDERING_KEY, "ordering-key"), (DEDUPLICATION_ID, "deduplication-id"))
 
 _dump = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, default=str).encode
 _dump_ascii = json.JSONEncoder(separators=(",", ":"), default=str).encode
@@ -37,7 +48,9 @@ class Message(NamedTuple):
 
     @property
     def key(self) -> str:
-        """What decides the partition: the task's id. Messages that are no tasks share one, and so keep their order."""
+        """What decides the partition: the ordering key, else the task's id. All else shares one, and keeps its order."""
+        if isinstance(key := self.headers.get(ORDERING_KEY), str):
+            return key
         task_id = self.headers.get("id")
         return task_id if isinstance(task_id, str) else self.routing_key
 
@@ -52,6 +65,7 @@ def encode(message: Message) -> RecordHeaders:
         ("routing-key", message.routing_key.encode()),
         ("headers", _json(message.headers)),
         ("properties", _json(message.properties)),
+        *((name, str(message.headers[header]).encode()) for header, name in _LANE_HEADERS if header in message.headers),
     ]
 
 
@@ -96,6 +110,21 @@ def _object(text: bytes | None) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise ValueError(f"a JSON object is expected, not {type(found).__name__}")
     return found
+
+
+def ticket_of(headers: Sequence[tuple[str, bytes | None]] | None) -> Ticket | None:
+    """The place in its lane of a record that has an ordering key or a deduplication id; None for all others."""
+    named = {name: value for name, value in headers or () if name in ("ordering-key", "deduplication-id", "headers")}
+    key, unique = named.get("ordering-key"), named.get("deduplication-id")
+    if not key and not unique:
+        return None
+    try:
+        found = _object(named.get("headers"))
+        run = Run(str(found["id"]), int(found.get("retries") or 0))
+    except (KeyError, ValueError, TypeError, RecursionError):
+        return None  # no task: whoever decodes it says so
+    lane = Lane("key", key.decode(errors="replace")) if key else Lane("id", run.task_id)
+    return Ticket(lane, run, is_unique=bool(unique))
 
 
 def dead_letter_headers(

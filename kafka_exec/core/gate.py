@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from itertools import islice
 from typing import Generic, TypeVar
 
 K = TypeVar("K")
@@ -34,7 +35,7 @@ class Gate(Generic[K, T]):
 
     def next(self, slots: int) -> tuple[K, T] | None:
         """The task that begins now, and its tag; None if none may."""
-        if len(self._running) >= max(1, slots):
+        if self.is_full(slots):
             return None
         suspect_runs = any(self._running.values())
         for place, (tag, is_suspect, task) in enumerate(self._waiting):
@@ -43,6 +44,20 @@ class Gate(Generic[K, T]):
                 self._running[tag] = is_suspect
                 return tag, task
         return None
+
+    def is_full(self, slots: int) -> bool:
+        """Whether no task may begin before another one ends."""
+        return len(self._running) >= max(1, slots)
+
+    @property
+    def waiting(self) -> int:
+        """How many tasks wait that could as well run elsewhere."""
+        return sum(not is_suspect for _, is_suspect, _ in self._waiting)
+
+    def last(self, most: int) -> list[tuple[K, T]]:
+        """The tasks that would wait longest, the last first, and their tags; suspects stay."""
+        able = ((tag, task) for tag, is_suspect, task in reversed(self._waiting) if not is_suspect)
+        return list(islice(able, most))
 
     def done(self, tag: K) -> None:
         """A task has ended, or will not begin."""

@@ -8,22 +8,41 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from kafka_exec.core.journal import Progress
+from kafka_exec.core.lanes import Lane, Run
 
 STARTED = "s"
 ENDED = "e"
 RELEASED = "r"
+GRANTED = "g"
+HELD = "h"
+FREED = "f"
+REMEMBERED = "m"
+
+#: So many tasks of a partition that have ended are remembered for the sake of those sent a second time.
+MOST_REMEMBERED = 10_000
 
 
 class Transition(NamedTuple):
-    """What happened to a task. ``attempt``: which start it was, from 1; 0 where it does not matter."""
+    """What happened to a task.
+
+    Attributes:
+        kind: ``STARTED``, ``ENDED``, ``RELEASED`` (it runs no more and has not ended), ``GRANTED`` (another incarnation is
+            to begin it); or, told along with an end: ``HELD`` (its lane waits for a run), ``FREED`` (its lane waits no
+            more), ``REMEMBERED`` (it is deduplicated).
+        attempt: which start it was, from 1; of a grant, which was the last; 0 where it does not matter.
+        about: of a grant the incarnation; of a held lane its kind, name, and the run that it waits for; of a freed one
+            kind and name; of a remembered task its id, and when it ended, epoch seconds.
+    """
 
     kind: str
     offset: int
     attempt: int = 0
+    about: tuple[Any, ...] = ()
 
 
 class Lease(NamedTuple):
@@ -33,9 +52,29 @@ class Lease(NamedTuple):
     attempt: int
 
 
+def granted(offset: int, lease: Lease) -> Transition:
+    """A task is another incarnation's to begin."""
+    return Transition(GRANTED, offset, lease.attempt, (lease.boot,))
+
+
+def held(offset: int, lane: Lane, run: Run) -> Transition:
+    """A task's end with which its lane begins to wait for a run."""
+    return Transition(HELD, offset, 0, (*lane, *run))
+
+
+def freed(offset: int, lane: Lane) -> Transition:
+    """A lane waits no more."""
+    return Transition(FREED, offset, 0, lane)
+
+
+def remembered(offset: int, task_id: str, at: float) -> Transition:
+    """A deduplicated task has ended, at a time in epoch seconds."""
+    return Transition(REMEMBERED, offset, 0, (task_id, at))
+
+
 def encode(boot: str, queue: str, transitions: Iterable[Transition]) -> bytes:
     """The record of some transitions, told by an incarnation. ``queue``: see :class:`Ledger`."""
-    told = {"boot": boot, "queue": queue, "t": [list(each) for each in transitions]}
+    told = {"boot": boot, "queue": queue, "t": [[*each[:3], *each.about] for each in transitions]}
     return json.dumps(told, separators=(",", ":")).encode()
 
 
@@ -49,17 +88,26 @@ class Ledger:
         progress: what was read, what has ended.
         leases: of tasks that have not ended, by their offset.
         attempts: how often each task was begun that has not ended.
+        holds: the lanes that wait for a run, and for which.
+        remembered: deduplicated tasks that have ended, by their ids, and when, epoch seconds; the latest last.
     """
 
     queue: str
     progress: Progress
     leases: dict[int, Lease] = field(default_factory=dict)
     attempts: dict[int, int] = field(default_factory=dict)
+    holds: dict[Lane, Run] = field(default_factory=dict)
+    remembered: dict[str, float] = field(default_factory=dict)
 
     def start(self, offset: int, boot: str) -> Lease:
         """Notes that an incarnation begins a task."""
         attempt = self.attempts.get(offset, 0) + 1
         self._started(offset, Lease(boot, attempt))
+        return self.leases[offset]
+
+    def grant(self, offset: int, boot: str) -> Lease:
+        """Notes that another incarnation is to begin a task: it has a lease from now on."""
+        self._started(offset, Lease(boot, self.attempts.get(offset, 0)))
         return self.leases[offset]
 
     def end(self, offset: int) -> None:
@@ -71,6 +119,25 @@ class Ledger:
     def release(self, offset: int) -> None:
         """Notes that nobody runs a task any more, though it has not ended: it may be begun again."""
         self.leases.pop(offset, None)
+
+    def hold(self, lane: Lane, run: Run) -> None:
+        """Notes that a lane waits for a run."""
+        self.holds[lane] = run
+
+    def free(self, lane: Lane) -> None:
+        """Notes that a lane waits no more."""
+        self.holds.pop(lane, None)
+
+    def remember(self, task_id: str, at: float) -> None:
+        """Notes that a deduplicated task has ended."""
+        self.remembered.pop(task_id, None)
+        self.remembered[task_id] = at
+        if len(self.remembered) > MOST_REMEMBERED:
+            del self.remembered[next(iter(self.remembered))]
+
+    def is_remembered(self, task_id: str, since: float) -> bool:
+        """Whether a deduplicated task has ended, since a time in epoch seconds."""
+        return self.remembered.get(task_id, float("-inf")) >= since
 
     def apply(self, value: bytes | None, *, first: bool = False) -> None:
         """Folds a record of the journal.
@@ -85,10 +152,14 @@ class Ledger:
         for transition, boot in _transitions(found):
             if transition.kind == STARTED:
                 self._started(transition.offset, Lease(boot, transition.attempt))
+            elif transition.kind == GRANTED:
+                self._started(transition.offset, Lease(str(transition.about[0]), transition.attempt))
             elif transition.kind == ENDED:
                 self.end(transition.offset)
             elif transition.kind == RELEASED and self._is_of(transition.offset, boot):
                 self.release(transition.offset)
+            else:
+                self._apply_to_lane(transition)
         if first:
             self._restore(found.get("checkpoint"))
 
@@ -99,6 +170,8 @@ class Ledger:
             "progress": self.progress.as_json(),
             "leases": [[offset, *lease] for offset, lease in self.leases.items()],
             "attempts": list(self.attempts.items()),
+            "holds": [[*lane, *run] for lane, run in self.holds.items()],
+            "remembered": list(self.remembered.items()),
         }
         return json.dumps({"queue": self.queue, "checkpoint": state}, separators=(",", ":")).encode()
 
@@ -118,6 +191,17 @@ class Ledger:
             self.attempts[offset] = lease.attempt
             self.leases[offset] = lease
 
+    def _apply_to_lane(self, transition: Transition) -> None:
+        with suppress(TypeError, ValueError):  # of a later version
+            if transition.kind == HELD:
+                kind, name, task_id, retries = transition.about
+                self.hold(Lane(kind, name), Run(task_id, int(retries)))
+            elif transition.kind == FREED:
+                self.free(Lane(*transition.about))
+            elif transition.kind == REMEMBERED:
+                task_id, at = transition.about
+                self.remember(task_id, float(at))
+
     def _is_of(self, offset: int, boot: str) -> bool:
         lease = self.leases.get(offset)
         return lease is not None and lease.boot == boot
@@ -131,6 +215,10 @@ class Ledger:
                         self.attempts[int(offset)] = int(number)
                 for offset, boot, attempt in found["leases"]:
                     self._started(int(offset), Lease(str(boot), int(attempt)))
+                for kind, name, task_id, retries in found.get("holds", ()):
+                    self.hold(Lane(kind, name), Run(task_id, int(retries)))
+                for task_id, at in found.get("remembered", ()):
+                    self.remember(task_id, float(at))
         except (KeyError, TypeError, ValueError):
             return  # of a later version: it costs repeated runs, never a loss
 
@@ -147,7 +235,7 @@ def _transitions(found: Mapping[str, Any]) -> Iterator[tuple[Transition, str]]:
     told = found.get("t")
     for each in told if isinstance(told, list) else ():
         try:
-            kind, offset, attempt = each
-            yield Transition(str(kind), int(offset), int(attempt)), str(found["boot"])
+            kind, offset, attempt, *about = each
+            yield Transition(str(kind), int(offset), int(attempt), tuple(about)), str(found["boot"])
         except (KeyError, TypeError, ValueError):
             continue

@@ -218,6 +218,8 @@ class Presence:
                 boot: seen for boot, seen in self._heard.items() if at - seen[1] < _REMEMBERED * self._period
             }
             return
+        if beat.tasks is None and (before := self._heard.get(beat.boot)) is not None:
+            beat = replace(beat, tasks=before[0].tasks)
         self._heard[beat.boot] = (beat, at)
         for lease in [each for each in self._unnamed if each[0] == beat.boot]:
             self._unnamed[lease] = 0 if lease[1] in beat.strays else self._unnamed[lease] + 1
@@ -225,6 +227,13 @@ class Presence:
     def last(self, boot: str) -> Heartbeat | None:
         """The last heartbeat of an incarnation."""
         return self._heard[boot][0] if boot in self._heard else None
+
+    def peers(self) -> list[Heartbeat]:
+        """The last heartbeats of the other incarnations that live."""
+        own = self._own
+        if own is None:
+            return []
+        return [beat for beat, at in self._heard.values() if not beat.left and own - at < LOST_AFTER * self._period]
 
     def watch(self, boot: str, task: Stray) -> None:
         """Notes that an incarnation is believed to run a task of a partition that is not its own any more."""

@@ -58,7 +58,7 @@ def _due(works: Iterable[Work]) -> list[TopicPartition]:
     due = []
     for work in works:
         mark = work.mark()
-        if mark != work.committed:
+        if mark is not None and mark != work.committed:
             work.committed = mark
             due.append(TopicPartition(work.topic, work.partition, *mark))
     return due

@@ -11,12 +11,13 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka import Message as Record
 
+from kafka_exec.core.sharing import Grant
 from kafka_exec.kafka import commits, native
 from kafka_exec.kafka.calls import Calls
 from kafka_exec.kafka.client import translate
@@ -67,7 +68,7 @@ class GroupReader:
     Args:
         cluster: where the topic is.
         topic: must exist.
-        wake: called in the reader's thread when there is something to take.
+        wake: called from any thread when there is something to take.
         tick: called in the reader's thread every second or more often.
         static_id: makes it a static member, which gets its partitions back at once after a restart; None: a dynamic one.
         journal: a worker's; None: what is handed out is not told to others, and what others run is not known.
@@ -93,9 +94,15 @@ class GroupReader:
         self._wake = wake
         self._static_id = static_id
         self._tick = tick
-        self._ownership = Ownership(topic, journal, lambda: self._stopping)
+        self._ownership = Ownership(
+            *(cluster, topic, journal), is_stopping=lambda: self._stopping, on_free=self._hand_out
+        )
         #: What this process runs though it is another's now.
         self.strays = self._ownership.strays
+        #: For what others share with this process, and it with others.
+        self.accept, self.grant, self.are_durable = (
+            *(self._ownership.accept, self._ownership.grant, self._ownership.are_durable),
+        )
         self._failure: Exception | None = None
         self._owned = self._ownership.owned
         self._paused = False
@@ -126,6 +133,32 @@ class GroupReader:
     def outstanding(self) -> int:
         """Records that were read from owned partitions and have not ended."""
         return sum(work.outstanding for work in list(self._owned.values()))
+
+    def works(self) -> list[Work]:
+        """The partitions that are owned."""
+        return list(self._owned.values())
+
+    def share(self, boots: Sequence[str]) -> list[Grant]:
+        """Gives what waits here, the last first, to other incarnations, one task to each.
+
+        Raises:
+            ConnectionFailed: the cluster does not answer.
+        """
+        grants: list[Grant] = []
+        kept: list[tuple[Record, Work, int]] = []
+        try:
+            while self.buffer and len(grants) < len(boots):
+                waiting = self.buffer.pop()
+                grant = self._ownership.grant(*waiting, boots[len(grants)])
+                if grant is None:
+                    kept.append(waiting)
+                else:
+                    grants.append(grant)
+        except IndexError:
+            pass  # another thread was quicker
+        finally:
+            self.buffer.extend(reversed(kept))
+        return grants
 
     def discard(self) -> None:
         """Forgets what is buffered: it counts as read and ended; for a purge."""
@@ -245,6 +278,11 @@ class GroupReader:
             consumer.close()
             self._cluster.forget(consumer)
 
+    def _hand_out(self, record: Record, work: Work) -> None:
+        """Called from whichever thread has ended the task before it in its lane."""
+        self.buffer.append((record, work, work.term))
+        self._wake()
+
     def _step(self, consumer: Consumer) -> None:
         busy = any(work.outstanding or work.uncommitted for work in self._owned.values())
         if self._failure is not None:
@@ -253,6 +291,7 @@ class GroupReader:
         if freed := self._ownership.freed():
             self.buffer.extend((record, work, work.term) for record, work in freed)
             self._wake()
+        self._ownership.fetch_wanted()
         self._calls.serve()
         longest = self._calls.poll_time
         if busy or self._released:

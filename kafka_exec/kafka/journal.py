@@ -77,17 +77,18 @@ class Journal:
         self._is_served = False
         self._refused: deque[_Entry] = deque()
         self._sinks: dict[int, _Sink] = {}
+        self._overheard: Overheard | None = None
 
     # -- writing -------------------------------------------------------------------------------------------------------
 
-    def tell(self, partition: int, transition: Transition) -> None:
-        """Writes a transition: at once, or with others a moment later if there are many."""
+    def tell(self, partition: int, *transitions: Transition) -> None:
+        """Writes transitions of one task, all or none: at once, or with others a moment later if there are many."""
         now = self._last_told = time.monotonic()
         with self._lock:
-            of_task = self._untold[partition].setdefault(transition.offset, [])
-            if transition.kind == ENDED:
+            of_task = self._untold[partition].setdefault(transitions[0].offset, [])
+            if transitions[0].kind == ENDED:
                 of_task.clear()  # how it came to its end is nobody's business any more
-            of_task.append(transition)
+            of_task.extend(transitions)
             # Who serves may be busy with something else, such as a rebalance.
             if not self._is_served or now - self._written > _LATEST * _FLUSH:
                 self._write_untold()
@@ -174,6 +175,11 @@ class Journal:
             native.sleep(0.002)
         return True
 
+    def is_durable(self, partition: int) -> bool:
+        """Whether all that was told of a partition is written, and acknowledged."""
+        with self._lock:
+            return partition not in self._untold and self._unacknowledged[partition] <= 0
+
     # -- reading -------------------------------------------------------------------------------------------------------
 
     def restore(self, found: Mapping[int, Progress], overheard: Overheard) -> dict[int, Ledger]:
@@ -186,6 +192,7 @@ class Journal:
         """
         self._cluster.topics.ensure(self._spec)
         self.identify()
+        self._overheard = overheard
         sinks = {each: _Sink(each, self.boot, overheard) for each in found}
         self._sinks.update(sinks)
         begins = {each: progress.checkpoint for each, progress in found.items()}
@@ -205,6 +212,20 @@ class Journal:
         for each in partitions:
             if (sink := self._sinks.get(each)) is not None:
                 sink.listen()
+
+    def watch(self, partition: int) -> None:
+        """Follows a partition from now on, until :meth:`leave`.
+
+        Raises:
+            ConnectionFailed: the cluster does not answer.
+        """
+        if partition not in self._sinks and self._overheard is not None:
+            sink = _Sink(partition, self.boot, self._overheard)
+            self._cluster.log.follow(
+                self._topic, self._cluster.log.ends(self._topic, [partition]), {partition: sink.take}
+            )
+            sink.listen()
+            self._sinks[partition] = sink
 
     def identify(self) -> None:
         """Looks which topic it is that has the queue's name.

@@ -7,7 +7,7 @@ import os
 import socket
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from confluent_kafka import Message as Record
 
 from kafka_exec.core.assignment import owned
 from kafka_exec.core.nodes import LOST_AFTER, ROLES, Census, Heartbeat, Name, Presence, Seen, Stray, Work, judge
+from kafka_exec.core.sharing import Grant
 from kafka_exec.core.topology import TopicSpec
 from kafka_exec.errors import KafkaExecError
 from kafka_exec.kafka import native
@@ -37,6 +38,9 @@ class Node:
 
     Args:
         work: says what the node does; called in the thread of the heartbeats.
+
+    Attributes:
+        period: seconds between two heartbeats.
     """
 
     def __init__(self, name: str, cluster: Cluster, registry: TopicSpec, work: Callable[[], Work] = Work) -> None:
@@ -46,12 +50,12 @@ class Node:
         self._beats = 0
         self._cluster = cluster
         self._registry = registry
-        self._period = cluster.settings.heartbeat
+        self.period = cluster.settings.heartbeat
         self._beat = Heartbeat(boot=uuid.uuid4().hex, place=_place(), pid=os.getpid(), since=time.time())
         self._seen: list[Heartbeat] = []
         self._next = 0
-        self._presence = Presence(self._beat.boot, self._period)
-        self._censuses = {role: Census(self._beat.boot, self._period, role) for role in ROLES}
+        self._presence = Presence(self._beat.boot, self.period)
+        self._censuses = {role: Census(self._beat.boot, self.period, role) for role in ROLES}
         # Of the censuses, and of changes of the heartbeat: several threads have a share to tell of.
         self._counting = native.lock()
         # Log time less this machine's, as this node's own heartbeats tell it.
@@ -61,6 +65,7 @@ class Node:
         self._static_id: str | None = None
         self._judged = False
         self._strays: list[Callable[[], list[Stray]]] = []
+        self._guest_rooms: dict[str, Callable[[Grant], None]] = {}
         self._thread: native.Thread | None = None
 
     def start(self) -> None:
@@ -122,6 +127,30 @@ class Node:
         self._beats += 1
         return self._beat.telling(work, tasks=tasks)
 
+    # -- sharing of work -----------------------------------------------------------------------------------------------
+
+    def peers(self) -> list[Heartbeat]:
+        """The last heartbeats of the other nodes that live."""
+        with self._counting:
+            return self._presence.peers()
+
+    def grant(self, grants: Sequence[Grant]) -> None:
+        """Tells other nodes what they are to run.
+
+        Raises:
+            KafkaExecError: the cluster is not reachable.
+        """
+        self._cluster.publisher.post(self._registry.name, Grant.encode(grants), key=f"grant {self.boot}")
+
+    def add_guest_room(self, topic: str, accept: Callable[[Grant], None]) -> None:
+        """Has what is granted to this node of a topic's tasks given to a function; it must not block."""
+        self._guest_rooms[topic] = accept
+
+    def _receive(self, grants: Sequence[Grant]) -> None:
+        for grant in grants:
+            if grant.to == self.boot and (accept := self._guest_rooms.get(grant.topic)) is not None:
+                accept(grant)
+
     # -- leases --------------------------------------------------------------------------------------------------------
 
     def add_strays(self, strays: Callable[[], list[Stray]]) -> None:
@@ -141,13 +170,13 @@ class Node:
 
     def _run(self) -> None:
         while not self._listens() and not self._stopping:
-            native.sleep(self._period)
+            native.sleep(self.period)
         while not self._stopping:
             self.beat()
-            native.sleep(self._period)
+            native.sleep(self.period)
 
     def _listens(self) -> bool:
-        since = time.time() - _LOOK_BACK * self._period
+        since = time.time() - _LOOK_BACK * self.period
         try:
             self._cluster.log.subscribe(self._registry.name, [0], self._take, since=since)
         except KafkaExecError as error:
@@ -173,11 +202,11 @@ class Node:
     def _judge(self) -> str | None:
         topic = self._registry.name
         end = self._cluster.log.ends(topic, [0])[0]
-        deadline = time.monotonic() + LOST_AFTER * self._period
+        deadline = time.monotonic() + LOST_AFTER * self.period
         while self._next < end and time.monotonic() < deadline:
             native.sleep(0.005)
         known = len(self._seen)
-        deadline = time.monotonic() + LOST_AFTER * self._period
+        deadline = time.monotonic() + LOST_AFTER * self.period
         while True:
             verdict = judge(
                 self._beat,
@@ -188,7 +217,7 @@ class Node:
             )
             if verdict is not Name.UNSURE:
                 break
-            native.sleep(self._period / 20)
+            native.sleep(self.period / 20)
         if verdict is Name.TAKEN:
             logger.warning(
                 "another worker named %s is running: this one joins its groups without a static membership, so that "
@@ -201,6 +230,7 @@ class Node:
     def _take(self, record: Record) -> None:
         self._next = record.offset() + 1
         if (beat := Heartbeat.decode(record.value())) is None:
+            self._receive(Grant.decode(record.value()))
             return
         at = record.timestamp()[1] / 1000
         with self._counting:

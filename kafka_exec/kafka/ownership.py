@@ -5,16 +5,22 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
 from confluent_kafka import Message as Record
 
 from kafka_exec.core.journal import Progress
 from kafka_exec.core.ledger import Ledger
+from kafka_exec.core.sharing import Grant
 from kafka_exec.errors import KafkaExecError
 from kafka_exec.kafka import commits, native
+from kafka_exec.kafka.history import Fetcher
 from kafka_exec.kafka.journal import Journal
 from kafka_exec.kafka.work import Work
+
+if TYPE_CHECKING:
+    from kafka_exec.kafka.client import Cluster
 
 logger = logging.getLogger("kafka_exec")
 
@@ -24,6 +30,12 @@ _FLUSH_TIMEOUT = 2.0
 #: How long they wait, without a journal, for what was taken of them, seconds: whatever is still running then is run again
 #: by the next owner.
 _HANDOVER_GRACE = 5.0
+
+#: What closing the reader of single records may take, seconds.
+_CLOSE_TIMEOUT = 1.0
+
+#: What making grants durable may take, seconds.
+_GRANT_TIMEOUT = 0.5
 
 #: How often what ended long ago is deleted, at most, seconds.
 _TRIM_EVERY = 600.0
@@ -37,13 +49,27 @@ class Ownership:
 
     Args:
         is_stopping: whether the member is to end at once.
+        on_free: called with a record that had to wait in its lane, and now is to be handed out; from any thread.
     """
 
-    def __init__(self, topic: str, journal: Journal | None, is_stopping: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        topic: str,
+        journal: Journal | None,
+        *,
+        is_stopping: Callable[[], bool],
+        on_free: Callable[[Record, Work], None],
+    ) -> None:
         self.owned: dict[int, Work] = {}
+        self._cluster = cluster
         self._topic = topic
         self._journal = journal
         self._is_stopping = is_stopping
+        self._on_free = on_free
+        self._fetcher: Fetcher | None = None
+        # Of what comes and goes, and of what is shared meanwhile in other threads.
+        self._lock = native.lock()
         self._disowned: dict[int, Work] = {}
         self._looked_at_leases = 0.0
         self._trimmed = time.monotonic()
@@ -65,8 +91,9 @@ class Ownership:
             ledgers = {partition: self._ledger(progress) for partition, progress in found.items()}
         else:
             ledgers = self._journal.restore(found, self._overhear)
-        for each in committed:
-            self.owned[each.partition] = self._work(each.partition, each.offset, ledgers[each.partition])
+        with self._lock:
+            for each in committed:
+                self.owned[each.partition] = self._work(each.partition, each.offset, ledgers[each.partition])
         if self._journal is not None:
             self._journal.listen(ledgers)
         return [
@@ -77,16 +104,20 @@ class Ownership:
         work = self._disowned.pop(partition, None)
         # Committed offsets only grow, unless the topic was deleted: then what is known of it is void.
         if work is None or committed < work.start:
-            return Work(self._topic, partition, ledger, committed, self._journal)
+            return self._new_work(partition, ledger, committed)
         work.revive(ledger)
         return work
+
+    def _new_work(self, partition: int, ledger: Ledger, start: int) -> Work:
+        remember = self._cluster.settings.deduplication_retention
+        return Work(self._topic, partition, ledger, start, self._journal, remember=remember, on_free=self._on_free)
 
     def begin_anew(self, work: Work, offset: int) -> Work:
         """The topic was deleted and made anew: what is known of the old one is void."""
         work.lose()
         if self._journal is not None:
             self._journal.identify()
-        anew = Work(self._topic, work.partition, self._ledger(Progress(low=offset)), offset, self._journal)
+        anew = self._new_work(work.partition, self._ledger(Progress(low=offset)), offset)
         self.owned[work.partition] = anew
         return anew
 
@@ -118,9 +149,67 @@ class Ownership:
                 if journal.node.runs_no_more(lease.boot, (self._topic, work.partition, offset)):
                     records += work.reclaim(offset, lease)
             found += [(record, work) for record in sorted(records, key=Record.offset)]
-            if not leases:
-                journal.leave([work.partition])
+            with self._lock:
+                if not work.leases_elsewhere():
+                    journal.leave([work.partition])
         return found
+
+    def fetch_wanted(self) -> None:
+        """Reads again what waits in lanes, and was not held in memory."""
+        for work in list(self.owned.values()):
+            for offset in work.wanted():
+                work.found(offset, self._fetch(work.partition, offset))
+
+    def _fetch(self, partition: int, offset: int) -> Record | None:
+        with self._lock:
+            if self._fetcher is None:
+                self._fetcher = Fetcher(self._cluster, self._topic)
+        return self._fetcher.fetch(partition, offset)
+
+    # -- sharing -------------------------------------------------------------------------------------------------------
+
+    def grant(self, record: Record, work: Work, term: int, boot: str) -> Grant | None:
+        """Gives a task to another incarnation; None: it cannot be given.
+
+        Raises:
+            ConnectionFailed: the cluster does not answer.
+        """
+        if self._journal is None:
+            return None
+        with self._lock:
+            self._journal.watch(work.partition)
+            return work.grant(record, term, boot)
+
+    def are_durable(self, grants: Iterable[Grant]) -> bool:
+        """Waits until whoever takes the partitions over knows of grants. False: not in time."""
+        return self._journal is not None and self._journal.flush({each.partition for each in grants}, _GRANT_TIMEOUT)
+
+    def accept(self, grant: Grant) -> None:
+        """Another owner's task is to be run here. Reads it in a thread of its own."""
+        at = time.monotonic()
+        native.Thread(lambda: self._accept(grant, at), "kafka-exec-guest")
+
+    def _accept(self, grant: Grant, at: float) -> None:
+        try:
+            record = self._fetch(grant.partition, grant.offset)
+            if self._journal is not None and not self._journal.identity:
+                self._journal.identify()
+        except KafkaExecError as error:
+            logger.debug("what was granted of %s is not read: %s", self._topic, error)
+            return
+        if record is None or self._is_stopping():
+            return
+        with self._lock:
+            if grant.partition in self.owned:
+                return
+            work = self._disowned.get(grant.partition)
+            if work is None:
+                work = self._disowned[grant.partition] = self._new_work(
+                    grant.partition, self._ledger(Progress(low=0)), 0
+                )
+                work.lose()
+            if work.accept(grant, record, at):
+                self._on_free(record, work)
 
     def patience(self, longest: float) -> float:
         """How long the thread may poll now, seconds."""
@@ -168,6 +257,9 @@ class Ownership:
     def close(self) -> None:
         """The member has left its group."""
         self.lose(list(self.owned))
+        if self._fetcher is not None:
+            self._fetcher.close(_CLOSE_TIMEOUT)
+            self._fetcher = None
         if self._journal is not None:
             self._journal.retire()
 

@@ -2,19 +2,43 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import logging
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
 
 from confluent_kafka import Message as Record
 
+from kafka_exec.core.envelope import ticket_of
 from kafka_exec.core.journal import Progress
-from kafka_exec.core.ledger import ENDED, RELEASED, STARTED, Lease, Ledger, Transition
+from kafka_exec.core.lanes import STOPPED, Lane, Run, Ticket
+from kafka_exec.core.ledger import ENDED, RELEASED, STARTED, Lease, Ledger, Transition, freed, granted, held, remembered
+from kafka_exec.core.sharing import Grant, is_fresh
 from kafka_exec.kafka import native
+from kafka_exec.kafka.queued import Queued
 
 if TYPE_CHECKING:
     from kafka_exec.kafka.journal import Journal
 
 #: After so many transitions the journal gets a checkpoint: bounds what a new owner reads.
 _CHECKPOINT_AFTER = 2000
+
+logger = logging.getLogger("kafka_exec")
+
+
+class LaneView(NamedTuple):
+    """What is to be told of a lane.
+
+    Attributes:
+        waiting: how many of its records have not ended.
+        hold: the run that it waits for; None: it flows.
+        runs: its head is being run here.
+    """
+
+    lane: Lane
+    waiting: int
+    hold: Run | None
+    runs: bool
 
 
 class Work:
@@ -24,6 +48,8 @@ class Work:
         ledger: as it was restored.
         start: the committed offset with which it was assigned.
         journal: where what happens to its tasks is told; None: nowhere, they only are committed.
+        remember: for how long a second task of a deduplication id is dropped, seconds.
+        on_free: called with a record that had to wait, and now is to be handed out. It must not block.
 
     Attributes:
         alive: it is owned now.
@@ -33,7 +59,17 @@ class Work:
         committed: the offset and metadata that were sent last.
     """
 
-    def __init__(self, topic: str, partition: int, ledger: Ledger, start: int, journal: Journal | None) -> None:
+    def __init__(
+        self,
+        topic: str,
+        partition: int,
+        ledger: Ledger,
+        start: int,
+        journal: Journal | None,
+        *,
+        remember: float,
+        on_free: Callable[[Record, Work], None],
+    ) -> None:
         self.topic = topic
         self.partition = partition
         self.alive = True
@@ -45,8 +81,18 @@ class Work:
         self._ledger = ledger
         self._journal = journal
         self._boot = "" if journal is None else journal.boot
-        # What this process has begun and not ended.
-        self._held: set[int] = set()
+        self._remember = remember
+        self._on_free = on_free
+        # What this process has begun and not ended, with its place in a lane.
+        self._held: dict[int, Ticket | None] = {}
+        # What its owner has granted to this process, and when: it may begin it, and names it until it has ended.
+        self._accepted: dict[int, float] = {}
+        # Of those whose end is to hold their lane, what it will wait for.
+        self._awaited: dict[int, Run] = {}
+        # What was read and waits in lanes.
+        self._queued = Queued()
+        # Something was told of a lane that must be durable before the next commit.
+        self._strict = False
         # What was read and runs elsewhere.
         self._elsewhere: dict[int, Record] = {}
         # What was read in this term, is not run elsewhere, and has not ended.
@@ -67,17 +113,20 @@ class Work:
     # -- reading -------------------------------------------------------------------------------------------------------
 
     def read(self, record: Record) -> bool:
-        """Notes a record that was read. True: it is to be handed out; False: it has ended, or is being run."""
-        offset = record.offset()
+        """Notes a record that was read. True: it is to be handed out; False: it has ended, is being run, or waits."""
+        offset, ticket = record.offset(), ticket_of(record.headers())
         with self._lock:
             self.position = offset + 1
-            if not self._ledger.progress.receive(offset) or offset in self._held:
+            if not self._ledger.progress.receive(offset):
+                return False
+            if ticket is not None:
+                self._queued.lanes.enter(offset, ticket)
+            if offset in self._held:
                 return False
             if self._lease_elsewhere(offset) is not None:
                 self._elsewhere[offset] = record
                 return False
-            self._open.add(offset)
-            return True
+            return self._admit(record)
 
     def reach(self, end: int) -> None:
         """Notes that all records before ``end`` were read; what nobody sees of them counts as done."""
@@ -102,44 +151,212 @@ class Work:
         """Notes that this process begins a task. False: it must not, the task is another's by now."""
         with self._lock:
             if not self._may_run(offset, term):
+                self._accepted.pop(offset, None)
                 return False
-            self._held.add(offset)
+            self._held[offset] = self._queued.lanes.ticket(offset)
             if self._journal is not None:
                 lease = self._ledger.start(offset, self._boot)
                 self._tell(Transition(STARTED, offset, lease.attempt))
             return True
 
+    def await_told(self, offset: int, timeout: float) -> bool:
+        """Waits until a task that was begun may run: of some, whoever takes the partition over must know, come what may.
+
+        False: it is not told within ``timeout`` seconds.
+        """
+        is_known = self._held.get(offset) is None and self.attempts(offset) <= 1 and offset not in self._accepted
+        if self._journal is None or is_known:
+            return True
+        return self._journal.flush([self.partition], timeout)
+
     def end(self, offset: int) -> None:
         """Notes that a task is finished; also of a partition that is another's by now."""
         with self._lock:
-            self._held.discard(offset)
-            self._open.discard(offset)
-            self._ledger.end(offset)
-            self.uncommitted = True
-            self._tell(Transition(ENDED, offset))
+            ticket = self._held.pop(offset, None) or self._queued.lanes.ticket(offset)
+            self._finish(offset, ticket)
+            if ticket is not None:
+                self._advance(ticket.lane)
+
+    def hold_for_retry(self, offset: int) -> None:
+        """The end of a task that runs will not be its last: its lane waits for its retry."""
+        if (ticket := self._held.get(offset)) is not None:
+            self._awaited[offset] = ticket.run.next
+
+    def stop_lane(self, offset: int) -> None:
+        """The end of a task that runs stops its lane, until :meth:`free`."""
+        if (ticket := self._held.get(offset)) is not None:
+            self._awaited[offset] = ticket.run._replace(retries=STOPPED)
 
     def release(self, offset: int, term: int) -> bool:
         """Notes that a task that was begun runs no more and has not ended. True: this process may begin it again."""
         with self._lock:
             if offset in self._held:
-                self._held.discard(offset)
-                self._ledger.release(offset)
-                self._tell(Transition(RELEASED, offset))
+                del self._held[offset]
+                self._awaited.pop(offset, None)
+            elif offset not in self._accepted:
+                return self._may_run(offset, term)
+            self._accepted.pop(offset, None)
+            self._ledger.release(offset)
+            self._tell(Transition(RELEASED, offset))
+            return self._may_run(offset, term)
+
+    def _finish(self, offset: int, ticket: Ticket | None) -> None:
+        self._open.discard(offset)
+        self._accepted.pop(offset, None)
+        self._ledger.end(offset)
+        self.uncommitted = True
+        told = [Transition(ENDED, offset)]
+        if ticket is not None:
+            told += self._finish_in_lane(offset, ticket)
+        self._tell(*told)
+
+    def _finish_in_lane(self, offset: int, ticket: Ticket) -> list[Transition]:
+        told = []
+        if (awaited := self._awaited.pop(offset, None)) is not None:
+            self._ledger.hold(ticket.lane, awaited)
+            told.append(held(offset, ticket.lane, awaited))
+        else:
+            told += self._free_after(offset, ticket)
+            if ticket.is_unique:
+                now = time.time()
+                self._ledger.remember(ticket.run.task_id, now)
+                told.append(remembered(offset, ticket.run.task_id, now))
+        self._strict |= bool(told)
+        self._queued.leave(offset)
+        return told
+
+    def _free_after(self, offset: int, ticket: Ticket) -> list[Transition]:
+        if self._ledger.holds.get(ticket.lane) != ticket.run:
+            return []
+        self._ledger.free(ticket.lane)
+        return [freed(offset, ticket.lane)]
+
+    def may_run(self, offset: int, term: int) -> bool:
+        """Whether a task that was read in a term is this process's to begin."""
+        with self._lock:
             return self._may_run(offset, term)
 
     def _may_run(self, offset: int, term: int) -> bool:
         return (
-            self.alive
+            (self.alive or self._may_begin_as_guest(offset))
             and term == self.term
             and offset not in self._held
             and not self._ledger.progress.has_ended(offset)
             and self._lease_elsewhere(offset) is None
+            and self._queued.lanes.may_run(offset, self._ledger.holds)
+        )
+
+    def _may_begin_as_guest(self, offset: int) -> bool:
+        accepted, journal = self._accepted.get(offset), self._journal
+        return (
+            accepted is not None and journal is not None and is_fresh(accepted, time.monotonic(), journal.node.period)
         )
 
     def _lease_elsewhere(self, offset: int) -> Lease | None:
         """The lease of another incarnation; only who keeps a journal heeds leases."""
         lease = self._ledger.leases.get(offset)
         return lease if lease is not None and self._journal is not None and lease.boot != self._boot else None
+
+    # -- sharing -------------------------------------------------------------------------------------------------------
+
+    def grant(self, record: Record, term: int, boot: str) -> Grant | None:
+        """Gives a task that has not begun to another incarnation. None: it is not this process's to give."""
+        offset = record.offset()
+        with self._lock:
+            if self._journal is None or not self.alive or not self._may_run(offset, term):
+                return None
+            lease = self._ledger.grant(offset, boot)
+            self._open.discard(offset)
+            self._elsewhere[offset] = record
+            self._tell(granted(offset, lease))
+            return Grant(boot, self.topic, self.partition, offset, lease.attempt)
+
+    def accept(self, grant: Grant, record: Record, at: float) -> bool:
+        """Notes that a task of another's partition is to be run here. False: by now it is this process's own, or runs.
+
+        Args:
+            at: when the grant came, seconds of :func:`time.monotonic`.
+        """
+        with self._lock:
+            if self.alive or grant.offset in self._held or grant.offset in self._accepted:
+                return False
+            self._accepted[grant.offset] = at
+            self._ledger.release(grant.offset)
+            if (ticket := ticket_of(record.headers())) is not None:
+                self._queued.lanes.enter(grant.offset, ticket)
+            if grant.attempts:
+                self._ledger.attempts[grant.offset] = grant.attempts
+            return True
+
+    # -- lanes -------------------------------------------------------------------------------------------------------
+
+    def _admit(self, record: Record) -> bool:
+        """Whether a record may be handed out; otherwise it waits in its lane, or is dropped."""
+        offset = record.offset()
+        if not self._queued.lanes.may_run(offset, self._ledger.holds):
+            self._queued.keep(record)
+            return False
+        ticket = self._queued.lanes.ticket(offset)
+        if ticket is not None and ticket.drops and self._has_ended_before(ticket.run.task_id):
+            logger.info("task %s was sent again after it had ended: dropped", ticket.run.task_id)
+            self._finish(offset, ticket)
+            return False
+        self._open.add(offset)
+        return True
+
+    def _has_ended_before(self, task_id: str) -> bool:
+        return self._ledger.is_remembered(task_id, since=time.time() - self._remember)
+
+    def _advance(self, lane: Lane) -> None:
+        """Hands out what is next in a lane, if it is not being run."""
+        while self.alive and (offset := self._queued.lanes.next(lane, self._ledger.holds)) is not None:
+            if offset in self._open or offset in self._held or offset in self._elsewhere:
+                return
+            if (record := self._queued.take(offset)) is None:
+                return
+            if self._admit(record):
+                self._queued.look_ahead(lane)
+                self._on_free(record, self)
+                return
+
+    def wanted(self) -> list[int]:
+        """What waits in lanes, is needed soon, and must be read again."""
+        with self._lock:
+            return sorted(self._queued.wanted)
+
+    def found(self, offset: int, record: Record | None) -> None:
+        """What was wanted was read; None: it is there no more."""
+        with self._lock:
+            ticket = self._queued.lanes.ticket(offset)
+            self._queued.wanted.discard(offset)
+            if ticket is None:
+                return
+            if record is None:
+                self._finish(offset, ticket)
+            else:
+                self._queued.keep(record, anyway=True)
+            self._advance(ticket.lane)
+
+    def free(self, lane: Lane) -> bool:
+        """Somebody says that a lane waits no more. False: it did not."""
+        with self._lock:
+            if not self.alive or lane not in self._ledger.holds:
+                return False
+            self._ledger.free(lane)
+            self._strict = True
+            self._tell(freed(-1, lane))
+            self._advance(lane)
+            return True
+
+    def lanes(self) -> list[LaneView]:
+        """The lanes in which something waits or runs, or that wait for a run."""
+        with self._lock:
+            lanes, holds = self._queued.lanes, self._ledger.holds
+            waiting = {**dict.fromkeys(holds, 0), **dict(lanes.lanes())}
+            return [
+                LaneView(lane, count, holds.get(lane), lanes.next(lane, holds) in self._held)
+                for lane, count in waiting.items()
+            ]
 
     # -- what runs elsewhere -------------------------------------------------------------------------------------------
 
@@ -156,6 +373,11 @@ class Work:
             self.uncommitted = True
             for offset in [each for each in self._elsewhere if self._ledger.progress.has_ended(each)]:
                 del self._elsewhere[offset]
+                ticket = self._queued.lanes.ticket(offset)
+                self._queued.leave(offset)
+                if ticket is not None:
+                    self._tell(*self._free_after(offset, ticket))
+                    self._advance(ticket.lane)
 
     def reclaim(self, offset: int, lease: Lease) -> list[Record]:
         """Notes that a lease of another incarnation is over; the records to hand out."""
@@ -168,8 +390,12 @@ class Work:
         """The records that were read, and ran elsewhere, and do not any more: they are to be handed out."""
         with self._lock:
             free = [offset for offset in self._elsewhere if self._lease_elsewhere(offset) is None]
-            self._open.update(free)
-            return [self._elsewhere.pop(offset) for offset in free]
+            records = [self._elsewhere.pop(offset) for offset in free]
+            admitted = [record for record in records if self._admit(record)]
+            for offset in free:
+                if (ticket := self._queued.lanes.ticket(offset)) is not None:
+                    self._advance(ticket.lane)
+            return admitted
 
     # -- owning --------------------------------------------------------------------------------------------------------
 
@@ -185,6 +411,7 @@ class Work:
             self.term += 1
             self._elsewhere.clear()
             self._open.clear()
+            self._queued = Queued()
 
     def revive(self, restored: Ledger) -> None:
         """The partition is owned again: what was told meanwhile is added to what this process knows."""
@@ -198,14 +425,17 @@ class Work:
     def strays(self) -> list[tuple[str, int, int]]:
         """What this process runs though the partition is another's now: topic, partition, offset."""
         with self._lock:
-            return [] if self.alive else [(self.topic, self.partition, offset) for offset in self._held]
+            here = self._accepted.keys() if self.alive else {*self._held, *self._accepted}
+            return [(self.topic, self.partition, offset) for offset in here]
 
     # -- telling -------------------------------------------------------------------------------------------------------
 
-    def mark(self) -> tuple[int, str]:
-        """The offset to commit, and its metadata."""
+    def mark(self) -> tuple[int, str] | None:
+        """The offset to commit, and its metadata; None: not yet."""
         with self._lock:
-            self.uncommitted = False
+            if self._strict and self._journal is not None and not self._journal.is_durable(self.partition):
+                return None
+            self._strict = self.uncommitted = False
             progress = self._ledger.progress
             return progress.low, progress.metadata()
 
@@ -226,7 +456,7 @@ class Work:
         progress: Progress = self._ledger.progress
         progress.checkpoint = max(progress.checkpoint, offset)
 
-    def _tell(self, transition: Transition) -> None:
-        if self._journal is not None:
-            self._untold += 1
-            self._journal.tell(self.partition, transition)
+    def _tell(self, *transitions: Transition) -> None:
+        if self._journal is not None and transitions:
+            self._untold += len(transitions)
+            self._journal.tell(self.partition, *transitions)

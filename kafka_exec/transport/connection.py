@@ -49,6 +49,10 @@ class Connection:
         """Whether it was made before this process was forked: then nothing of it may be touched."""
         return os.getpid() != self.pid
 
+    def queues(self) -> list[WorkQueue]:
+        """The work queues that it consumes, or has a moment ago."""
+        return list(self._queues.values())
+
     def work_queue(self, name: str) -> WorkQueue:
         """The work queue, joined if it is not yet."""
         found = self._queues.get(name)

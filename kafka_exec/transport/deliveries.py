@@ -13,7 +13,7 @@ from confluent_kafka import Message as Record
 from kombu.transport import base
 
 from kafka_exec.core import envelope, window
-from kafka_exec.errors import KafkaExecError, Undecodable
+from kafka_exec.errors import KafkaExecError, NotConfirmed, Undecodable
 from kafka_exec.transport.sources import Item, Source, SubscriptionSource
 
 logger = logging.getLogger("kafka_exec")
@@ -196,6 +196,34 @@ class Deliveries:
         self._settle(delivery_tag, False)
         self._refill()
         return False
+
+    def await_told(self, delivery_tag: int, timeout: float) -> None:
+        """Waits until a message's run that was begun is known to whoever could take its partition over, if it must be.
+
+        Raises:
+            NotConfirmed: it is not within ``timeout`` seconds.
+        """
+        found = self._unacked.get(delivery_tag)
+        if found is not None and not found[1].await_told(timeout):
+            raise NotConfirmed("Kafka has not taken down that its run begins")
+
+    def will_retry(self, delivery_tag: int) -> None:
+        """A message was sent anew, and will be acknowledged: what waits for it in its lane waits for the other."""
+        found = self._unacked.get(delivery_tag)
+        if found is not None and found[1].work is not None:
+            found[1].work.hold_for_retry(found[1].record.offset())
+
+    def will_fail(self, delivery_tag: int) -> None:
+        """A message's task has failed, and its lane stops with its end."""
+        found = self._unacked.get(delivery_tag)
+        if found is not None and found[1].work is not None:
+            found[1].work.stop_lane(found[1].record.offset())
+
+    def withdraw(self, delivery_tag: int) -> tuple[Source, Item] | None:
+        """A message that has not begun is delivered no more: it is the caller's to put back, to give away or to bury."""
+        settled = self._settle(delivery_tag, False)
+        self._refill()
+        return settled[0] if settled else None
 
     def bury(self, delivery_tag: int, reason: str, error: str) -> None:
         """A message goes to the dead letters.

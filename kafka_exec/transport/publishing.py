@@ -11,6 +11,7 @@ from kombu.exceptions import BatchPublishError
 
 from kafka_exec.core import window
 from kafka_exec.core.delay import Delay, Headers, eta_of
+from kafka_exec.core.envelope import ORDERING_KEY
 from kafka_exec.errors import ConnectionFailed, KafkaExecError, NotConfirmed
 from kafka_exec.kafka.producer import confirmed
 
@@ -54,7 +55,9 @@ class Place(NamedTuple):
 
 def place_in(space: Namespace, queue: str, message: Message, headers: Headers) -> Place:
     """Where a message for a work queue goes: to the queue, or to those that wait for their time."""
-    step = window.step_of(message.properties.get("priority"), space.declaration(queue).max_priority)
+    # Tasks of one ordering key keep their order only where their priorities do not part them.
+    priority = None if ORDERING_KEY in message.headers else message.properties.get("priority")
+    step = window.step_of(priority, space.declaration(queue).max_priority)
     eta = eta_of(message)
     delayed = None if eta is None else space.delay_to_publish(eta - time.time())
     if eta is None or delayed is None:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from confluent_kafka import Message as Record
 
 from kafka_exec.core import window
 from kafka_exec.core.envelope import dead_letter_headers
+from kafka_exec.core.lanes import Lane
+from kafka_exec.core.sharing import Grant
 from kafka_exec.kafka.consumer import GroupReader
 from kafka_exec.kafka.journal import Journal
 from kafka_exec.kafka.native import Waker
-from kafka_exec.kafka.work import Work
+from kafka_exec.kafka.work import LaneView, Work
 from kafka_exec.transport.subscriptions import Subscription
 
 if TYPE_CHECKING:
@@ -34,6 +36,15 @@ class Item(NamedTuple):
     def begin(self) -> bool:
         """Notes that its run begins here. False: it must not, by now it is another's."""
         return self.work is None or self.work.begin(self.record.offset(), self.term)
+
+    def await_told(self, timeout: float) -> bool:
+        """Waits until it may run, after it was begun. False: it may not within ``timeout`` seconds."""
+        return self.work is None or self.work.await_told(self.record.offset(), timeout)
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether it is this process's to begin."""
+        return self.work is not None and self.work.may_run(self.record.offset(), self.term)
 
     @property
     def attempts(self) -> int:
@@ -83,6 +94,7 @@ class WorkQueue:
         if node is not None:
             for reader in self._readers:
                 node.add_strays(reader.strays)
+                node.add_guest_room(reader.topic, reader.accept)
 
     def _use(self) -> None:
         now = time.monotonic()
@@ -170,6 +182,53 @@ class WorkQueue:
                 self.end(returned.popleft())
         for reader in self._readers:
             reader.discard()
+
+    @property
+    def waiting(self) -> int:
+        """How many items wait in this process."""
+        return sum(len(reader.buffer) for reader in self._readers)
+
+    def share(self, boots: Sequence[str], items: Iterable[Item]) -> list[Grant]:
+        """Gives tasks that wait to other incarnations, one to each: the last of the buffer first, then some taken items.
+
+        What cannot be given is put back. Whoever takes the partitions over knows of what is.
+
+        Raises:
+            ConnectionFailed: the cluster does not answer.
+        """
+        granted: list[Grant] = []
+        for reader in self._readers:
+            found = reader.share(boots[len(granted) :])
+            granted += found if found and reader.are_durable(found) else []
+        for item in items:
+            given = self.give(item, boots[len(granted)]) if len(granted) < len(boots) else None
+            if given is None:
+                self.put_back(item)
+            else:
+                granted.append(given)
+        return granted
+
+    def give(self, item: Item, boot: str) -> Grant | None:
+        """Gives an item that was taken to another incarnation; None: it was not given.
+
+        Raises:
+            ConnectionFailed: the cluster does not answer.
+        """
+        if item.work is None:
+            return None
+        reader = self._readers[item.step]
+        given = reader.grant(item.record, item.work, item.term, boot)
+        # If it is not durable nobody is told, and its lease is soon over.
+        return given if given is not None and reader.are_durable([given]) else None
+
+    def lanes(self) -> list[LaneView]:
+        """The lanes in which something is unfinished here."""
+        return [view for reader in self._readers for work in reader.works() for view in work.lanes()]
+
+    def free(self, lane: Lane) -> bool:
+        """Somebody says that a lane waits for nothing. False: it does not wait here."""
+        freed = [work.free(lane) for reader in self._readers for work in reader.works()]
+        return any(freed)
 
     def release(self) -> None:
         """Nobody consumes now: the readers leave their groups when what was taken has ended."""

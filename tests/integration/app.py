@@ -95,8 +95,32 @@ def make_app(url: str, backend: str | None = None, **conf: Any) -> Celery:
             raise Reject(word, requeue=False)
         note("end", self.request.id)
 
+    @app.task(shared=False, name="stumble", bind=True)
+    def stumble(self: Any, failures: int = 0, countdown: float = 0.0, seconds: float = 0.0) -> None:
+        """Is retried so many times."""
+        note("begin", self.request.id)
+        if seconds:
+            time.sleep(seconds)
+        if self.request.retries < failures:
+            note("retry", self.request.id)
+            raise self.retry(countdown=countdown, max_retries=None)
+        note("end", self.request.id)
+
+    @app.task(shared=False, name="keyed", bind=True, ordering_key=_customer_of)
+    def keyed(self: Any, customer: str) -> None:
+        note("end", self.request.id)
+
+    @app.task(shared=False, name="break_lane", bind=True, ordering_stops_on_failure=True)
+    def break_lane(self: Any) -> None:
+        note("begin", self.request.id)
+        raise ValueError("broken")
+
     add_tasks(app, note)
     return app
+
+
+def _customer_of(customer: str) -> str:
+    return customer
 
 
 if "BROKER_URL" in os.environ:
@@ -105,5 +129,7 @@ if "BROKER_URL" in os.environ:
         os.environ.get("RESULT_BACKEND"),
         **json.loads(os.environ.get("CELERY_CONF", "{}")),
     )
+    for name in os.environ.get("WITHOUT_TASKS", "").split():
+        app.tasks.unregister(name)
     if os.environ.get("WITH_BROADCAST"):
         app.conf.task_queues = (*app.amqp.queues.values(), Broadcast(BROADCAST))

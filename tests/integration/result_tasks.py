@@ -18,6 +18,7 @@ from kombu import serialization
 from kombu.utils.encoding import bytes_to_str
 
 from kafka_exec import remark
+from tests.integration.retry_tasks import add_retrying_tasks
 
 #: A serializer whose text is no JSON.
 LITERAL = "literal"
@@ -154,3 +155,5 @@ def add_tasks(app: Celery, note: Callable[[str, str], None]) -> None:
     @task
     def on_error(self: Task, failed: str, key: str = "") -> None:
         note("error", key or failed)
+
+    add_retrying_tasks(app, note)

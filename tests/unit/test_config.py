@@ -32,10 +32,13 @@ WRONG: dict[str, list[Any]] = {
     "exchange_retention": NO_TIME,
     "dead_retention": NO_TIME,
     "audit_retention": NO_TIME,
+    "deduplication_retention": NO_TIME,
+    "wrong_node_timeout": NO_TIME,
     "revoked_retention": NO_TIME,
     "buffer": [*NO_COUNT, None],
     "max_deliveries": [*NO_COUNT, None],
     "control_plane": [0, 1, "yes", None, []],
+    "work_sharing": [0, 1, "yes", None, []],
     "topics": ["x", 5, ["queue"], {"que": "{name}"}, {"queue": "q"}, {"queue": None}, {"nodes": "{region}"}],
     "secrets_file": [5, {"sasl.password": SECRET}, [SECRET], b"x"],
     "cache_url": [

@@ -1,0 +1,161 @@
+"""When a task that has failed is tried again: how often, after which delays, and after which errors."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from kafka_exec.errors import Recoverable, Unrecoverable
+
+#: A shorter delay would be a hot loop, seconds.
+SHORTEST = 0.1
+#: A longer delay is a mistake: nobody waits for it, seconds.
+LONGEST = 366 * 86400.0
+
+
+def _check_number(name: str, value: Any, least: float) -> None:
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or not math.isfinite(value):
+        raise ValueError(f"{name} must be a number, not {value!r}")
+    if value < least:
+        raise ValueError(f"{name} must be at least {least:g}, not {value!r}")
+
+
+@dataclass(frozen=True)
+class Phase:
+    """Retries in a row whose delays grow: the n-th of them, from 0, comes after ``base + first * factor ** n`` seconds.
+
+    Attributes:
+        tries: how many retries, at least 1.
+        first: seconds.
+        factor: at least 1; with 1 the delays do not grow.
+        base: seconds that each delay has in addition.
+
+    Raises:
+        ValueError: one of these is wrong.
+    """
+
+    tries: int
+    first: float
+    factor: float = 2.0
+    base: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.tries, int) or isinstance(self.tries, bool) or self.tries < 1:
+            raise ValueError(f"a phase has at least one try, not tries={self.tries!r}")
+        _check_number("first", self.first, 0.0)
+        _check_number("factor", self.factor, 1.0)
+        _check_number("base", self.base, 0.0)
+        if self.base + self.first < SHORTEST:
+            raise ValueError(
+                f"a phase that begins with {self.base + self.first} s would be a hot loop: base + first must be at "
+                f"least {SHORTEST} s"
+            )
+
+    def delay(self, n: int) -> float:
+        """The delay before the n-th retry of the phase, from 0, in seconds; infinite if it is more than a float holds."""
+        try:
+            return self.base + self.first * self.factor**n
+        except OverflowError:
+            return math.inf
+
+
+#: For what is away for minutes, or for days: ten times from 15 s, doubling; then ten times more, after what that has come
+#: to (15360 s) and 150 s, doubled each time. The last delay is 47 hours.
+TWO_PHASES = (Phase(10, 15.0), Phase(10, 300.0, base=15.0 * 2**10))
+
+
+@dataclass(frozen=True)
+class RetryPolicy:
+    """How a task is retried: ``@app.task(retrying=RetryPolicy(on=(ConnectionError,)))``. By default in two phases.
+
+    A retry is a run after one that has failed: a task with ``tries`` retries runs ``tries + 1`` times at most. What a
+    task raises that is :class:`~kafka_exec.Unrecoverable` or of ``never`` is not retried; what is
+    :class:`~kafka_exec.Recoverable` or of ``on`` is.
+
+    Attributes:
+        phases: one after the other; their tries add up.
+        on: the exceptions after which a task is retried, with their subclasses.
+        never: those after which it is not, whatever else is said.
+        jitter: each delay is a random one of at least that of its phase and less than twice as much, so that tasks which
+            failed together do not come again together.
+        cap: no delay is longer, jitter included; seconds. None: no cap.
+
+    Raises:
+        ValueError: one of these is wrong, or a delay is shorter than 0.1 s, or longer than a year.
+    """
+
+    phases: tuple[Phase, ...] = TWO_PHASES
+    on: tuple[type[Exception], ...] = (Exception,)
+    never: tuple[type[Exception], ...] = ()
+    jitter: bool = True
+    cap: float | None = None
+
+    def __post_init__(self) -> None:
+        for name, kind in (("phases", "Phase"), ("on", "exception type"), ("never", "exception type")):
+            if not isinstance(getattr(self, name), tuple):
+                raise ValueError(f"{name} must be a tuple, of one {kind} too, not {getattr(self, name)!r}")
+        if not self.phases or not all(isinstance(phase, Phase) for phase in self.phases):
+            raise ValueError(f"phases must be one or several Phase, not {self.phases!r}")
+        for each in (*self.on, *self.never):
+            if not (isinstance(each, type) and issubclass(each, Exception)):
+                raise ValueError(f"only exceptions can be retried, {each!r} is none")
+        if self.cap is not None:
+            _check_number("cap", self.cap, SHORTEST)
+        longest = max(bounds[1] for bounds in map(self._bounds, self._firsts_and_lasts()))
+        if longest > LONGEST:
+            raise ValueError(f"a delay of {longest:.0f} s is more than a year: fewer tries, or a cap")
+
+    @classmethod
+    def fast(cls, **others: Any) -> RetryPolicy:
+        """Three retries, after 5, 10 and 20 seconds; the other attributes as they are given."""
+        return cls(phases=(Phase(3, 5.0),), **others)
+
+    @property
+    def tries(self) -> int:
+        """How many retries there are in all."""
+        return sum(phase.tries for phase in self.phases)
+
+    def retries_after(self, error: BaseException) -> bool:
+        """Whether a task that raised this is retried, if it has tries left."""
+        if isinstance(error, (Unrecoverable, *self.never)):
+            return False
+        return isinstance(error, (Recoverable, *self.on))
+
+    def delay(self, retry: int, random: float = 0.0) -> float:
+        """The delay before a retry, in seconds.
+
+        Args:
+            retry: which, from 1.
+            random: at least 0 and less than 1, of which the jitter is made.
+
+        Raises:
+            ValueError: there is no such retry, or no such random number.
+        """
+        if not 1 <= retry <= self.tries:
+            raise ValueError(f"there are retries 1 to {self.tries}, and no {retry}")
+        if not 0.0 <= random < 1.0:
+            raise ValueError(f"a random number is at least 0 and less than 1, not {random}")
+        low, high = self._bounds(retry)
+        if not self.jitter:
+            return low
+        # The sum may be rounded up to the bound that it never reaches.
+        return min(low + random * (high - low), math.nextafter(high, low))
+
+    def _bounds(self, retry: int) -> tuple[float, float]:
+        """What a retry's delay is at least, and what it is less than, unless that is the same."""
+        n = retry - 1
+        for phase in self.phases:
+            if n < phase.tries:
+                break
+            n -= phase.tries
+        cap = math.inf if self.cap is None else self.cap
+        low = phase.delay(n)
+        return min(low, cap), min(low * 2 if self.jitter else low, cap)
+
+    def _firsts_and_lasts(self) -> Iterator[int]:
+        before = 0
+        for phase in self.phases:
+            yield from (before + 1, before + phase.tries)
+            before += phase.tries

@@ -1,0 +1,69 @@
+"""What a sender says of a task's order: its ordering key, its deduplication id. They travel as the task's headers."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from celery import current_task
+
+from kafka_exec.core.envelope import DEDUPLICATION_ID, ORDERING_KEY, STOPS_ON_FAILURE
+from kafka_exec.errors import ConfigurationError
+
+#: Tasks of one deduplication id have one id, made of this and that (RFC 9562, version 5).
+_NAMESPACE = uuid.UUID("6b0f7c3e-5d0c-5a3b-9a35-1f0a8e3a7c55")
+
+_LONGEST = 512
+
+
+def addressed(
+    name: str, task_type: Any, args: Sequence[Any] | None, kwargs: Mapping[str, Any] | None, options: dict[str, Any]
+) -> dict[str, Any]:
+    """The options of Celery's ``send_task``, with ours among the headers, and the id that follows from them.
+
+    ``ordering_key``, and ``ordering_stops_on_failure``, may be attributes of the task too; the key one that is called with
+    the task's arguments.
+
+    Raises:
+        ConfigurationError: a key or an id is not text, empty, or too long; or a deduplicated task has an id of its own.
+    """
+    options = dict(options)
+    headers = dict(options.get("headers") or {})
+    key = options.pop(ORDERING_KEY, None)
+    if key is None and ORDERING_KEY not in headers:
+        key = getattr(task_type and type(task_type), ORDERING_KEY, None)
+        if callable(key):
+            key = key(*(args or ()), **(kwargs or {}))
+    stops = options.pop(STOPS_ON_FAILURE, getattr(task_type, STOPS_ON_FAILURE, None))
+    unique = options.pop(DEDUPLICATION_ID, None)
+    if key is not None:
+        headers[ORDERING_KEY] = _text(name, "an ordering key", key)
+    if stops and ORDERING_KEY in headers:
+        headers[STOPS_ON_FAILURE] = True
+    if unique is not None:
+        task_id = str(uuid.uuid5(_NAMESPACE, _text(name, "a deduplication id", unique)))
+        if options.get("task_id") not in (None, task_id):
+            raise ConfigurationError(f"{name}: a task with a deduplication_id gets its task_id from it; leave one out")
+        options["task_id"] = task_id
+        headers[DEDUPLICATION_ID] = unique
+    if headers:
+        options["headers"] = headers
+    _check_retry(name, options, headers)
+    return options
+
+
+def _check_retry(name: str, options: Mapping[str, Any], headers: Mapping[str, Any]) -> None:
+    """The lane of a task that is retried waits for it: nobody would find it in another queue."""
+    request = current_task.request if current_task else None
+    if request is None or not options.get("retries") or options.get("task_id") != request.id:
+        return
+    queue, own = options.get("queue"), (request.delivery_info or {}).get("routing_key")
+    if queue and str(queue) != own and not headers.keys().isdisjoint((ORDERING_KEY, DEDUPLICATION_ID)):
+        raise ConfigurationError(f"{name}: a task with an ordering key or a deduplication id is retried in its queue")
+
+
+def _text(name: str, what: str, value: Any) -> str:
+    if not isinstance(value, str) or not 0 < len(value) <= _LONGEST:
+        raise ConfigurationError(f"{name}: {what} must be a text of 1 to {_LONGEST} characters, not {value!r:.60}")
+    return value

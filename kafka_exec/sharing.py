@@ -1,0 +1,122 @@
+"""A worker gives tasks to others: what waits for a slot here while they have some, and what only they know."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from celery.exceptions import NotRegistered
+from celery.utils.objects import Bunch
+
+from kafka_exec.core.sharing import Grant, idle_peers, who_knows
+from kafka_exec.errors import KafkaExecError
+from kafka_exec.kafka.nodes import Node
+from kafka_exec.starting import Starter
+from kafka_exec.transport.connection import Connection
+from kafka_exec.transport.sources import Item, WorkQueue
+
+logger = logging.getLogger("kafka_exec")
+
+
+class Misfit(NamedTuple):
+    """A message of a task that this worker does not know, and since when it waits, seconds of a steady clock."""
+
+    source: WorkQueue
+    item: Item
+    task_id: str
+    name: str
+    headers: dict[str, Any]
+    since: float
+
+
+class Sharing:
+    """A worker's side of sharing work. Not thread-safe: for the event loop.
+
+    Args:
+        starter: where tasks wait for a slot.
+        node: by whose heartbeats others are known.
+        connection: what the worker consumes with.
+    """
+
+    def __init__(self, app: Any, starter: Starter, node: Node, connection: Connection) -> None:
+        self._app = app
+        self._starter = starter
+        self._node = node
+        self._connection = connection
+        self._misfits: list[Misfit] = []
+
+    def turn(self) -> None:
+        """Looks what may be given away; to be called every second or so."""
+        try:
+            self._place_misfits()
+            if self._connection.space.settings.work_sharing and self._starter.is_full:
+                self._share()
+        except KafkaExecError as error:
+            logger.debug("no work is shared: %s", error)
+
+    def _share(self) -> None:
+        if not (peers := self._node.peers()):
+            return
+        for queue in self._connection.queues():
+            boots = idle_peers(peers, queue.name, queue.waiting + self._starter.waiting)
+            if boots:
+                self._grant(queue.share(boots, self._of(queue, len(boots) - queue.waiting)))
+
+    def _of(self, queue: WorkQueue, most: int) -> Iterator[Item]:
+        """Tasks of a queue that wait for a slot; those of others keep waiting."""
+        for source, item in self._starter.withdraw(max(0, most)):
+            if source is queue:
+                yield item
+            else:
+                source.put_back(item)
+
+    def _grant(self, grants: list[Grant]) -> None:
+        if grants:
+            self._node.grant(grants)
+            logger.debug("%s tasks go to workers that have slots free", len(grants))
+
+    # -- tasks that this worker does not know --------------------------------------------------------------------------
+
+    def add_misfit(self, message: Any) -> bool:
+        """Keeps the message of an unknown task until somebody is found who knows it. False: it is none of a work queue."""
+        taken = message.channel.deliveries.withdraw(message.delivery_tag)
+        if taken is None:
+            return False
+        source, item = taken
+        headers = message.headers
+        if not isinstance(source, WorkQueue) or item.work is None:
+            return False
+        if not item.work.alive:
+            source.put_back(item)  # it was granted to this worker: its owner looks for another one
+            return True
+        name, task_id = str(headers.get("task")), str(headers.get("id"))
+        logger.warning("task %s[%s] is not known here: it waits for a worker that knows it", name, task_id)
+        self._misfits.append(Misfit(source, item, task_id, name, headers, time.monotonic()))
+        return True
+
+    def _place_misfits(self) -> None:
+        misfits, self._misfits = self._misfits, []
+        peers = self._node.peers() if misfits else []
+        for misfit in misfits:
+            knower = who_knows(peers, misfit.source.name, misfit.name)
+            if not misfit.item.is_ours:
+                misfit.source.put_back(misfit.item)  # its owner has it again
+            elif knower is not None and (given := misfit.source.give(misfit.item, knower)) is not None:
+                self._grant([given])
+            elif time.monotonic() - misfit.since > self._connection.space.settings.wrong_node_timeout:
+                self._give_up(misfit)
+            else:
+                self._misfits.append(misfit)
+
+    def _give_up(self, misfit: Misfit) -> None:
+        error = NotRegistered(misfit.name)
+        misfit.source.bury(misfit.item, "unknown-task", f"no worker knows the task {misfit.name!r}")
+        request = Bunch(
+            name=misfit.name,
+            chord=misfit.headers.get("chord"),
+            root_id=misfit.headers.get("root_id"),
+            errbacks=None,
+        )
+        self._app.backend.mark_as_failure(misfit.task_id, error, request=request)

@@ -1,0 +1,174 @@
+"""Tasks of one ordering key run one at a time and in order, whatever happens; a deduplicated task runs once."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from kafka_exec.broker import EmbeddedKafka
+from kafka_exec.errors import ConfigurationError
+from tests.integration.fault_tools import read
+from tests.integration.workers import PATIENCE, Crew, crew, until
+
+#: Short, so that a dead worker's partitions are soon another's.
+SESSION = 3
+
+
+@pytest.fixture
+def made(kafka: EmbeddedKafka, tmp_path: Path) -> Iterator[Crew]:
+    with crew(kafka, tmp_path, backend="same", kafka_exec_session_timeout=SESSION) as found:
+        yield found
+
+
+def send_keyed(made: Crew, key: str, number: int, *, begin: int = 0, failing: int = 0, **kwargs: object) -> list[str]:
+    """Publishes tasks of one key, named by their order; every fifth is retried so many times."""
+    ids = [f"{key}.{n:05}" for n in range(begin, begin + number)]
+    with made.app.producer_or_acquire() as producer:
+        for n, task_id in enumerate(ids):
+            more = {"failures": failing} if failing and n % 5 == 0 else {}
+            made.app.tasks["stumble"].apply_async(
+                kwargs={**kwargs, **more}, task_id=task_id, ordering_key=key, producer=producer
+            )
+    return ids
+
+
+def assert_in_order(made: Crew, key: str) -> None:
+    """Tasks of a key ended in the order in which they were sent, and none began before the one before had ended."""
+    effects = [(e.what, e.task) for e in sorted(read_all(made), key=lambda e: e.time) if e.task.startswith(f"{key}.")]
+    ended = [task for what, task in effects if what == "end"]
+    assert ended == sorted(set(ended))
+    running = None
+    for what, task in effects:
+        assert running in (None, task), f"{what} {task} while {running} has not ended"
+        running = None if what == "end" else task
+
+
+def read_all(made: Crew) -> list[object]:
+    return [effect for what in ("begin", "retry", "end") for effect in made.effects.all(what)]
+
+
+def test_tasks_of_a_key_run_in_order_with_their_retries_in_place(made: Crew) -> None:
+    made.ready(made.start("one", "-c", "4"), made.start("two", "-c", "4"))
+    ids = [each for n in range(6) for each in send_keyed(made, f"key{n}", 25, failing=2, countdown=0.05)]
+    made.effects.wait_for(ids)
+    made.effects.assert_once(ids)
+    for n in range(6):
+        assert_in_order(made, f"key{n}")
+    until(lambda: made.backlog() == 0, what="a commit of all")
+
+
+def test_another_key_flows_while_one_waits_for_a_long_retry(made: Crew) -> None:
+    made.ready(made.start("one", "-c", "2"))
+    [head] = send_keyed(made, "slow", 1, failing=1, countdown=6)
+    made.effects.wait_for([head], "retry")
+    behind = send_keyed(made, "slow", 5, begin=1)
+    others = [each for n in range(40) for each in send_keyed(made, f"quick{n}", 3)]
+    unkeyed = made.send("work", number=40)
+    made.effects.wait_for([*others, *unkeyed])
+    assert not {*behind, head} & set(made.effects.count())
+    made.effects.wait_for([head, *behind])
+    assert_in_order(made, "slow")
+
+
+def test_what_a_lane_waits_for_is_known_to_whoever_comes_next(made: Crew) -> None:
+    victim = made.start("victim", "-c", "2")
+    made.ready(victim)
+    [head] = send_keyed(made, "k", 1, failing=1, countdown=4)
+    made.effects.wait_for([head], "retry")
+    behind = send_keyed(made, "k", 20, begin=1)
+    until(lambda: made.app.AsyncResult(head).state == "RETRY", what="the retry's state")
+    other = made.send("work", number=20)
+    made.effects.wait_for(other)  # what was told before is durable by now
+    victim.kill()
+    made.ready(made.start("heir", "-c", "4"))
+    made.effects.wait_for([head, *behind])
+    assert_in_order(made, "k")
+    made.effects.assert_once([head, *behind])
+
+
+def test_tasks_of_a_key_stay_in_order_while_workers_come_and_die(made: Crew) -> None:
+    made.ready(made.start("one", "-c", "2"), made.start("two", "-c", "2"))
+    ids = [each for n in range(8) for each in send_keyed(made, f"key{n}", 40, seconds=0.05)]
+    until(lambda: len(made.effects.count()) > 30)
+    made.start("three", "-c", "2")
+    until(lambda: len(made.effects.count()) > 100)
+    made.workers[0].kill()
+    made.effects.wait_for(ids, timeout=2 * PATIENCE)
+    for n in range(8):
+        begun = [e for e in sorted(read_all(made), key=lambda e: e.time) if e.task.startswith(f"key{n}.")]
+        # What ran in the killed worker began a second time; nothing else did, and nothing began out of order.
+        firsts = list(dict.fromkeys(e.task for e in begun if e.what == "begin"))
+        assert firsts == sorted(firsts)
+        ends = [e.task for e in begun if e.what == "end"]
+        assert ends == sorted(set(ends))
+
+
+def test_thousands_of_tasks_of_one_key_cost_offsets_and_not_bodies(made: Crew) -> None:
+    made.ready(made.start("one", "-c", "2"))
+    gate = made.gate()
+    head = f"k.{0:05}"
+    made.app.tasks["hold"].apply_async((str(gate),), task_id=head, ordering_key="k")
+    ids = send_keyed(made, "k", 3000, begin=1)
+    after = send_keyed(made, "other", 5)
+    made.effects.wait_for(after)  # though thousands before them wait
+    assert set(made.effects.count()) == set(after)
+    gate.touch()
+    made.effects.wait_for([head, *ids], timeout=3 * PATIENCE)
+    assert_in_order(made, "k")
+
+
+def test_a_lane_stops_at_a_failure_where_the_task_says_so_until_it_is_freed(made: Crew) -> None:
+    made.ready(made.start("one", "-c", "2"))
+    broken = made.app.tasks["break_lane"].apply_async(ordering_key="k")
+    with pytest.raises(ValueError, match="broken"):
+        broken.get(timeout=PATIENCE)
+    [behind] = send_keyed(made, "k", 1)
+    [other] = send_keyed(made, "other", 1)
+    made.effects.wait_for([other])
+    [row] = map(json.loads, made.command("kafka", "groups", "--blocked", "--json").splitlines())
+    assert (row["key"], row["state"], row["waiting"], row["task"]) == ("k", "stopped", 1, broken.id)
+    assert behind not in made.effects.count()
+    assert "unblocked k" in made.command("kafka", "groups", "unblock", "k")
+    made.effects.wait_for([behind])
+
+
+def test_a_task_may_say_its_key_by_its_arguments(made: Crew) -> None:
+    sent = made.app.tasks["keyed"].delay("ann")
+    headers = [dict(record.headers()) for record in read(made.kafka, f"{made.prefix}.queue.celery", 1)]
+    assert [each["ordering-key"] for each in headers] == [b"ann"]
+    made.ready(made.start("one", "-c", "2"))
+    made.effects.wait_for([sent.id])
+
+
+@pytest.mark.parametrize("key", [7, "", "x" * 600, b"k"])
+def test_a_key_that_is_no_text_is_refused(made: Crew, key: object) -> None:
+    with pytest.raises(ConfigurationError, match="stumble: an ordering key must be a text"):
+        made.app.tasks["stumble"].apply_async(ordering_key=key)
+
+
+def test_a_deduplicated_task_runs_once_however_often_it_is_sent(made: Crew) -> None:
+    made.ready(made.start("one", "-c", "4"), made.start("two", "-c", "4"))
+    unique = uuid.uuid4().hex
+    first = made.app.tasks["stumble"].apply_async(kwargs={"failures": 1, "countdown": 0.5}, deduplication_id=unique)
+    copies = [made.app.tasks["stumble"].apply_async(deduplication_id=unique) for _ in range(5)]
+    assert {each.id for each in copies} == {first.id}
+    first.get(timeout=PATIENCE)
+    copies += [made.app.tasks["stumble"].apply_async(deduplication_id=unique)]
+    other = made.app.tasks["stumble"].apply_async(deduplication_id=unique + "x")
+    made.effects.wait_for([other.id])
+    until(lambda: made.backlog() == 0, what="the copies' end")
+    made.effects.assert_once([first.id])
+    made.workers[0].stop()
+    made.shared_out("celery", 1)
+    made.app.tasks["stumble"].apply_async(deduplication_id=unique)
+    until(lambda: made.backlog() == 0, what="the last copy's end")
+    made.effects.assert_once([first.id])
+
+
+def test_a_deduplicated_task_has_no_other_id(made: Crew) -> None:
+    with pytest.raises(ConfigurationError, match="leave one out"):
+        made.app.tasks["stumble"].apply_async(deduplication_id="d", task_id="mine")

@@ -1,0 +1,122 @@
+"""Lanes: beside a dumb twin, and how the ledger remembers what they wait for."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kafka_exec.core.envelope import Message, encode, ticket_of
+from kafka_exec.core.journal import Progress
+from kafka_exec.core.lanes import STOPPED, Lane, Lanes, Run, Ticket
+from kafka_exec.core.ledger import ENDED, MOST_REMEMBERED, Ledger, Transition, freed, held, remembered
+from kafka_exec.core.ledger import encode as encode_transitions
+from tests.unit.twins.lanes import PlainLanes
+
+#: What happens: a record comes to a lane; or the n-th of those that may run ends, for good (0) or to be retried (1).
+EVENTS = st.lists(
+    st.one_of(st.tuples(st.just("come"), st.sampled_from("ab")), st.tuples(st.integers(0, 5), st.integers(0, 1))),
+    max_size=60,
+)
+KEY = Lane("key", "k")
+
+
+@given(EVENTS)
+def test_lanes_agree_with_their_twin(events: list[tuple[str | int, str | int]]) -> None:
+    lanes, holds, twin, offset = Lanes(), dict[Lane, Run](), PlainLanes(), 0
+
+    def come(name: str, run: Run) -> None:
+        nonlocal offset
+        lanes.enter(offset, Ticket(Lane("key", name), run))
+        twin.records.append((offset, name, *run))
+        offset += 1
+
+    for what, more in events:
+        if what == "come":
+            come(str(more), Run(f"task-{offset}", 0))
+            continue
+        able = [record for record in twin.records if twin.may_run(record[0])]
+        if not able:
+            continue
+        at, name, task, retries = able[int(what) % len(able)]
+        ticket = lanes.ticket(at)
+        assert ticket == Ticket(Lane("key", name), Run(task, retries))
+        twin.end(at)
+        if holds.get(ticket.lane) == ticket.run:
+            del holds[ticket.lane]
+        lanes.leave(at)
+        if more:
+            holds[ticket.lane] = ticket.run.next
+            twin.holds[name] = (task, retries + 1)
+            come(name, ticket.run.next)
+        for record in twin.records:
+            assert lanes.may_run(record[0], holds) == twin.may_run(record[0])
+    assert dict(lanes.lanes()) == {
+        Lane("key", name): count for name in "ab" if (count := sum(record[1] == name for record in twin.records))
+    }
+
+
+def test_a_retry_keeps_its_tasks_place() -> None:
+    lanes = Lanes()
+    for offset in range(3):
+        lanes.enter(offset, Ticket(KEY, Run(f"t{offset}", 0)))
+    lanes.leave(0)
+    holds = {KEY: Run("t0", 1)}
+    assert lanes.next(KEY, holds) is None
+    lanes.enter(3, Ticket(KEY, Run("t0", 1)))
+    assert lanes.next(KEY, holds) == 3
+    assert [offset for offset in (1, 2, 3) if lanes.may_run(offset, holds)] == [3]
+    lanes.leave(3)
+    assert lanes.next(KEY, {}) == 1
+
+
+def test_a_stopped_lane_waits_for_nobodys_record() -> None:
+    lanes = Lanes()
+    lanes.enter(0, Ticket(KEY, Run("t0", 0)))
+    lanes.enter(1, Ticket(KEY, Run("t0", 1)))
+    assert lanes.next(KEY, {KEY: Run("t0", STOPPED)}) is None
+
+
+def told(ledger: Ledger, *transitions: Transition) -> None:
+    ledger.apply(encode_transitions("a", "q", transitions))
+
+
+def test_a_new_owner_knows_what_lanes_wait_for_and_what_must_not_run_again() -> None:
+    ledger = Ledger("q", Progress(0))
+    told(ledger, Transition(ENDED, 0), held(0, KEY, Run("t0", 1)), remembered(0, "d", 50.0))
+    restored = Ledger("q", Progress(0))
+    restored.apply(ledger.checkpoint(), first=True)
+    for each in (ledger, restored):
+        assert each.holds == {KEY: Run("t0", 1)}
+        assert each.is_remembered("d", since=50.0)
+        assert not each.is_remembered("d", since=51.0)
+        assert not each.is_remembered("e", since=0.0)
+    told(restored, Transition(ENDED, 5), freed(5, KEY))
+    assert restored.holds == {}
+
+
+def test_what_is_remembered_is_bounded() -> None:
+    ledger = Ledger("q", Progress(0))
+    for number in range(MOST_REMEMBERED + 5):
+        ledger.remember(str(number), float(number))
+    assert len(ledger.remembered) == MOST_REMEMBERED
+    assert not ledger.is_remembered("4", since=0.0)
+    assert ledger.is_remembered("5", since=0.0)
+
+
+def ticket(**headers: object) -> Ticket | None:
+    return ticket_of(encode(Message(b"", "application/json", "utf-8", {"task": "t", **headers}, {})))  # type: ignore[arg-type]
+
+
+def test_a_records_place_is_in_its_headers() -> None:
+    assert ticket(id="1") is None
+    assert ticket(id="1", ordering_key="k", retries=2) == Ticket(KEY, Run("1", 2))
+    assert ticket(id="1", deduplication_id="d") == Ticket(Lane("id", "1"), Run("1", 0), is_unique=True)
+    assert ticket(id="1", deduplication_id="d", ordering_key="k") == Ticket(KEY, Run("1", 0), is_unique=True)
+    assert ticket_of([("ordering-key", b"k"), ("headers", b"no json")]) is None
+    assert ticket_of([("ordering-key", b"k")]) is None
+
+
+def test_a_retry_is_no_copy() -> None:
+    assert Ticket(KEY, Run("1", 0), is_unique=True).drops
+    assert not Ticket(KEY, Run("1", 1), is_unique=True).drops
+    assert not Ticket(KEY, Run("1", 0)).drops
