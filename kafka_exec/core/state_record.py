@@ -153,12 +153,15 @@ class StateRecord:
     retries: int | None = None
 
     def with_notes(self, notes: Iterable[Note]) -> StateRecord:
-        """The same with the errors and remarks that were noted of the task, in their order; of the errors the last."""
+        """The same with the errors and remarks that were noted of the task, in their order; of the errors the last.
+
+        Celery publishes a retry before it tells the error, so that of an attempt may be noted after that of the next one.
+        """
         noted = list(notes)
-        errors = tuple(note.error for note in noted if note.error is not None)
+        errors = sorted((note.error for note in noted if note.error is not None), key=lambda error: error.at)
         return replace(
             self,
-            errors=errors[-MOST_ERRORS:],
+            errors=tuple(errors[-MOST_ERRORS:]),
             remarks=tuple(note.remark for note in noted if note.remark is not None),
         )
 

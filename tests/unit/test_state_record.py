@@ -149,6 +149,12 @@ def test_the_last_errors_are_kept_with_the_end_of_their_tracebacks() -> None:
     assert (record.errors[0].traceback or "").endswith("end")
 
 
+def test_errors_are_in_the_order_in_which_they_happened() -> None:
+    told = [TaskError(at, "E", "m", attempt=attempt) for at, attempt in ((2.5, 2), (1.5, 1), (3.5, 3))]
+    found = PLAIN.with_notes(Note("t", error=error) for error in told)
+    assert [error.attempt for error in found.errors] == [1, 2, 3]
+
+
 def test_notes_are_read_as_they_were_written_and_remarks_are_all_kept() -> None:
     remarks = tuple(Remark(n, "ann", str(n), "späť") for n in range(MOST_ERRORS + 3))
     notes = [Note("t", error=TaskError(1, "E", "m")), *(Note("t", remark=remark) for remark in remarks)]
