@@ -7,10 +7,14 @@ import time
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from celery.app.task import Context
 from celery.exceptions import NotRegistered
 from celery.utils.objects import Bunch
 
-from kafka_exec.core.sharing import Grant, idle_peers, who_knows
+from kafka_exec.backend import KafkaBackend
+from kafka_exec.core.lifecycle import State
+from kafka_exec.core.nodes import Heartbeat
+from kafka_exec.core.sharing import Grant, idle_peers, is_given_up, who_knows
 from kafka_exec.errors import KafkaExecError
 from kafka_exec.kafka.nodes import Node
 from kafka_exec.starting import Starter
@@ -46,18 +50,22 @@ class Sharing:
         self._node = node
         self._connection = connection
         self._misfits: list[Misfit] = []
+        # Since when all slots are taken, log time.
+        self._full_since: float | None = None
 
     def turn(self) -> None:
         """Looks what may be given away; to be called every second or so."""
-        try:
-            self._place_misfits()
-            if self._connection.space.settings.work_sharing and self._starter.is_full:
-                self._share()
-        except KafkaExecError as error:
-            logger.debug("no work is shared: %s", error)
+        self._place_misfits()
+        if not self._starter.is_full:
+            self._full_since = None
+        elif self._full_since is None:
+            self._full_since = self._node.log_time()
+        elif self._connection.space.settings.work_sharing:
+            self._share(self._full_since)
 
-    def _share(self) -> None:
-        if not (peers := self._node.peers()):
+    def _share(self, since: float) -> None:
+        # What others had free before was theirs to fill: one burst of tasks reaches all at once.
+        if not (peers := self._node.peers(since)):
             return
         for queue in self._connection.queues():
             boots = idle_peers(peers, queue.name, queue.waiting + self._starter.waiting)
@@ -73,9 +81,12 @@ class Sharing:
                 source.put_back(item)
 
     def _grant(self, grants: list[Grant]) -> None:
-        if grants:
+        if not grants:
+            return
+        try:
             self._node.grant(grants)
-            logger.debug("%s tasks go to workers that have slots free", len(grants))
+        except KafkaExecError as error:
+            logger.debug("nobody was told of %s grants, which are soon over: %s", len(grants), error)
 
     # -- tasks that this worker does not know --------------------------------------------------------------------------
 
@@ -94,21 +105,37 @@ class Sharing:
         name, task_id = str(headers.get("task")), str(headers.get("id"))
         logger.warning("task %s[%s] is not known here: it waits for a worker that knows it", name, task_id)
         self._misfits.append(Misfit(source, item, task_id, name, headers, time.monotonic()))
+        self._tell_state(task_id, headers)
         return True
 
+    def _tell_state(self, task_id: str, headers: dict[str, Any]) -> None:
+        if not isinstance(self._app.backend, KafkaBackend):
+            return
+        try:
+            self._app.backend.store_result(task_id, None, State.WRONG_NODE.value, request=Context(headers))
+        except Exception as error:  # it is told for those who look on; the task is not lost for it
+            logger.debug("that task %s waits is not told: %s", task_id, error)
+
     def _place_misfits(self) -> None:
-        misfits, self._misfits = self._misfits, []
-        peers = self._node.peers() if misfits else []
-        for misfit in misfits:
-            knower = who_knows(peers, misfit.source.name, misfit.name)
-            if not misfit.item.is_ours:
-                misfit.source.put_back(misfit.item)  # its owner has it again
-            elif knower is not None and (given := misfit.source.give(misfit.item, knower)) is not None:
-                self._grant([given])
-            elif time.monotonic() - misfit.since > self._connection.space.settings.wrong_node_timeout:
-                self._give_up(misfit)
-            else:
-                self._misfits.append(misfit)
+        peers = self._node.peers() if self._misfits else []
+        self._misfits = [misfit for misfit in self._misfits if not self._is_placed(misfit, peers)]
+
+    def _is_placed(self, misfit: Misfit, peers: list[Heartbeat]) -> bool:
+        if not misfit.item.is_ours:
+            misfit.source.put_back(misfit.item)  # its owner has it again
+            return True
+        knower = who_knows(peers, misfit.source.name, misfit.name)
+        if knower is not None and (given := misfit.source.give(misfit.item, knower)) is not None:
+            self._grant([given])
+            return True
+        if not is_given_up(misfit.since, time.monotonic(), self._connection.space.settings.wrong_node_timeout):
+            return False
+        try:
+            self._give_up(misfit)
+        except KafkaExecError as error:
+            logger.warning("the dead letter of task %s is not written yet: %s", misfit.task_id, error)
+            return False
+        return True
 
     def _give_up(self, misfit: Misfit) -> None:
         error = NotRegistered(misfit.name)

@@ -228,12 +228,12 @@ class Presence:
         """The last heartbeat of an incarnation."""
         return self._heard[boot][0] if boot in self._heard else None
 
-    def peers(self) -> list[Heartbeat]:
-        """The last heartbeats of the other incarnations that live."""
-        own = self._own
-        if own is None:
+    def peers(self, since: float = 0.0) -> list[Heartbeat]:
+        """The last heartbeats of the other incarnations that live, if they are not older than a time."""
+        if self._own is None:
             return []
-        return [beat for beat, at in self._heard.values() if not beat.left and own - at < LOST_AFTER * self._period]
+        since = max(since, self._own - LOST_AFTER * self._period)
+        return [beat for beat, at in self._heard.values() if not beat.left and at > since]
 
     def watch(self, boot: str, task: Stray) -> None:
         """Notes that an incarnation is believed to run a task of a partition that is not its own any more."""

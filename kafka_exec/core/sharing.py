@@ -67,3 +67,8 @@ def who_knows(peers: Sequence[Heartbeat], queue: str, task: str) -> str | None:
     """The one of those that consume a queue and know a task that has the most free slots; None if there is none."""
     able = [peer for peer in peers if queue in peer.queues and task in (peer.tasks or ())]
     return max(able, key=lambda peer: (peer.slots - peer.active, peer.boot)).boot if able else None
+
+
+def is_given_up(since: float, now: float, timeout: float) -> bool:
+    """Whether a task that nobody knows has waited for long enough; all in seconds."""
+    return now - since > timeout

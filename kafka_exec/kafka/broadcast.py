@@ -51,7 +51,7 @@ class LogReader:
                 "group.id": "kafka_exec.log",  # required by the client library; no group is ever joined
                 "auto.offset.reset": "earliest",
                 # A newly assigned partition waits for the fetch under way: that bounds the wait.
-                "fetch.wait.max.ms": 250,
+                "fetch.wait.max.ms": 100,
                 "queued.max.messages.kbytes": 4096,
                 "fetch.message.max.bytes": 1024 * 1024,
             }

@@ -139,11 +139,7 @@ class GroupReader:
         return list(self._owned.values())
 
     def share(self, boots: Sequence[str]) -> list[Grant]:
-        """Gives what waits here, the last first, to other incarnations, one task to each.
-
-        Raises:
-            ConnectionFailed: the cluster does not answer.
-        """
+        """Gives what waits here, the last first, to other incarnations, one task to each."""
         grants: list[Grant] = []
         kept: list[tuple[Record, Work, int]] = []
         try:

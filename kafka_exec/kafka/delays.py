@@ -28,6 +28,8 @@ class Delays(Share[Level]):
         node: sends the heartbeats by which the others know of this one.
     """
 
+    fetch_wait = 500
+
     def __init__(self, cluster: Cluster, topics: Topics, node: Node) -> None:
         settings = cluster.settings
         self._topics = DelayTopics(delay_topic(settings, topics), delay_state_topic(settings, topics))

@@ -129,10 +129,10 @@ class Node:
 
     # -- sharing of work -----------------------------------------------------------------------------------------------
 
-    def peers(self) -> list[Heartbeat]:
-        """The last heartbeats of the other nodes that live."""
+    def peers(self, since: float = 0.0) -> list[Heartbeat]:
+        """The last heartbeats of the other nodes that live, if they are not older than a log time."""
         with self._counting:
-            return self._presence.peers()
+            return self._presence.peers(since)
 
     def grant(self, grants: Sequence[Grant]) -> None:
         """Tells other nodes what they are to run.

@@ -169,15 +169,15 @@ class Ownership:
     # -- sharing -------------------------------------------------------------------------------------------------------
 
     def grant(self, record: Record, work: Work, term: int, boot: str) -> Grant | None:
-        """Gives a task to another incarnation; None: it cannot be given.
-
-        Raises:
-            ConnectionFailed: the cluster does not answer.
-        """
+        """Gives a task to another incarnation; None: it cannot be given now."""
         if self._journal is None:
             return None
         with self._lock:
-            self._journal.watch(work.partition)
+            try:
+                self._journal.watch(work.partition)
+            except KafkaExecError as error:
+                logger.debug("nothing of %s is given away: %s", self._topic, error)
+                return None
             return work.grant(record, term, boot)
 
     def are_durable(self, grants: Iterable[Grant]) -> bool:

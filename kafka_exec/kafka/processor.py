@@ -18,7 +18,7 @@ from kafka_exec.kafka.partitions import MOST, ControlTopics, Partition, Performe
 from kafka_exec.kafka.share import Share
 
 #: The longest poll, seconds: bounds what a change of owners and the commit of plain changes wait.
-_POLL = 0.5
+_POLL = 0.2
 
 #: In a quiet log the time is told at most this often, seconds.
 _TICK = 1.0

@@ -61,7 +61,7 @@ class Share(ABC, Generic[P]):
     """
 
     #: How long the broker waits for something to be read: bounds what a newly assigned partition waits, milliseconds.
-    fetch_wait = 500
+    fetch_wait = 100
 
     def __init__(self, cluster: Cluster, node: Node, role: str, title: str, logs: Sequence[TopicSpec]) -> None:
         self._cluster = cluster

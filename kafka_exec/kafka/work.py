@@ -140,6 +140,7 @@ class Work:
         """Notes that a record is given to a consumer. True: it may have been given to one before; None: it must not be."""
         with self._lock:
             if not self._may_run(offset, term):
+                self._decline(offset)
                 return None
             return self._ledger.progress.deliver(offset) or offset in self._ledger.attempts
 
@@ -151,7 +152,7 @@ class Work:
         """Notes that this process begins a task. False: it must not, the task is another's by now."""
         with self._lock:
             if not self._may_run(offset, term):
-                self._accepted.pop(offset, None)
+                self._decline(offset)
                 return False
             self._held[offset] = self._queued.lanes.ticket(offset)
             if self._journal is not None:
@@ -195,10 +196,18 @@ class Work:
                 self._awaited.pop(offset, None)
             elif offset not in self._accepted:
                 return self._may_run(offset, term)
-            self._accepted.pop(offset, None)
-            self._ledger.release(offset)
-            self._tell(Transition(RELEASED, offset))
+            self._give_back(offset)
             return self._may_run(offset, term)
+
+    def _decline(self, offset: int) -> None:
+        """What was accepted comes too late: its owner need not wait for it."""
+        if offset in self._accepted and offset not in self._held:
+            self._give_back(offset)
+
+    def _give_back(self, offset: int) -> None:
+        self._accepted.pop(offset, None)
+        self._ledger.release(offset)
+        self._tell(Transition(RELEASED, offset))
 
     def _finish(self, offset: int, ticket: Ticket | None) -> None:
         self._open.discard(offset)
@@ -425,8 +434,10 @@ class Work:
     def strays(self) -> list[tuple[str, int, int]]:
         """What this process runs though the partition is another's now: topic, partition, offset."""
         with self._lock:
-            here = self._accepted.keys() if self.alive else {*self._held, *self._accepted}
-            return [(self.topic, self.partition, offset) for offset in here]
+            held = () if self.alive else self._held
+            # What was accepted and not begun in time goes back to its owner, who waits until it is named no more.
+            fresh = (offset for offset in self._accepted if offset in self._held or self._may_begin_as_guest(offset))
+            return [(self.topic, self.partition, offset) for offset in {*held, *fresh}]
 
     # -- telling -------------------------------------------------------------------------------------------------------
 

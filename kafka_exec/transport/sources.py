@@ -192,9 +192,6 @@ class WorkQueue:
         """Gives tasks that wait to other incarnations, one to each: the last of the buffer first, then some taken items.
 
         What cannot be given is put back. Whoever takes the partitions over knows of what is.
-
-        Raises:
-            ConnectionFailed: the cluster does not answer.
         """
         granted: list[Grant] = []
         for reader in self._readers:
@@ -209,11 +206,7 @@ class WorkQueue:
         return granted
 
     def give(self, item: Item, boot: str) -> Grant | None:
-        """Gives an item that was taken to another incarnation; None: it was not given.
-
-        Raises:
-            ConnectionFailed: the cluster does not answer.
-        """
+        """Gives an item that was taken to another incarnation; None: it was not given."""
         if item.work is None:
             return None
         reader = self._readers[item.step]

@@ -29,8 +29,9 @@ from tests.integration.control_tools import (
 
 Make = Callable[..., Plane]
 
-#: How soon new chords of every partition must complete when a runtime was killed, seconds.
-TAKEN_OVER = 5.0
+#: How soon new chords of every partition must complete when a runtime was killed, seconds: it takes four to five on a quiet
+#: machine, which is printed; Kafka itself aborts the open transaction after ten at the earliest.
+TAKEN_OVER = 8.0
 
 
 @pytest.fixture

@@ -97,7 +97,7 @@ def test_a_worker_that_was_paused_begins_nothing_that_is_anothers(made: Crew) ->
     gate, held = hold(made, paused, 1)
     waiting = made.send("work", number=60)
     os.killpg(paused.process.pid, signal.SIGSTOP)
-    other = made.start("other", "-c", "1")
+    other = made.start("other", "-c", "2")  # one slot for what was held, which may come first
     other.wait_for_line(" ready.")
     made.effects.wait_for(waiting)
     until(lambda: made.effects.count("begin")[held[0]] == 2, what="the start elsewhere of what the paused worker ran")
