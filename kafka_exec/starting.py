@@ -12,6 +12,8 @@ from celery.worker.state import task_ready
 from kafka_exec.backend import KafkaBackend
 from kafka_exec.core.envelope import RECORD_HEADER
 from kafka_exec.core.gate import Gate, is_given_up
+from kafka_exec.core.lifecycle import State
+from kafka_exec.core.state_record import StateRecord
 from kafka_exec.errors import KafkaExecError, TooManyDeliveries
 from kafka_exec.transport.deliveries import Deliveries
 from kafka_exec.transport.sources import Item, Source
@@ -116,9 +118,8 @@ class Starter:
             return
         attempts = deliveries.attempts(tag)
         try:
-            if attempts and self._has_ended(request):
-                request.acknowledge()
-                task_ready(request)
+            if attempts and (ended := self._end_of(request)) is not None:
+                self._end_again(request, ended)
             elif is_given_up(attempts, request.message.channel.connection.space.settings.max_deliveries):
                 self._give_up(request, deliveries, tag, attempts)
             elif deliveries.begin(tag):
@@ -144,17 +145,25 @@ class Starter:
         timer.daemon = True
         timer.start()
 
-    def _has_ended(self, request: Any) -> bool:
-        """Whether a task whose run was lost had told its end before."""
+    def _end_of(self, request: Any) -> StateRecord | None:
+        """The end that a task whose run was lost had told before."""
         backend = request.task.backend
         if not isinstance(backend, KafkaBackend):
-            return False
+            return None
         context = request._context
         nothing_follows = not (context.errbacks or context.chord or context.chain)
         place = context.get(RECORD_HEADER) or {}
         where = (place.get("topic"), place.get("partition"), place.get("offset"))
         record = backend.reader.find(request.id)
-        return record is not None and record.ends_run_of(where, also_failed=nothing_follows)
+        return record if record is not None and record.ends_run_of(where, also_failed=nothing_follows) else None
+
+    def _end_again(self, request: Any, ended: StateRecord) -> None:
+        """Does with the message what comes after its task's end."""
+        if ended.state is State.FAILED and not request.task.acks_on_failure:
+            request.reject(requeue=False)
+        else:
+            request.acknowledge()
+        task_ready(request)
 
     def _give_up(self, request: Any, deliveries: Deliveries, tag: int, attempts: int) -> None:
         error = TooManyDeliveries(

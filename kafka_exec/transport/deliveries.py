@@ -19,6 +19,10 @@ from kafka_exec.transport.sources import Item, Source, SubscriptionSource
 logger = logging.getLogger("kafka_exec")
 
 
+#: Of an error, a dead letter's headers have no more characters.
+_LONGEST_REASON = 2000
+
+
 class Consumer(NamedTuple):
     """Who is given the messages of a source."""
 
@@ -45,6 +49,7 @@ class Deliveries:
         self._wake = wake
         self._consumers: dict[str, Consumer] = {}
         self._unacked: dict[int, tuple[Source, Item]] = {}
+        self._reasons: dict[int, str] = {}
         self._delivery_tags = itertools.count(1)
         self._rotation = 0
         self._held_back = False
@@ -219,6 +224,10 @@ class Deliveries:
         if found is not None and found[1].work is not None:
             found[1].work.stop_lane(found[1].record.offset())
 
+    def because(self, delivery_tag: int, error: str) -> None:
+        """Why a message will be rejected: its dead letter says so."""
+        self._reasons[delivery_tag] = error[:_LONGEST_REASON]
+
     def withdraw(self, delivery_tag: int) -> tuple[Source, Item] | None:
         """A message that has not begun is delivered no more: it is the caller's to put back, to give away or to bury."""
         settled = self._settle(delivery_tag, False)
@@ -250,7 +259,7 @@ class Deliveries:
     def reject(self, delivery_tag: int, requeue: bool) -> None:
         """The message is to be delivered again, before later ones, or goes to the dead letters."""
         if not requeue:
-            self.bury(delivery_tag, "rejected", "the consumer rejected it")
+            self.bury(delivery_tag, "rejected", self._reasons.pop(delivery_tag, "the consumer rejected it"))
             return
         for source, item in self._settle(delivery_tag, False):
             source.put_back(item)

@@ -75,6 +75,7 @@ def test_a_task_without_tries_left_fails_and_becomes_a_dead_letter(made: Crew) -
     assert (record["state"], record["attempts"], record["exception"]["type"]) == ("FAILED", 3, "Away")
     (letter,) = letters(made, result.id)
     assert (letter.reason, letter.task) == ("rejected", "retrying")
+    assert "attempt 3" in letter.error
     assert made.effects.count("begin")[result.id] == 3
 
 
