@@ -8,7 +8,7 @@ from typing import Any
 from celery.worker.control import control_command, inspect_command
 
 from kafka_exec.core.lanes import Lane
-from kafka_exec.kafka.work import LaneView
+from kafka_exec.kafka.queued import LaneView
 from kafka_exec.transport.connection import Connection
 from kafka_exec.transport.sources import WorkQueue
 

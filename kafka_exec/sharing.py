@@ -138,12 +138,11 @@ class Sharing:
         return True
 
     def _give_up(self, misfit: Misfit) -> None:
-        error = NotRegistered(misfit.name)
-        misfit.source.bury(misfit.item, "unknown-task", f"no worker knows the task {misfit.name!r}")
         request = Bunch(
             name=misfit.name,
             chord=misfit.headers.get("chord"),
             root_id=misfit.headers.get("root_id"),
             errbacks=None,
         )
-        self._app.backend.mark_as_failure(misfit.task_id, error, request=request)
+        self._app.backend.mark_as_failure(misfit.task_id, NotRegistered(misfit.name), request=request)
+        misfit.source.bury(misfit.item, "unknown-task", f"no worker knows the task {misfit.name!r}")

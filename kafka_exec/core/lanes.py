@@ -50,6 +50,16 @@ class Ticket(NamedTuple):
         return self.is_unique and self.run.retries == 0
 
 
+def after_retry(ticket: Ticket) -> Run:
+    """What the lane of a task waits for that was sent anew."""
+    return ticket.run.next
+
+
+def after_failure(ticket: Ticket) -> Run:
+    """What the lane of a task waits for that has stopped it."""
+    return ticket.run._replace(retries=STOPPED)
+
+
 #: By lane, the run that it waits for: no other one begins before.
 Holds = Mapping[Lane, Run]
 

@@ -22,6 +22,7 @@ GRANTED = "g"
 HELD = "h"
 FREED = "f"
 REMEMBERED = "m"
+OF_LANES = frozenset({HELD, FREED, REMEMBERED})
 
 #: So many tasks of a partition that have ended are remembered for the sake of those sent a second time.
 MOST_REMEMBERED = 10_000

@@ -140,21 +140,7 @@ class GroupReader:
 
     def share(self, boots: Sequence[str]) -> list[Grant]:
         """Gives what waits here, the last first, to other incarnations, one task to each."""
-        grants: list[Grant] = []
-        kept: list[tuple[Record, Work, int]] = []
-        try:
-            while self.buffer and len(grants) < len(boots):
-                waiting = self.buffer.pop()
-                grant = self._ownership.grant(*waiting, boots[len(grants)])
-                if grant is None:
-                    kept.append(waiting)
-                else:
-                    grants.append(grant)
-        except IndexError:
-            pass  # another thread was quicker
-        finally:
-            self.buffer.extend(reversed(kept))
-        return grants
+        return self._ownership.share(self.buffer, boots)
 
     def discard(self) -> None:
         """Forgets what is buffered: it counts as read and ended; for a purge."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
@@ -179,6 +180,23 @@ class Ownership:
                 logger.debug("nothing of %s is given away: %s", self._topic, error)
                 return None
             return work.grant(record, term, boot)
+
+    def share(self, buffer: deque[tuple[Record, Work, int]], boots: Sequence[str]) -> list[Grant]:
+        """Gives what waits in a buffer, the last first, to other incarnations, one task to each."""
+        grants: list[Grant] = []
+        kept: list[tuple[Record, Work, int]] = []
+        while len(grants) < len(boots):
+            try:
+                waiting = buffer.pop()
+            except IndexError:
+                break
+            grant = self.grant(*waiting, boots[len(grants)])
+            if grant is None:
+                kept.append(waiting)
+            else:
+                grants.append(grant)
+        buffer.extend(reversed(kept))
+        return grants
 
     def are_durable(self, grants: Iterable[Grant]) -> bool:
         """Waits until whoever takes the partitions over knows of grants. False: not in time."""

@@ -1,10 +1,15 @@
-"""The records of one partition that wait in lanes."""
+"""The records of one partition that wait in lanes, and what their ends mean for those behind them."""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Container
+from typing import NamedTuple
+
 from confluent_kafka import Message as Record
 
-from kafka_exec.core.lanes import Lane, Lanes
+from kafka_exec.core.lanes import Lane, Lanes, Run, Ticket
+from kafka_exec.core.ledger import Ledger, Transition, freed, held, remembered
 
 #: Of all that waits, so many bytes are held in memory; the rest are offsets, and read again when their turn comes.
 _MOST_BYTES = 512 * 1024
@@ -13,19 +18,63 @@ _MOST_BYTES = 512 * 1024
 _OVERHEAD = 1024
 
 
+class LaneView(NamedTuple):
+    """What is to be told of a lane.
+
+    Attributes:
+        waiting: how many of its records have not ended.
+        hold: the run that it waits for; None: it flows.
+        runs: its head is being run here.
+    """
+
+    lane: Lane
+    waiting: int
+    hold: Run | None
+    runs: bool
+
+
 class Queued:
     """Not thread-safe.
 
+    Args:
+        ledger: of the partition; it keeps what lanes wait for, and which deduplicated tasks have ended.
+        remember: for how long a second task of a deduplication id is dropped, seconds.
+
     Attributes:
-        lanes: which record waits for which.
-        wanted: the offsets of records that are needed, and not held in memory.
+        wanted: the offsets of records that are needed soon, and not held in memory.
     """
 
-    def __init__(self) -> None:
-        self.lanes = Lanes()
+    def __init__(self, ledger: Ledger, remember: float) -> None:
         self.wanted: set[int] = set()
+        self._ledger = ledger
+        self._remember = remember
+        self._lanes = Lanes()
         self._kept: dict[int, Record] = {}
         self._bytes = 0
+
+    # -- records -------------------------------------------------------------------------------------------------------
+
+    def enter(self, offset: int, ticket: Ticket) -> None:
+        """A record was read."""
+        self._lanes.enter(offset, ticket)
+
+    def ticket(self, offset: int) -> Ticket | None:
+        """A record's place; None if it is in no lane."""
+        return self._lanes.ticket(offset)
+
+    def may_run(self, offset: int) -> bool:
+        """Whether no other record comes before this one."""
+        return self._lanes.may_run(offset, self._ledger.holds)
+
+    def next(self, lane: Lane) -> int | None:
+        """The record of a lane that may run; None if none may."""
+        return self._lanes.next(lane, self._ledger.holds)
+
+    def is_copy(self, offset: int) -> bool:
+        """Whether a record was sent again after its task had ended."""
+        ticket = self._lanes.ticket(offset)
+        since = time.time() - self._remember
+        return ticket is not None and ticket.drops and self._ledger.is_remembered(ticket.run.task_id, since)
 
     def keep(self, record: Record, *, anyway: bool = False) -> None:
         """Holds a record that waits, if there is room."""
@@ -34,7 +83,11 @@ class Queued:
             self._bytes += len(record) + _OVERHEAD
 
     def take(self, offset: int) -> Record | None:
-        """A record whose turn has come; None if it must be read again."""
+        """A record whose turn has come; None if it must be read again. The one after it will soon be needed too."""
+        ticket = self._lanes.ticket(offset)
+        after = None if ticket is None else self._lanes.after(ticket.lane)
+        if after is not None and after not in self._kept:
+            self.wanted.add(after)
         record = self._kept.pop(offset, None)
         if record is None:
             self.wanted.add(offset)
@@ -42,15 +95,39 @@ class Queued:
             self._bytes -= len(record) + _OVERHEAD
         return record
 
-    def look_ahead(self, lane: Lane) -> None:
-        """The first record of a lane begins: the one after it will soon be needed."""
-        offset = self.lanes.after(lane)
-        if offset is not None and offset not in self._kept:
-            self.wanted.add(offset)
-
     def leave(self, offset: int) -> None:
-        """A record has ended."""
-        self.lanes.leave(offset)
+        """A record has ended, or is another's to run."""
+        self._lanes.leave(offset)
         self.wanted.discard(offset)
         if (record := self._kept.pop(offset, None)) is not None:
             self._bytes -= len(record) + _OVERHEAD
+
+    # -- ends ----------------------------------------------------------------------------------------------------------
+
+    def finish(self, offset: int, ticket: Ticket, awaited: Run | None) -> list[Transition]:
+        """A record ends, and its lane waits for a run, or goes on; what is to be told of it."""
+        told = []
+        if awaited is not None:
+            self._ledger.hold(ticket.lane, awaited)
+            told.append(held(offset, ticket.lane, awaited))
+        else:
+            told += self.free_after(offset, ticket)
+            if ticket.is_unique and not self.is_copy(offset):
+                now = time.time()
+                self._ledger.remember(ticket.run.task_id, now)
+                told.append(remembered(offset, ticket.run.task_id, now))
+        self.leave(offset)
+        return told
+
+    def free_after(self, offset: int, ticket: Ticket) -> list[Transition]:
+        """The run that a lane may have waited for has ended."""
+        if self._ledger.holds.get(ticket.lane) != ticket.run:
+            return []
+        self._ledger.free(ticket.lane)
+        return [freed(offset, ticket.lane)]
+
+    def views(self, held_here: Container[int | None]) -> list[LaneView]:
+        """The lanes in which something waits or runs, or that wait for a run. ``held_here``: what is being run."""
+        holds = self._ledger.holds
+        waiting = {**dict.fromkeys(holds, 0), **dict(self._lanes.lanes())}
+        return [LaneView(lane, count, holds.get(lane), self.next(lane) in held_here) for lane, count in waiting.items()]

@@ -5,17 +5,17 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from confluent_kafka import Message as Record
 
 from kafka_exec.core.envelope import ticket_of
 from kafka_exec.core.journal import Progress
-from kafka_exec.core.lanes import STOPPED, Lane, Run, Ticket
-from kafka_exec.core.ledger import ENDED, RELEASED, STARTED, Lease, Ledger, Transition, freed, granted, held, remembered
+from kafka_exec.core.lanes import Lane, Run, Ticket
+from kafka_exec.core.ledger import ENDED, OF_LANES, RELEASED, STARTED, Lease, Ledger, Transition, freed, granted
 from kafka_exec.core.sharing import Grant, is_fresh
 from kafka_exec.kafka import native
-from kafka_exec.kafka.queued import Queued
+from kafka_exec.kafka.queued import LaneView, Queued
 
 if TYPE_CHECKING:
     from kafka_exec.kafka.journal import Journal
@@ -24,21 +24,6 @@ if TYPE_CHECKING:
 _CHECKPOINT_AFTER = 2000
 
 logger = logging.getLogger("kafka_exec")
-
-
-class LaneView(NamedTuple):
-    """What is to be told of a lane.
-
-    Attributes:
-        waiting: how many of its records have not ended.
-        hold: the run that it waits for; None: it flows.
-        runs: its head is being run here.
-    """
-
-    lane: Lane
-    waiting: int
-    hold: Run | None
-    runs: bool
 
 
 class Work:
@@ -90,7 +75,7 @@ class Work:
         # Of those whose end is to hold their lane, what it will wait for.
         self._awaited: dict[int, Run] = {}
         # What was read and waits in lanes.
-        self._queued = Queued()
+        self._queued = Queued(ledger, remember)
         # Something was told of a lane that must be durable before the next commit.
         self._strict = False
         # What was read and runs elsewhere.
@@ -120,7 +105,7 @@ class Work:
             if not self._ledger.progress.receive(offset):
                 return False
             if ticket is not None:
-                self._queued.lanes.enter(offset, ticket)
+                self._queued.enter(offset, ticket)
             if offset in self._held:
                 return False
             if self._lease_elsewhere(offset) is not None:
@@ -154,7 +139,7 @@ class Work:
             if not self._may_run(offset, term):
                 self._decline(offset)
                 return False
-            self._held[offset] = self._queued.lanes.ticket(offset)
+            self._held[offset] = self._queued.ticket(offset)
             if self._journal is not None:
                 lease = self._ledger.start(offset, self._boot)
                 self._tell(Transition(STARTED, offset, lease.attempt))
@@ -173,20 +158,15 @@ class Work:
     def end(self, offset: int) -> None:
         """Notes that a task is finished; also of a partition that is another's by now."""
         with self._lock:
-            ticket = self._held.pop(offset, None) or self._queued.lanes.ticket(offset)
+            ticket = self._held.pop(offset, None) or self._queued.ticket(offset)
             self._finish(offset, ticket)
             if ticket is not None:
                 self._advance(ticket.lane)
 
-    def hold_for_retry(self, offset: int) -> None:
-        """The end of a task that runs will not be its last: its lane waits for its retry."""
+    def will_end(self, offset: int, awaits: Callable[[Ticket], Run]) -> None:
+        """The end of a task that runs will not let its lane go on: what the lane waits for then."""
         if (ticket := self._held.get(offset)) is not None:
-            self._awaited[offset] = ticket.run.next
-
-    def stop_lane(self, offset: int) -> None:
-        """The end of a task that runs stops its lane, until :meth:`free`."""
-        if (ticket := self._held.get(offset)) is not None:
-            self._awaited[offset] = ticket.run._replace(retries=STOPPED)
+            self._awaited[offset] = awaits(ticket)
 
     def release(self, offset: int, term: int) -> bool:
         """Notes that a task that was begun runs no more and has not ended. True: this process may begin it again."""
@@ -205,7 +185,8 @@ class Work:
             self._give_back(offset)
 
     def _give_back(self, offset: int) -> None:
-        self._accepted.pop(offset, None)
+        if self._accepted.pop(offset, None) is not None and not self.alive:
+            self._queued.leave(offset)
         self._ledger.release(offset)
         self._tell(Transition(RELEASED, offset))
 
@@ -216,29 +197,8 @@ class Work:
         self.uncommitted = True
         told = [Transition(ENDED, offset)]
         if ticket is not None:
-            told += self._finish_in_lane(offset, ticket)
+            told += self._queued.finish(offset, ticket, self._awaited.pop(offset, None))
         self._tell(*told)
-
-    def _finish_in_lane(self, offset: int, ticket: Ticket) -> list[Transition]:
-        told = []
-        if (awaited := self._awaited.pop(offset, None)) is not None:
-            self._ledger.hold(ticket.lane, awaited)
-            told.append(held(offset, ticket.lane, awaited))
-        else:
-            told += self._free_after(offset, ticket)
-            if ticket.is_unique:
-                now = time.time()
-                self._ledger.remember(ticket.run.task_id, now)
-                told.append(remembered(offset, ticket.run.task_id, now))
-        self._strict |= bool(told)
-        self._queued.leave(offset)
-        return told
-
-    def _free_after(self, offset: int, ticket: Ticket) -> list[Transition]:
-        if self._ledger.holds.get(ticket.lane) != ticket.run:
-            return []
-        self._ledger.free(ticket.lane)
-        return [freed(offset, ticket.lane)]
 
     def may_run(self, offset: int, term: int) -> bool:
         """Whether a task that was read in a term is this process's to begin."""
@@ -252,7 +212,7 @@ class Work:
             and offset not in self._held
             and not self._ledger.progress.has_ended(offset)
             and self._lease_elsewhere(offset) is None
-            and self._queued.lanes.may_run(offset, self._ledger.holds)
+            and self._queued.may_run(offset)
         )
 
     def _may_begin_as_guest(self, offset: int) -> bool:
@@ -292,7 +252,7 @@ class Work:
             self._accepted[grant.offset] = at
             self._ledger.release(grant.offset)
             if (ticket := ticket_of(record.headers())) is not None:
-                self._queued.lanes.enter(grant.offset, ticket)
+                self._queued.enter(grant.offset, ticket)
             if grant.attempts:
                 self._ledger.attempts[grant.offset] = grant.attempts
             return True
@@ -302,29 +262,24 @@ class Work:
     def _admit(self, record: Record) -> bool:
         """Whether a record may be handed out; otherwise it waits in its lane, or is dropped."""
         offset = record.offset()
-        if not self._queued.lanes.may_run(offset, self._ledger.holds):
+        if not self._queued.may_run(offset):
             self._queued.keep(record)
             return False
-        ticket = self._queued.lanes.ticket(offset)
-        if ticket is not None and ticket.drops and self._has_ended_before(ticket.run.task_id):
-            logger.info("task %s was sent again after it had ended: dropped", ticket.run.task_id)
-            self._finish(offset, ticket)
+        if self._queued.is_copy(offset):
+            logger.info("record %s of %s was sent again after its task had ended: dropped", offset, self.topic)
+            self._finish(offset, self._queued.ticket(offset))
             return False
         self._open.add(offset)
         return True
 
-    def _has_ended_before(self, task_id: str) -> bool:
-        return self._ledger.is_remembered(task_id, since=time.time() - self._remember)
-
     def _advance(self, lane: Lane) -> None:
         """Hands out what is next in a lane, if it is not being run."""
-        while self.alive and (offset := self._queued.lanes.next(lane, self._ledger.holds)) is not None:
+        while self.alive and (offset := self._queued.next(lane)) is not None:
             if offset in self._open or offset in self._held or offset in self._elsewhere:
                 return
             if (record := self._queued.take(offset)) is None:
                 return
             if self._admit(record):
-                self._queued.look_ahead(lane)
                 self._on_free(record, self)
                 return
 
@@ -336,7 +291,7 @@ class Work:
     def found(self, offset: int, record: Record | None) -> None:
         """What was wanted was read; None: it is there no more."""
         with self._lock:
-            ticket = self._queued.lanes.ticket(offset)
+            ticket = self._queued.ticket(offset)
             self._queued.wanted.discard(offset)
             if ticket is None:
                 return
@@ -352,7 +307,6 @@ class Work:
             if not self.alive or lane not in self._ledger.holds:
                 return False
             self._ledger.free(lane)
-            self._strict = True
             self._tell(freed(-1, lane))
             self._advance(lane)
             return True
@@ -360,12 +314,7 @@ class Work:
     def lanes(self) -> list[LaneView]:
         """The lanes in which something waits or runs, or that wait for a run."""
         with self._lock:
-            lanes, holds = self._queued.lanes, self._ledger.holds
-            waiting = {**dict.fromkeys(holds, 0), **dict(lanes.lanes())}
-            return [
-                LaneView(lane, count, holds.get(lane), lanes.next(lane, holds) in self._held)
-                for lane, count in waiting.items()
-            ]
+            return self._queued.views(self._held)
 
     # -- what runs elsewhere -------------------------------------------------------------------------------------------
 
@@ -382,10 +331,10 @@ class Work:
             self.uncommitted = True
             for offset in [each for each in self._elsewhere if self._ledger.progress.has_ended(each)]:
                 del self._elsewhere[offset]
-                ticket = self._queued.lanes.ticket(offset)
+                ticket = self._queued.ticket(offset)
                 self._queued.leave(offset)
                 if ticket is not None:
-                    self._tell(*self._free_after(offset, ticket))
+                    self._tell(*self._queued.free_after(offset, ticket))
                     self._advance(ticket.lane)
 
     def reclaim(self, offset: int, lease: Lease) -> list[Record]:
@@ -402,7 +351,7 @@ class Work:
             records = [self._elsewhere.pop(offset) for offset in free]
             admitted = [record for record in records if self._admit(record)]
             for offset in free:
-                if (ticket := self._queued.lanes.ticket(offset)) is not None:
+                if (ticket := self._queued.ticket(offset)) is not None:
                     self._advance(ticket.lane)
             return admitted
 
@@ -420,7 +369,7 @@ class Work:
             self.term += 1
             self._elsewhere.clear()
             self._open.clear()
-            self._queued = Queued()
+            self._queued = Queued(self._ledger, self._remember)
 
     def revive(self, restored: Ledger) -> None:
         """The partition is owned again: what was told meanwhile is added to what this process knows."""
@@ -428,6 +377,7 @@ class Work:
             self.start, self.position, self.committed = restored.progress.low, -1, None
             restored.merge(self._ledger.progress)
             self._ledger = restored
+            self._queued = Queued(restored, self._remember)
             self._open = set(self._held)
             self.alive = True
 
@@ -468,6 +418,8 @@ class Work:
         progress.checkpoint = max(progress.checkpoint, offset)
 
     def _tell(self, *transitions: Transition) -> None:
+        # What a lane waits for is not in the commit: that must not be ahead of the journal then.
+        self._strict |= any(each.kind in OF_LANES for each in transitions)
         if self._journal is not None and transitions:
             self._untold += len(transitions)
             self._journal.tell(self.partition, *transitions)

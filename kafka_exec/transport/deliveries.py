@@ -13,6 +13,7 @@ from confluent_kafka import Message as Record
 from kombu.transport import base
 
 from kafka_exec.core import envelope, window
+from kafka_exec.core.lanes import Run, Ticket, after_failure, after_retry
 from kafka_exec.errors import KafkaExecError, NotConfirmed, Undecodable
 from kafka_exec.transport.sources import Item, Source, SubscriptionSource
 
@@ -213,16 +214,17 @@ class Deliveries:
             raise NotConfirmed("Kafka has not taken down that its run begins")
 
     def will_retry(self, delivery_tag: int) -> None:
-        """A message was sent anew, and will be acknowledged: what waits for it in its lane waits for the other."""
-        found = self._unacked.get(delivery_tag)
-        if found is not None and found[1].work is not None:
-            found[1].work.hold_for_retry(found[1].record.offset())
+        """A message was sent anew, and will be acknowledged: its lane waits for the other one."""
+        self._will_end(delivery_tag, after_retry)
 
     def will_fail(self, delivery_tag: int) -> None:
         """A message's task has failed, and its lane stops with its end."""
+        self._will_end(delivery_tag, after_failure)
+
+    def _will_end(self, delivery_tag: int, awaits: Callable[[Ticket], Run]) -> None:
         found = self._unacked.get(delivery_tag)
         if found is not None and found[1].work is not None:
-            found[1].work.stop_lane(found[1].record.offset())
+            found[1].work.will_end(found[1].record.offset(), awaits)
 
     def because(self, delivery_tag: int, error: str) -> None:
         """Why a message will be rejected: its dead letter says so."""

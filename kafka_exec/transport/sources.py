@@ -16,7 +16,8 @@ from kafka_exec.core.sharing import Grant
 from kafka_exec.kafka.consumer import GroupReader
 from kafka_exec.kafka.journal import Journal
 from kafka_exec.kafka.native import Waker
-from kafka_exec.kafka.work import LaneView, Work
+from kafka_exec.kafka.queued import LaneView
+from kafka_exec.kafka.work import Work
 from kafka_exec.transport.subscriptions import Subscription
 
 if TYPE_CHECKING:
