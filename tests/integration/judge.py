@@ -58,3 +58,62 @@ def judge(tasks: Iterable[str], effects: Sequence[Effect], kills: Mapping[int, f
         if ended is None:
             verdict.lost.append(task)
     return verdict
+
+
+@dataclass
+class LaneVerdict:
+    """What was found of lanes: tasks that are to run one after the other.
+
+    Attributes:
+        lost: tasks that never ended.
+        inversions: tasks that began before one before them had ended.
+        overlaps: tasks that began while one of their lane was running, on a worker that lived on.
+        again: tasks that began after they had ended, and had told so.
+    """
+
+    lost: list[str] = field(default_factory=list)
+    inversions: list[str] = field(default_factory=list)
+    overlaps: list[str] = field(default_factory=list)
+    again: list[str] = field(default_factory=list)
+
+
+def judge_lanes(lanes: Sequence[Sequence[str]], effects: Iterable[Effect], kills: Mapping[int, float]) -> LaneVerdict:
+    """Judges whether the tasks of each lane ran in their order, one at a time; one that is retried is still running.
+
+    Args:
+        lanes: the ids of each lane's tasks, in their order.
+        effects: what they did (``begin``, ``retry``, ``end``), in any order.
+        kills: as of :func:`judge`.
+    """
+    verdict = LaneVerdict()
+    lane_of = {task: number for number, lane in enumerate(lanes) for task in lane}
+    of_lane: dict[int, list[Effect]] = defaultdict(list)
+    for effect in sorted(effects, key=lambda each: each.time):
+        if effect.task in lane_of:
+            of_lane[lane_of[effect.task]].append(effect)
+    for number, lane in enumerate(lanes):
+        _judge_lane(lane, of_lane[number], kills, verdict)
+    return verdict
+
+
+def _judge_lane(
+    lane: Sequence[str], effects: Iterable[Effect], kills: Mapping[int, float], verdict: LaneVerdict
+) -> None:
+    ended: dict[str, Effect] = {}
+    running: dict[int, str] = {}
+    place = {task: number for number, task in enumerate(lane)}
+    for effect in effects:
+        if effect.what == "begin":
+            if any(kills.get(pid, float("inf")) > effect.time for pid in running):
+                verdict.overlaps.append(effect.task)
+            if (end := ended.get(effect.task)) is not None:
+                if kills.get(end.pid, effect.time) - end.time > TOLD:
+                    verdict.again.append(effect.task)
+            elif place[effect.task] != len(ended):
+                verdict.inversions.append(effect.task)
+            running[effect.pid] = effect.task
+            continue
+        running.pop(effect.pid, None)
+        if effect.what == "end":
+            ended.setdefault(effect.task, effect)
+    verdict.lost += [task for task in lane if task not in ended]

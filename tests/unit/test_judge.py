@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.integration.judge import Verdict, judge
+from tests.integration.judge import LaneVerdict, Verdict, judge, judge_lanes
 from tests.integration.workers import Effect
 
 KILLED = {1: 10.0}
@@ -31,3 +31,27 @@ def run(pid: int, begin: float, end: float | None = None) -> list[Effect]:
 )
 def test_verdict(effects: list[Effect], verdict: Verdict) -> None:
     assert judge(["t"], effects, KILLED) == verdict
+
+
+def lane(told: str) -> list[Effect]:
+    """What was done, one after the other, as words like ``begin:a:2``: what, task, process."""
+    words = [word.split(":") for word in told.split()]
+    return [Effect(what, task, "w", int(pid), float(at)) for at, (what, task, pid) in enumerate(words, 8)]
+
+
+@pytest.mark.parametrize(
+    ("effects", "verdict"),
+    [
+        ("begin:a:2 end:a:2 begin:b:3 end:b:3", LaneVerdict()),
+        ("begin:a:2 retry:a:2 begin:a:3 end:a:3 begin:b:2 end:b:2", LaneVerdict()),
+        # Process 1 was killed at 10: what it ran begins again.
+        ("begin:a:1 begin:x:2 end:x:2 begin:a:2 end:a:2 begin:b:2", LaneVerdict(lost=["b"])),
+        ("begin:a:2 end:a:2", LaneVerdict(lost=["b"])),
+        ("begin:b:2 end:b:2 begin:a:2 end:a:2", LaneVerdict(inversions=["b", "a"])),
+        ("begin:a:2 retry:a:2 begin:b:3 end:b:3 begin:a:2 end:a:2", LaneVerdict(inversions=["b", "a"])),
+        ("begin:a:2 begin:b:3 end:a:2 end:b:3", LaneVerdict(inversions=["b"], overlaps=["b"])),
+        ("begin:a:2 end:a:2 begin:x:2 begin:a:3 end:a:3 begin:b:2 end:b:2", LaneVerdict(again=["a"])),
+    ],
+)
+def test_verdict_of_a_lane(effects: str, verdict: LaneVerdict) -> None:
+    assert judge_lanes([["a", "b"]], lane(effects), KILLED) == verdict
