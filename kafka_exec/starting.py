@@ -10,7 +10,7 @@ from typing import Any
 from celery.worker.state import task_ready
 
 from kafka_exec.backend import KafkaBackend
-from kafka_exec.core.envelope import RECORD_HEADER
+from kafka_exec.core.envelope import FENCE, RECORD_HEADER
 from kafka_exec.core.gate import Gate, is_given_up
 from kafka_exec.core.lifecycle import State
 from kafka_exec.core.state_record import StateRecord
@@ -132,7 +132,7 @@ class Starter:
     def _start_when_told(self, key: tuple[Deliveries, int], request: Any) -> None:
         deliveries, tag = key
         try:
-            deliveries.await_told(tag, _PATIENCE)
+            request.request_dict[FENCE] = deliveries.await_told(tag, _PATIENCE)
         except KafkaExecError as error:
             self._later(self._start_when_told, key, request, error)
         else:

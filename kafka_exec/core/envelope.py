@@ -20,6 +20,11 @@ VERSION = b"1"
 #: Under this name a delivered task's headers say where its record is: partition, offset, and when it was published.
 RECORD_HEADER = "kafka_record"
 
+#: Under this name a task's request has its fencing token: of a run with an ordering key, and of one that was begun again, a
+#: number that is greater than that of each run before it in its partition. What it writes to can refuse lower ones.
+#: https://martin.kleppmann.com/2016/02/08/how-to-do-distributed-locking.html
+FENCE = "fence"
+
 #: Under these names a task's headers say that it waits for those of the same key before it, that a second one of the same id
 #: is to be dropped, and that its failure stops its key. Headers survive Celery's retries and canvas, properties do not.
 ORDERING_KEY = "ordering_key"

@@ -71,6 +71,8 @@ class Journal:
         self._topic = spec.name
         self._lock = native.lock()
         self._unacknowledged = Counter[int]()
+        # By partition, the last offset that was acknowledged.
+        self._written_to: dict[int, int] = {}
         # By partition and task, in the order in which they were told of each task.
         self._untold: dict[int, dict[int, list[Transition]]] = defaultdict(dict)
         self._last_told = self._written = float("-inf")
@@ -143,6 +145,7 @@ class Journal:
             return
         with self._lock:
             self._unacknowledged[entry.partition] -= 1
+            self._written_to[entry.partition] = max(self._written_to.get(entry.partition, 0), record.offset())
         if entry.on_written is not None:
             entry.on_written(record.offset())
 
@@ -179,6 +182,10 @@ class Journal:
         """Whether all that was told of a partition is written, and acknowledged."""
         with self._lock:
             return partition not in self._untold and self._unacknowledged[partition] <= 0
+
+    def written_to(self, partition: int) -> int | None:
+        """The offset of the last record of a partition that was acknowledged; None: none was."""
+        return self._written_to.get(partition)
 
     # -- reading -------------------------------------------------------------------------------------------------------
 

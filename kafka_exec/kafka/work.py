@@ -14,6 +14,7 @@ from kafka_exec.core.journal import Progress
 from kafka_exec.core.lanes import Lane, Run, Ticket
 from kafka_exec.core.ledger import ENDED, OF_LANES, RELEASED, STARTED, Lease, Ledger, Transition, freed, granted
 from kafka_exec.core.sharing import Grant, is_fresh
+from kafka_exec.errors import NotConfirmed
 from kafka_exec.kafka import native
 from kafka_exec.kafka.queued import LaneView, Queued
 
@@ -145,15 +146,22 @@ class Work:
                 self._tell(Transition(STARTED, offset, lease.attempt))
             return True
 
-    def await_told(self, offset: int, timeout: float) -> bool:
+    def await_told(self, offset: int, timeout: float) -> int | None:
         """Waits until a task that was begun may run: of some, whoever takes the partition over must know, come what may.
 
-        False: it is not told within ``timeout`` seconds.
+        Returns:
+            A number that grows from each such begin in the partition to the next, whoever begins: where in the journal it
+            stands. None: nobody needs to know.
+
+        Raises:
+            NotConfirmed: it is not told within ``timeout`` seconds.
         """
-        is_known = self._held.get(offset) is None and self.attempts(offset) <= 1 and offset not in self._accepted
-        if self._journal is None or is_known:
-            return True
-        return self._journal.flush([self.partition], timeout)
+        needs_none = self._held.get(offset) is None and self.attempts(offset) <= 1 and offset not in self._accepted
+        if self._journal is None or needs_none:
+            return None
+        if not self._journal.flush([self.partition], timeout):
+            raise NotConfirmed("Kafka has not taken down that its run begins")
+        return self._journal.written_to(self.partition)
 
     def end(self, offset: int) -> None:
         """Notes that a task is finished; also of a partition that is another's by now."""

@@ -14,7 +14,7 @@ from kombu.transport import base
 
 from kafka_exec.core import envelope, window
 from kafka_exec.core.lanes import Run, Ticket, after_failure, after_retry
-from kafka_exec.errors import KafkaExecError, NotConfirmed, Undecodable
+from kafka_exec.errors import KafkaExecError, Undecodable
 from kafka_exec.transport.sources import Item, Source, SubscriptionSource
 
 logger = logging.getLogger("kafka_exec")
@@ -203,15 +203,17 @@ class Deliveries:
         self._refill()
         return False
 
-    def await_told(self, delivery_tag: int, timeout: float) -> None:
+    def await_told(self, delivery_tag: int, timeout: float) -> int | None:
         """Waits until a message's run that was begun is known to whoever could take its partition over, if it must be.
+
+        Returns:
+            A fencing token; None where nobody needs to know.
 
         Raises:
             NotConfirmed: it is not within ``timeout`` seconds.
         """
         found = self._unacked.get(delivery_tag)
-        if found is not None and not found[1].await_told(timeout):
-            raise NotConfirmed("Kafka has not taken down that its run begins")
+        return None if found is None else found[1].await_told(timeout)
 
     def will_retry(self, delivery_tag: int) -> None:
         """A message was sent anew, and will be acknowledged: its lane waits for the other one."""

@@ -38,9 +38,9 @@ class Item(NamedTuple):
         """Notes that its run begins here. False: it must not, by now it is another's."""
         return self.work is None or self.work.begin(self.record.offset(), self.term)
 
-    def await_told(self, timeout: float) -> bool:
-        """Waits until it may run, after it was begun. False: it may not within ``timeout`` seconds."""
-        return self.work is None or self.work.await_told(self.record.offset(), timeout)
+    def await_told(self, timeout: float) -> int | None:
+        """Waits until it may run, after it was begun; see :meth:`Work.await_told`."""
+        return None if self.work is None else self.work.await_told(self.record.offset(), timeout)
 
     @property
     def is_ours(self) -> bool:

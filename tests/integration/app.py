@@ -106,6 +106,11 @@ def make_app(url: str, backend: str | None = None, **conf: Any) -> Celery:
             raise self.retry(countdown=countdown, max_retries=None)
         note("end", self.request.id)
 
+    @app.task(shared=False, name="fenced", bind=True)
+    def fenced(self: Any) -> int | None:
+        fence: int | None = self.request.fence
+        return fence
+
     @app.task(shared=False, name="keyed", bind=True, ordering_key=_customer_of)
     def keyed(self: Any, customer: str) -> None:
         note("end", self.request.id)

@@ -144,6 +144,18 @@ def test_a_task_may_say_its_key_by_its_arguments(made: Crew) -> None:
     made.effects.wait_for([sent.id])
 
 
+def test_each_run_of_a_key_has_a_greater_token_than_those_before(made: Crew) -> None:
+    made.ready(made.start("one", "-c", "2"))
+    fenced = made.app.tasks["fenced"]
+    before = [fenced.apply_async(ordering_key="k") for _ in range(5)]
+    assert fenced.delay().get(timeout=PATIENCE) is None
+    tokens = [each.get(timeout=PATIENCE) for each in before]
+    made.workers[0].stop()
+    made.ready(made.start("two", "-c", "2"))
+    tokens += [fenced.apply_async(ordering_key="k").get(timeout=PATIENCE)]
+    assert tokens == sorted(set(tokens))
+
+
 @pytest.mark.parametrize("key", [7, "", "x" * 600, b"k"])
 def test_a_key_that_is_no_text_is_refused(made: Crew, key: object) -> None:
     with pytest.raises(ConfigurationError, match="stumble: an ordering key must be a text"):
