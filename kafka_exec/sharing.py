@@ -105,16 +105,16 @@ class Sharing:
         name, task_id = str(headers.get("task")), str(headers.get("id"))
         logger.warning("task %s[%s] is not known here: it waits for a worker that knows it", name, task_id)
         self._misfits.append(Misfit(source, item, task_id, name, headers, time.monotonic()))
-        self._tell_state(task_id, headers)
+        self._tell_state(headers)
         return True
 
-    def _tell_state(self, task_id: str, headers: dict[str, Any]) -> None:
+    def _tell_state(self, headers: dict[str, Any]) -> None:
         if not isinstance(self._app.backend, KafkaBackend):
             return
         try:
-            self._app.backend.store_result(task_id, None, State.WRONG_NODE.value, request=Context(headers))
-        except Exception as error:  # it is told for those who look on; the task is not lost for it
-            logger.debug("that task %s waits is not told: %s", task_id, error)
+            self._app.backend.tell_waiting(Context(headers), State.WRONG_NODE)
+        except KafkaExecError as error:  # it is told for those who look on; the task is not lost for it
+            logger.debug("that task %s waits is not told: %s", headers.get("id"), error)
 
     def _place_misfits(self) -> None:
         peers = self._node.peers() if self._misfits else []

@@ -169,6 +169,15 @@ class KafkaBackend(AsyncBackendMixin, Backend):  # type: ignore[misc]
                 logger.warning("the state of task %s is not stored yet, trying until it is: %s", task_id, error)
                 time.sleep(_PAUSE)
 
+    def tell_waiting(self, request: Any, state: State) -> None:
+        """Says that a task waits, and for what; without waiting for the broker.
+
+        Raises:
+            ConnectionFailed, Forbidden: the topic of the states is not found.
+        """
+        record = record_of(request.id, state.value, ABSENT, now=time.time(), request=request)
+        self._publish_state(record)
+
     def _publish_state(self, record: StateRecord) -> None:
         self._publish([(record_key(record.id, record.state), record.encode())], record)
 
@@ -176,8 +185,9 @@ class KafkaBackend(AsyncBackendMixin, Backend):  # type: ignore[misc]
         cluster, topic = self.space.cluster, self._topic
         cluster.topics.ensure(topic)
         partition = partition_of(of.id, cluster.topics.partitions(topic.name))
-        # A state that another will follow from this process need not be waited for: the order is kept.
-        publish = cluster.publisher.post if of.state is State.RUNNING else cluster.publisher.send
+        # A state that another will follow need not be waited for.
+        is_followed = of.state in (State.RUNNING, State.WRONG_NODE)
+        publish = cluster.publisher.post if is_followed else cluster.publisher.send
         for key, value in records:
             publish(topic.name, value, key=key, partition=partition)
 

@@ -23,13 +23,13 @@ def record_of(
     result: Any,
     *,
     now: float,
-    started: float | None,
-    due: float | None,
-    traceback: Any,
-    exception: Mapping[str, Any] | None,
-    children: Any,
     request: Any,
-    extended: bool,
+    started: float | None = None,
+    due: float | None = None,
+    traceback: Any = None,
+    exception: Mapping[str, Any] | None = None,
+    children: Any = None,
+    extended: bool = False,
 ) -> StateRecord:
     """The record of a task's new state. ``result`` is serialized already; times are epoch seconds."""
     state = of_celery(status)
@@ -54,6 +54,8 @@ def record_of(
         topic=place.get("topic"),
         partition=place.get("partition"),
         offset=place.get("offset"),
+        ordering_key=getattr(request, envelope.ORDERING_KEY, None),
+        deduplication_id=getattr(request, envelope.DEDUPLICATION_ID, None),
         result=result,
         exception=None
         if exception is None

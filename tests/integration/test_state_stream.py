@@ -42,7 +42,7 @@ def stream(made: Crew, task_id: str = "") -> list[dict[str, Any]]:
 
 def test_every_record_keeps_to_the_schema(made: Crew) -> None:
     tasks = made.app.tasks
-    tasks["add"].delay(1, 2).get(timeout=PATIENCE)
+    tasks["add"].apply_async((1, 2), ordering_key="k", deduplication_id="d").get(timeout=PATIENCE)
     tasks["rich"].delay().get(timeout=PATIENCE)
     tasks["spawn"].delay().get(timeout=PATIENCE)
     with pytest.raises(Refused):
@@ -50,6 +50,7 @@ def test_every_record_keeps_to_the_schema(made: Crew) -> None:
     schema = Draft202012Validator(json.loads((ROOT / "docs" / "state.schema.json").read_text()))
     records = stream(made)
     assert {record["state"] for record in records} >= {"DONE", "FAILED"}
+    assert ("k", "d") in {(record.get("ordering_key"), record.get("deduplication_id")) for record in records}
     for record in records:
         schema.validate(record)
 
