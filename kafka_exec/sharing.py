@@ -14,7 +14,7 @@ from celery.utils.objects import Bunch
 from kafka_exec.backend import KafkaBackend
 from kafka_exec.core.lifecycle import State
 from kafka_exec.core.nodes import Heartbeat
-from kafka_exec.core.sharing import Grant, idle_peers, is_given_up, who_knows
+from kafka_exec.core.sharing import Fullness, Grant, idle_peers, is_given_up, who_knows
 from kafka_exec.errors import KafkaExecError
 from kafka_exec.kafka.nodes import Node
 from kafka_exec.starting import Starter
@@ -50,21 +50,16 @@ class Sharing:
         self._node = node
         self._connection = connection
         self._misfits: list[Misfit] = []
-        # Since when all slots are taken, log time.
-        self._full_since: float | None = None
+        self._fullness = Fullness()
 
     def turn(self) -> None:
         """Looks what may be given away; to be called every second or so."""
         self._place_misfits()
-        if not self._starter.is_full:
-            self._full_since = None
-        elif self._full_since is None:
-            self._full_since = self._node.log_time()
-        elif self._connection.space.settings.work_sharing:
-            self._share(self._full_since)
+        since = self._fullness.look(self._starter.is_full, self._node.log_time())
+        if since is not None and self._connection.space.settings.work_sharing:
+            self._share(since)
 
     def _share(self, since: float) -> None:
-        # What others had free before was theirs to fill: one burst of tasks reaches all at once.
         if not (peers := self._node.peers(since)):
             return
         for queue in self._connection.queues():

@@ -18,6 +18,17 @@ def is_given_up(attempts: int, most: int) -> bool:
     return attempts >= most
 
 
+def must_be_told(*, has_lane: bool, attempts: int, is_guest: bool) -> bool:
+    """Whether a task that was begun may not run before all others could know of it: two runs of it would do harm.
+
+    Args:
+        has_lane: it has an ordering key, or a deduplication id.
+        attempts: how often it was begun, this time included.
+        is_guest: its partition is another's.
+    """
+    return has_lane or attempts > 1 or is_guest
+
+
 class Gate(Generic[K, T]):
     """Tasks begin when a slot of the pool is free, in their order; suspects one at a time.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import NamedTuple
 
 from kafka_exec.core.nodes import Heartbeat
@@ -41,14 +41,56 @@ class Grant(NamedTuple):
             return []
 
 
-def is_fresh(granted: float, now: float, period: float) -> bool:
-    """Whether what was granted may still begin: later its owner may have ceased to wait, and begun it elsewhere.
+class Guests:
+    """The tasks of another's partition that this incarnation was given, by their offsets.
+
+    One that has not begun within a heartbeat must not begin any more: its owner may have ceased to wait, and begun it
+    elsewhere. Times are seconds of a steady clock.
 
     Args:
-        granted: when this incarnation took it, seconds of a steady clock, as ``now``.
         period: seconds between two heartbeats.
     """
-    return now - granted < period
+
+    def __init__(self, period: float) -> None:
+        self._period = period
+        self._accepted: dict[int, float] = {}
+
+    def __contains__(self, offset: int) -> bool:
+        return offset in self._accepted
+
+    def accept(self, offset: int, at: float) -> None:
+        """Notes a grant that came at a time."""
+        self._accepted[offset] = at
+
+    def forget(self, offset: int) -> bool:
+        """Notes that a task has ended, or goes back. True: it was one of these."""
+        return self._accepted.pop(offset, None) is not None
+
+    def may_begin(self, offset: int, now: float) -> bool:
+        """Whether a task may still begin."""
+        at = self._accepted.get(offset)
+        return at is not None and now - at < self._period
+
+    def named(self, running: Container[int], now: float) -> set[int]:
+        """What the heartbeats are to name; for what they do not, the owner waits no more."""
+        return {offset for offset in self._accepted if offset in running or self.may_begin(offset, now)}
+
+
+class Fullness:
+    """Since when a worker has had no slot free: a fold of what it sees every now and then."""
+
+    def __init__(self) -> None:
+        self._since: float | None = None
+
+    def look(self, is_full: bool, now: float | None) -> float | None:
+        """Since when all slots were taken, if they were when it was last seen too; log time, as ``now``.
+
+        What others had free before was theirs to fill: one burst of tasks reaches all at once.
+        """
+        before, self._since = self._since, None
+        if is_full:
+            self._since = now if before is None else before
+        return before if is_full else None
 
 
 def idle_peers(peers: Sequence[Heartbeat], queue: str, waiting: int) -> list[str]:

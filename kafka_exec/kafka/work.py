@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 from confluent_kafka import Message as Record
 
 from kafka_exec.core.envelope import ticket_of
+from kafka_exec.core.gate import must_be_told
 from kafka_exec.core.journal import Progress
 from kafka_exec.core.lanes import Lane, Run, Ticket
 from kafka_exec.core.ledger import ENDED, OF_LANES, RELEASED, STARTED, Lease, Ledger, Transition, freed, granted
-from kafka_exec.core.sharing import Grant, is_fresh
+from kafka_exec.core.sharing import Grant, Guests
 from kafka_exec.errors import NotConfirmed
 from kafka_exec.kafka import native
 from kafka_exec.kafka.queued import LaneView, Queued
@@ -71,8 +72,8 @@ class Work:
         self._on_free = on_free
         # What this process has begun and not ended, with its place in a lane.
         self._held: dict[int, Ticket | None] = {}
-        # What its owner has granted to this process, and when: it may begin it, and names it until it has ended.
-        self._accepted: dict[int, float] = {}
+        # What the partition's owner has granted to this process.
+        self._guests = Guests(0.0 if journal is None else journal.node.period)
         # Of those whose end is to hold their lane, what it will wait for.
         self._awaited: dict[int, Run] = {}
         # What was read and waits in lanes.
@@ -156,8 +157,9 @@ class Work:
         Raises:
             NotConfirmed: it is not told within ``timeout`` seconds.
         """
-        needs_none = self._held.get(offset) is None and self.attempts(offset) <= 1 and offset not in self._accepted
-        if self._journal is None or needs_none:
+        has_lane, is_guest = self._held.get(offset) is not None, offset in self._guests
+        needed = must_be_told(has_lane=has_lane, attempts=self.attempts(offset), is_guest=is_guest)
+        if self._journal is None or not needed:
             return None
         if not self._journal.flush([self.partition], timeout):
             raise NotConfirmed("Kafka has not taken down that its run begins")
@@ -182,25 +184,25 @@ class Work:
             if offset in self._held:
                 del self._held[offset]
                 self._awaited.pop(offset, None)
-            elif offset not in self._accepted:
+            elif offset not in self._guests:
                 return self._may_run(offset, term)
             self._give_back(offset)
             return self._may_run(offset, term)
 
     def _decline(self, offset: int) -> None:
         """What was accepted comes too late: its owner need not wait for it."""
-        if offset in self._accepted and offset not in self._held:
+        if offset in self._guests and offset not in self._held:
             self._give_back(offset)
 
     def _give_back(self, offset: int) -> None:
-        if self._accepted.pop(offset, None) is not None and not self.alive:
+        if self._guests.forget(offset) and not self.alive:
             self._queued.leave(offset)
         self._ledger.release(offset)
         self._tell(Transition(RELEASED, offset))
 
     def _finish(self, offset: int, ticket: Ticket | None) -> None:
         self._open.discard(offset)
-        self._accepted.pop(offset, None)
+        self._guests.forget(offset)
         self._ledger.end(offset)
         self.uncommitted = True
         told = [Transition(ENDED, offset)]
@@ -215,18 +217,12 @@ class Work:
 
     def _may_run(self, offset: int, term: int) -> bool:
         return (
-            (self.alive or self._may_begin_as_guest(offset))
+            (self.alive or self._guests.may_begin(offset, time.monotonic()))
             and term == self.term
             and offset not in self._held
             and not self._ledger.progress.has_ended(offset)
             and self._lease_elsewhere(offset) is None
             and self._queued.may_run(offset)
-        )
-
-    def _may_begin_as_guest(self, offset: int) -> bool:
-        accepted, journal = self._accepted.get(offset), self._journal
-        return (
-            accepted is not None and journal is not None and is_fresh(accepted, time.monotonic(), journal.node.period)
         )
 
     def _lease_elsewhere(self, offset: int) -> Lease | None:
@@ -255,9 +251,9 @@ class Work:
             at: when the grant came, seconds of :func:`time.monotonic`.
         """
         with self._lock:
-            if self.alive or grant.offset in self._held or grant.offset in self._accepted:
+            if self.alive or grant.offset in self._held or grant.offset in self._guests:
                 return False
-            self._accepted[grant.offset] = at
+            self._guests.accept(grant.offset, at)
             self._ledger.release(grant.offset)
             if (ticket := ticket_of(record.headers())) is not None:
                 self._queued.enter(grant.offset, ticket)
@@ -393,9 +389,8 @@ class Work:
         """What this process runs though the partition is another's now: topic, partition, offset."""
         with self._lock:
             held = () if self.alive else self._held
-            # What was accepted and not begun in time goes back to its owner, who waits until it is named no more.
-            fresh = (offset for offset in self._accepted if offset in self._held or self._may_begin_as_guest(offset))
-            return [(self.topic, self.partition, offset) for offset in {*held, *fresh}]
+            named = self._guests.named(self._held, time.monotonic())
+            return [(self.topic, self.partition, offset) for offset in {*held, *named}]
 
     # -- telling -------------------------------------------------------------------------------------------------------
 

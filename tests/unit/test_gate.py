@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kafka_exec.core.gate import SUSPECT_AFTER, Gate
+from kafka_exec.core.gate import SUSPECT_AFTER, Gate, must_be_told
 
 
 def begun(gate: Gate[int, str], slots: int) -> list[str]:
@@ -70,3 +70,10 @@ def test_no_more_run_than_there_are_slots_and_none_is_left_behind(steps: list[tu
     while (found := gate.next(1)) is not None:
         gate.done(found[0])
     assert gate.next(100) is None
+
+
+def test_whose_begin_must_be_known_before_it_runs() -> None:
+    assert not must_be_told(has_lane=False, attempts=1, is_guest=False)
+    assert must_be_told(has_lane=True, attempts=1, is_guest=False)
+    assert must_be_told(has_lane=False, attempts=2, is_guest=False)
+    assert must_be_told(has_lane=False, attempts=1, is_guest=True)

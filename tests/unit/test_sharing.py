@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kafka_exec.core.nodes import Heartbeat, Presence
-from kafka_exec.core.sharing import Grant, idle_peers, is_fresh, is_given_up, who_knows
+from kafka_exec.core.sharing import Fullness, Grant, Guests, idle_peers, is_given_up, who_knows
 
 
 def peer(
@@ -66,9 +66,26 @@ def test_a_grant_is_a_record() -> None:
     assert Heartbeat.decode(Grant.encode(grants)) is None
 
 
-def test_a_grant_is_stale_after_a_heartbeat_and_a_misfit_given_up_after_its_time() -> None:
-    assert is_fresh(10.0, 10.9, 1.0)
-    assert not is_fresh(10.0, 11.0, 1.0)
+def test_what_was_granted_begins_within_a_heartbeat_or_goes_back() -> None:
+    guests = Guests(1.0)
+    for offset in (1, 2):
+        guests.accept(offset, 10.0)
+    assert [guests.may_begin(offset, 10.9) for offset in (1, 2, 3)] == [True, True, False]
+    assert guests.named({1}, 10.9) == {1, 2}
+    assert not guests.may_begin(1, 11.0)
+    assert guests.named({1}, 11.0) == {1}
+    assert guests.forget(1)
+    assert not guests.forget(1)
+    assert guests.named({1}, 10.9) == {2}
+
+
+def test_only_who_was_full_before_gives_away() -> None:
+    full = Fullness()
+    looks = [(False, 1.0), (True, 2.0), (True, 3.0), (True, 4.0), (False, 5.0), (True, None), (True, 7.0), (True, 8.0)]
+    assert [full.look(*look) for look in looks] == [None, None, 2.0, 2.0, None, None, None, 7.0]
+
+
+def test_a_misfit_is_given_up_after_its_time() -> None:
     assert not is_given_up(10.0, 15.0, 5.0)
     assert is_given_up(10.0, 15.1, 5.0)
 
