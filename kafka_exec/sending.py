@@ -8,7 +8,14 @@ from typing import Any
 
 from celery import current_task
 
-from kafka_exec.core.envelope import DEDUPLICATION_ID, ORDERING_KEY, STOPS_ON_FAILURE
+from kafka_exec.core.envelope import (
+    DEDUPLICATION_ID,
+    ORDERING_KEY,
+    RECORD_HEADER,
+    RETRY_OF,
+    STOPS_ON_FAILURE,
+    place_name,
+)
 from kafka_exec.errors import ConfigurationError
 
 #: Tasks of one deduplication id have one id, made of this and that (RFC 9562, version 5).
@@ -47,18 +54,20 @@ def addressed(
             raise ConfigurationError(f"{name}: a task with a deduplication_id gets its task_id from it; leave one out")
         options["task_id"] = task_id
         headers[DEDUPLICATION_ID] = unique
+    headers.pop(RETRY_OF, None)
+    request = current_task.request if current_task else None
+    if request is not None and options.get("retries") and options.get("task_id") == request.id:
+        _check_retry(name, request, options.get("queue"), headers)
+        if place := getattr(request, RECORD_HEADER, None):
+            headers[RETRY_OF] = place_name(place["topic"], place["partition"], place["offset"])
     if headers:
         options["headers"] = headers
-    _check_retry(name, options, headers)
     return options
 
 
-def _check_retry(name: str, options: Mapping[str, Any], headers: Mapping[str, Any]) -> None:
+def _check_retry(name: str, request: Any, queue: Any, headers: Mapping[str, Any]) -> None:
     """The lane of a task that is retried waits for it: nobody would find it in another queue."""
-    request = current_task.request if current_task else None
-    if request is None or not options.get("retries") or options.get("task_id") != request.id:
-        return
-    queue, own = options.get("queue"), (request.delivery_info or {}).get("routing_key")
+    own = (request.delivery_info or {}).get("routing_key")
     if queue and str(queue) != own and not headers.keys().isdisjoint((ORDERING_KEY, DEDUPLICATION_ID)):
         raise ConfigurationError(f"{name}: a task with an ordering key or a deduplication id is retried in its queue")
 

@@ -162,7 +162,7 @@ class Letter:
 
         Whoever replays a deduplicated task wants it to run, though it has ended.
         """
-        left = {*_WHY, REPLAYED_FROM, "deduplication-id"}
+        left = {*_WHY, REPLAYED_FROM, "deduplication-id", "retry-of"}
         kept = [(name, value) for name, value in self.headers if name not in left]
         came = {"topic": topic, **self.address._asdict(), "count": self.replays + 1}
         return [*kept, (REPLAYED_FROM, json.dumps(came).encode())]

@@ -1,8 +1,8 @@
 """The record format of a message: the body's bytes as the value, AMQP's properties and headers as Kafka headers.
 
 Any Kafka tool can read it. The headers are ``content-type``, ``content-encoding``, ``exchange``, ``routing-key``,
-``kafka-exec-version``, where they are set ``ordering-key`` and ``deduplication-id``, and, as one JSON object each,
-``headers`` and ``properties``.
+``kafka-exec-version``, where they are set ``ordering-key``, ``deduplication-id`` and ``retry-of``, and, as one JSON object
+each, ``headers`` and ``properties``.
 """
 
 from __future__ import annotations
@@ -31,10 +31,14 @@ ORDERING_KEY = "ordering_key"
 DEDUPLICATION_ID = "deduplication_id"
 STOPS_ON_FAILURE = "ordering_stops_on_failure"
 
+#: Under this name the headers of a task that was sent anew by its own run say which record that was a run of. If a second
+#: message says the same, its sender was killed before anybody knew of the first, and ran once more.
+RETRY_OF = "retry_of"
+
 RecordHeaders = list[tuple[str, bytes]]
 
 #: What a consumer must know of a record before it is decoded.
-_LANE_HEADERS = ((ORDERING_KEY, "ordering-key"), (DEDUPLICATION_ID, "deduplication-id"))
+_LANE_HEADERS = ((ORDERING_KEY, "ordering-key"), (DEDUPLICATION_ID, "deduplication-id"), (RETRY_OF, "retry-of"))
 
 _dump = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, default=str).encode
 _dump_ascii = json.JSONEncoder(separators=(",", ":"), default=str).encode
@@ -117,11 +121,24 @@ def _object(text: bytes | None) -> dict[str, Any]:
     return found
 
 
-def ticket_of(headers: Sequence[tuple[str, bytes | None]] | None) -> Ticket | None:
-    """The place in its lane of a record that has an ordering key or a deduplication id; None for all others."""
-    named = {name: value for name, value in headers or () if name in ("ordering-key", "deduplication-id", "headers")}
-    key, unique = named.get("ordering-key"), named.get("deduplication-id")
-    if not key and not unique:
+def place_name(topic: str, partition: int, offset: int) -> str:
+    """A record, as ``retry-of`` names it."""
+    return f"{topic}/{partition}/{offset}"
+
+
+def ticket_of(
+    headers: Sequence[tuple[str, bytes | None]] | None, topic: str, partition: int, *, restarted: bool = False
+) -> Ticket | None:
+    """The place in its lane of a task's record; None: it is in none.
+
+    Args:
+        topic: where the record is.
+        partition: where the record is.
+        restarted: its run was begun before, and may have sent the task anew.
+    """
+    named = dict(headers or ())
+    key, unique, retry_of = named.get("ordering-key"), named.get("deduplication-id"), named.get("retry-of")
+    if not (key or unique or retry_of or restarted):
         return None
     try:
         found = _object(named.get("headers"))
@@ -129,7 +146,11 @@ def ticket_of(headers: Sequence[tuple[str, bytes | None]] | None) -> Ticket | No
     except (KeyError, ValueError, TypeError, RecursionError):
         return None  # no task: whoever decodes it says so
     lane = Lane("key", key.decode(errors="replace")) if key else Lane("id", run.task_id)
-    return Ticket(lane, run, is_unique=bool(unique))
+    place, _, offset = (retry_of or b"").decode(errors="replace").rpartition("/")
+    origin = (
+        int(offset) if offset.isdecimal() and place_name(topic, partition, int(offset)) == f"{place}/{offset}" else None
+    )
+    return Ticket(lane, run, is_unique=bool(unique), origin=origin)
 
 
 def dead_letter_headers(

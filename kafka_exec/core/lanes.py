@@ -1,6 +1,8 @@
 """The lanes of one partition: tasks of one ordering key run one at a time, in the order of their records.
 
 A task that is deduplicated has a lane of its own too, by its id: a copy waits until it is known whether the first has ended.
+So has one that is retried, or begun again: a run that is killed between sending the task anew and saying so is repeated, and
+sends it a second time.
 """
 
 from __future__ import annotations
@@ -38,16 +40,48 @@ class Run(NamedTuple):
 
 
 class Ticket(NamedTuple):
-    """A record's place in a lane. ``is_unique``: another record of the same task, sent anew, is to be dropped."""
+    """A record's place in a lane.
+
+    Attributes:
+        is_unique: another record of the same task, sent by anybody, is to be dropped.
+        origin: the offset of the record whose run has sent this one; another one of the same origin is to be dropped.
+    """
 
     lane: Lane
     run: Run
     is_unique: bool = False
+    origin: int | None = None
 
     @property
-    def drops(self) -> bool:
-        """Whether it is to be dropped if its task has ended; what is retried has been sent before."""
-        return self.is_unique and self.run.retries == 0
+    def once(self) -> str | None:
+        """Under which name it is remembered that its like has ended; None: there may be many of its like."""
+        if self.origin is not None:
+            return sent_by(self.origin)
+        return self.run.task_id if self.is_unique and not self.run.retries else None
+
+    @property
+    def keeps_place(self) -> bool:
+        """Whether its lane waits for its task when that is sent anew."""
+        return self.is_unique or self.lane.kind == "key"
+
+    def ends(self, offset: int, *, is_over: bool, restarted: bool) -> list[str]:
+        """What is to be remembered when this record has ended, at an offset.
+
+        Args:
+            is_over: its task was not sent anew.
+            restarted: it was begun more than once.
+        """
+        found = [] if self.origin is None else [sent_by(self.origin)]
+        if is_over and self.is_unique:
+            found.append(self.run.task_id)
+        if is_over and restarted:
+            found.append(sent_by(offset))  # by a run that was lost
+        return found
+
+
+def sent_by(offset: int) -> str:
+    """Under which name it is remembered that what a record's run has sent anew has ended, or is not to run."""
+    return f"@{offset}"
 
 
 def after_retry(ticket: Ticket) -> Run:
@@ -73,7 +107,7 @@ class Lanes:
     def __init__(self) -> None:
         self._tickets: dict[int, Ticket] = {}
         self._queues: dict[Lane, deque[int]] = {}
-        # Where the records of retries are.
+        # Where the records of retries are; of several the first.
         self._retries: dict[Run, int] = {}
 
     def enter(self, offset: int, ticket: Ticket) -> None:
@@ -82,7 +116,7 @@ class Lanes:
             self._tickets[offset] = ticket
             self._queues.setdefault(ticket.lane, deque()).append(offset)
             if ticket.run.retries:
-                self._retries[ticket.run] = offset
+                self._retries.setdefault(ticket.run, offset)
 
     def ticket(self, offset: int) -> Ticket | None:
         """A record's place; None if it is in no lane."""
@@ -110,7 +144,8 @@ class Lanes:
         ticket = self._tickets.pop(offset, None)
         if ticket is None:
             return
-        self._retries.pop(ticket.run, None)
+        if self._retries.get(ticket.run) == offset:
+            del self._retries[ticket.run]
         queue = self._queues[ticket.lane]
         if queue[0] == offset:
             queue.popleft()

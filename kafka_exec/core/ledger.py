@@ -24,7 +24,7 @@ FREED = "f"
 REMEMBERED = "m"
 OF_LANES = frozenset({HELD, FREED, REMEMBERED})
 
-#: So many tasks of a partition that have ended are remembered for the sake of those sent a second time.
+#: So many ends in a partition are remembered for the sake of what is sent a second time.
 MOST_REMEMBERED = 10_000
 
 
@@ -34,10 +34,10 @@ class Transition(NamedTuple):
     Attributes:
         kind: ``STARTED``, ``ENDED``, ``RELEASED`` (it runs no more and has not ended), ``GRANTED`` (another incarnation is
             to begin it); or, told along with an end: ``HELD`` (its lane waits for a run), ``FREED`` (its lane waits no
-            more), ``REMEMBERED`` (it is deduplicated).
+            more), ``REMEMBERED`` (another in its place is to be dropped).
         attempt: which start it was, from 1; of a grant, which was the last; 0 where it does not matter.
         about: of a grant the incarnation; of a held lane its kind, name, and the run that it waits for; of a freed one
-            kind and name; of a remembered task its id, and when it ended, epoch seconds.
+            kind and name; of what is remembered its name, and when it ended, epoch seconds.
     """
 
     kind: str
@@ -68,9 +68,9 @@ def freed(offset: int, lane: Lane) -> Transition:
     return Transition(FREED, offset, 0, lane)
 
 
-def remembered(offset: int, task_id: str, at: float) -> Transition:
-    """A deduplicated task has ended, at a time in epoch seconds."""
-    return Transition(REMEMBERED, offset, 0, (task_id, at))
+def remembered(offset: int, name: str, at: float) -> Transition:
+    """What :attr:`Ticket.once` names has ended, at a time in epoch seconds."""
+    return Transition(REMEMBERED, offset, 0, (name, at))
 
 
 def encode(boot: str, queue: str, transitions: Iterable[Transition]) -> bytes:
@@ -90,7 +90,8 @@ class Ledger:
         leases: of tasks that have not ended, by their offset.
         attempts: how often each task was begun that has not ended.
         holds: the lanes that wait for a run, and for which.
-        remembered: deduplicated tasks that have ended, by their ids, and when, epoch seconds; the latest last.
+        remembered: what is to be dropped if it comes again, by :attr:`Ticket.once`, and when it ended, epoch seconds; the
+            latest last.
     """
 
     queue: str
@@ -129,16 +130,16 @@ class Ledger:
         """Notes that a lane waits no more."""
         self.holds.pop(lane, None)
 
-    def remember(self, task_id: str, at: float) -> None:
-        """Notes that a deduplicated task has ended."""
-        self.remembered.pop(task_id, None)
-        self.remembered[task_id] = at
+    def remember(self, name: str, at: float) -> None:
+        """Notes that something is to be dropped if it comes again."""
+        self.remembered.pop(name, None)
+        self.remembered[name] = at
         if len(self.remembered) > MOST_REMEMBERED:
             del self.remembered[next(iter(self.remembered))]
 
-    def is_remembered(self, task_id: str, since: float) -> bool:
-        """Whether a deduplicated task has ended, since a time in epoch seconds."""
-        return self.remembered.get(task_id, float("-inf")) >= since
+    def is_remembered(self, name: str, since: float) -> bool:
+        """Whether something is to be dropped, since it has ended after a time in epoch seconds."""
+        return self.remembered.get(name, float("-inf")) >= since
 
     def apply(self, value: bytes | None, *, first: bool = False) -> None:
         """Folds a record of the journal.
@@ -151,6 +152,13 @@ class Ledger:
         if found.get("queue") != self.queue:
             return
         for transition, boot in _transitions(found):
+            self.fold([transition], boot)
+        if first:
+            self._restore(found.get("checkpoint"))
+
+    def fold(self, transitions: Iterable[Transition], boot: str) -> None:
+        """Folds what an incarnation has told."""
+        for transition in transitions:
             if transition.kind == STARTED:
                 self._started(transition.offset, Lease(boot, transition.attempt))
             elif transition.kind == GRANTED:
@@ -161,8 +169,6 @@ class Ledger:
                 self.release(transition.offset)
             else:
                 self._apply_to_lane(transition)
-        if first:
-            self._restore(found.get("checkpoint"))
 
     def checkpoint(self) -> bytes:
         """The record of the whole fold."""
@@ -200,8 +206,8 @@ class Ledger:
             elif transition.kind == FREED:
                 self.free(Lane(*transition.about))
             elif transition.kind == REMEMBERED:
-                task_id, at = transition.about
-                self.remember(task_id, float(at))
+                name, at = transition.about
+                self.remember(name, float(at))
 
     def _is_of(self, offset: int, boot: str) -> bool:
         lease = self.leases.get(offset)
@@ -218,8 +224,8 @@ class Ledger:
                     self._started(int(offset), Lease(str(boot), int(attempt)))
                 for kind, name, task_id, retries in found.get("holds", ()):
                     self.hold(Lane(kind, name), Run(task_id, int(retries)))
-                for task_id, at in found.get("remembered", ()):
-                    self.remember(task_id, float(at))
+                for name, at in found.get("remembered", ()):
+                    self.remember(name, float(at))
         except (KeyError, TypeError, ValueError):
             return  # of a later version: it costs repeated runs, never a loss
 

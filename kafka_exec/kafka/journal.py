@@ -41,11 +41,12 @@ Overheard = Callable[[int, bytes | None], None]
 
 
 class _Entry(NamedTuple):
-    """A record to write."""
+    """A record to write. ``after``: how much was told of the partition before what is in it."""
 
     partition: int
     value: bytes
     on_written: Callable[[int], None] | None
+    after: int
 
 
 class Journal:
@@ -70,7 +71,10 @@ class Journal:
         self._spec = spec
         self._topic = spec.name
         self._lock = native.lock()
-        self._unacknowledged = Counter[int]()
+        # By partition, how often something was told, and how much of it is in a record.
+        self._told = Counter[int]()
+        self._in_records = Counter[int]()
+        self._unacknowledged: dict[int, list[_Entry]] = defaultdict(list)
         # By partition, the last offset that was acknowledged.
         self._written_to: dict[int, int] = {}
         # By partition and task, in the order in which they were told of each task.
@@ -83,10 +87,15 @@ class Journal:
 
     # -- writing -------------------------------------------------------------------------------------------------------
 
-    def tell(self, partition: int, *transitions: Transition) -> None:
-        """Writes transitions of one task, all or none: at once, or with others a moment later if there are many."""
+    def tell(self, partition: int, *transitions: Transition) -> int:
+        """Writes transitions of one task, all or none: at once, or with others a moment later if there are many.
+
+        Returns:
+            A number by which :meth:`is_durable` knows them.
+        """
         now = self._last_told = time.monotonic()
         with self._lock:
+            self._told[partition] += 1
             of_task = self._untold[partition].setdefault(transitions[0].offset, [])
             if transitions[0].kind == ENDED:
                 of_task.clear()  # how it came to its end is nobody's business any more
@@ -94,6 +103,7 @@ class Journal:
             # Who serves may be busy with something else, such as a rebalance.
             if not self._is_served or now - self._written > _LATEST * _FLUSH:
                 self._write_untold()
+            return self._told[partition]
 
     def checkpoint(self, partition: int, value: bytes, on_written: Callable[[int], None]) -> None:
         """Writes a checkpoint. ``on_written`` is called with its offset by :meth:`serve`."""
@@ -105,12 +115,14 @@ class Journal:
         for partition, by_task in self._untold.items():
             transitions = itertools.chain.from_iterable(by_task.values())
             self._write(partition, encode(self.boot, self.identity, transitions), None)
+            self._in_records[partition] = self._told[partition]
         self._untold.clear()
         self._written = time.monotonic()
 
     def _write(self, partition: int, value: bytes, on_written: Callable[[int], None] | None) -> None:
-        self._unacknowledged[partition] += 1
-        self._send(_Entry(partition, value, on_written))
+        entry = _Entry(partition, value, on_written, self._in_records[partition])
+        self._unacknowledged[partition].append(entry)
+        self._send(entry)
 
     def patience(self, longest: float) -> float:
         """How long the thread that serves may poll now, seconds; what is told meanwhile waits for it if that is short."""
@@ -133,7 +145,7 @@ class Journal:
     def _give_up(self, entry: _Entry) -> None:
         """Only a checkpoint may be too large; then the one before it stays the one to begin with."""
         logger.warning(f"a checkpoint of {self._topic} is too large: a new owner of its partition reads more")
-        self._unacknowledged[entry.partition] -= 1
+        self._unacknowledged[entry.partition].remove(entry)
 
     def _settle(self, entry: _Entry, error: KafkaError | None, record: Record) -> None:
         """Called in the producer's thread."""
@@ -144,7 +156,7 @@ class Journal:
                 self._refused.append(entry)
             return
         with self._lock:
-            self._unacknowledged[entry.partition] -= 1
+            self._unacknowledged[entry.partition].remove(entry)
             self._written_to[entry.partition] = max(self._written_to.get(entry.partition, 0), record.offset())
         if entry.on_written is not None:
             entry.on_written(record.offset())
@@ -171,17 +183,18 @@ class Journal:
         wanted = list(partitions)
         deadline = time.monotonic() + timeout
         self.serve()
-        while any(self._unacknowledged[each] > 0 for each in wanted):
+        while any(self._unacknowledged[each] for each in wanted):
             if time.monotonic() > deadline:
                 return False
             self.serve()
             native.sleep(0.002)
         return True
 
-    def is_durable(self, partition: int) -> bool:
-        """Whether all that was told of a partition is written, and acknowledged."""
+    def is_durable(self, partition: int, number: int) -> bool:
+        """Whether what was told of a partition, up to what :meth:`tell` gave this number, is written and acknowledged."""
         with self._lock:
-            return partition not in self._untold and self._unacknowledged[partition] <= 0
+            missing = self._unacknowledged[partition]
+            return self._in_records[partition] >= number and all(each.after >= number for each in missing)
 
     def written_to(self, partition: int) -> int | None:
         """The offset of the last record of a partition that was acknowledged; None: none was."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
@@ -14,7 +14,7 @@ from confluent_kafka import Message as Record
 from kafka_exec.core.journal import Progress
 from kafka_exec.core.ledger import Ledger
 from kafka_exec.core.sharing import Grant
-from kafka_exec.errors import KafkaExecError
+from kafka_exec.errors import ConnectionFailed, KafkaExecError
 from kafka_exec.kafka import commits, native
 from kafka_exec.kafka.history import Fetcher
 from kafka_exec.kafka.journal import Journal
@@ -91,6 +91,7 @@ class Ownership:
         if self._journal is None:
             ledgers = {partition: self._ledger(progress) for partition, progress in found.items()}
         else:
+            self._tell_all(self._journal, found)
             ledgers = self._journal.restore(found, self._overhear)
         with self._lock:
             for each in committed:
@@ -100,6 +101,14 @@ class Ownership:
         return [
             TopicPartition(self._topic, p.partition, p.offset if p.offset >= 0 else OFFSET_BEGINNING) for p in committed
         ]
+
+    def _tell_all(self, journal: Journal, partitions: Collection[int]) -> None:
+        """What this process told of partitions when they were not its own is to be found in their journal."""
+        for each in partitions:
+            if (work := self._disowned.get(each)) is not None:
+                work.await_restoring()
+        if not journal.flush(partitions, _FLUSH_TIMEOUT):
+            raise ConnectionFailed(f"what runs in {self._topic} could not be told within {_FLUSH_TIMEOUT:.0f} s")
 
     def _work(self, partition: int, committed: int, ledger: Ledger) -> Work:
         work = self._disowned.pop(partition, None)

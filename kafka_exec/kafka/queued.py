@@ -37,8 +37,8 @@ class Queued:
     """Not thread-safe.
 
     Args:
-        ledger: of the partition; it keeps what lanes wait for, and which deduplicated tasks have ended.
-        remember: for how long a second task of a deduplication id is dropped, seconds.
+        ledger: of the partition; it keeps what lanes wait for, and what is to be dropped if it comes again.
+        remember: for how long that is dropped, seconds.
 
     Attributes:
         wanted: the offsets of records that are needed soon, and not held in memory.
@@ -71,10 +71,10 @@ class Queued:
         return self._lanes.next(lane, self._ledger.holds)
 
     def is_copy(self, offset: int) -> bool:
-        """Whether a record was sent again after its task had ended."""
+        """Whether another record in place of this one has ended."""
         ticket = self._lanes.ticket(offset)
         since = time.time() - self._remember
-        return ticket is not None and ticket.drops and self._ledger.is_remembered(ticket.run.task_id, since)
+        return ticket is not None and ticket.once is not None and self._ledger.is_remembered(ticket.once, since)
 
     def keep(self, record: Record, *, anyway: bool = False) -> None:
         """Holds a record that waits, if there is room."""
@@ -104,18 +104,24 @@ class Queued:
 
     # -- ends ----------------------------------------------------------------------------------------------------------
 
-    def finish(self, offset: int, ticket: Ticket, awaited: Run | None) -> list[Transition]:
-        """A record ends, and its lane waits for a run, or goes on; what is to be told of it."""
+    def finish(self, offset: int, ticket: Ticket, awaited: Run | None, *, restarted: bool) -> list[Transition]:
+        """A record ends, and its lane waits for a run, or goes on; what is to be told of it.
+
+        Args:
+            awaited: the run that it was sent anew for, or the stop of its lane.
+            restarted: it was begun more than once.
+        """
         told = []
-        if awaited is not None:
+        if awaited is not None and ticket.keeps_place:
             self._ledger.hold(ticket.lane, awaited)
             told.append(held(offset, ticket.lane, awaited))
         else:
             told += self.free_after(offset, ticket)
-            if ticket.is_unique and not self.is_copy(offset):
-                now = time.time()
-                self._ledger.remember(ticket.run.task_id, now)
-                told.append(remembered(offset, ticket.run.task_id, now))
+        if not self.is_copy(offset):
+            is_over, now = awaited is None or awaited.is_stop, time.time()
+            for name in ticket.ends(offset, is_over=is_over, restarted=restarted):
+                self._ledger.remember(name, now)
+                told.append(remembered(offset, name, now))
         self.leave(offset)
         return told
 

@@ -11,19 +11,16 @@ from confluent_kafka import Message as Record
 
 from kafka_exec.core.envelope import ticket_of
 from kafka_exec.core.gate import must_be_told
-from kafka_exec.core.journal import Progress
 from kafka_exec.core.lanes import Lane, Run, Ticket
-from kafka_exec.core.ledger import ENDED, OF_LANES, RELEASED, STARTED, Lease, Ledger, Transition, freed, granted
+from kafka_exec.core.ledger import ENDED, RELEASED, STARTED, Lease, Ledger, Transition, freed, granted
 from kafka_exec.core.sharing import Grant, Guests
 from kafka_exec.errors import NotConfirmed
 from kafka_exec.kafka import native
 from kafka_exec.kafka.queued import LaneView, Queued
+from kafka_exec.kafka.telling import Telling
 
 if TYPE_CHECKING:
     from kafka_exec.kafka.journal import Journal
-
-#: After so many transitions the journal gets a checkpoint: bounds what a new owner reads.
-_CHECKPOINT_AFTER = 2000
 
 logger = logging.getLogger("kafka_exec")
 
@@ -78,13 +75,11 @@ class Work:
         self._awaited: dict[int, Run] = {}
         # What was read and waits in lanes.
         self._queued = Queued(ledger, remember)
-        # Something was told of a lane that must be durable before the next commit.
-        self._strict = False
+        self._telling = Telling(partition, journal)
         # What was read and runs elsewhere.
         self._elsewhere: dict[int, Record] = {}
         # What was read in this term, is not run elsewhere, and has not ended.
         self._open: set[int] = set()
-        self._untold = 0
         self._lock = native.lock()
 
     @property
@@ -101,8 +96,9 @@ class Work:
 
     def read(self, record: Record) -> bool:
         """Notes a record that was read. True: it is to be handed out; False: it has ended, is being run, or waits."""
-        offset, ticket = record.offset(), ticket_of(record.headers())
+        offset = record.offset()
         with self._lock:
+            ticket = self._ticket(record)
             self.position = offset + 1
             if not self._ledger.progress.receive(offset):
                 return False
@@ -113,7 +109,14 @@ class Work:
             if self._lease_elsewhere(offset) is not None:
                 self._elsewhere[offset] = record
                 return False
-            return self._admit(record)
+            admitted = self._admit(record)
+            if not admitted and ticket is not None:
+                self._advance(ticket.lane)
+            return admitted
+
+    def _ticket(self, record: Record) -> Ticket | None:
+        restarted = record.offset() in self._ledger.attempts
+        return ticket_of(record.headers(), self.topic, self.partition, restarted=restarted)
 
     def reach(self, end: int) -> None:
         """Notes that all records before ``end`` were read; what nobody sees of them counts as done."""
@@ -144,7 +147,7 @@ class Work:
             self._held[offset] = self._queued.ticket(offset)
             if self._journal is not None:
                 lease = self._ledger.start(offset, self._boot)
-                self._tell(Transition(STARTED, offset, lease.attempt))
+                self._telling.tell(Transition(STARTED, offset, lease.attempt))
             return True
 
     def await_told(self, offset: int, timeout: float) -> int | None:
@@ -198,17 +201,18 @@ class Work:
         if self._guests.forget(offset) and not self.alive:
             self._queued.leave(offset)
         self._ledger.release(offset)
-        self._tell(Transition(RELEASED, offset))
+        self._telling.tell(Transition(RELEASED, offset))
 
     def _finish(self, offset: int, ticket: Ticket | None) -> None:
         self._open.discard(offset)
         self._guests.forget(offset)
+        restarted = self.attempts(offset) > 1
         self._ledger.end(offset)
         self.uncommitted = True
         told = [Transition(ENDED, offset)]
         if ticket is not None:
-            told += self._queued.finish(offset, ticket, self._awaited.pop(offset, None))
-        self._tell(*told)
+            told += self._queued.finish(offset, ticket, self._awaited.pop(offset, None), restarted=restarted)
+        self._telling.tell(*told)
 
     def may_run(self, offset: int, term: int) -> bool:
         """Whether a task that was read in a term is this process's to begin."""
@@ -241,7 +245,7 @@ class Work:
             lease = self._ledger.grant(offset, boot)
             self._open.discard(offset)
             self._elsewhere[offset] = record
-            self._tell(granted(offset, lease))
+            self._telling.tell(granted(offset, lease))
             return Grant(boot, self.topic, self.partition, offset, lease.attempt)
 
     def accept(self, grant: Grant, record: Record, at: float) -> bool:
@@ -255,10 +259,10 @@ class Work:
                 return False
             self._guests.accept(grant.offset, at)
             self._ledger.release(grant.offset)
-            if (ticket := ticket_of(record.headers())) is not None:
-                self._queued.enter(grant.offset, ticket)
             if grant.attempts:
                 self._ledger.attempts[grant.offset] = grant.attempts
+            if (ticket := self._ticket(record)) is not None:
+                self._queued.enter(grant.offset, ticket)
             return True
 
     # -- lanes -------------------------------------------------------------------------------------------------------
@@ -270,7 +274,7 @@ class Work:
             self._queued.keep(record)
             return False
         if self._queued.is_copy(offset):
-            logger.info("record %s of %s was sent again after its task had ended: dropped", offset, self.topic)
+            logger.info("record %s of %s was sent a second time, and the first has ended: dropped", offset, self.topic)
             self._finish(offset, self._queued.ticket(offset))
             return False
         self._open.add(offset)
@@ -311,7 +315,7 @@ class Work:
             if not self.alive or lane not in self._ledger.holds:
                 return False
             self._ledger.free(lane)
-            self._tell(freed(-1, lane))
+            self._telling.tell(freed(-1, lane))
             self._advance(lane)
             return True
 
@@ -338,7 +342,7 @@ class Work:
                 ticket = self._queued.ticket(offset)
                 self._queued.leave(offset)
                 if ticket is not None:
-                    self._tell(*self._queued.free_after(offset, ticket))
+                    self._telling.tell(*self._queued.free_after(offset, ticket))
                     self._advance(ticket.lane)
 
     def reclaim(self, offset: int, lease: Lease) -> list[Record]:
@@ -371,15 +375,22 @@ class Work:
         with self._lock:
             self.alive = False
             self.term += 1
+            self._telling.forget_mark()
             self._elsewhere.clear()
             self._open.clear()
             self._queued = Queued(self._ledger, self._remember)
+
+    def await_restoring(self) -> None:
+        """The partition will be owned again: what is told from now on may be missing in what is read of its journal."""
+        with self._lock:
+            self._telling.keep()
 
     def revive(self, restored: Ledger) -> None:
         """The partition is owned again: what was told meanwhile is added to what this process knows."""
         with self._lock:
             self.start, self.position, self.committed = restored.progress.low, -1, None
             restored.merge(self._ledger.progress)
+            restored.fold(self._telling.kept(), self._boot)
             self._ledger = restored
             self._queued = Queued(restored, self._remember)
             self._open = set(self._held)
@@ -397,11 +408,10 @@ class Work:
     def mark(self) -> tuple[int, str] | None:
         """The offset to commit, and its metadata; None: not yet."""
         with self._lock:
-            if self._strict and self._journal is not None and not self._journal.is_durable(self.partition):
-                return None
-            self._strict = self.uncommitted = False
-            progress = self._ledger.progress
-            return progress.low, progress.metadata()
+            is_of_now = not self._telling.has_mark
+            mark = self._telling.mark(self._ledger)
+            self.uncommitted = mark is None or not is_of_now
+            return mark
 
     def done_with(self) -> tuple[int, int]:
         """The offsets below which nobody needs the queue's records any more, and the journal's."""
@@ -411,18 +421,4 @@ class Work:
     def check_in(self) -> None:
         """Writes a checkpoint into the journal, if it is due."""
         with self._lock:
-            if self._journal is not None and self._untold >= _CHECKPOINT_AFTER:
-                self._untold = 0
-                self._journal.checkpoint(self.partition, self._ledger.checkpoint(), self._checked_in)
-
-    def _checked_in(self, offset: int) -> None:
-        """Called in the producer's thread. From the next commit on a new owner begins there."""
-        progress: Progress = self._ledger.progress
-        progress.checkpoint = max(progress.checkpoint, offset)
-
-    def _tell(self, *transitions: Transition) -> None:
-        # What a lane waits for is not in the commit: that must not be ahead of the journal then.
-        self._strict |= any(each.kind in OF_LANES for each in transitions)
-        if self._journal is not None and transitions:
-            self._untold += len(transitions)
-            self._journal.tell(self.partition, *transitions)
+            self._telling.check_in(self._ledger)

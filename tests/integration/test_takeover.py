@@ -76,6 +76,30 @@ def test_a_dead_workers_running_tasks_begin_again_and_its_finished_ones_do_not(m
     made.effects.assert_once([*finished, *after], "begin")
 
 
+def test_a_retry_of_a_lost_run_and_of_its_repetition_is_one(made: Crew) -> None:
+    """Lost runs have sent their tasks anew. Repeated they do so again, and one of two runs; or they end, and none does."""
+    sent = made.gate()
+    sent.mkdir()
+    send = made.app.tasks["torn"].apply_async
+    kinds: list[dict[str, str]] = [{}, {"ordering_key": "k"}, {"deduplication_id": "d"}]
+    retried = [send((str(sent), 6, True), **options).id for options in kinds]
+    ended = [
+        send((str(sent), 6, False), **{name: value * 2 for name, value in options.items()}).id for options in kinds
+    ]
+    victim = made.start("victim", "-c", "6")
+    assert victim.wait() == -signal.SIGKILL
+    heir = made.start("heir", "-c", "4")
+    made.ready(heir, queue=None)
+    made.effects.wait_for([*retried, *ended])
+    after = made.send("work", number=50)
+    made.effects.wait_for(after)
+    until(lambda: made.backlog() == 0, what="a commit of all")
+    counts = {
+        task: [made.effects.count(what)[task] for what in ("begin", "retry-end", "end")] for task in retried + ended
+    }
+    assert counts == {task: [3, 1, 1] if task in retried else [2, 0, 1] for task in counts}
+
+
 def test_a_worker_that_comes_back_begins_again_what_it_was_running(made: Crew) -> None:
     first = made.start("same", "-c", "2")
     made.ready(first)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -103,8 +104,9 @@ def test_what_is_remembered_is_bounded() -> None:
     assert ledger.is_remembered("5", since=0.0)
 
 
-def ticket(**headers: object) -> Ticket | None:
-    return ticket_of(encode(Message(b"", "application/json", "utf-8", {"task": "t", **headers}, {})))  # type: ignore[arg-type]
+def ticket(restarted: bool = False, **headers: object) -> Ticket | None:
+    message = Message(b"", "application/json", "utf-8", {"task": "t", **headers}, {})  # type: ignore[arg-type]
+    return ticket_of(encode(message), "q.a", 3, restarted=restarted)
 
 
 def test_a_records_place_is_in_its_headers() -> None:
@@ -112,11 +114,52 @@ def test_a_records_place_is_in_its_headers() -> None:
     assert ticket(id="1", ordering_key="k", retries=2) == Ticket(KEY, Run("1", 2))
     assert ticket(id="1", deduplication_id="d") == Ticket(Lane("id", "1"), Run("1", 0), is_unique=True)
     assert ticket(id="1", deduplication_id="d", ordering_key="k") == Ticket(KEY, Run("1", 0), is_unique=True)
-    assert ticket_of([("ordering-key", b"k"), ("headers", b"no json")]) is None
-    assert ticket_of([("ordering-key", b"k")]) is None
+    assert ticket_of([("ordering-key", b"k"), ("headers", b"no json")], "q.a", 3) is None
+    assert ticket_of([("ordering-key", b"k")], "q.a", 3) is None
 
 
-def test_a_retry_is_no_copy() -> None:
-    assert Ticket(KEY, Run("1", 0), is_unique=True).drops
-    assert not Ticket(KEY, Run("1", 1), is_unique=True).drops
-    assert not Ticket(KEY, Run("1", 0)).drops
+@pytest.mark.parametrize(
+    ("retry_of", "origin"),
+    [("q.a/3/12", 12), ("q.a/4/12", None), ("q.b/3/12", None), ("q.a/3/x", None), ("q.a/3/-1", None), ("12", None)],
+)
+def test_a_retry_names_the_record_that_has_sent_it(retry_of: str, origin: int | None) -> None:
+    assert ticket(id="1", retries=1, retry_of=retry_of) == Ticket(Lane("id", "1"), Run("1", 1), origin=origin)
+
+
+def test_a_task_that_was_begun_before_has_a_lane() -> None:
+    assert ticket(id="1", restarted=True) == Ticket(Lane("id", "1"), Run("1", 0))
+    assert ticket(restarted=True) is None
+
+
+def test_what_is_dropped_when_its_like_has_ended() -> None:
+    assert Ticket(KEY, Run("1", 0), is_unique=True).once == "1"
+    assert Ticket(KEY, Run("1", 1), is_unique=True).once is None
+    assert Ticket(KEY, Run("1", 0)).once is None
+    assert Ticket(KEY, Run("1", 1), origin=7).once == "@7"
+    assert Ticket(KEY, Run("1", 1), is_unique=True, origin=7).once == "@7"
+
+
+@pytest.mark.parametrize(
+    ("ticket", "is_over", "restarted", "expected"),
+    [
+        (Ticket(KEY, Run("1", 0)), True, False, []),
+        (Ticket(KEY, Run("1", 0)), True, True, ["@9"]),
+        (Ticket(KEY, Run("1", 0)), False, True, []),
+        (Ticket(KEY, Run("1", 1), origin=7), False, False, ["@7"]),
+        (Ticket(KEY, Run("1", 1), origin=7), True, True, ["@7", "@9"]),
+        (Ticket(KEY, Run("1", 0), is_unique=True), True, False, ["1"]),
+        (Ticket(KEY, Run("1", 0), is_unique=True), False, False, []),
+        (Ticket(KEY, Run("1", 1), is_unique=True, origin=7), True, False, ["@7", "1"]),
+    ],
+)
+def test_what_an_end_makes_superfluous(ticket: Ticket, is_over: bool, restarted: bool, expected: list[str]) -> None:
+    assert ticket.ends(9, is_over=is_over, restarted=restarted) == expected
+
+
+def test_of_two_records_of_one_retry_the_first_is_its_lanes_next() -> None:
+    lanes, holds = Lanes(), {KEY: Run("t0", 1)}
+    lanes.enter(3, Ticket(KEY, Run("t0", 1)))
+    lanes.enter(4, Ticket(KEY, Run("t0", 1)))
+    assert lanes.next(KEY, holds) == 3
+    lanes.leave(4)
+    assert lanes.next(KEY, holds) == 3
