@@ -37,7 +37,8 @@ class Transition(NamedTuple):
             more), ``REMEMBERED`` (another in its place is to be dropped).
         attempt: which start it was, from 1; of a grant, which was the last; 0 where it does not matter.
         about: of a grant the incarnation; of a held lane its kind, name, and the run that it waits for; of a freed one
-            kind and name; of what is remembered its name, and when it ended, epoch seconds.
+            kind, name, and the run that it no more waits for, or none for any; of what is remembered its name, and when it
+            ended, epoch seconds.
     """
 
     kind: str
@@ -63,9 +64,9 @@ def held(offset: int, lane: Lane, run: Run) -> Transition:
     return Transition(HELD, offset, 0, (*lane, *run))
 
 
-def freed(offset: int, lane: Lane) -> Transition:
-    """A lane waits no more."""
-    return Transition(FREED, offset, 0, lane)
+def freed(offset: int, lane: Lane, run: Run | None = None) -> Transition:
+    """A lane waits no more, if it waited for a run; None: for whichever."""
+    return Transition(FREED, offset, 0, (*lane, *(run or ())))
 
 
 def remembered(offset: int, name: str, at: float) -> Transition:
@@ -126,9 +127,10 @@ class Ledger:
         """Notes that a lane waits for a run."""
         self.holds[lane] = run
 
-    def free(self, lane: Lane) -> None:
-        """Notes that a lane waits no more."""
-        self.holds.pop(lane, None)
+    def free(self, lane: Lane, run: Run | None = None) -> None:
+        """Notes that a lane waits no more, if it waited for a run; None: for whichever."""
+        if run is None or self.holds.get(lane) == run:
+            self.holds.pop(lane, None)
 
     def remember(self, name: str, at: float) -> None:
         """Notes that something is to be dropped if it comes again."""
@@ -204,7 +206,8 @@ class Ledger:
                 kind, name, task_id, retries = transition.about
                 self.hold(Lane(kind, name), Run(task_id, int(retries)))
             elif transition.kind == FREED:
-                self.free(Lane(*transition.about))
+                kind, name, *run = transition.about
+                self.free(Lane(kind, name), Run(*run) if run else None)
             elif transition.kind == REMEMBERED:
                 name, at = transition.about
                 self.remember(name, float(at))

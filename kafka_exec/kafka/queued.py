@@ -115,8 +115,10 @@ class Queued:
         if awaited is not None and ticket.keeps_place:
             self._ledger.hold(ticket.lane, awaited)
             told.append(held(offset, ticket.lane, awaited))
-        else:
-            told += self.free_after(offset, ticket)
+        elif ticket.run.retries and ticket.keeps_place:
+            # Told in any case: who runs another's task does not know what its lane waits for.
+            self._ledger.free(ticket.lane, ticket.run)
+            told.append(freed(offset, ticket.lane, ticket.run))
         if not self.is_copy(offset):
             is_over, now = awaited is None or awaited.is_stop, time.time()
             for name in ticket.ends(offset, is_over=is_over, restarted=restarted):
@@ -124,13 +126,6 @@ class Queued:
                 told.append(remembered(offset, name, now))
         self.leave(offset)
         return told
-
-    def free_after(self, offset: int, ticket: Ticket) -> list[Transition]:
-        """The run that a lane may have waited for has ended."""
-        if self._ledger.holds.get(ticket.lane) != ticket.run:
-            return []
-        self._ledger.free(ticket.lane)
-        return [freed(offset, ticket.lane)]
 
     def views(self, held_here: Container[int | None]) -> list[LaneView]:
         """The lanes in which something waits or runs, or that wait for a run. ``held_here``: what is being run."""

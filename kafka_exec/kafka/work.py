@@ -220,13 +220,14 @@ class Work:
             return self._may_run(offset, term)
 
     def _may_run(self, offset: int, term: int) -> bool:
+        # Of what is granted to this process, the owner has seen that no other comes before it.
+        has_turn = self._queued.may_run(offset) if self.alive else self._guests.may_begin(offset, time.monotonic())
         return (
-            (self.alive or self._guests.may_begin(offset, time.monotonic()))
+            has_turn
             and term == self.term
             and offset not in self._held
             and not self._ledger.progress.has_ended(offset)
             and self._lease_elsewhere(offset) is None
-            and self._queued.may_run(offset)
         )
 
     def _lease_elsewhere(self, offset: int) -> Lease | None:
@@ -342,7 +343,6 @@ class Work:
                 ticket = self._queued.ticket(offset)
                 self._queued.leave(offset)
                 if ticket is not None:
-                    self._telling.tell(*self._queued.free_after(offset, ticket))
                     self._advance(ticket.lane)
 
     def reclaim(self, offset: int, lease: Lease) -> list[Record]:

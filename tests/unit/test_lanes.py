@@ -11,6 +11,7 @@ from kafka_exec.core.journal import Progress
 from kafka_exec.core.lanes import STOPPED, Lane, Lanes, Run, Ticket
 from kafka_exec.core.ledger import ENDED, MOST_REMEMBERED, Ledger, Transition, freed, held, remembered
 from kafka_exec.core.ledger import encode as encode_transitions
+from kafka_exec.kafka.queued import Queued
 from tests.unit.twins.lanes import PlainLanes
 
 #: What happens: a record comes to a lane; or the n-th of those that may run ends, for good (0) or to be retried (1).
@@ -91,8 +92,21 @@ def test_a_new_owner_knows_what_lanes_wait_for_and_what_must_not_run_again() -> 
         assert each.is_remembered("d", since=50.0)
         assert not each.is_remembered("d", since=51.0)
         assert not each.is_remembered("e", since=0.0)
-    told(restored, Transition(ENDED, 5), freed(5, KEY))
+    told(restored, Transition(ENDED, 5), freed(5, KEY, Run("t0", 2)))
+    assert restored.holds == {KEY: Run("t0", 1)}
+    told(restored, Transition(ENDED, 6), freed(6, KEY, Run("t0", 1)))
     assert restored.holds == {}
+    told(restored, held(7, KEY, Run("t1", STOPPED)), freed(-1, KEY))
+    assert restored.holds == {}
+
+
+def test_who_runs_anothers_retry_tells_that_its_lane_goes_on_without_knowing_that_it_waits() -> None:
+    owner, guest = Ledger("q", Progress(0)), Ledger("q", Progress(0))
+    owner.hold(KEY, Run("t0", 1))
+    retry = Ticket(KEY, Run("t0", 1), origin=3)
+    told(owner, Transition(ENDED, 5), *Queued(guest, remember=60.0).finish(5, retry, None, restarted=False))
+    assert owner.holds == {}
+    assert owner.is_remembered("@3", since=0.0)
 
 
 def test_what_is_remembered_is_bounded() -> None:
