@@ -81,10 +81,10 @@ def _retry_by_policy(task: Any) -> None:
             raise
         except Exception as error:
             policy, retries = task.retrying, task.request.retries
-            if retries >= policy.tries or not policy.retries_after(error):
+            if retries >= policy.tries(error) or not policy.retries_after(error):
                 raise
-            delay = policy.delay(retries + 1, random())
-            raise task.retry(exc=error, countdown=delay, max_retries=policy.tries)
+            delay = policy.delay(retries + 1, random(), error)
+            raise task.retry(exc=error, countdown=delay, max_retries=policy.tries(error))
 
     task.run = run
 

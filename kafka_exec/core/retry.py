@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from kafka_exec.errors import Recoverable, Unrecoverable
@@ -72,12 +72,14 @@ class RetryPolicy:
 
     A retry is a run after one that has failed: a task with ``tries`` retries runs ``tries + 1`` times at most. What a
     task raises that is :class:`~kafka_exec.Unrecoverable` or of ``never`` is not retried; what is
-    :class:`~kafka_exec.Recoverable` or of ``on`` is.
+    :class:`~kafka_exec.Recoverable`, of ``on`` or of ``by_error`` is.
 
     Attributes:
         phases: one after the other; their tries add up.
         on: the exceptions after which a task is retried, with their subclasses.
         never: those after which it is not, whatever else is said.
+        by_error: phases in place of ``phases`` after these exceptions and their subclasses; of several the nearest base
+            counts. All retries of a task count, whichever errors they followed.
         jitter: each delay is a random one of at least that of its phase and less than twice as much, so that tasks which
             failed together do not come again together.
         cap: no delay is longer, jitter included; seconds. None: no cap.
@@ -89,21 +91,30 @@ class RetryPolicy:
     phases: tuple[Phase, ...] = TWO_PHASES
     on: tuple[type[Exception], ...] = (Exception,)
     never: tuple[type[Exception], ...] = ()
+    by_error: Mapping[type[Exception], tuple[Phase, ...]] = field(default_factory=dict, hash=False)
     jitter: bool = True
     cap: float | None = None
 
     def __post_init__(self) -> None:
-        for name, kind in (("phases", "Phase"), ("on", "exception type"), ("never", "exception type")):
+        for name in ("on", "never"):
             if not isinstance(getattr(self, name), tuple):
-                raise ValueError(f"{name} must be a tuple, of one {kind} too, not {getattr(self, name)!r}")
-        if not self.phases or not all(isinstance(phase, Phase) for phase in self.phases):
-            raise ValueError(f"phases must be one or several Phase, not {self.phases!r}")
-        for each in (*self.on, *self.never):
+                raise ValueError(f"{name} must be a tuple, of one exception type too, not {getattr(self, name)!r}")
+        if not isinstance(self.by_error, Mapping):
+            raise ValueError(f"by_error must be a mapping of exceptions to their phases, not {self.by_error!r}")
+        for each in (*self.on, *self.never, *self.by_error):
             if not (isinstance(each, type) and issubclass(each, Exception)):
                 raise ValueError(f"only exceptions can be retried, {each!r} is none")
         if self.cap is not None:
             _check_number("cap", self.cap, SHORTEST)
-        longest = max(bounds[1] for bounds in map(self._bounds, self._firsts_and_lasts()))
+        for phases in (self.phases, *self.by_error.values()):
+            self._check_phases(phases)
+
+    def _check_phases(self, phases: Any) -> None:
+        if not isinstance(phases, tuple):
+            raise ValueError(f"phases must be a tuple, of one Phase too, not {phases!r}")
+        if not phases or not all(isinstance(phase, Phase) for phase in phases):
+            raise ValueError(f"phases must be one or several Phase, not {phases!r}")
+        longest = max(self._bounds(phases, retry)[1] for retry in _firsts_and_lasts(phases))
         if longest > LONGEST:
             raise ValueError(f"a delay of {longest:.0f} s is more than a year: fewer tries, or a cap")
 
@@ -112,41 +123,45 @@ class RetryPolicy:
         """Three retries, after 5, 10 and 20 seconds; the other attributes as they are given."""
         return cls(phases=(Phase(3, 5.0),), **others)
 
-    @property
-    def tries(self) -> int:
-        """How many retries there are in all."""
-        return sum(phase.tries for phase in self.phases)
+    def tries(self, error: BaseException | None = None) -> int:
+        """How many retries there are in all, if an error that has phases of its own is the last one; None: any other."""
+        return sum(phase.tries for phase in self._phases(error))
 
     def retries_after(self, error: BaseException) -> bool:
         """Whether a task that raised this is retried, if it has tries left."""
         if isinstance(error, (Unrecoverable, *self.never)):
             return False
-        return isinstance(error, (Recoverable, *self.on))
+        return isinstance(error, (Recoverable, *self.on, *self.by_error))
 
-    def delay(self, retry: int, random: float = 0.0) -> float:
+    def delay(self, retry: int, random: float = 0.0, error: BaseException | None = None) -> float:
         """The delay before a retry, in seconds.
 
         Args:
             retry: which, from 1.
             random: at least 0 and less than 1, of which the jitter is made.
+            error: after which it is; None: one that has no phases of its own.
 
         Raises:
             ValueError: there is no such retry, or no such random number.
         """
-        if not 1 <= retry <= self.tries:
-            raise ValueError(f"there are retries 1 to {self.tries}, and no {retry}")
+        if not 1 <= retry <= self.tries(error):
+            raise ValueError(f"there are retries 1 to {self.tries(error)}, and no {retry}")
         if not 0.0 <= random < 1.0:
             raise ValueError(f"a random number is at least 0 and less than 1, not {random}")
-        low, high = self._bounds(retry)
+        low, high = self._bounds(self._phases(error), retry)
         if not self.jitter:
             return low
         # The sum may be rounded up to the bound that it never reaches.
         return min(low + random * (high - low), math.nextafter(high, low))
 
-    def _bounds(self, retry: int) -> tuple[float, float]:
+    def _phases(self, error: BaseException | None) -> tuple[Phase, ...]:
+        kinds = type(error).__mro__
+        return next((self.by_error[kind] for kind in kinds if kind in self.by_error), self.phases)
+
+    def _bounds(self, phases: tuple[Phase, ...], retry: int) -> tuple[float, float]:
         """What a retry's delay is at least, and what it is less than, unless that is the same."""
         n = retry - 1
-        for phase in self.phases:
+        for phase in phases:
             if n < phase.tries:
                 break
             n -= phase.tries
@@ -154,8 +169,9 @@ class RetryPolicy:
         low = phase.delay(n)
         return min(low, cap), min(low * 2 if self.jitter else low, cap)
 
-    def _firsts_and_lasts(self) -> Iterator[int]:
-        before = 0
-        for phase in self.phases:
-            yield from (before + 1, before + phase.tries)
-            before += phase.tries
+
+def _firsts_and_lasts(phases: tuple[Phase, ...]) -> Iterator[int]:
+    before = 0
+    for phase in phases:
+        yield from (before + 1, before + phase.tries)
+        before += phase.tries

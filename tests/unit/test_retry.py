@@ -30,7 +30,7 @@ ODD = 1.0 - 2**-53  # the largest number that random() returns
 
 
 def delays(policy: RetryPolicy, random: float = 0.0) -> list[float]:
-    return [policy.delay(n, random) for n in range(1, policy.tries + 1)]
+    return [policy.delay(n, random) for n in range(1, policy.tries() + 1)]
 
 
 # -- delays ------------------------------------------------------------------------------------------------------------
@@ -38,7 +38,7 @@ def delays(policy: RetryPolicy, random: float = 0.0) -> list[float]:
 
 def test_the_default_has_two_phases() -> None:
     policy = RetryPolicy(jitter=False)
-    assert policy.tries == 20
+    assert policy.tries() == 20
     assert delays(policy) == list(TWO_PHASES)
     assert delays(policy, ODD) == list(TWO_PHASES)
 
@@ -85,8 +85,8 @@ phases = st.builds(
 def test_a_delay_is_bounded_by_its_phase_and_the_cap(plan: list[Phase], cap: float | None, random: float) -> None:
     policy = RetryPolicy(tuple(plan), cap=cap)
     plain = replace(policy, jitter=False)
-    assert policy.tries == sum(phase.tries for phase in plan)
-    for n in range(1, policy.tries + 1):
+    assert policy.tries() == sum(phase.tries for phase in plan)
+    for n in range(1, policy.tries() + 1):
         least, delay = plain.delay(n), policy.delay(n, random)
         assert SHORTEST <= least <= delay < 2 * least
         assert delay <= (cap or math.inf)
@@ -118,6 +118,10 @@ def test_there_is_no_delay_of_what_does_not_exist(retry: int, random: float) -> 
         (lambda: RetryPolicy(on=OSError), "on must be a tuple"),  # type: ignore[arg-type]
         (lambda: RetryPolicy(on=("OSError",)), "'OSError' is none"),  # type: ignore[arg-type]
         (lambda: RetryPolicy(never=(KeyboardInterrupt,)), "is none"),  # type: ignore[arg-type]
+        (lambda: RetryPolicy(by_error=((OSError, ()),)), "by_error must be a mapping"),  # type: ignore[arg-type]
+        (lambda: RetryPolicy(by_error={"OSError": ()}), "'OSError' is none"),  # type: ignore[dict-item]
+        (lambda: RetryPolicy(by_error={OSError: Phase(1, 1.0)}), "phases must be a tuple"),  # type: ignore[dict-item]
+        (lambda: RetryPolicy(by_error={OSError: (Phase(1, LONGEST),)}), "more than a year"),
         (lambda: RetryPolicy(cap=0), "cap must be at least 0.1"),
         (lambda: RetryPolicy(cap=math.inf), "cap must be a number"),
         (lambda: RetryPolicy((Phase(1, LONGEST + 1),), jitter=False), "more than a year"),
@@ -163,6 +167,8 @@ class Torn(Recoverable, Unrecoverable):
         (RetryPolicy(never=(Busy,)), Busy(), False),
         (RetryPolicy(on=(Unrecoverable,)), Unrecoverable(), False),
         (RetryPolicy(), Torn(), False),
+        (RetryPolicy(on=(), by_error={OSError: (Phase(1, 1.0),)}), ConnectionError(), True),
+        (RetryPolicy(never=(OSError,), by_error={OSError: (Phase(1, 1.0),)}), OSError(), False),
     ],
 )
 def test_which_errors_are_retried(policy: RetryPolicy, error: BaseException, expected: bool) -> None:
@@ -271,6 +277,34 @@ def test_a_task_is_retried_after_the_errors_of_its_policy(error: Exception, poli
 
     failing.apply()
     assert len(runs) == attempts
+
+
+def test_each_error_has_its_own_delays_and_tries_and_others_the_default() -> None:
+    app = make_app()
+    policy = replace(
+        EXACT,
+        by_error={
+            OSError: (Phase(9, 0.5, factor=1.0),),
+            ConnectionError: (Phase(2, 60.0),),
+            KeyError: (Phase(1, 1.0),),
+        },
+    )
+    errors: list[Exception] = [FileNotFoundError(), BrokenPipeError(), ValueError(), OSError(), KeyError()]
+    raised = iter(errors)
+
+    @app.task(shared=False, retrying=policy)
+    def failing() -> None:
+        raise next(raised)
+
+    with retries() as noted:
+        result = failing.apply()
+    assert noted == [
+        ("FileNotFoundError()", 0.5),
+        ("BrokenPipeError()", 120.0),
+        ("ValueError()", 20.0),
+        ("OSError()", 0.5),
+    ]
+    assert isinstance(result.result, KeyError)
 
 
 def test_a_task_that_is_called_as_a_function_raises_what_it_raises() -> None:
