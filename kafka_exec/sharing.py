@@ -7,11 +7,10 @@ import time
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from celery.app.task import Context
 from celery.exceptions import NotRegistered
 from celery.utils.objects import Bunch
 
-from kafka_exec.backend import KafkaBackend
+from kafka_exec import waiting
 from kafka_exec.core.lifecycle import State
 from kafka_exec.core.nodes import Heartbeat
 from kafka_exec.core.sharing import Fullness, Grant, idle_peers, is_given_up, who_knows
@@ -100,16 +99,8 @@ class Sharing:
         name, task_id = str(headers.get("task")), str(headers.get("id"))
         logger.warning("task %s[%s] is not known here: it waits for a worker that knows it", name, task_id)
         self._misfits.append(Misfit(source, item, task_id, name, headers, time.monotonic()))
-        self._tell_state(headers)
+        waiting.tell(self._app, headers, State.WRONG_NODE)
         return True
-
-    def _tell_state(self, headers: dict[str, Any]) -> None:
-        if not isinstance(self._app.backend, KafkaBackend):
-            return
-        try:
-            self._app.backend.tell_waiting(Context(headers), State.WRONG_NODE)
-        except KafkaExecError as error:  # it is told for those who look on; the task is not lost for it
-            logger.debug("that task %s waits is not told: %s", headers.get("id"), error)
 
     def _place_misfits(self) -> None:
         peers = self._node.peers() if self._misfits else []

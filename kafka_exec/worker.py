@@ -28,6 +28,7 @@ from kafka_exec.sharing import Sharing
 from kafka_exec.starting import Starter
 from kafka_exec.transport.connection import Connection
 from kafka_exec.transport.revoked import Revoked
+from kafka_exec.waiting import tell_newcomers
 
 #: The longest pause between two tries to connect, seconds; Celery's own grows to half a minute.
 _RECONNECT_PAUSE = 3
@@ -88,6 +89,8 @@ class Consumer(consumer.Consumer):
         self.starter.pump()  # the pool may have grown
         if self.sharing is not None:
             self.sharing.turn()
+        if isinstance(connection := getattr(self.connection, "connection", None), Connection):
+            tell_newcomers(self.app, connection)
 
     def on_unknown_task(self, body: Any, message: Any, exc: BaseException) -> None:
         """Keeps what another worker may know; Celery would fail it."""

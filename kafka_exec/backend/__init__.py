@@ -9,6 +9,7 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from celery import states
@@ -26,7 +27,7 @@ from kafka_exec.backend.housekeeping import clean_up
 from kafka_exec.backend.records import GROUP_PREFIX, due_of, meta_of, note_of, record_of
 from kafka_exec.backend.starts import Starts
 from kafka_exec.core.control import Effect
-from kafka_exec.core.lifecycle import TERMINAL, State, of_celery, record_key, record_keys
+from kafka_exec.core.lifecycle import TERMINAL, State, of_celery, record_key, record_keys, to_celery
 from kafka_exec.core.state_record import ABSENT, JSON_TYPE, Encoded, Note, Remark, StateRecord, as_result
 from kafka_exec.core.topology import TopicSpec, notes_topic, state_topic
 from kafka_exec.errors import ConnectionFailed, MessageTooLarge, NotConfirmed, ResultTooLarge
@@ -169,14 +170,17 @@ class KafkaBackend(AsyncBackendMixin, Backend):  # type: ignore[misc]
                 logger.warning("the state of task %s is not stored yet, trying until it is: %s", task_id, error)
                 time.sleep(_PAUSE)
 
-    def tell_waiting(self, request: Any, state: State) -> None:
+    def tell_waiting(self, request: Any, state: State, position: int | None = None) -> None:
         """Says that a task waits, and for what; without waiting for the broker.
+
+        Args:
+            position: how many tasks of its ordering key are before it.
 
         Raises:
             ConnectionFailed, Forbidden: the topic of the states is not found.
         """
-        record = record_of(request.id, state.value, ABSENT, now=time.time(), request=request)
-        self._publish_state(record)
+        record = record_of(request.id, to_celery(state), ABSENT, now=time.time(), request=request)
+        self._publish_state(replace(record, state=state, position=position))
 
     def _publish_state(self, record: StateRecord) -> None:
         self._publish([(record_key(record.id, record.state), record.encode())], record)
@@ -186,7 +190,7 @@ class KafkaBackend(AsyncBackendMixin, Backend):  # type: ignore[misc]
         cluster.topics.ensure(topic)
         partition = partition_of(of.id, cluster.topics.partitions(topic.name))
         # A state that another will follow need not be waited for.
-        is_followed = of.state in (State.RUNNING, State.WRONG_NODE)
+        is_followed = of.state in (State.RUNNING, State.WRONG_NODE, State.GROUP)
         publish = cluster.publisher.post if is_followed else cluster.publisher.send
         for key, value in records:
             publish(topic.name, value, key=key, partition=partition)

@@ -8,7 +8,7 @@ sends it a second time.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple
 
 #: In place of a number of retries: the run that a lane waits for, when only somebody's word lets it go on.
@@ -154,9 +154,13 @@ class Lanes:
         if not queue:
             del self._queues[ticket.lane]
 
-    def members(self, lane: Lane) -> Iterator[tuple[int, Ticket]]:
-        """The records of a lane, in their order."""
-        return ((offset, self._tickets[offset]) for offset in self._queues.get(lane, ()))
+    def places(self, lane: Lane, holds: Holds) -> dict[int, int]:
+        """By their offsets, how many runs of a lane come before each of its records."""
+        awaited = holds.get(lane)
+        first = None if awaited is None else self._retries.get(awaited)
+        others = [offset for offset in self._queues.get(lane, ()) if offset != first]
+        found = {offset: place for place, offset in enumerate(others, start=0 if awaited is None else 1)}
+        return found if first is None else {first: 0, **found}
 
     def lanes(self) -> list[tuple[Lane, int]]:
         """All lanes with how many records are in each."""

@@ -89,7 +89,6 @@ _OF_CELERY = {
     "STARTED": State.RUNNING,
     "RETRY": State.DELAYED,
     "SUSPENDED": State.SUSPENDED,
-    "WRONG_NODE": State.WRONG_NODE,
     "SUCCESS": State.DONE,
     "FAILURE": State.FAILED,
     "IGNORED": State.FAILED,

@@ -113,6 +113,7 @@ class StateRecord:
         previous: what was told of the task before, as far as the writer knows.
         due: when a delayed task goes on.
         attempts: starts so far.
+        position: how many tasks of its ordering key were before it when that was told.
         step: the application's name of where in a task it is.
         topic, partition, offset: where the task's message is.
         result: a JSON value, :class:`Encoded`, or :data:`ABSENT`.
@@ -138,6 +139,7 @@ class StateRecord:
     partition: int | None = None
     offset: int | None = None
     ordering_key: str | None = None
+    position: int | None = None
     deduplication_id: str | None = None
     errors: tuple[TaskError, ...] = ()
     remarks: tuple[Remark, ...] = ()
@@ -288,7 +290,7 @@ _READERS: Mapping[str, Callable[[Any], Any]] = {
     **dict.fromkeys(("ordering_key", "deduplication_id", "traceback", "parent", "root", "group", "by", "text"), _text),
     **dict.fromkeys(("type", "module"), _text),
     **dict.fromkeys(("created", "due", "started", "finished", "at"), _number),
-    **dict.fromkeys(("attempts", "partition", "offset", "retries", "attempt"), _whole),
+    **dict.fromkeys(("attempts", "partition", "offset", "position", "retries", "attempt"), _whole),
     "children": _a(list),
     "state": State,
     "previous": State,

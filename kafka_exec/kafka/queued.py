@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Container
+from collections import deque
+from collections.abc import Container, Sequence
 from typing import NamedTuple
 
 from confluent_kafka import Message as Record
@@ -16,6 +17,11 @@ _MOST_BYTES = 512 * 1024
 
 #: What a record takes beside its value, bytes.
 _OVERHEAD = 1024
+
+#: Of so many that have come to wait it is told that they do.
+_MOST_NEWCOMERS = 10_000
+
+Headers = Sequence[tuple[str, "bytes | None"]]
 
 
 class LaneView(NamedTuple):
@@ -31,6 +37,20 @@ class LaneView(NamedTuple):
     waiting: int
     hold: Run | None
     runs: bool
+
+
+class Newcomer(NamedTuple):
+    """A record that waits since a moment, with what is to be told of it.
+
+    Attributes:
+        timestamp: when it was written, epoch seconds.
+        place: how many come before it in its lane.
+    """
+
+    offset: int
+    headers: Headers
+    timestamp: float
+    place: int = 0
 
 
 class Queued:
@@ -51,6 +71,7 @@ class Queued:
         self._lanes = Lanes()
         self._kept: dict[int, Record] = {}
         self._bytes = 0
+        self._newcomers: deque[Newcomer] = deque(maxlen=_MOST_NEWCOMERS)
 
     # -- records -------------------------------------------------------------------------------------------------------
 
@@ -75,6 +96,20 @@ class Queued:
         ticket = self._lanes.ticket(offset)
         since = time.time() - self._remember
         return ticket is not None and ticket.once is not None and self._ledger.is_remembered(ticket.once, since)
+
+    def wait(self, record: Record) -> None:
+        """A record must wait for others of its lane."""
+        self.keep(record)
+        self._newcomers.append(Newcomer(record.offset(), record.headers() or [], record.timestamp()[1] / 1000))
+
+    def newcomers(self) -> list[Newcomer]:
+        """Which records of ordering keys have come to wait since the last call, and still do; of very many the last."""
+        tickets = [(each, self._lanes.ticket(each.offset)) for each in self._newcomers]
+        self._newcomers.clear()
+        waiting = [(each, ticket.lane) for each, ticket in tickets if ticket is not None and ticket.lane.kind == "key"]
+        places = {lane: self._lanes.places(lane, self._ledger.holds) for _, lane in waiting}
+        found = [each._replace(place=places[lane][each.offset]) for each, lane in waiting]
+        return [each for each in found if each.place]
 
     def keep(self, record: Record, *, anyway: bool = False) -> None:
         """Holds a record that waits, if there is room."""

@@ -16,7 +16,7 @@ from kafka_exec.core.ledger import ENDED, RELEASED, STARTED, Lease, Ledger, Tran
 from kafka_exec.core.sharing import Grant, Guests
 from kafka_exec.errors import NotConfirmed
 from kafka_exec.kafka import native
-from kafka_exec.kafka.queued import LaneView, Queued
+from kafka_exec.kafka.queued import LaneView, Newcomer, Queued
 from kafka_exec.kafka.telling import Telling
 
 if TYPE_CHECKING:
@@ -272,7 +272,7 @@ class Work:
         """Whether a record may be handed out; otherwise it waits in its lane, or is dropped."""
         offset = record.offset()
         if not self._queued.may_run(offset):
-            self._queued.keep(record)
+            self._queued.wait(record)
             return False
         if self._queued.is_copy(offset):
             logger.info("record %s of %s was sent a second time, and the first has ended: dropped", offset, self.topic)
@@ -291,6 +291,11 @@ class Work:
             if self._admit(record):
                 self._on_free(record, self)
                 return
+
+    def newcomers(self) -> list[Newcomer]:
+        """Which records have come to wait in lanes of ordering keys since the last call, and still do."""
+        with self._lock:
+            return self._queued.newcomers()
 
     def wanted(self) -> list[int]:
         """What waits in lanes, is needed soon, and must be read again."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from confluent_kafka import Message as Record
@@ -16,7 +16,7 @@ from kafka_exec.core.sharing import Grant
 from kafka_exec.kafka.consumer import GroupReader
 from kafka_exec.kafka.journal import Journal
 from kafka_exec.kafka.native import Waker
-from kafka_exec.kafka.queued import LaneView
+from kafka_exec.kafka.queued import LaneView, Newcomer
 from kafka_exec.kafka.work import Work
 from kafka_exec.transport.subscriptions import Subscription
 
@@ -218,6 +218,10 @@ class WorkQueue:
     def lanes(self) -> list[LaneView]:
         """The lanes in which something is unfinished here."""
         return [view for reader in self._readers for work in reader.works() for view in work.lanes()]
+
+    def newcomers(self) -> Iterator[tuple[Newcomer, Work]]:
+        """What has come to wait in lanes of ordering keys since the last call, and still does."""
+        return ((each, work) for reader in self._readers for work in reader.works() for each in work.newcomers())
 
     def free(self, lane: Lane) -> bool:
         """Somebody says that a lane waits for nothing. False: it does not wait here."""

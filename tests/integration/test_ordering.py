@@ -61,6 +61,29 @@ def test_tasks_of_a_key_run_in_order_with_their_retries_in_place(made: Crew) -> 
     until(lambda: made.backlog() == 0, what="a commit of all")
 
 
+def test_a_task_that_waits_for_others_of_its_key_says_so_with_its_place(made: Crew) -> None:
+    made.ready(made.start("one", "-c", "2"))
+    gate = made.gate()
+    [head] = made.send("hold", str(gate), ordering_key="k")
+    behind = [made.send("work", ordering_key="k")[0] for _ in range(3)]
+    reader = made.app.backend.reader
+
+    def told() -> list[tuple[str, int | None, str | None]]:
+        found = [reader.find(task) for task in behind]
+        return [(each.state.value, each.position, each.ordering_key) for each in found if each is not None]
+
+    until(lambda: told() == [("GROUP", place, "k") for place in (1, 2, 3)], what="the places of those that wait")
+    assert made.app.AsyncResult(behind[0]).state == "PENDING"
+    listed = [
+        json.loads(line)["id"]
+        for line in made.command("kafka", "executions", "--state", "group", "--json").splitlines()
+    ]
+    assert sorted(listed) == sorted(behind)
+    gate.touch()
+    made.effects.wait_for([head, *behind])
+    until(lambda: [state for state, *_ in told()] == ["DONE"] * 3, what="their ends")
+
+
 def test_another_key_flows_while_one_waits_for_a_long_retry(made: Crew) -> None:
     made.ready(made.start("one", "-c", "2"))
     [head] = send_keyed(made, "slow", 1, failing=1, countdown=6)

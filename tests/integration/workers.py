@@ -141,7 +141,8 @@ class Worker:
     def stop(self, timeout: float = PATIENCE) -> None:
         """A warm shutdown that must succeed."""
         self.terminate()
-        assert self.wait(timeout) == 0, self.output[-5000:]
+        code = self.wait(timeout)
+        assert code == 0, f"{self.name} has ended with {code}:\n{self.output[-5000:]}"
 
     def kill(self) -> None:
         """SIGKILL for the whole process group, if anything of it is left."""

@@ -71,6 +71,17 @@ def test_a_retry_keeps_its_tasks_place() -> None:
     assert lanes.next(KEY, {}) == 1
 
 
+def test_how_many_come_before_a_record() -> None:
+    lanes = Lanes()
+    for offset in range(3):
+        lanes.enter(offset, Ticket(KEY, Run(f"t{offset}", 0)))
+    assert lanes.places(KEY, {}) == {0: 0, 1: 1, 2: 2}
+    lanes.leave(0)
+    assert lanes.places(KEY, {KEY: Run("t0", 1)}) == {1: 1, 2: 2}
+    lanes.enter(9, Ticket(KEY, Run("t0", 1)))
+    assert lanes.places(KEY, {KEY: Run("t0", 1)}) == {9: 0, 1: 1, 2: 2}
+
+
 def test_a_stopped_lane_waits_for_nobodys_record() -> None:
     lanes = Lanes()
     lanes.enter(0, Ticket(KEY, Run("t0", 0)))

@@ -61,7 +61,7 @@ OWN = {
     "kwargs": JSON,
     "previous": st.none() | st.sampled_from(State),
     **dict.fromkeys(("created", "due", "started", "finished"), st.none() | TIME),
-    **dict.fromkeys(("attempts", "partition", "offset", "retries"), st.none() | COUNT),
+    **dict.fromkeys(("attempts", "partition", "offset", "position", "retries"), st.none() | COUNT),
 }
 RECORDS = st.builds(
     StateRecord, **{each.name: OWN.get(each.name, st.none() | TEXT) for each in dataclasses.fields(StateRecord)}
