@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import json
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from kafka_exec.appconf import broker_home
 from kafka_exec.cli.common import echo_table, json_option, told, verbose_option
+
+if TYPE_CHECKING:
+    from celery import Celery
+
+#: The states of a key that only somebody's word, or a retry, lets go on.
+_BLOCKED = ("retry", "stopped")
 
 COLUMNS = ("KEY", "QUEUE", "STATE", "WAITING", "TASK", "NODE")
 
@@ -21,20 +28,11 @@ _TIMEOUT = 2.0
 @verbose_option
 @click.pass_context
 def groups(context: click.Context, blocked: bool, as_json: bool, verbose: bool) -> None:
-    """List the ordering keys that have unfinished tasks, or unblock one."""
+    """List the ordering keys that have unfinished tasks, unblock one, or skip the task that blocks it."""
     if context.invoked_subcommand is not None:
         return
     with told(verbose):
-        broker_home(context.obj.app)
-        answers = context.obj.app.control.broadcast("ordering_keys", reply=True, timeout=_TIMEOUT) or []
-        found = [
-            {**each, "node": node}
-            for answer in answers
-            for node, told_by in answer.items()
-            if isinstance(told_by, list)
-            for each in told_by
-            if not blocked or each["state"] in ("retry", "stopped")
-        ]
+        found = [each for each in _keys(context.obj.app) if not blocked or each["state"] in _BLOCKED]
     found.sort(key=lambda each: (each["queue"], each["key"]))
     if as_json:
         for each in found:
@@ -42,6 +40,19 @@ def groups(context: click.Context, blocked: bool, as_json: bool, verbose: bool) 
     else:
         names = [column.lower() for column in COLUMNS]
         echo_table([COLUMNS, *(tuple(str(each[name] or "") for name in names) for each in found)])
+
+
+def _keys(app: Celery) -> list[dict[str, Any]]:
+    """The keys that have unfinished tasks, as their workers tell of them."""
+    broker_home(app)
+    answers = app.control.broadcast("ordering_keys", reply=True, timeout=_TIMEOUT) or []
+    return [
+        {**each, "node": node}
+        for answer in answers
+        for node, told_by in answer.items()
+        if isinstance(told_by, list)
+        for each in told_by
+    ]
 
 
 @groups.command()
@@ -54,17 +65,36 @@ def unblock(context: click.Context, key: str, verbose: bool) -> None:
     A retry that was waited for runs when it is due, with no place of its own any more.
     """
     with told(verbose):
-        broker_home(context.obj.app)
-        arguments = {"key": key}
-        answers = context.obj.app.control.broadcast(
-            "unblock_ordering_key", arguments=arguments, reply=True, timeout=_TIMEOUT
-        )
-        done = [
-            f"{queue} ({node})"
-            for answer in answers or []
-            for node, told_by in answer.items()
-            for queue in told_by.get("ok", ())
-        ]
-        if not done:
-            raise click.ClickException(f"no worker has tasks that wait for the key {key!r}, or none has answered")
+        done = _unblock(context.obj.app, key)
     click.echo(f"unblocked {key} in {', '.join(done)}")
+
+
+@groups.command()
+@click.argument("key")
+@verbose_option
+@click.pass_context
+def skip(context: click.Context, key: str, verbose: bool) -> None:
+    """Give up the task whose retry the others of KEY wait for: it is revoked, and they go on."""
+    with told(verbose):
+        app = context.obj.app
+        awaited = {each["task"] for each in _keys(app) if each["key"] == key and each["state"] in _BLOCKED}
+        if awaited:
+            app.control.revoke(list(awaited), reply=True, timeout=_TIMEOUT)
+        done = _unblock(app, key)
+    click.echo(f"skipped {', '.join(sorted(awaited))} of {key} in {', '.join(done)}")
+
+
+def _unblock(app: Celery, key: str) -> list[str]:
+    """Where a key was unblocked."""
+    broker_home(app)
+    arguments = {"key": key}
+    answers = app.control.broadcast("unblock_ordering_key", arguments=arguments, reply=True, timeout=_TIMEOUT)
+    done = [
+        f"{queue} ({node})"
+        for answer in answers or []
+        for node, told_by in answer.items()
+        for queue in told_by.get("ok", ())
+    ]
+    if not done:
+        raise click.ClickException(f"no worker has tasks that wait for the key {key!r}, or none has answered")
+    return done

@@ -39,11 +39,13 @@ class Killing:
         self._workers[number] = self._start(victim.name)
 
     def restart_one(self) -> None:
-        """Stops a worker warmly, and starts one of the same name."""
+        """Stops a worker warmly, as soon as it is ready, and starts one of the same name."""
         number = self._chance.randrange(len(self._workers))
-        self._workers[number].stop()
+        victim = self._workers[number]
+        victim.wait_for_line(" ready.")  # before it has its signal handlers it would just die
+        victim.stop()
         self.times += 1
-        self._workers[number] = self._start(self._workers[number].name)
+        self._workers[number] = self._start(victim.name)
 
 
 def _group(worker: Worker) -> list[psutil.Process]:

@@ -159,6 +159,16 @@ def test_a_lane_stops_at_a_failure_where_the_task_says_so_until_it_is_freed(made
     made.effects.wait_for([behind])
 
 
+def test_a_task_whose_retry_is_not_worth_waiting_for_is_skipped(made: Crew) -> None:
+    made.ready(made.start("one", "-c", "2"))
+    [head] = send_keyed(made, "k", 1, failing=1, countdown=600)
+    made.effects.wait_for([head], "retry")
+    behind = send_keyed(made, "k", 3, begin=1)
+    assert f"skipped {head} of k" in made.command("kafka", "groups", "skip", "k")
+    made.effects.wait_for(behind)
+    assert made.app.control.inspect().revoked() == {"one@test": [head]}
+
+
 def test_a_task_may_say_its_key_by_its_arguments(made: Crew) -> None:
     sent = made.app.tasks["keyed"].delay("ann")
     headers = [dict(record.headers()) for record in read(made.kafka, f"{made.prefix}.queue.celery", 1)]

@@ -100,6 +100,7 @@ class Worker:
         self.log = folder / f"{name}.log"
         command = [sys.executable, "-m", "celery", "-A", APP, "worker", "-n", self.node, "-l", "INFO", *options]
         with self.log.open("ab") as output:
+            self._begin = output.tell()  # after what an earlier one of the same name has said
             self.process = subprocess.Popen(
                 command,
                 cwd=ROOT,
@@ -112,7 +113,7 @@ class Worker:
 
     @property
     def output(self) -> str:
-        return self.log.read_text(errors="replace")
+        return self.log.read_bytes()[self._begin :].decode(errors="replace")
 
     def wait_for_line(self, text: str, timeout: float = PATIENCE) -> None:
         """Waits until a text is in the output."""
