@@ -51,10 +51,12 @@ class Consumer(consumer.Consumer):
     Attributes:
         revoked: the tasks that were revoked before this worker was started, or so long ago that Celery has forgotten it.
         sharing: how it gives tasks to other workers.
+        delays: its share of the messages that wait for their time.
     """
 
     revoked: Revoked | None = None
     sharing: Sharing | None = None
+    delays: Delays | None = None
 
     def __init__(self, on_task_request: Any, *args: Any, pool: Any = None, **kwargs: Any) -> None:
         self.starter = Starter(pool, on_task_request)
@@ -180,7 +182,8 @@ class Membership(bootsteps.StartStopStep):
         if isinstance(c, Consumer):
             c.sharing = Sharing(c.app, c.starter, self._node, connection)
         if space.settings.control_plane and not self._shares:
-            shares: list[Share[Any] | ControlPlane] = [Delays(space.cluster, space.topics, self._node)]
+            c.delays = Delays(space.cluster, space.topics, self._node)
+            shares: list[Share[Any] | ControlPlane] = [c.delays]
             backend = c.app.backend
             # Only where broker and back end are one: there are no chords to drive otherwise.
             if isinstance(backend, KafkaBackend) and backend.space is space:

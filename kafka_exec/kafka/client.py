@@ -107,6 +107,15 @@ def translate(error: KafkaError | KafkaException, what: str) -> KafkaExecError:
     return ChannelFailed(text)
 
 
+#: What all consumers have in common.
+_CONSUMING = {
+    "enable.auto.commit": False,
+    "enable.auto.offset.store": False,
+    # By default librdkafka looks only once a second whether a queue of fetched records that was full has room again.
+    "fetch.queue.backoff.ms": 10,
+}
+
+
 class _Producer(Producer):  # type: ignore[misc]
     """Can be referred to weakly."""
 
@@ -212,7 +221,7 @@ class Cluster:
 
     def new_consumer(self, properties: Mapping[str, Any]) -> Consumer:
         """A consumer with these properties beside the common ones."""
-        return self.new(_Consumer, {"enable.auto.commit": False, "enable.auto.offset.store": False, **properties})
+        return self.new(_Consumer, {**_CONSUMING, **properties})
 
     def new_admin(self) -> AdminClient:
         """A client for administration. Keep it referenced until its futures are done."""

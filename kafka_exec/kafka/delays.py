@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from confluent_kafka import Consumer
+from confluent_kafka import Message as Record
 
 from kafka_exec.core.names import Topics
 from kafka_exec.core.topology import delay_state_topic, delay_topic
@@ -40,6 +41,15 @@ class Delays(Share[Level]):
     def driven(self) -> frozenset[int]:
         """The levels of which this node moves the messages."""
         return frozenset(list(self._partitions))
+
+    def first(self, most: int) -> list[Record]:
+        """The first messages that wait on each level that this node drives, so many of each at most; from any thread.
+
+        Raises:
+            ConnectionFailed: they could not be read.
+        """
+        levels = sorted(self._partitions.items(), reverse=True)  # as messages move: none is missed
+        return [record for _, level in levels for record in level.first(most)]
 
     def _make(self, number: int) -> Level:
         return Level(self._cluster, self._names, self._topics, number, self._count)

@@ -43,7 +43,6 @@ FOLLOWING = {
     "enable.partition.eof": True,
     # A newly assigned partition waits for the fetch under way: that bounds the wait.
     "fetch.wait.max.ms": 100,
-    "fetch.queue.backoff.ms": 10,
     "fetch.message.max.bytes": 1024 * 1024,
     "queued.max.messages.kbytes": 4096,
 }
@@ -94,7 +93,6 @@ def history(cluster: Cluster, topic: str, partition: int, end: int, begin: int =
         "isolation.level": "read_committed",
         "enable.partition.eof": True,
         "fetch.wait.max.ms": 10,
-        "fetch.queue.backoff.ms": 10,
         "fetch.message.max.bytes": 1024 * 1024,
         "queued.max.messages.kbytes": 4096,
     }

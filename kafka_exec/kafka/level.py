@@ -111,13 +111,28 @@ class Level:
         """What was moved: whatever has waited for long would be there once for each of its levels."""
         return self.position if self.fenced else 0
 
-    def _last_position(self) -> int:
-        topic = self._topics.positions.name
+    def first(self, most: int) -> list[Record]:
+        """The first messages that wait, so many at most; from any thread.
+
+        Raises:
+            ConnectionFailed: they could not be read.
+        """
+        if not self.fenced:
+            return []  # there is none
+        topic, begin = self._topics.waiting.name, self.position
+        end = min(self._end(topic), begin + most)
+        return [record for batch in history(self._cluster, topic, self.number, end, begin) for record in batch]
+
+    def _end(self, topic: str) -> int:
         fetcher = Fetcher(self._cluster, topic)
         try:
-            end = fetcher.end(self.number)
+            return fetcher.end(self.number)
         finally:
             fetcher.close(_CLOSING)
+
+    def _last_position(self) -> int:
+        topic = self._topics.positions.name
+        end = self._end(topic)
         for begin in dict.fromkeys((max(0, end - _TAIL), 0)):
             found = [
                 int(record.value())
