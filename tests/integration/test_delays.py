@@ -60,6 +60,8 @@ def scheduled(made: Crew) -> int:
 
 def test_a_countdown_ends_on_time(made: Crew) -> None:
     start(made, "one")
+    (overdue,) = made.send("work", eta=at(time.time() - HOUR))
+    made.effects.wait_for([overdue])
     first = time.time() + 0.5
     due = {}
     for number in range(100):
