@@ -12,7 +12,6 @@ from kafka_exec.core.lanes import STOPPED, Lane, Lanes, Run, Ticket
 from kafka_exec.core.ledger import ENDED, MOST_REMEMBERED, Ledger, Transition, freed, held, remembered
 from kafka_exec.core.ledger import encode as encode_transitions
 from kafka_exec.kafka.queued import Queued
-from kafka_exec.kafka.work import Work
 from tests.unit.twins.lanes import PlainLanes
 
 #: What happens: a record comes to a lane; or the n-th of those that may run ends, for good (0) or to be retried (1).
@@ -108,37 +107,6 @@ def test_who_runs_anothers_retry_tells_that_its_lane_goes_on_without_knowing_tha
     told(owner, Transition(ENDED, 5), *Queued(guest, remember=60.0).finish(5, retry, None, restarted=False))
     assert owner.holds == {}
     assert owner.is_remembered("@3", since=0.0)
-
-
-class Read:
-    """A task's record as a reader has it."""
-
-    def __init__(self, offset: int, **headers: object) -> None:
-        own = {"task": "t", "id": f"t{offset}", "ordering_key": "k", **headers}
-        message = Message(b"", "application/json", "utf-8", own, {})
-        self.offset = lambda: offset
-        self.headers = lambda: encode(message)
-
-    def __len__(self) -> int:
-        return 1
-
-
-@pytest.mark.parametrize(
-    ("told", "expected"),
-    [
-        ((), [True, False, False]),
-        ((Transition(ENDED, 0),), [False, True, False]),
-        ((Transition(ENDED, 0), Transition(ENDED, 1)), [False, False, True]),
-        ((Transition(ENDED, 0), held(0, KEY, Run("t0", 1))), [False, False, True]),
-    ],
-)
-def test_an_end_that_is_heard_of_before_its_record_is_read_lets_its_lane_go_on(
-    told: tuple[Transition, ...], expected: list[bool]
-) -> None:
-    work = Work("q.a", 3, Ledger("q", Progress(0)), 0, None, remember=60.0, on_free=lambda record, work: None)
-    work.overhear(encode_transitions("other", "q", told))
-    records = [Read(0), Read(1), Read(2, id="t0", retries=1)]
-    assert [work.read(record) for record in records] == expected
 
 
 def test_what_is_remembered_is_bounded() -> None:
