@@ -1,7 +1,8 @@
-"""What a sender says of a task's order: its ordering key, its deduplication id. They travel as the task's headers."""
+"""What a sender says of a task: its ordering key, its deduplication id, its time. They travel as the task's headers."""
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from celery import current_task
 
 from kafka_exec.core.envelope import (
+    CREATED,
     DEDUPLICATION_ID,
     ORDERING_KEY,
     RECORD_HEADER,
@@ -60,8 +62,8 @@ def addressed(
         _check_retry(name, request, options.get("queue"), headers)
         if place := getattr(request, RECORD_HEADER, None):
             headers[RETRY_OF] = place_name(place["topic"], place["partition"], place["offset"])
-    if headers:
-        options["headers"] = headers
+    headers.setdefault(CREATED, round(time.time(), 3))
+    options["headers"] = headers
     return options
 
 

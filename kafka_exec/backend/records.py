@@ -44,7 +44,7 @@ def record_of(
         previous=None
         if request is None
         else previous(started=started is not None and status != STARTED, retried=bool(retries)),
-        created=place.get("timestamp"),
+        created=envelope.created_at(getattr(request, envelope.CREATED, None), place),
         due=due,
         started=started,
         finished=now if state in TERMINAL else None,

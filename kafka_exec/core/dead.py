@@ -160,10 +160,11 @@ class Letter:
     def headers_again(self, topic: str) -> RawHeaders:
         """The headers under which it is replayed: those of the record that died, and which letter of ``topic`` it is.
 
-        Whoever replays a deduplicated task wants it to run, though it has ended.
+        Whoever replays a task wants it to run with all its retries, and a deduplicated one though it has ended.
         """
         left = {*_WHY, REPLAYED_FROM, "deduplication-id", "retry-of"}
-        kept = [(name, value) for name, value in self.headers if name not in left]
+        headers = self._headers_with(retries=0) if self._message_headers.get("retries") else self.headers
+        kept = [(name, value) for name, value in headers if name not in left]
         came = {"topic": topic, **self.address._asdict(), "count": self.replays + 1}
         return [*kept, (REPLAYED_FROM, json.dumps(came).encode())]
 
@@ -175,19 +176,23 @@ class Letter:
         """
         if args is None and kwargs is None:
             return self
-        message = self._protocol_2()
+        self._check_protocol_2()
         found = self.body
         found[:2] = [found[0] if args is None else args, found[1] if kwargs is None else kwargs]
         quoted = {"argsrepr": repr(tuple(found[0])), "kwargsrepr": repr(found[1])}
-        headers = {**message.headers, **{name: text[:_LONGEST_REPR] for name, text in quoted.items()}}
-        changed = dict(encode(message._replace(headers=headers)))["headers"]
         return replace(
             self,
             value=json.dumps(found).encode(),
-            headers=[(name, changed if name == "headers" else value) for name, value in self.headers],
+            headers=self._headers_with(**{name: text[:_LONGEST_REPR] for name, text in quoted.items()}),
         )
 
-    def _protocol_2(self) -> Any:
+    def _headers_with(self, **changes: Any) -> RawHeaders:
+        """Its headers, with changes in those of its message."""
+        message = decode(self.headers, self.value)
+        changed = dict(encode(message._replace(headers={**message.headers, **changes})))["headers"]
+        return [(name, changed if name == "headers" else value) for name, value in self.headers]
+
+    def _check_protocol_2(self) -> None:
         what = f"letter {self.address} cannot get other arguments"
         try:
             message = decode(self.headers, self.value)
@@ -206,7 +211,6 @@ class Letter:
             and [type(part) for part in body] == [list, dict, dict]
         ):
             raise NotReplayable(f"{what}: it is no task message of Celery's protocol 2")
-        return message
 
 
 def as_text(data: bytes | None) -> str:

@@ -35,6 +35,9 @@ STOPS_ON_FAILURE = "ordering_stops_on_failure"
 #: message says the same, its sender was killed before anybody knew of the first, and ran once more.
 RETRY_OF = "retry_of"
 
+#: Under this name a task's headers say when it was first sent, epoch seconds: it stays so, however often it is sent anew.
+CREATED = "kafka_created"
+
 RecordHeaders = list[tuple[str, bytes]]
 
 #: What a consumer must know of a record before it is decoded.
@@ -124,6 +127,18 @@ def _object(text: bytes | None) -> dict[str, Any]:
 def place_name(topic: str, partition: int, offset: int) -> str:
     """A record, as ``retry-of`` names it."""
     return f"{topic}/{partition}/{offset}"
+
+
+def created_at(created: object, place: Mapping[str, Any]) -> float | None:
+    """When a task was created, epoch seconds: as it says itself, else when its record was published.
+
+    Args:
+        created: what its headers have under :data:`CREATED`.
+        place: what they have under :data:`RECORD_HEADER`.
+    """
+    if isinstance(created, (int, float)) and not isinstance(created, bool):
+        return created
+    return place.get("timestamp")
 
 
 def ticket_of(

@@ -111,6 +111,7 @@ class StateRecord:
         status: Celery's word for the state, or the application's own.
         version: of the task's code.
         previous: what was told of the task before, as far as the writer knows.
+        created: when it was first sent: no retry changes it, no delay, and no replay of its dead letter.
         due: when a delayed task goes on.
         attempts: starts so far.
         position: how many tasks of its ordering key were before it when that was told.

@@ -205,7 +205,6 @@ class GroupReader:
             "fetch.message.max.bytes": 256 * 1024,
             "queued.min.messages": 1000,
             "queued.max.messages.kbytes": 2048,
-            "max.poll.interval.ms": 300_000,
             "group.protocol": self._settings.group_protocol,
         }
         if self._settings.group_protocol == "classic":

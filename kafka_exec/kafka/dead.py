@@ -183,7 +183,7 @@ class DeadLetters:
     def replay(
         self, order: Order, *, rate: float | None = None, on_progress: Callable[[int], None] | None = None
     ) -> int:
-        """Publishes letters to the topics they came from, with key, value and headers as they were; how many.
+        """Publishes letters to where they came from, with key, value and headers as they were, but no retries; how many.
 
         It is exactly once, whoever is killed and however many try at once:
 

@@ -36,10 +36,37 @@ def own_kafka() -> Iterator[EmbeddedKafka]:
         yield broker
 
 
-def test_half_a_minute_without_a_killed_broker(
+def test_a_minute_without_a_killed_broker(
     own_kafka: EmbeddedKafka, prefix: str, effects: Effects, start: Start
 ) -> None:
-    outage(own_kafka, f"{own_kafka.url}/{prefix}", effects, start, 30, kill=True)
+    outage(own_kafka, f"{own_kafka.url}/{prefix}", effects, start, 60, kill=True)
+
+
+def test_three_brokers_of_which_one_after_the_other_is_away(prefix: str, effects: Effects, start: Start) -> None:
+    with EmbeddedKafka(nodes=3) as kafka:
+        url = f"{kafka.url}/{prefix}"
+        admin = kafka.admin()
+
+        def all_in_sync() -> bool:
+            topics = admin.list_topics(timeout=10).topics.values()
+            return all(len(each.isrs) == 3 for topic in topics for each in topic.partitions.values())
+
+        workers = [start(url, effects, name) for name in ("one", "two")]
+        for worker in workers:
+            worker.wait_until_ready()
+        with Load(make_app(url), seconds=0.01) as load:
+            for node in range(3):
+                load.wait_for(100)
+                kafka.stop(node) if node == 1 else kafka.kill(node)
+                load.wait_for(100)
+                kafka.start(node)
+                until(all_in_sync, what="all replicas in sync")
+            load.wait_for(100)
+        print(f"{len(load.confirmed)} published, the slowest in {load.slowest:.1f} s", end=" ")
+        assert (load.uncertain, load.unexpected) == ({}, [])
+        effects.wait_for(set(load.confirmed))
+        assert {effects.count(what)[task] for task in load.confirmed for what in ("begin", "end")} == {1}
+        assert all(worker.is_alive for worker in workers)
 
 
 def test_a_broker_killed_again_and_again(own_kafka: EmbeddedKafka, prefix: str, effects: Effects, start: Start) -> None:

@@ -13,7 +13,7 @@ from celery.result import AsyncResult
 
 from kafka_exec import Unrecoverable
 from kafka_exec.broker import EmbeddedKafka
-from kafka_exec.core.dead import Letter
+from kafka_exec.core.dead import Letter, Order
 from tests.integration.chord_tools import settled
 from tests.integration.dead_tools import Morgue
 from tests.integration.retry_tasks import SOON, Away, Busy
@@ -62,6 +62,7 @@ def test_a_task_fails_twice_and_then_succeeds(made: Crew) -> None:
     assert letters(made, result.id) == []
     begun = [effect.time for effect in made.effects.all("begin") if effect.task == result.id]
     assert len(begun) == 3
+    assert record["created"] <= begun[0]
     assert all(later - earlier > 0.99 * SOON.delay(1) for earlier, later in pairwise(begun))
 
 
@@ -77,6 +78,12 @@ def test_a_task_without_tries_left_fails_and_becomes_a_dead_letter(made: Crew) -
     assert (letter.reason, letter.task) == ("rejected", "retrying")
     assert "attempt 3" in letter.error
     assert made.effects.count("begin")[result.id] == 3
+
+    # Started again by an operator, it has all its tries again.
+    Morgue(made).letters.replay(Order([letter.address]))
+    until(lambda: len(letters(made, result.id)) == 2, what="a second dead letter")
+    assert made.effects.count("begin")[result.id] == 6
+    assert show(made, result.id)["created"] == record["created"]
 
 
 def test_what_is_unrecoverable_is_tried_once(made: Crew) -> None:

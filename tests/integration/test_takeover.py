@@ -58,6 +58,74 @@ def test_what_runs_is_not_begun_again_when_partitions_move(made: Crew) -> None:
     until(lambda: made.backlog() == 0, what="a commit of all")
 
 
+def test_who_is_told_to_end_leaves_what_it_has_not_begun_to_others_and_ends_what_it_runs(made: Crew) -> None:
+    leaving = made.start("leaving", "-c", "2", kafka_exec_work_sharing=False)
+    made.ready(leaving)
+    gate, held = hold(made, leaving, 2)
+    waiting = made.send("work", number=60)
+    keyed = [made.send("work", ordering_key="k")[0] for _ in range(10)]
+    staying = made.start("staying", "-c", "2")
+    made.ready(staying)
+    leaving.terminate()
+    told = time.time()
+    made.effects.wait_for([*waiting, *keyed])  # while the tasks that it runs still do
+    begun = max(effect.time for effect in made.effects.all("begin"))
+    print(f"all that waited began elsewhere within {begun - told:.1f} s")
+    assert not made.effects.count().keys() & set(held)
+    assert {effect.worker for effect in made.effects.all() if effect.task in {*waiting, *keyed}} == {"staying"}
+    gate.touch()
+    assert leaving.wait() == 0, leaving.output[-5000:]
+    made.effects.wait_for(held)
+    made.effects.assert_once([*held, *waiting, *keyed], "begin")
+    ends = sorted((effect for effect in made.effects.all() if effect.task in keyed), key=lambda effect: effect.time)
+    assert [effect.task for effect in ends] == keyed
+    until(lambda: made.backlog() == 0, what="a commit of all")
+    # Nothing was sent anew: it was only left where it is.
+    everything = [*held, *waiting, *keyed]
+    assert len(read(made.kafka, f"{made.prefix}.queue.celery", len(everything))) == len(everything)
+
+
+def test_a_task_that_does_not_heed_a_cold_shutdown_is_killed_and_begins_again_elsewhere(made: Crew) -> None:
+    leaving = made.start("leaving", "-c", "1", worker_soft_shutdown_timeout=0.5)
+    made.ready(leaving)
+    gate, held = hold(made, leaving, 1)
+    staying = made.start("staying", "-c", "1")
+    made.ready(staying)
+    leaving.process.send_signal(signal.SIGQUIT)
+    until(lambda: made.effects.count("begin")[held[0]] == 2, what="the start elsewhere")
+    gate.touch()
+    made.effects.wait_for(held)
+    leaving.wait()
+    made.effects.assert_once(held)
+    assert [effect.worker for effect in made.effects.all() if effect.task in held] == ["staying"]
+    until(lambda: made.backlog() == 0, what="a commit of all")
+
+
+def test_a_run_that_outlasts_every_interval_moves_no_partition(made: Crew) -> None:
+    """Its worker's only thread of Celery's is busy all the time."""
+    shortest = dict.fromkeys(("max.poll.interval.ms", "session.timeout.ms"), SESSION * 1000)
+    options = {"kafka": shortest}
+    busy = made.start("busy", "-P", "solo", broker_transport_options=options)
+    made.ready(busy)
+    gate, held = hold(made, busy, 1)
+    made.ready(made.start("other", "-P", "solo", broker_transport_options=options))
+    admin, group = made.kafka.admin(), f"{made.prefix}.queue.celery"
+
+    def members() -> dict[str, int]:
+        found = admin.describe_consumer_groups([group])[group].result(PATIENCE)
+        return {member.member_id: len(member.assignment.topic_partitions) for member in found.members}
+
+    before, began = members(), time.monotonic()
+    until(lambda: time.monotonic() - began > 2.5 * SESSION)
+    assert members() == before
+    gate.touch()
+    made.effects.wait_for(held)
+    after = made.send("work", number=20)
+    made.effects.wait_for(after)
+    made.effects.assert_once([*held, *after], "begin")
+    assert members() == before
+
+
 def test_a_dead_workers_running_tasks_begin_again_and_its_finished_ones_do_not(made: Crew) -> None:
     victim = made.start("victim", "-c", "2")
     made.ready(victim)

@@ -165,6 +165,9 @@ def test_prefetch_is_honoured_and_can_change(connect: Connect) -> None:
     hand.consumer.qos(prefetch_count=0)
     hand.wait_for(10)
     assert hand.numbers == list(range(10))
+    # What had to wait was neither delivered before nor sent anew.
+    places = [(message.delivery_info["offset"], message.delivery_info["redelivered"]) for message in hand.messages]
+    assert places == [(offset, False) for offset in range(10)]
 
 
 def test_ends_in_any_order_survive_the_consumer(connect: Connect) -> None:

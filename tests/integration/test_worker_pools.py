@@ -85,6 +85,18 @@ def test_all_is_committed_when_a_pool_ends(made: Crew, pool: str) -> None:
     made.effects.assert_once([*ids, *more], "begin")
 
 
+def test_a_pool_that_grows_by_need_has_its_new_slots_filled(made: Crew) -> None:
+    worker = made.start("growing", "-P", "prefork", "--autoscale=3,1")
+    made.ready(worker)
+    gate = made.gate()
+    held = made.send("hold", str(gate), number=5)
+    until(lambda: len(made.effects.count("begin")) == 3, what="tasks in all slots")
+    gate.touch()
+    made.effects.wait_for(held)
+    made.effects.assert_once(held, "begin")
+    worker.stop()
+
+
 @pytest.mark.slow
 def test_five_hundred_children_are_replaced(made: Crew) -> None:
     worker = made.start("replacing", "-c", "4", "--max-tasks-per-child=1")

@@ -81,6 +81,13 @@ def test_each_replay_is_counted_and_nothing_is_left_of_the_deaths() -> None:
     assert told == [{"topic": TOPIC, "partition": 3, "offset": 9, "count": 2}]
 
 
+def test_a_replayed_task_has_no_retries_behind_it() -> None:
+    once, value = task(headers={"retries": 3, "timelimit": [None, 2.5]})
+    fresh, _ = task(headers={"retries": 0, "timelimit": [None, 2.5]})
+    assert died(once, value).headers_again(TOPIC)[:-1] == fresh
+    assert died(fresh, value).headers_again(TOPIC)[:-1] == fresh
+
+
 def test_somebody_elses_provenance_counts_nothing() -> None:
     for value in (None, b"x", b"[]", b'{"count": "x"}'):
         assert died([("replayed-from", value)]).replays == 0

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kafka_exec.core.envelope import Message, RecordHeaders, dead_letter_headers, decode, encode, expired
+from kafka_exec.core.envelope import Message, RecordHeaders, created_at, dead_letter_headers, decode, encode, expired
 from kafka_exec.errors import Undecodable
 
 JSON = st.recursive(
@@ -205,6 +205,14 @@ def test_a_dead_letter_keeps_its_headers_and_says_why_and_whence(original: Recor
 def test_a_dead_letter_is_still_the_message() -> None:
     sent = message(body=b"\x00", headers={"id": "1"}, exchange="x")
     assert decode(dead_letter_headers(encode(sent), **ORIGIN), b"\x00") == sent
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"), [(5.5, 5.5), (5, 5), (None, 9.0), ("2020-01-01", 9.0), (True, 9.0), ([], 9.0)]
+)
+def test_a_task_was_created_when_it_says_so_or_when_its_record_was_published(said: object, expected: float) -> None:
+    assert created_at(said, {"timestamp": 9.0}) == expected
+    assert created_at(None, {}) is None
 
 
 def test_the_deep_record_is_deep_enough() -> None:

@@ -96,9 +96,9 @@ def test_a_priority_step_counts_towards_the_length(step: int) -> None:
 
 
 def test_templates_are_replaced_one_by_one() -> None:
-    topics = Topics("shop", {"queue": "jobs-{name}", "nodes": "{prefix}-alive"})
+    topics = Topics("shop", {"queue": "jobs-{name}", "nodes": "{prefix}-alive", "delay": "later"})
     assert topics.queue("mail", 2) == "jobs-mail.p2"
-    assert topics.nodes == "shop-alive"
+    assert (topics.nodes, topics.delay) == ("shop-alive", "later")
     assert topics.dead("mail") == "shop.dead.mail"
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from kafka_exec.core.nodes import LOST_AFTER, Heartbeat, Presence, Stray
 
 TASK: Stray = ("q", 0, 7)
@@ -11,11 +13,12 @@ def beat(boot: str, *, left: bool = False, strays: tuple[Stray, ...] = ()) -> He
     return Heartbeat(boot, "here", 1, left=left, strays=strays)
 
 
-def presence(*beats: tuple[str, float]) -> Presence:
-    found = Presence("me", 1.0)
+def presence(*beats: tuple[str, float], period: float = 1.0) -> Presence:
+    """What is known after these heartbeats, at these times in periods."""
+    found = Presence("me", period)
     found.watch("other", TASK)
     for boot, at in beats:
-        found.take(beat(boot, strays=(TASK,)), at)
+        found.take(beat(boot, strays=(TASK,)), at * period)
     return found
 
 
@@ -24,10 +27,11 @@ def test_who_sends_heartbeats_that_name_the_task_runs_it_however_long() -> None:
     assert not found.is_over("other", TASK)
 
 
-def test_who_is_silent_while_this_one_is_not_runs_nothing_more() -> None:
+@pytest.mark.parametrize("period", [0.25, 1.0, 30.0])
+def test_who_is_silent_while_this_one_is_not_runs_nothing_more(period: float) -> None:
     beats = [("other", 0.0), ("me", 0.1), ("me", 1.0), ("me", 2.0), ("me", 3.0)]
-    assert not presence(*beats).is_over("other", TASK)
-    assert presence(*beats, ("me", 3.2)).is_over("other", TASK)
+    assert not presence(*beats, period=period).is_over("other", TASK)
+    assert presence(*beats, ("me", 3.2), period=period).is_over("other", TASK)
 
 
 def test_an_outage_that_silences_everybody_ends_nothing() -> None:

@@ -1,0 +1,64 @@
+"""A partition as its owner has it: what it hears from others, and what of that it hands out."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+
+from kafka_exec.core.envelope import Message, encode
+from kafka_exec.core.journal import Progress
+from kafka_exec.core.lanes import Lane, Run
+from kafka_exec.core.ledger import ENDED, Ledger, Transition, held
+from kafka_exec.core.ledger import encode as encode_transitions
+from kafka_exec.kafka.work import Work
+
+KEY = Lane("key", "k")
+
+#: What a partition tells is nobody's business here.
+UNREAD = SimpleNamespace(boot="me", node=SimpleNamespace(period=1.0), tell=lambda partition, *transitions: 0)
+
+
+class Read:
+    """A task's record as a reader has it."""
+
+    def __init__(self, offset: int, **headers: object) -> None:
+        message = Message(
+            b"", "application/json", "utf-8", {"task": "t", "id": f"t{offset}", "retries": 0, **headers}, {}
+        )
+        self.offset = lambda: offset
+        self.headers = lambda: encode(message)
+
+    def __len__(self) -> int:
+        return 1
+
+
+def work(ledger: Ledger, journal: SimpleNamespace | None = None) -> Work:
+    return Work("q.a", 3, ledger, 0, journal, remember=60.0, on_free=lambda record, work: None)
+
+
+@pytest.mark.parametrize(
+    ("told", "expected"),
+    [
+        ((), [True, False, False]),
+        ((Transition(ENDED, 0),), [False, True, False]),
+        ((Transition(ENDED, 0), Transition(ENDED, 1)), [False, False, True]),
+        ((Transition(ENDED, 0), held(0, KEY, Run("t0", 1))), [False, False, True]),
+    ],
+)
+def test_an_end_that_is_heard_of_before_its_record_is_read_lets_its_lane_go_on(
+    told: tuple[Transition, ...], expected: list[bool]
+) -> None:
+    owned = work(Ledger("q", Progress(0)))
+    owned.overhear(encode_transitions("other", "q", told))
+    records = [Read(0, ordering_key="k"), Read(1, ordering_key="k"), Read(2, ordering_key="k", id="t0", retries=1)]
+    assert [owned.read(record) for record in records] == expected
+
+
+def test_what_a_lost_worker_ran_is_handed_out_as_it_was_read_and_not_looked_up_one_by_one() -> None:
+    ledger, records = Ledger("q", Progress(0)), [Read(offset) for offset in range(1000)]
+    leases = [ledger.start(record.offset(), "lost") for record in records]
+    owned = work(ledger, UNREAD)
+    assert not any(owned.read(record) for record in records)
+    assert [owned.reclaim(offset, lease) for offset, lease in enumerate(leases)] == [[record] for record in records]
+    assert owned.wanted() == []
