@@ -76,7 +76,7 @@ def read(kafka: EmbeddedKafka, topic: str, count: int) -> list[Message]:
         if topic in consumer.list_topics(timeout=5).topics and not consumer.assignment():
             number = len(consumer.list_topics(topic, timeout=5).topics[topic].partitions)
             consumer.assign([TopicPartition(topic, n, OFFSET_BEGINNING) for n in range(number)])
-        found.extend(record for record in consumer.consume(100, 0.2) if record.error() is None)
+        found.extend(record for record in consumer.consume(5000, 0.2) if record.error() is None)
         return len(found) >= count
 
     until(more, what=f"{count} records in {topic}")
