@@ -31,7 +31,7 @@ def seed_of(request: pytest.FixtureRequest) -> int:
 
 def test_eight_workers_restarted_at_random_for_a_minute(made: Crew, request: pytest.FixtureRequest) -> None:
     killing = Killing(made, workers=8, slots=1, seed=seed_of(request))
-    tasks = made.send("work", number=20_000)
+    tasks = [each for _ in range(20) for each in made.send("work", number=1000)]
     began = time.time()
     while time.time() - began < 60:
         killing.restart_one()
