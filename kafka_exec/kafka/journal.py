@@ -190,6 +190,16 @@ class Journal:
             native.sleep(0.002)
         return True
 
+    def await_durable(self, partition: int, number: int, timeout: float) -> bool:
+        """Waits until what was told of a partition, up to this number, is durable. False: not within ``timeout`` seconds."""
+        deadline = time.monotonic() + timeout
+        while not self.is_durable(partition, number):
+            if time.monotonic() > deadline:
+                return False
+            self.serve()
+            native.sleep(0.001)
+        return True
+
     def is_durable(self, partition: int, number: int) -> bool:
         """Whether what was told of a partition, up to what :meth:`tell` gave this number, is written and acknowledged."""
         with self._lock:

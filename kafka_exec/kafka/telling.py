@@ -29,16 +29,17 @@ class Telling:
         self._next_mark: tuple[int, tuple[int, str]] | None = None
         self._kept: list[Transition] | None = None
 
-    def tell(self, *transitions: Transition) -> None:
-        """Writes transitions of one task into the journal, all or none."""
-        if self._journal is None or not transitions:
-            return
+    def tell(self, *transitions: Transition) -> int:
+        """Writes transitions of one task into the journal, all or none; a number by which the journal knows them."""
+        if self._journal is None:
+            return 0
         self._since_checkpoint += len(transitions)
         number = self._journal.tell(self._partition, *transitions)
         if any(each.kind in OF_LANES for each in transitions):
             self._last_of_lanes = number
         if self._kept is not None:
             self._kept += transitions
+        return number
 
     def keep(self) -> None:
         """Keeps what is told from now on."""

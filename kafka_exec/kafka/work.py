@@ -71,6 +71,10 @@ class Work:
         self._held: dict[int, Ticket | None] = {}
         # What the partition's owner has granted to this process.
         self._guests = Guests(0.0 if journal is None else journal.node.period)
+        # By offset, what must be durable before a task runs, as the journal knows it: that it is this process's to begin,
+        # told ahead of a free slot, and for what was begun.
+        self._reserved: dict[int, int] = {}
+        self._to_await: dict[int, int] = {}
         # Of those whose end is to hold their lane, what it will wait for.
         self._awaited: dict[int, Run] = {}
         # What was read and waits in lanes.
@@ -115,7 +119,7 @@ class Work:
             return admitted
 
     def _ticket(self, record: Record) -> Ticket | None:
-        restarted = record.offset() in self._ledger.attempts
+        restarted = self.attempts(record.offset()) > 0
         return ticket_of(record.headers(), self.topic, self.partition, restarted=restarted)
 
     def reach(self, end: int) -> None:
@@ -132,7 +136,7 @@ class Work:
             if not self._may_run(offset, term):
                 self._decline(offset)
                 return None
-            return self._ledger.progress.deliver(offset) or offset in self._ledger.attempts
+            return self._ledger.progress.deliver(offset) or self.attempts(offset) > 0
 
     def attempts(self, offset: int) -> int:
         """How often a task was begun."""
@@ -144,10 +148,14 @@ class Work:
             if not self._may_run(offset, term):
                 self._decline(offset)
                 return False
-            self._held[offset] = self._queued.ticket(offset)
+            ticket = self._held[offset] = self._queued.ticket(offset)
             if self._journal is not None:
                 lease = self._ledger.start(offset, self._boot)
-                self._telling.tell(Transition(STARTED, offset, lease.attempt))
+                number = self._telling.tell(Transition(STARTED, offset, lease.attempt))
+                reserved, has_lane = self._reserved.pop(offset, None), ticket is not None and ticket.keeps_place
+                if must_be_told(has_lane=has_lane, attempts=lease.attempt, is_guest=offset in self._guests):
+                    # That it was reserved says all, but for how often it was begun.
+                    self._to_await[offset] = number if reserved is None or lease.attempt > 1 else reserved
             return True
 
     def await_told(self, offset: int, timeout: float) -> int | None:
@@ -160,12 +168,12 @@ class Work:
         Raises:
             NotConfirmed: it is not told within ``timeout`` seconds.
         """
-        has_lane, is_guest = self._held.get(offset) is not None, offset in self._guests
-        needed = must_be_told(has_lane=has_lane, attempts=self.attempts(offset), is_guest=is_guest)
-        if self._journal is None or not needed:
+        number = self._to_await.get(offset)
+        if self._journal is None or number is None:
             return None
-        if not self._journal.flush([self.partition], timeout):
+        if not self._journal.await_durable(self.partition, number, timeout):
             raise NotConfirmed("Kafka has not taken down that its run begins")
+        self._to_await.pop(offset, None)
         return self._journal.written_to(self.partition)
 
     def end(self, offset: int) -> None:
@@ -187,6 +195,7 @@ class Work:
             if offset in self._held:
                 del self._held[offset]
                 self._awaited.pop(offset, None)
+                self._to_await.pop(offset, None)
             elif offset not in self._guests:
                 return self._may_run(offset, term)
             self._give_back(offset)
@@ -205,6 +214,8 @@ class Work:
 
     def _finish(self, offset: int, ticket: Ticket | None) -> None:
         self._open.discard(offset)
+        self._reserved.pop(offset, None)
+        self._to_await.pop(offset, None)
         self._guests.forget(offset)
         restarted = self.attempts(offset) > 1
         self._ledger.end(offset)
@@ -244,6 +255,7 @@ class Work:
             if self._journal is None or not self.alive or not self._may_run(offset, term):
                 return None
             lease = self._ledger.grant(offset, boot)
+            self._reserved.pop(offset, None)
             self._open.discard(offset)
             self._elsewhere[offset] = record
             self._telling.tell(granted(offset, lease))
@@ -279,7 +291,17 @@ class Work:
             self._finish(offset, self._queued.ticket(offset))
             return False
         self._open.add(offset)
+        self._reserve(offset)
         return True
+
+    def _reserve(self, offset: int) -> None:
+        """Tells that a task will begin here, if that must be known before it runs: so it need not wait for Kafka then."""
+        ticket = self._queued.ticket(offset)
+        if self._journal is None or ticket is None:
+            return
+        if must_be_told(has_lane=ticket.keeps_place, attempts=1, is_guest=False):
+            lease = self._ledger.grant(offset, self._boot)
+            self._reserved[offset] = self._telling.tell(granted(offset, lease))
 
     def _advance(self, lane: Lane) -> None:
         """Hands out what is next in a lane, if it is not being run."""
@@ -371,15 +393,20 @@ class Work:
     # -- owning --------------------------------------------------------------------------------------------------------
 
     def close_down(self) -> None:
-        """Nothing more of it is handed out or begun."""
+        """Nothing more of it is handed out or begun; what was reserved is the next owner's."""
         with self._lock:
             self.alive = False
+            for offset in self._reserved:
+                self._ledger.release(offset)
+                self._telling.tell(Transition(RELEASED, offset))
+            self._reserved.clear()
 
     def lose(self) -> None:
         """The partition is owned no more."""
         with self._lock:
             self.alive = False
             self.term += 1
+            self._reserved.clear()
             self._telling.forget_mark()
             self._elsewhere.clear()
             self._open.clear()

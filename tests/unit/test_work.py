@@ -28,6 +28,7 @@ class Read:
         )
         self.offset = lambda: offset
         self.headers = lambda: encode(message)
+        self.timestamp = lambda: (1, 0)
 
     def __len__(self) -> int:
         return 1
