@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from confluent_kafka import ConsumerGroupTopicPartitions, KafkaError, KafkaException, TopicCollection, TopicPartition
-from confluent_kafka.admin import ConfigResource, NewTopic, OffsetSpec, ResourceType
+from confluent_kafka.admin import ConfigResource, NewPartitions, NewTopic, OffsetSpec, ResourceType
 
 from kafka_exec.core.topology import TopicSpec, differences
 from kafka_exec.errors import ConnectionFailed, NoSuchQueue, TopicMismatch
@@ -143,20 +143,38 @@ class TopicKeeper:
             for name, future in admin.create_topics(new, operation_timeout=TIMEOUT).items():
                 self._result(future, f"creating topic {name}", passing_over={KafkaError.TOPIC_ALREADY_EXISTS})
             for spec in specs:
-                self._await(spec, admin)
+                self._await(spec.name, admin)
 
-    def _await(self, spec: TopicSpec, admin: AdminClient) -> None:
+    def _await(self, topic: str, admin: AdminClient) -> None:
         deadline = time.monotonic() + TIMEOUT
         while time.monotonic() < deadline:
-            described = self._metadata(spec.name).topics[spec.name]
+            described = self._metadata(topic).topics[topic]
             if described.partitions and all(p.leader >= 0 for p in described.partitions.values()):
                 # Metadata is ahead of the leaders: asked for offsets, they answer when they know that they lead.
-                self._offsets(admin, [TopicPartition(spec.name, n) for n in described.partitions], OffsetSpec.latest())
-                self._partitions[spec.name] = len(described.partitions)
-                self._missing.pop(spec.name, None)
+                self._offsets(admin, [TopicPartition(topic, n) for n in described.partitions], OffsetSpec.latest())
+                self._partitions[topic] = len(described.partitions)
+                self._missing.pop(topic, None)
                 return
             native.sleep(0.02)
-        raise ConnectionFailed(f"topic {spec.name} has no leader after {TIMEOUT:.0f} s")
+        raise ConnectionFailed(f"topic {topic} has no leader after {TIMEOUT:.0f} s")
+
+    def grow(self, topic: str, partitions: int) -> bool:
+        """Adds partitions to a topic until there are so many. True: some were missing.
+
+        Raises:
+            Forbidden: this user may not do that.
+        """
+        if (self.partitions(topic) or 0) >= partitions or (self.partitions(topic, fresh=True) or 0) >= partitions:
+            return False
+        native.call(self._grow, topic, partitions)
+        return True
+
+    def _grow(self, topic: str, partitions: int) -> None:
+        with self._admin() as admin:
+            asked = admin.create_partitions([NewPartitions(topic, partitions)], operation_timeout=TIMEOUT)
+            # Another worker may have been quicker.
+            self._result(asked[topic], f"adding partitions to {topic}", passing_over={KafkaError.INVALID_PARTITIONS})
+            self._await(topic, admin)
 
     def check(self, spec: TopicSpec) -> None:
         """Compares an existing topic's settings with what they should be.

@@ -9,10 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from confluent_kafka import TopicPartition
-from confluent_kafka.admin import OffsetSpec
+from confluent_kafka import Producer, TopicPartition
+from confluent_kafka.admin import NewPartitions, OffsetSpec
 
 from kafka_exec.broker import EmbeddedKafka
+from kafka_exec.core import envelope
 from kafka_exec.errors import TooManyDeliveries
 from tests.integration.fault_tools import read
 from tests.integration.workers import PATIENCE, Crew, Worker, crew, until
@@ -243,3 +244,25 @@ def test_a_task_that_kills_its_process_is_given_up(made: Crew) -> None:
     dead = read(made.kafka, f"{made.prefix}.dead.celery", 1)
     assert [dict(record.headers())["dead-reason"] for record in dead] == [b"max-deliveries"]
     until(lambda: made.backlog() == 0, what="a commit of all")
+
+
+def test_partitions_that_are_added_to_a_queue_are_consumed_like_the_others(made: Crew) -> None:
+    one = made.start("one", "-c", "2")
+    made.ready(one)
+    made.effects.wait_for(made.send("work", number=20))
+    topic, admin = f"{made.prefix}.queue.celery", made.kafka.admin()
+    admin.create_partitions([NewPartitions(topic, 24)])[topic].result(10)
+    producer = Producer(made.kafka.client_config())  # the app's learns of them in some minutes
+    added = [f"added-{number}" for number in range(16, 24)]
+    for number, task in enumerate(added, start=16):
+        headers = {"task": "work", "id": task, "lang": "py", "root_id": task}
+        body = b'[[], {}, {"callbacks": null, "errbacks": null, "chain": null, "chord": null}]'
+        message = envelope.Message(body, "application/json", "utf-8", headers, {"correlation_id": task})
+        producer.produce(topic, body, task, number, headers=envelope.encode(message))
+    assert producer.flush(10) == 0
+    two = made.start("two", "-c", "2")  # so that the group looks again, which it would do in some minutes
+    two.wait_for_line(" ready.")
+    made.effects.wait_for(added)
+    until(lambda: made.backlog() == 0, what="a commit of all")
+    made.effects.assert_once(added, "begin")
+    assert "partitions were added" in one.output + two.output
