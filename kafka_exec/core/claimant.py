@@ -64,6 +64,7 @@ class Claimant:
         name: the node's name.
         log: the log, as far as it is read.
         heartbeat: time between two repetitions of a claim, seconds.
+        former: earlier incarnations of this process: they write no more, and nobody need wait until they are lost.
 
     Attributes:
         boot: the present incarnation.
@@ -72,7 +73,7 @@ class Claimant:
         conflicts: contradictions met.
     """
 
-    def __init__(self, boot: str, name: str, log: ClaimLog, *, heartbeat: float) -> None:
+    def __init__(self, boot: str, name: str, log: ClaimLog, *, heartbeat: float, former: Iterable[str] = ()) -> None:
         self.boot = boot
         self.log = log
         self.ready = False
@@ -81,7 +82,7 @@ class Claimant:
         self._heartbeat = heartbeat
         self._states: dict[str, State] = {}
         self._wanted: dict[str, str] = {}
-        self._former: set[str] = set()
+        self._former = set(former)
         self._fenced: set[str] = set()
         self._reviving: dict[str, float] = {}
         self._yielded: set[str] = set()
@@ -101,6 +102,11 @@ class Claimant:
     def holds(self, entry: str) -> bool:
         """Whether this node may fire the entry."""
         return self.state(entry) in HELD
+
+    @property
+    def former(self) -> frozenset[str]:
+        """The earlier incarnations of this process."""
+        return frozenset(self._former)
 
     @property
     def held(self) -> list[str]:

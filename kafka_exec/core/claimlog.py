@@ -8,7 +8,7 @@ and changes nothing.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from enum import Enum, auto
 from typing import Any
@@ -212,11 +212,6 @@ class ClaimLog:
         elif verdict is not Verdict.LATE:
             self._standings[signal.entry] = _after(signal, before, offset, at)
         return verdict
-
-    def forget(self, entries: Iterable[str]) -> None:
-        """Drops what is known of entries that are no more."""
-        for entry in entries:
-            self._standings.pop(entry, None)
 
     # -- checkpoints ---------------------------------------------------------------------------------------------------
 

@@ -7,8 +7,10 @@ from collections import deque
 #: So many of the last readings count: a clock that drifts is followed within their time.
 _READINGS = 60
 
-#: A reading that differs so much from the others is a jump of the brokers' clock, or of a new leader's, seconds.
-_JUMP = 1.0
+#: A reading that is so much earlier than the others comes of a record that was read late, seconds; so many of them in a row
+#: are another clock: the brokers' was set back, or another broker leads.
+_EARLIER = 1.0
+_IN_A_ROW = 5
 
 
 class LogClock:
@@ -21,11 +23,14 @@ class LogClock:
     def __init__(self) -> None:
         self._readings: deque[float] = deque(maxlen=_READINGS)
         self._ahead: float | None = None
+        self._earlier = 0
 
     def take(self, at: float, now: float) -> None:
         """A record with a log time was read. ``now``: seconds of the monotonic clock."""
         reading = at - now
-        if self._ahead is not None and abs(reading - self._ahead) > _JUMP:
+        is_earlier = self._ahead is not None and self._ahead - reading > _EARLIER
+        self._earlier = self._earlier + 1 if is_earlier else 0
+        if self._earlier >= _IN_A_ROW:
             self._readings.clear()
         self._readings.append(reading)
         self._ahead = max(self._readings)

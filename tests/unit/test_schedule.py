@@ -263,8 +263,17 @@ def test_the_log_clock_takes_the_quickest_reading() -> None:
     assert clock.time(3.0) == pytest.approx(5003.0 - 0.01)
 
 
-def test_the_log_clock_follows_a_jump() -> None:
+def test_a_record_that_is_read_late_does_not_set_the_log_clock_back() -> None:
     clock = LogClock()
     clock.take(5000.0, 0.0)
-    clock.take(1401.0, 1.0)
-    assert clock.time(1.0) == 1401.0
+    clock.take(5001.0, 9.0)
+    assert clock.time(9.0) == 5009.0
+
+
+@pytest.mark.parametrize("to", [1000.0, 9000.0])
+def test_the_log_clock_follows_when_the_brokers_clock_is_set(to: float) -> None:
+    clock = LogClock()
+    clock.take(5000.0, 0.0)
+    for second in range(1, 6):
+        clock.take(to + second, float(second))
+    assert clock.time(6.0) == to + 6
