@@ -105,8 +105,7 @@ class Scheduler(beat.Scheduler):  # type: ignore[misc]
     def _note_own(self) -> None:
         """Stores the entries of the configuration; tells of those that another node defines otherwise."""
         for name, entry in self.schedule.items():
-            plan = entry.plan(self._space.settings.beat_catch_up)
-            before = self._book.note(name, facts_of(entry, plan))
+            before = self._book.note(name, entry.facts(self._space.settings.beat_catch_up))
             if before is not None:
                 logger.warning(
                     "periodic entry %s was defined otherwise by another node, or before (%s: %s): now it is %s: %s",
@@ -147,14 +146,6 @@ class Scheduler(beat.Scheduler):  # type: ignore[misc]
     def released(self, entry: str) -> None:
         """This node does not hold it any more."""
         logger.info("beat: %s is released by this node", entry)
-
-
-def facts_of(entry: PeriodicEntry, plan: Plan) -> dict[str, Any]:
-    """What an entry's row in Kafka says of it."""
-    return {
-        **{"definition": plan.definition, "task": entry.task, "schedule": text_of(entry.schedule)},
-        "policy": plan.policy.facts(),
-    }
 
 
 @signals.beat_embedded_init.connect(weak=False)

@@ -19,8 +19,9 @@ class Book:
     """The entries' rows, by name. A row is a JSON object.
 
     ``source``: :data:`CONFIG` or :data:`ADDED`. ``definition``: its hash. ``task`` and ``schedule``: for people; of an added
-    entry ``given`` is all that it says. ``policy``: as :meth:`~kafka_exec.core.schedule.Policy.facts`. ``paused``: whether
-    it is. ``since``: when it was resumed last. ``request``: when somebody asked to run it now. Times are epoch seconds.
+    entry ``given`` is all that it says. ``start``: of an interval. ``policy``: as
+    :meth:`~kafka_exec.core.schedule.Policy.facts`. ``paused``: whether it is. ``since``: when it was resumed last.
+    ``request``: when somebody asked to run it now. Times are epoch seconds.
     """
 
     def __init__(self, cluster: Cluster, topics: Topics) -> None:

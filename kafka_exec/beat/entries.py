@@ -58,6 +58,14 @@ class PeriodicEntry(beat.ScheduleEntry):  # type: ignore[misc]
             *(policy.facts(), _time(self.ours.get(START))),
         )
 
+    def facts(self, catch_up: str) -> dict[str, Any]:
+        """What its row in Kafka says of it."""
+        plan = self.plan(catch_up)
+        return {
+            **{"definition": plan.definition, "task": self.task, "schedule": text_of(self.schedule)},
+            **{"policy": plan.policy.facts(), "start": _time(self.ours.get(START))},
+        }
+
     def fired(self, firing: Firing, policy: Policy, runs: int) -> PeriodicEntry:
         """A copy with the options of one firing."""
         entry = copy.copy(self)

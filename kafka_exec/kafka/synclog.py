@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from typing import TYPE_CHECKING
 
 from confluent_kafka import Consumer, KafkaError, TopicPartition
@@ -21,6 +22,9 @@ logger = logging.getLogger("kafka_exec")
 
 #: So many records at the end are looked through for a checkpoint first; then four times as many, and so on.
 _PAGE = 4000
+
+#: How long reading the present state may take, seconds.
+TIMEOUT = 10.0
 
 _BATCH = 2000
 _POLL = 0.2
@@ -127,3 +131,21 @@ class SyncLog:
         """Ends it."""
         self._consumer.close()
         self._cluster.forget(self._consumer)
+
+
+def present(cluster: Cluster, spec: TopicSpec) -> ClaimLog:
+    """What the log says now; what a transaction hides that was left open, for :data:`TIMEOUT` seconds at most.
+
+    Raises:
+        TopicMismatch: the topic has more than one partition.
+        ConnectionFailed: the cluster does not answer.
+    """
+    log = SyncLog(cluster, spec)
+    try:
+        deadline = time.monotonic() + TIMEOUT
+        while not log.is_read and time.monotonic() < deadline:
+            for record, signal in log.read(_POLL):
+                log.state.take(signal, record.offset(), record.timestamp()[1] / 1000)
+        return log.state
+    finally:
+        log.close()

@@ -1,4 +1,4 @@
-"""What beats have done, read from Kafka: who held what, which slots were fired, and the tasks that were published for them."""
+"""What beats have done, read from Kafka: who held what, which slots were fired, and the tasks published for them."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, TopicPartition
@@ -127,7 +128,7 @@ def assert_each_once(crew: Crew, periods: Mapping[str, float]) -> dict[str, int]
     tasks = published(crew)
     for entry, period in periods.items():
         slots = [each.slot for each in fired[entry]]
-        steps = [round((after - before) / period, 3) for before, after in zip(slots, slots[1:], strict=False)]
+        steps = [round((after - before) / period, 3) for before, after in pairwise(slots)]
         assert set(steps) <= {1.0}, f"{entry}: {json.dumps(slots)}"
         assert tasks.get(f"beat {entry}", []) == slots, entry
     return {entry: len(fired[entry]) for entry in periods}
