@@ -82,6 +82,7 @@ def show(context: click.Context, name: str, as_json: bool, verbose: bool) -> Non
 @click.pass_context
 def add(
     context: click.Context,
+    /,
     name: str,
     task: str,
     when: str,

@@ -29,7 +29,8 @@ class Storm:
         self.faults: list[str] = []
         self._made = made
         self._chance = random.Random(seed)
-        self._beats = [made.start_beat(f"b{number}") for number in range(beats)]
+        self._started = 0
+        self._beats = [self._start() for _ in range(beats)]
         self._paused: tuple[Beat, float] | None = None
 
     def blow(self, seconds: float, every: float) -> None:
@@ -49,8 +50,8 @@ class Storm:
             if fault == "kill":
                 victim.kill()
             else:
-                victim.stop()
-            self._beats[number] = self._made.start_beat(victim.name)
+                stop(victim)
+            self._beats[number] = self._start()
         self._resume()
 
     def _resume(self) -> None:
@@ -64,7 +65,17 @@ class Storm:
         """All beats stop, warmly: none has ended by itself."""
         assert [beat.name for beat in self._beats if beat.process.poll() is not None] == []
         for beat in self._beats:
-            beat.stop()
+            stop(beat)
+
+    def _start(self) -> Beat:
+        self._started += 1
+        return self._made.start_beat(f"b{self._started}")
+
+
+def stop(beat: Beat) -> None:
+    """A warm shutdown, as soon as the beat has begun to listen for it."""
+    beat.wait_for_line("beat: Starting...")
+    beat.stop()
 
 
 def assert_weathered(made: Crew, periods: Mapping[str, float]) -> str:
