@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from celery import beat, signals
+from celery.utils.dispatch import Signal
 from kombu.utils.objects import cached_property
 
 from kafka_exec.appconf import broker_home
@@ -19,13 +20,19 @@ from kafka_exec.beat.entries import PeriodicEntry, entry_of
 from kafka_exec.beat.rules import text_of
 from kafka_exec.core.agenda import Plan
 from kafka_exec.core.claimant import Firing
+from kafka_exec.core.topology import sync_topic
 from kafka_exec.errors import ConfigurationError, KafkaExecError
 from kafka_exec.kafka.exclusive import Exclusive
 from kafka_exec.kafka.producer import Outgoing, captured
 
-__all__ = ("PeriodicEntry", "Scheduler")
+__all__ = ("PeriodicEntry", "Scheduler", "claim_acquired", "claim_released")
 
 logger = logging.getLogger("kafka_exec")
+
+#: Sent when this node holds an entry from now on, and when it does not any more: once each for every claim, in this order,
+#: in the thread that fires. Nothing is fired before the one or after the other.
+claim_acquired = Signal(name="claim_acquired", providing_args={"entry"})
+claim_released = Signal(name="claim_released", providing_args={"entry"})
 
 #: What releasing the claims may take at the end, seconds.
 _STOP_TIMEOUT = 5.0
@@ -42,10 +49,17 @@ class Scheduler(beat.Scheduler):  # type: ignore[misc]
     _turned = 0.0
 
     def setup_schedule(self) -> None:
-        """Called once, unless only the banner is wanted. Raises ConfigurationError: an entry is wrong."""
+        """Called once, unless only the banner is wanted.
+
+        Raises:
+            ConfigurationError: an entry is wrong.
+            TopicMismatch: the log of claims has more than one partition.
+        """
         self.install_default_entries(self.data)
         self.update_from_dict(self.app.conf.beat_schedule)
+        self._ensure_connected()
         self._space = broker_home(self.app)
+        self._space.cluster.topics.ensure(sync_topic(self._space.topics))
         for entry in self.schedule.values():
             entry.plan(self._space.settings.beat_catch_up)
         self._book = Book(self._space.cluster, self._space.topics)
@@ -142,10 +156,12 @@ class Scheduler(beat.Scheduler):  # type: ignore[misc]
     def acquired(self, entry: str) -> None:
         """This node holds an entry from now on."""
         logger.info("beat: %s is claimed by this node", entry)
+        claim_acquired.send(sender=self, entry=entry)
 
     def released(self, entry: str) -> None:
         """This node does not hold it any more."""
         logger.info("beat: %s is released by this node", entry)
+        claim_released.send(sender=self, entry=entry)
 
 
 @signals.beat_embedded_init.connect(weak=False)

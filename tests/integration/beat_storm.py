@@ -80,9 +80,9 @@ def stop(beat: Beat) -> None:
 
 def assert_weathered(made: Crew, periods: Mapping[str, float]) -> str:
     """Each slot was fired once, none left out, and no two runs of an entry overlapped; what there was, in a line."""
-    counts = assert_each_once(made, periods)
+    slots = assert_each_once(made, periods)
     log, fired = Diary(made).read()
-    lanes = [[run_id(name, each.slot) for each in fired[name]] for name in periods]
+    lanes = [[run_id(name, slot) for slot in slots[name]] for name in periods]
     made.effects.wait_for([run for lane in lanes for run in lane])
     effects = [effect for what in ("begin", "end") for effect in made.effects.all(what)]
     verdict = judge_lanes(lanes, effects, {})
@@ -90,6 +90,6 @@ def assert_weathered(made: Crew, periods: Mapping[str, float]) -> str:
     late = sorted(each.at - each.slot for name in periods for each in fired[name])
     assert log.conflicts == 0
     return (
-        f"{sum(counts.values())} slots of {len(counts)} entries, each once; late p50 {late[len(late) // 2]:.3f} s, "
+        f"{sum(map(len, slots.values()))} slots of {len(slots)} entries, each once; late p50 {late[len(late) // 2]:.3f} s, "
         f"p99 {late[int(len(late) * 0.99)]:.2f} s, at most {late[-1]:.2f} s; {log.outdated} outdated records"
     )
