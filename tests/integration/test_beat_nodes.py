@@ -15,7 +15,7 @@ from kafka_exec.broker import EmbeddedKafka
 from kafka_exec.core.agenda import run_id
 from tests.integration.beat_tools import Diary, assert_each_once, name_of
 from tests.integration.judge import judge_lanes
-from tests.integration.workers import Crew, crew, until
+from tests.integration.workers import PATIENCE, Crew, crew, until
 
 
 @contextmanager
@@ -108,3 +108,15 @@ def test_what_was_missed_is_made_up_for_as_the_entry_says(kafka: EmbeddedKafka, 
         assert len(set(slots)) == len(slots)
         assert log.standing("e").missed == left_out
         assert (left_out == 0) == (catch_up == "all")
+
+
+def test_an_entry_whose_runs_fail_goes_on(kafka: EmbeddedKafka, tmp_path: Path) -> None:
+    entry = {"task": "fail", "schedule": 0.5, "args": ["no"], "catch_up": "all"}
+    with crew(kafka, tmp_path, backend="same", beat_schedule={"e": entry}) as made:
+        made.start("w", "-c", "1")
+        beat = made.start_beat("b")
+        fired = Diary(made).until_fired("e", 3)
+        beat.stop()
+        for each in fired[:3]:
+            result = made.app.AsyncResult(run_id("e", each.slot))
+            assert isinstance(result.get(timeout=PATIENCE, propagate=False), ValueError)
