@@ -23,7 +23,7 @@ from kafka_exec.core.claimant import Firing
 from kafka_exec.core.topology import sync_topic
 from kafka_exec.errors import ConfigurationError, KafkaExecError
 from kafka_exec.kafka.exclusive import Exclusive
-from kafka_exec.kafka.producer import Outgoing, captured
+from kafka_exec.kafka.producer import Outgoing, captured, confirmed
 
 __all__ = ("PeriodicEntry", "Scheduler", "claim_acquired", "claim_released")
 
@@ -118,8 +118,12 @@ class Scheduler(beat.Scheduler):  # type: ignore[misc]
 
     def _note_own(self) -> None:
         """Stores the entries of the configuration; tells of those that another node defines otherwise."""
-        for name, entry in self.schedule.items():
-            before = self._book.note(name, entry.facts(self._space.settings.beat_catch_up))
+        with confirmed():
+            told = [
+                (name, entry, self._book.note(name, entry.facts(self._space.settings.beat_catch_up)))
+                for name, entry in self.schedule.items()
+            ]
+        for name, entry, before in told:
             if before is not None:
                 logger.warning(
                     "periodic entry %s was defined otherwise by another node, or before (%s: %s): now it is %s: %s",
