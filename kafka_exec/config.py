@@ -11,12 +11,13 @@ import difflib
 import json
 import math
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from kafka_exec.core.names import Topics
+from kafka_exec.core.schedule import read_catch_up
 from kafka_exec.errors import ConfigurationError
 
 #: How the settings are called in Celery's configuration.
@@ -73,8 +74,11 @@ class Settings:
         wrong_node_timeout: how long a task that nobody knows waits before it becomes a dead letter.
         work_sharing: whether workers give tasks that wait for a slot to workers that have one free.
         control_plane: whether workers drive the control plane (chords, delays); somebody must.
+        beat_catch_up: what becomes of a periodic entry's times that were missed, unless the entry says: skip, one or all.
+        beat_labels: what this machine is or has, for periodic entries that not every beat is able to fire.
+        beat_claim_heartbeat: time between two repetitions of a beat's claims.
         topics: other names of topics, by kind (``queue``, ``exchange``, ``dead``, ``bindings``, ``nodes``, ``state``,
-            ``control``, ``control-state``, ``delay``, ``delay-state``, ``revoked``).
+            ``control``, ``control-state``, ``delay``, ``delay-state``, ``revoked``, ``sync``, ``schedule``).
         secrets_file: a JSON object of librdkafka properties.
         cache_url: the Redis that holds copies of results; None: there is none. It may hold a password and is not shown.
     """
@@ -96,6 +100,9 @@ class Settings:
     wrong_node_timeout: float = 3600.0
     work_sharing: bool = True
     control_plane: bool = True
+    beat_catch_up: str = "one"
+    beat_labels: Collection[str] = ()
+    beat_claim_heartbeat: float = 60.0
     topics: Mapping[str, str] = field(default_factory=dict)
     secrets_file: str | None = None
     cache_url: str | None = field(default=None, repr=False)
@@ -104,7 +111,7 @@ class Settings:
         for name in (
             *("heartbeat", "session_timeout", "publish_timeout", "commit_interval"),
             *("exchange_retention", "dead_retention", "audit_retention", "revoked_retention"),
-            *("deduplication_retention", "wrong_node_timeout"),
+            *("deduplication_retention", "wrong_node_timeout", "beat_claim_heartbeat"),
         ):
             _time(name, getattr(self, name))
         _count("buffer", self.buffer)
@@ -116,6 +123,14 @@ class Settings:
         for name in ("control_plane", "work_sharing"):
             if not isinstance(value := getattr(self, name), bool):
                 raise ConfigurationError(f"{PREFIX}{name} must be True or False, not {value!r}")
+        try:
+            read_catch_up(self.beat_catch_up)
+        except ConfigurationError as error:
+            raise ConfigurationError(f"{PREFIX}beat_{error}") from None
+        if not isinstance(self.beat_labels, (list, tuple, set, frozenset)) or not all(
+            isinstance(label, str) for label in self.beat_labels
+        ):
+            raise ConfigurationError(f"{PREFIX}beat_labels must be a list of texts, not {self.beat_labels!r}")
         _mapping("partitions", self.partitions)
         unknown = set(self.partitions) - set(DEFAULT_PARTITIONS)
         if unknown:

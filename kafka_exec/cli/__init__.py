@@ -10,6 +10,7 @@ from .dead import dead
 from .executions import executions, remark, show
 from .groups import groups
 from .nodes import nodes
+from .schedule import claims, schedule
 
 
 @click.group()
@@ -17,5 +18,5 @@ def kafka() -> None:
     """Run and look after kafka_exec's Kafka."""
 
 
-for command in (broker, control_plane, dead, executions, groups, nodes, remark, show):
+for command in (broker, claims, control_plane, dead, executions, groups, nodes, remark, schedule, show):
     kafka.add_command(command)

@@ -29,6 +29,8 @@ TEMPLATES: Mapping[str, str] = {
     "delay": "{prefix}.delay",
     "delay-state": "{prefix}.delay-state",
     "revoked": "{prefix}.revoked",
+    "sync": "{prefix}.sync",
+    "schedule": "{prefix}.schedule",
 }
 
 _MOST_REMEMBERED = 10_000
@@ -159,6 +161,16 @@ class Topics:
     def revoked(self) -> str:
         """The ids of revoked tasks."""
         return self._topic("revoked", "")
+
+    @property
+    def sync(self) -> str:
+        """The claims of periodic entries, and their firings."""
+        return self._topic("sync", "")
+
+    @property
+    def schedule(self) -> str:
+        """The periodic entries."""
+        return self._topic("schedule", "")
 
     def _topic(self, kind: str, name: str) -> str:
         made = self._made.get((kind, name))

@@ -48,6 +48,7 @@ class Heartbeat:
         left: the node says goodbye.
         control: the node drives a share of the control plane.
         delays: the node moves a share of the messages that wait for their time.
+        beat: the node shares the periodic entries.
         since: when the incarnation began, epoch seconds by its own clock.
         strays: the tasks that it runs though their partitions are another's now: topic, partition, offset.
         slots, active, queues: as in :class:`Work`.
@@ -68,6 +69,7 @@ class Heartbeat:
     known: int = 0
     tasks: tuple[str, ...] | None = None
     delays: bool = False
+    beat: bool = False
 
     def telling(self, work: Work, *, tasks: bool) -> Heartbeat:
         """The same with what the node does now; ``tasks``: with all their names."""
@@ -101,6 +103,7 @@ class Heartbeat:
                 known=int(found.get("known", 0)),
                 tasks=None if found.get("tasks") is None else tuple(map(str, found["tasks"])),
                 delays=bool(found.get("delays", False)),
+                beat=bool(found.get("beat", False)),
             )
         except (ValueError, TypeError, KeyError, AttributeError):
             return None
@@ -235,6 +238,10 @@ class Presence:
         since = max(since, self._own - LOST_AFTER * self._period)
         return [beat for beat, at in self._heard.values() if not beat.left and at > since]
 
+    def with_role(self, role: str) -> list[str]:
+        """The other incarnations that drove something when they were last heard, and have not said goodbye."""
+        return [boot for boot, (beat, _) in self._heard.items() if getattr(beat, role) and not beat.left]
+
     def watch(self, boot: str, task: Stray) -> None:
         """Notes that an incarnation is believed to run a task of a partition that is not its own any more."""
         self._unnamed.setdefault((boot, task), 0)
@@ -245,13 +252,25 @@ class Presence:
 
     def is_over(self, boot: str, task: Stray) -> bool:
         """Whether a watched task is run by its incarnation no more: that is lost or gone, or no longer names the task."""
+        return self.is_gone(boot) or (self._own is not None and self._unnamed.get((boot, task), 0) > LOST_AFTER)
+
+    def is_gone(self, boot: str) -> bool:
+        """Whether an incarnation is lost, or has said goodbye."""
         heard = self._heard.get(boot)
         if heard is not None and heard[0].left:
             return True
-        if self._own is None:
+        return self._own is not None and self._silence(boot, self._own) >= LOST_AFTER * self._period
+
+    def suspects(self, boot: str, now: float) -> bool:
+        """Whether one heartbeat of this incarnation's own, appended now, would declare another one lost."""
+        if self._own is None or not self._period / _GAP < now - self._own <= _GAP * self._period:
             return False
-        silent = self._own - max(heard[1] if heard else 0.0, self._steady)
-        return silent >= LOST_AFTER * self._period or self._unnamed.get((boot, task), 0) > LOST_AFTER
+        return self._silence(boot, now) >= LOST_AFTER * self._period
+
+    def _silence(self, boot: str, until: float) -> float:
+        """For how long an incarnation has certainly been silent at a time."""
+        heard = self._heard.get(boot)
+        return until - max(heard[1] if heard else 0.0, self._steady)
 
 
 #: What nodes drive together, each a share: attributes of :class:`Heartbeat`.

@@ -11,12 +11,18 @@ from kafka_exec.core.names import Topics
 
 @dataclass(frozen=True)
 class TopicSpec:
-    """A topic as it should be. ``exact``: the number of partitions was asked for, another one is an error."""
+    """A topic as it should be.
+
+    Attributes:
+        exact: another number of partitions is an error.
+        remedy: what is to be done then; ``{found}`` stands for the number that there are.
+    """
 
     name: str
     partitions: int
     config: Mapping[str, str] = field(default_factory=dict)
     exact: bool = False
+    remedy: str = "change x-partitions to {found}"
 
 
 def _ms(seconds: float) -> str:
@@ -119,12 +125,27 @@ def revoked_topic(settings: Settings, topics: Topics) -> TopicSpec:
     return TopicSpec(topics.revoked, 1, config)
 
 
+def sync_topic(topics: Topics) -> TopicSpec:
+    """Claims of periodic entries and their firings: one partition, for the lowest offset wins; time is the broker's.
+
+    Nothing is deleted by time or size, but what a checkpoint has made needless.
+    """
+    config = {**_FOR_EVER, "message.timestamp.type": "LogAppendTime"}
+    remedy = "stop all beats, delete the topic, and let them make it anew"
+    return TopicSpec(topics.sync, 1, config, exact=True, remedy=remedy)
+
+
+def schedule_topic(topics: Topics) -> TopicSpec:
+    """The periodic entries: one partition, so that all nodes see them in one order."""
+    return TopicSpec(topics.schedule, 1, {"cleanup.policy": "compact"})
+
+
 def differences(spec: TopicSpec, partitions: int, config: Mapping[str, str]) -> list[str]:
     """What of an existing topic is not as it should be, each with the command's worth of a remedy."""
     found = []
     if spec.exact and partitions != spec.partitions:
         found.append(
-            f"it has {partitions} partitions, {spec.partitions} are declared: change x-partitions to {partitions}"
+            f"it has {partitions} partitions, {spec.partitions} are declared: {spec.remedy.format(found=partitions)}"
         )
     for key, wanted in spec.config.items():
         actual = config.get(key, wanted)

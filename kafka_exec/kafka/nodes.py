@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from confluent_kafka import Message as Record
 
 from kafka_exec.core.assignment import owned
+from kafka_exec.core.clock import LogClock
 from kafka_exec.core.nodes import LOST_AFTER, ROLES, Census, Heartbeat, Name, Presence, Seen, Stray, Work, judge
 from kafka_exec.core.sharing import Grant
 from kafka_exec.core.topology import TopicSpec
@@ -58,8 +59,8 @@ class Node:
         self._censuses = {role: Census(self._beat.boot, self.period, role) for role in ROLES}
         # Of the censuses, and of changes of the heartbeat: several threads have a share to tell of.
         self._counting = native.lock()
-        # Log time less this machine's, as this node's own heartbeats tell it.
-        self._ahead: float | None = None
+        # As this node's own heartbeats tell it.
+        self._clock = LogClock()
         self._stopping = False
         self._lock = native.lock()
         self._static_id: str | None = None
@@ -98,14 +99,15 @@ class Node:
         """Which of so many partitions this node is to drive; None: not known yet, all stays as it is."""
         with self._counting:
             living = self._censuses[role].living
-            suspicion = self._ahead is not None and self._censuses[role].suspects(time.monotonic() + self._ahead)
+            now = self.log_time()
+            suspicion = now is not None and self._censuses[role].suspects(now)
         if suspicion:
             self.beat()
         return owned(self.boot, living, partitions) if living else None
 
     def log_time(self) -> float | None:
         """The brokers' time, epoch seconds; None before a heartbeat of this node's own was read back."""
-        return None if self._ahead is None else time.monotonic() + self._ahead
+        return self._clock.time(time.monotonic())
 
     def beat(self) -> None:
         """Sends a heartbeat now."""
@@ -161,12 +163,31 @@ class Node:
         """Whether another incarnation has ceased to run a task; it takes a few heartbeats to know."""
         with self._counting:
             self._presence.watch(boot, task)
-            heard = self._presence.last(boot)
-            is_gone = heard is not None and heard.place == self._beat.place and not _lives(heard.pid)
-            is_over = is_gone or self._presence.is_over(boot, task)
+            is_over = self._is_dead(boot) or self._presence.is_over(boot, task)
             if is_over:
                 self._presence.forget(boot, task)
         return is_over
+
+    def _is_dead(self, boot: str) -> bool:
+        """Whether an incarnation was a process of this machine that is no more."""
+        heard = self._presence.last(boot)
+        return heard is not None and heard.place == self._beat.place and not _lives(heard.pid)
+
+    def is_gone(self, boot: str) -> bool:
+        """Whether another incarnation is lost, or has said goodbye."""
+        with self._counting:
+            if self._is_dead(boot) or self._presence.is_gone(boot):
+                return True
+            now = self.log_time()
+            suspicion = now is not None and self._presence.suspects(boot, now)
+        if suspicion:
+            self.beat()
+        return False
+
+    def others(self, role: str) -> list[str]:
+        """The other incarnations that drove something when they were last heard: alive, or lost not long ago."""
+        with self._counting:
+            return self._presence.with_role(role)
 
     def _run(self) -> None:
         while not self._listens() and not self._stopping:
@@ -238,7 +259,7 @@ class Node:
             for census in self._censuses.values():
                 census.take(beat, at)
             if beat.boot == self.boot:
-                self._ahead = at - time.monotonic()
+                self._clock.take(at, time.monotonic())
         if not self._judged and beat.boot != self.boot and record.key() == self.name.encode():
             self._seen.append(beat)
 

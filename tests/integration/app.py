@@ -129,6 +129,11 @@ def make_app(url: str, backend: str | None = None, **conf: Any) -> Celery:
         fence: int | None = self.request.fence
         return fence
 
+    @app.task(shared=False, name="slotted", bind=True)
+    def slotted(self: Any) -> None:
+        """Says for which time it was due."""
+        note("slot", str(self.request.slot))
+
     @app.task(shared=False, name="keyed", bind=True, ordering_key=_customer_of)
     def keyed(self: Any, customer: str) -> None:
         note("end", self.request.id)

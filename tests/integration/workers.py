@@ -98,7 +98,7 @@ class Worker:
         self.name = name
         self.node = f"{name}@test"
         self.log = folder / f"{name}.log"
-        command = [sys.executable, "-m", "celery", "-A", APP, "worker", "-n", self.node, "-l", "INFO", *options]
+        command = [sys.executable, "-m", "celery", "-A", APP, *self.command(), "-l", "INFO", *options]
         with self.log.open("ab") as output:
             self._begin = output.tell()  # after what an earlier one of the same name has said
             self.process = subprocess.Popen(
@@ -110,6 +110,10 @@ class Worker:
                 start_new_session=True,
                 env=environment(url, folder, conf, WORKER=name, **env),
             )
+
+    def command(self) -> list[str]:
+        """What of Celery runs."""
+        return ["worker", "-n", self.node]
 
     @property
     def output(self) -> str:
@@ -152,6 +156,17 @@ class Worker:
         except ProcessLookupError:
             pass
         self.process.wait(PATIENCE)
+
+
+class Beat(Worker):
+    """A beat, likewise."""
+
+    def command(self) -> list[str]:
+        return ["beat", "-S", "kafka-exec", "--pidfile", ""]
+
+    def signal(self, number: signal.Signals) -> None:
+        """Sends a signal."""
+        self.process.send_signal(number)
 
 
 def environment(url: str, folder: Path, conf: Mapping[str, Any] | None = None, **more: str) -> dict[str, str]:
@@ -198,6 +213,12 @@ class Crew:
         worker = Worker(name, self.url, self.folder, options, {**self.env, **(env or {})}, {**self.conf, **conf})
         self.workers.append(worker)
         return worker
+
+    def start_beat(self, name: str, *options: str, **conf: Any) -> Beat:
+        """Starts a beat, and does not wait for it."""
+        beat = Beat(name, self.url, self.folder, options, self.env, {**self.conf, **conf})
+        self.workers.append(beat)
+        return beat
 
     def ready(self, *workers: Worker, queue: str | None = "celery") -> None:
         """Waits until workers consume, and the group of all workers has shared out a queue's partitions."""

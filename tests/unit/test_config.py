@@ -39,6 +39,9 @@ WRONG: dict[str, list[Any]] = {
     "max_deliveries": [*NO_COUNT, None],
     "control_plane": [0, 1, "yes", None, []],
     "work_sharing": [0, 1, "yes", None, []],
+    "beat_catch_up": ["", "none", None, 1, True, ["one"]],
+    "beat_labels": ["gpu", 5, None, [1], {"gpu": None, 3: 4}],
+    "beat_claim_heartbeat": NO_TIME,
     "topics": ["x", 5, ["queue"], {"que": "{name}"}, {"queue": "q"}, {"queue": None}, {"nodes": "{region}"}],
     "secrets_file": [5, {"sasl.password": SECRET}, [SECRET], b"x"],
     "cache_url": [

@@ -69,3 +69,28 @@ def test_a_silent_incarnation_is_forgotten_and_still_lost() -> None:
     found = presence(("other", 0.0), *(("me", float(at)) for at in range(200)))
     assert found.last("other") is None
     assert found.is_over("other", TASK)
+
+
+def test_a_beat_is_gone_after_three_missed_heartbeats() -> None:
+    found = presence(("me", 0.0), ("other", 0.5), ("me", 1.0), ("me", 2.0), ("me", 3.0))
+    assert not found.is_gone("other")
+    found.take(beat("me"), 4.0)
+    assert found.is_gone("other")
+
+
+def test_a_suspicion_is_what_one_more_heartbeat_would_prove() -> None:
+    found = presence(("me", 0.0), ("other", 0.2), ("me", 1.0), ("me", 2.0), ("me", 3.0))
+    assert not found.suspects("other", 3.1), "it has just sent one"
+    assert found.suspects("other", 3.6)
+    assert not found.suspects("other", 9.0), "it has heard nothing itself"
+    found.take(beat("other"), 3.5)
+    assert not found.suspects("other", 3.6)
+
+
+def test_who_has_a_role_is_known_until_it_says_goodbye() -> None:
+    found = presence(("me", 0.0))
+    found.take(Heartbeat("b", "here", 1, beat=True), 0.1)
+    assert found.with_role("beat") == ["b"]
+    found.take(Heartbeat("b", "here", 1, beat=True, left=True), 0.2)
+    assert found.with_role("beat") == []
+    assert found.is_gone("b")

@@ -1,0 +1,179 @@
+"""``celery beat -S kafka-exec``: any number of beats share the periodic entries, each slot is fired exactly once."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from celery import beat, signals
+from celery.utils.dispatch import Signal
+from kombu.utils.objects import cached_property
+
+from kafka_exec.appconf import broker_home
+from kafka_exec.beat.book import ADDED, Book
+from kafka_exec.beat.entries import PeriodicEntry, entry_of
+from kafka_exec.beat.rules import text_of
+from kafka_exec.core.agenda import Plan
+from kafka_exec.core.claimant import Firing
+from kafka_exec.core.topology import sync_topic
+from kafka_exec.errors import ConfigurationError, KafkaExecError
+from kafka_exec.kafka.exclusive import Exclusive
+from kafka_exec.kafka.producer import Outgoing, captured, confirmed
+
+__all__ = ("PeriodicEntry", "Scheduler", "claim_acquired", "claim_released")
+
+logger = logging.getLogger("kafka_exec")
+
+#: Sent when this node holds an entry from now on, and when it does not any more: once each for every claim, in this order,
+#: in the thread that fires. Nothing is fired before the one or after the other.
+claim_acquired = Signal(name="claim_acquired", providing_args={"entry"})
+claim_released = Signal(name="claim_released", providing_args={"entry"})
+
+#: What releasing the claims may take at the end, seconds.
+_STOP_TIMEOUT = 5.0
+
+#: How long one tick of Celery's loop is, seconds.
+_TICK = 0.5
+
+
+class Scheduler(beat.Scheduler):  # type: ignore[misc]
+    """Celery's scheduler. What fires is a thread of its own; ticks only watch it."""
+
+    Entry = PeriodicEntry
+    _exclusive: Exclusive | None = None
+    _turned = 0.0
+
+    def setup_schedule(self) -> None:
+        """Called once, unless only the banner is wanted.
+
+        Raises:
+            ConfigurationError: an entry is wrong.
+            TopicMismatch: the log of claims has more than one partition.
+        """
+        self.install_default_entries(self.data)
+        self.update_from_dict(self.app.conf.beat_schedule)
+        self._ensure_connected()
+        self._space = broker_home(self.app)
+        self._space.cluster.topics.ensure(sync_topic(self._space.topics))
+        for entry in self.schedule.values():
+            entry.plan(self._space.settings.beat_catch_up)
+        self._book = Book(self._space.cluster, self._space.topics)
+        self._read: int | None = None
+        self._added: dict[str, PeriodicEntry] = {}
+        self._plans: dict[str, Plan] = {}
+
+    def tick(self, *args: Any, **kwargs: Any) -> float:
+        """Watches what fires. Does not return while that is stuck, so that who watches Celery's beat notices."""
+        if self._exclusive is None:
+            name = f"beat-{os.getpid()}@{socket.gethostname()}"
+            self._exclusive = Exclusive(self._space.cluster, self._space.topics, name, self)
+            self._exclusive.start()
+        while self._exclusive.turned == self._turned:
+            time.sleep(0.05)
+        self._turned = self._exclusive.turned
+        return min(_TICK, float(self.max_interval))
+
+    def close(self) -> None:
+        """Releases the claims. A second call changes nothing."""
+        exclusive, self._exclusive = self._exclusive, None
+        if exclusive is not None and not exclusive.stop(_STOP_TIMEOUT):
+            logger.warning("beat has not released its claims within %.0f s", _STOP_TIMEOUT)
+        super().close()
+
+    @cached_property
+    def producer(self) -> Any:
+        """Connects when something is published, and does not try again by itself."""
+        return self.Producer(self.connection, auto_declare=False)
+
+    @property
+    def info(self) -> str:
+        return "    . schedule -> in Kafka, shared by all beats"
+
+    # -- what the thread asks ------------------------------------------------------------------------------------------
+
+    def plans(self) -> Mapping[str, Plan] | None:
+        """The entries that this node is able to fire; None: as before."""
+        if self._read == self._book.version:
+            return None
+        if self._read is None:
+            self._note_own()
+        self._read = self._book.version
+        rows = self._book.rows()
+        self._added = {}
+        plans = {}
+        for name, entry in self.schedule.items():
+            plans[name] = self._plan(entry, rows.get(name, {}))
+        for name, row in rows.items():
+            if row.get("source") == ADDED and name not in plans and (found := self._entry_of(name, row)) is not None:
+                self._added[name] = found
+                plans[name] = self._plan(found, row)
+        labels = self._space.settings.beat_labels
+        self._plans = {name: plan for name, plan in plans.items() if plan.policy.able(labels)}
+        return self._plans
+
+    def _note_own(self) -> None:
+        """Stores the entries of the configuration; tells of those that another node defines otherwise."""
+        with confirmed():
+            told = [
+                (name, entry, self._book.note(name, entry.facts(self._space.settings.beat_catch_up)))
+                for name, entry in self.schedule.items()
+            ]
+        for name, entry, before in told:
+            if before is not None:
+                logger.warning(
+                    "periodic entry %s was defined otherwise by another node, or before (%s: %s): now it is %s: %s",
+                    *(name, before.get("task"), before.get("schedule"), entry.task, text_of(entry.schedule)),
+                )
+
+    def _plan(self, entry: PeriodicEntry, row: Mapping[str, Any]) -> Plan:
+        return entry.plan(
+            self._space.settings.beat_catch_up,
+            paused=bool(row.get("paused")),
+            since=row.get("since"),
+            request=row.get("request"),
+        )
+
+    def _entry_of(self, name: str, row: Mapping[str, Any]) -> PeriodicEntry | None:
+        try:
+            return entry_of(name, row.get("given") or {}, self.app)
+        except KafkaExecError as error:
+            logger.error("%s", error)
+            return None
+
+    def perform(self, entry: str, firing: Firing, runs: int) -> Sequence[Outgoing]:
+        """The messages of a firing: what Celery would publish."""
+        found = self.schedule.get(entry) or self._added[entry]
+        with captured() as records:
+            self.apply_async(
+                found.fired(firing, self._plans[entry].policy, runs), producer=self.producer, advance=False
+            )
+        if not records:
+            raise ConfigurationError(f"task {found.task} was not published: is task_always_eager set?")
+        logger.info("Scheduler: Sending due task %s (%s)", entry, found.task)
+        return records
+
+    def acquired(self, entry: str) -> None:
+        """This node holds an entry from now on."""
+        logger.info("beat: %s is claimed by this node", entry)
+        claim_acquired.send(sender=self, entry=entry)
+
+    def released(self, entry: str) -> None:
+        """This node does not hold it any more."""
+        logger.info("beat: %s is released by this node", entry)
+        claim_released.send(sender=self, entry=entry)
+
+
+@signals.beat_embedded_init.connect(weak=False)
+def _stop_in_order(sender: Any, **kwargs: Any) -> None:
+    """A worker ends its embedded beat by SIGTERM, which Celery leaves to kill it: then it could release nothing."""
+    if isinstance(sender.scheduler, Scheduler):
+        signal.signal(signal.SIGTERM, _exit)
+
+
+def _exit(*args: Any) -> None:
+    raise SystemExit

@@ -1,0 +1,123 @@
+"""Periodic entries as Celery has them, with what ours say beside: who may fire them, what becomes of missed slots."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from celery import beat
+
+from kafka_exec.beat.rules import parsed, rule_of, text_of
+from kafka_exec.core.agenda import Plan
+from kafka_exec.core.claimant import Firing
+from kafka_exec.core.envelope import ORDERING_KEY
+from kafka_exec.core.schedule import Policy, definition_hash
+from kafka_exec.errors import ConfigurationError
+
+#: Under this name a fired task's request says for which time it was due, epoch seconds.
+SLOT = "slot"
+
+#: What an entry may say of when its times begin.
+START = "start"
+
+_OURS = Policy.names() | {START}
+
+#: The fields of an entry that was added at run time.
+_GIVEN = frozenset({"task", "schedule", "args", "kwargs", "options"})
+
+
+class PeriodicEntry(beat.ScheduleEntry):  # type: ignore[misc]
+    """Celery's entry. What ours say may stand beside Celery's own keys, or among the options."""
+
+    def __init__(self, *args: Any, options: Mapping[str, Any] | None = None, **kwargs: Any) -> None:
+        told = {**(options or {}), **kwargs}
+        self.ours = {**kwargs.pop("ours", {}), **{name: told[name] for name in told if name in _OURS}}
+        for name in _OURS:
+            kwargs.pop(name, None)
+        super().__init__(*args, **kwargs)
+        self.options = {name: value for name, value in (options or {}).items() if name not in _OURS}
+
+    def plan(self, catch_up: str, **changes: Any) -> Plan:
+        """How it is to be fired. ``changes``: what was changed at run time.
+
+        Raises:
+            ConfigurationError: something that it says is wrong.
+        """
+        try:
+            policy = Policy.read(self.ours, catch_up)
+            return Plan(rule_of(self.schedule, _time(self.ours.get(START))), policy, self.definition(policy), **changes)
+        except ConfigurationError as error:
+            raise ConfigurationError(f"periodic entry {self.name}: {error}") from None
+
+    def definition(self, policy: Policy) -> str:
+        """The hash of all that it says."""
+        return definition_hash(
+            *(self.task, text_of(self.schedule), _plain(self.args), _plain(self.kwargs), _plain(self.options)),
+            *(policy.facts(), _time(self.ours.get(START))),
+        )
+
+    def facts(self, catch_up: str) -> dict[str, Any]:
+        """What its row in Kafka says of it."""
+        plan = self.plan(catch_up)
+        return {
+            **{"definition": plan.definition, "task": self.task, "schedule": text_of(self.schedule)},
+            **{"policy": plan.policy.facts(), "start": _time(self.ours.get(START))},
+        }
+
+    def fired(self, firing: Firing, policy: Policy, runs: int) -> PeriodicEntry:
+        """A copy with the options of one firing."""
+        entry = copy.copy(self)
+        options = {
+            ORDERING_KEY: policy.lane(self.name, runs),
+            **({} if policy.max_duration is None else {"time_limit": policy.max_duration}),
+            **self.options,
+        }
+        entry.options = {
+            **options,
+            "headers": {**(options.get("headers") or {}), SLOT: firing.slot},
+            "task_id": firing.run,
+            "retry": False,
+        }
+        return entry
+
+
+def entry_of(name: str, given: Mapping[str, Any], app: Any) -> PeriodicEntry:
+    """An entry that was added at run time, of what is stored of it.
+
+    Raises:
+        ConfigurationError: something that it says is wrong.
+    """
+    unknown = given.keys() - _GIVEN - _OURS
+    if unknown:
+        raise ConfigurationError(f"periodic entry {name}: nobody knows {', '.join(sorted(unknown))}")
+    if not isinstance(given.get("task"), str) or not isinstance(given.get("schedule"), (str, int, float)):
+        raise ConfigurationError(f"periodic entry {name}: it needs the name of a task, and a schedule")
+    entry = PeriodicEntry(**{**given, "name": name, "app": app, "schedule": parsed(str(given["schedule"]), app)})
+    entry.plan("one")
+    return entry
+
+
+def _time(value: Any) -> float | None:
+    if value is None or isinstance(value, (int, float)):
+        return value
+    if isinstance(value, str):
+        try:
+            value = datetime.fromisoformat(value)
+        except ValueError:
+            raise ConfigurationError(f"start must be a time, not {value!r}") from None
+    if isinstance(value, datetime):
+        if value.tzinfo is None:
+            raise ConfigurationError(f"start must say its time zone: {value}")
+        return value.timestamp()
+    raise ConfigurationError(f"start must be a time, not {value!r}")
+
+
+def _plain(value: Any) -> Any:
+    """What tells arguments from others, the same in all processes: no addresses."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(each) for each in value]
+    return value if isinstance(value, (str, int, float, bool, type(None))) else type(value).__qualname__

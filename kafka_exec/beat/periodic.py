@@ -1,0 +1,110 @@
+"""The periodic entries of an application, from anywhere: what there is, and changes that all beats follow at once."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from kafka_exec.appconf import broker_home
+from kafka_exec.beat.book import Book
+from kafka_exec.beat.entries import entry_of
+from kafka_exec.beat.rules import parsed, rule_of
+from kafka_exec.core.claimlog import Standing
+from kafka_exec.core.topology import sync_topic
+from kafka_exec.errors import KafkaExecError
+from kafka_exec.kafka.synclog import present
+
+
+@dataclass(frozen=True)
+class Periodic:
+    """An entry, and where it stands.
+
+    Attributes:
+        row: as :class:`~kafka_exec.beat.book.Book` has it; empty: it was removed.
+        standing: what the log of claims says of it.
+        next: the next slot, epoch seconds; None: it is paused, was never claimed, or its schedule is a class of the user's.
+    """
+
+    name: str
+    row: Mapping[str, Any]
+    standing: Standing
+    next: float | None
+
+    def facts(self) -> dict[str, Any]:
+        """The same as JSON has it."""
+        row, standing = self.row, self.standing
+        return {
+            **{"name": self.name, "task": row.get("task"), "schedule": row.get("schedule")},
+            **{"source": row.get("source"), "paused": bool(row.get("paused")), "policy": row.get("policy")},
+            **{"holder": standing.name if standing.holder else None, "incarnation": standing.holder or None},
+            **{"last": standing.slot, "fired": standing.fired, "next": self.next, "runs": standing.runs},
+            **{"missed": standing.missed, "given": row.get("given"), "definition": row.get("definition")},
+        }
+
+
+class PeriodicTasks:
+    """The periodic entries of an application.
+
+    Raises:
+        ConfigurationError: its broker is not kafka-exec.
+        ConnectionFailed: no broker answers.
+    """
+
+    def __init__(self, app: Any) -> None:
+        self._app = app
+        self._space = broker_home(app)
+        self._book = Book(self._space.cluster, self._space.topics)
+
+    def all(self) -> list[Periodic]:
+        """All entries that a beat has or had, or that were added, by name."""
+        log = present(self._space.cluster, sync_topic(self._space.topics))
+        return [
+            Periodic(name, row, log.standing(name), self._next(row, log.standing(name)))
+            for name, row in sorted(self._book.rows().items())
+        ]
+
+    def _next(self, row: Mapping[str, Any], standing: Standing) -> float | None:
+        last = standing.slot if standing.slot is not None else standing.since
+        if row.get("paused") or last is None:
+            return None
+        try:
+            rule = rule_of(parsed(str(row.get("schedule")), self._app), row.get("start"))
+            return rule.after(max(last, row.get("since") or 0.0))
+        except KafkaExecError:
+            return None
+
+    def add(self, name: str, task: str, schedule: Any, **more: Any) -> None:
+        """Adds an entry; beats fire it from now on, and after their restarts.
+
+        Args:
+            schedule: seconds, or a text: ``every 5 m``, ``0 4 * * mon``, ``solar sunset 52.5 13.4``.
+            more: ``args``, ``kwargs``, ``options`` of Celery; ``catch_up``, ``max_running``, ``max_duration``,
+                ``max_executions_on_node``, ``labels``, ``start``. All must be JSON.
+
+        Raises:
+            ConfigurationError: something is wrong, or there is an entry of this name.
+        """
+        given = {"task": task, "schedule": schedule, **more}
+        entry = entry_of(name, given, self._app)
+        self._book.add(name, {**entry.facts(self._space.settings.beat_catch_up), "given": given})
+
+    def pause(self, name: str) -> None:
+        """Has an entry not fired by its schedule, until :meth:`resume`. Raises ConfigurationError: there is none."""
+        self._book.change(name, paused=True)
+
+    def resume(self, name: str) -> None:
+        """Has an entry fired again; what was due meanwhile is not made up for. Raises ConfigurationError: there is none."""
+        self._book.change(name, paused=False, since=time.time())
+
+    def remove(self, name: str) -> None:
+        """Removes an entry. Raises ConfigurationError: there is none.
+
+        One of the configuration goes on in the beats that run and have it, and is back with the next one that starts.
+        """
+        self._book.remove(name)
+
+    def run_now(self, name: str) -> None:
+        """Has an entry fired once, at once, also while it is paused. Raises ConfigurationError: there is none."""
+        self._book.change(name, request=time.time())

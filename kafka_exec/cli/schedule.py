@@ -1,0 +1,167 @@
+"""`celery kafka schedule`: the periodic entries, where they stand, and changes of them."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+from kafka_exec.cli.common import echo_table, json_option, time_of, told, verbose_option
+
+COLUMNS = ("NAME", "TASK", "SCHEDULE", "SOURCE", "STATE", "HOLDER", "LAST", "NEXT", "RUNS", "MISSED")
+
+
+def _tasks(context: click.Context) -> Any:
+    from kafka_exec.beat.periodic import PeriodicTasks
+
+    return PeriodicTasks(context.obj.app)
+
+
+@click.group()
+def schedule() -> None:
+    """Look at the periodic entries, and change them."""
+
+
+@schedule.command("list")
+@json_option
+@verbose_option
+@click.pass_context
+def list_(context: click.Context, as_json: bool, verbose: bool) -> None:
+    """List the periodic entries: who holds them, the last slot that was fired, and the next one."""
+    with told(verbose):
+        found = [each.facts() for each in _tasks(context).all()]
+    if as_json:
+        for facts in found:
+            click.echo(json.dumps(facts))
+    else:
+        echo_table([COLUMNS, *(_row(facts) for facts in found)])
+
+
+def _row(facts: dict[str, Any]) -> tuple[str, ...]:
+    state = "paused" if facts["paused"] else "held" if facts["holder"] else "free"
+    return (
+        *(facts["name"], str(facts["task"]), str(facts["schedule"]), str(facts["source"]), state),
+        *(facts["holder"] or "", time_of(facts["last"]), time_of(facts["next"])),
+        *(str(facts["runs"]), str(facts["missed"])),
+    )
+
+
+@schedule.command()
+@click.argument("name")
+@json_option
+@verbose_option
+@click.pass_context
+def show(context: click.Context, name: str, as_json: bool, verbose: bool) -> None:
+    """Show all that is known of a periodic entry."""
+    with told(verbose):
+        found = [each.facts() for each in _tasks(context).all() if each.name == name]
+    if not found:
+        raise click.ClickException(f"there is no periodic entry {name}")
+    if as_json:
+        click.echo(json.dumps(found[0]))
+        return
+    for key, value in found[0].items():
+        if value is not None:
+            text = time_of(value) if key in ("last", "fired", "next") else value
+            click.echo(f"{key:12} {text if isinstance(text, str) else json.dumps(text)}")
+
+
+@schedule.command()
+@click.argument("name")
+@click.argument("task")
+@click.argument("when")
+@click.option("--args", "arguments", default="[]", help="Positional arguments, a JSON list.")
+@click.option("--kwargs", "named", default="{}", help="Named arguments, a JSON object.")
+@click.option("--options", default="{}", help="Options of apply_async, a JSON object.")
+@click.option("--catch-up", type=click.Choice(["skip", "one", "all"]), help="What becomes of missed slots.")
+@click.option("--max-running", type=int, help="How many runs may be under way at a time.")
+@click.option("--max-duration", type=float, help="After so many seconds a run is stopped.")
+@click.option("--label", "labels", multiple=True, help="Only beats with this label fire it.")
+@verbose_option
+@click.pass_context
+def add(
+    context: click.Context,
+    /,
+    name: str,
+    task: str,
+    when: str,
+    arguments: str,
+    named: str,
+    options: str,
+    verbose: bool,
+    **policy: Any,
+) -> None:
+    """Add the periodic entry NAME: TASK, at WHEN ("30", "every 5 m", "0 4 * * mon", "solar sunset 52.5 13.4")."""
+    texts = {"args": (arguments, list), "kwargs": (named, dict), "options": (options, dict)}
+    given = {key: _json(key, text, kind) for key, (text, kind) in texts.items()}
+    said = {key: value for key, value in policy.items() if value not in (None, ())}
+    with told(verbose):
+        _tasks(context).add(name, task, when, **given, **said)
+    click.echo(f"added {name}")
+
+
+def _json(name: str, text: str, kind: type) -> Any:
+    try:
+        found = json.loads(text)
+    except ValueError:
+        raise click.UsageError(f"--{name} is not JSON: {text}") from None
+    if not isinstance(found, kind):
+        raise click.UsageError(f"--{name} must be a JSON {'list' if kind is list else 'object'}: {text}")
+    return found
+
+
+def _verb(verb: str, done: str, meaning: str) -> None:
+    @schedule.command(verb, help=meaning)
+    @click.argument("name")
+    @verbose_option
+    @click.pass_context
+    def act(context: click.Context, name: str, verbose: bool) -> None:
+        with told(verbose):
+            getattr(_tasks(context), verb.replace("-", "_"))(name)
+        click.echo(f"{done} {name}")
+
+
+_verb("pause", "paused", "Have the periodic entry NAME not fired, until it is resumed.")
+_verb("resume", "resumed", "Have NAME fired again; what was due meanwhile is not made up for.")
+_verb("remove", "removed", "Remove NAME; one of the configuration comes back with the next beat that has it.")
+_verb("run-now", "asked for a run of", "Have NAME fired once, at once.")
+
+
+CLAIMS = ("ENTRY", "STATE", "HOLDER", "INCARNATION", "EPOCH", "LAST SLOT", "FIRED", "RUNS", "OF THIS HOLDER")
+
+
+@click.command()
+@click.option("--table", "table", is_flag=True, help="Print the table of states instead.")
+@json_option
+@verbose_option
+@click.pass_context
+def claims(context: click.Context, table: bool, as_json: bool, verbose: bool) -> None:
+    """List who holds which periodic entry, as the log of claims says."""
+    from kafka_exec.core.claim import document
+
+    if table:
+        click.echo(document(), nl=False)
+        return
+    with told(verbose):
+        from kafka_exec.appconf import broker_home
+        from kafka_exec.core.topology import sync_topic
+        from kafka_exec.kafka.synclog import present
+
+        space = broker_home(context.obj.app)
+        log = present(space.cluster, sync_topic(space.topics))
+    rows = []
+    for entry, found in sorted(log.all().items()):
+        state = "handling" if found.handling else "held" if found.holder else "free"
+        if as_json:
+            facts = {
+                **{"state": state, "holder": found.name if found.holder else None, "incarnation": found.holder or None},
+                **{"epoch": found.epoch, "reference": found.reference, "slot": found.slot, "fired": found.fired},
+                **{"runs": found.runs, "turns": found.turns, "definition": found.definition},
+            }
+            click.echo(json.dumps({"entry": entry, **facts}))
+        holder = (found.name, found.holder[:8]) if found.holder else ("", "")
+        numbers = (str(found.runs), str(found.turns))
+        rows.append((entry, state, *holder, str(found.epoch), time_of(found.slot), time_of(found.fired), *numbers))
+    if not as_json:
+        echo_table([CLAIMS, *rows])

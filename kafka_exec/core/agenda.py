@@ -1,0 +1,206 @@
+"""What a node that holds entries fires now, and when it must look again."""
+
+from __future__ import annotations
+
+import heapq
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+from kafka_exec.core.claimant import Firing
+from kafka_exec.core.claimlog import Standing
+from kafka_exec.core.schedule import Policy, Rule, due
+
+#: The id of a run is made of this, its entry and its slot (RFC 9562, version 5): whoever fires a slot, it is the same task.
+_NAMESPACE = uuid.UUID("5c1c7a52-3b86-5d1e-8a6b-0c4d2e9f7b11")
+
+#: A schedule that fails is asked again after this time, seconds.
+_AGAIN = 10.0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """An entry as a node is to fire it. Times are epoch seconds.
+
+    Attributes:
+        rule: when it is due.
+        policy: what it says beside that.
+        definition: the hash of all that it says.
+        paused: it is not fired by its schedule.
+        since: slots before are nobody's business: it was paused until then.
+        request: when somebody asked to run it at once.
+    """
+
+    rule: Rule
+    policy: Policy
+    definition: str
+    paused: bool = False
+    since: float | None = None
+    request: float | None = None
+
+
+@dataclass(frozen=True)
+class Cursor:
+    """How far an entry is fired, as its holder knows: what it has sent counts at once.
+
+    Attributes:
+        last: the last slot that was fired or passed over; before the first one the time of the first claim.
+        runs: how often it was fired.
+        turns: how often by this holder.
+        missed: slots that were passed over since the last fired one.
+        request: the last request to run now that was answered.
+    """
+
+    last: float
+    runs: int = 0
+    turns: int = 0
+    missed: int = 0
+    request: float | None = None
+
+
+class Proposal(NamedTuple):
+    """Firings of an entry that are due, and where it stands when they are done; there may be none to do.
+
+    Attributes:
+        runs: for each firing how many runs were before it.
+    """
+
+    entry: str
+    firings: tuple[Firing, ...]
+    runs: tuple[int, ...]
+    cursor: Cursor
+
+
+class Agenda:
+    """The entries that a node holds, by the time at which they are due.
+
+    Args:
+        complain: told of a schedule that fails: the entry, and the error.
+    """
+
+    def __init__(self, complain: Callable[[str, Exception], None]) -> None:
+        self._complain = complain
+        self._plans: Mapping[str, Plan] = {}
+        self._cursors: dict[str, Cursor] = {}
+        self._next: dict[str, float] = {}
+        self._heap: list[tuple[float, str]] = []
+
+    def plan(self, plans: Mapping[str, Plan]) -> None:
+        """Names the plans of all entries anew."""
+        changed = [entry for entry in self._cursors if plans.get(entry) != self._plans.get(entry)]
+        self._plans = plans
+        for entry in changed:
+            self._look(entry)
+
+    def acquired(self, entry: str, standing: Standing) -> None:
+        """The node holds an entry from now on, and knows all that was fired of it."""
+        last = standing.slot if standing.slot is not None else standing.since
+        self._cursors[entry] = Cursor(last or 0.0, runs=standing.runs, request=standing.request)
+        self._look(entry)
+
+    def released(self, entry: str) -> None:
+        """The node does not hold it any more."""
+        self._cursors.pop(entry, None)
+        self._next.pop(entry, None)
+
+    def clear(self) -> None:
+        """The node holds nothing any more."""
+        self._cursors.clear()
+        self._next.clear()
+        self._heap.clear()
+
+    @property
+    def next_due(self) -> float | None:
+        """When something is due next, epoch seconds; None: never, as things are."""
+        while self._heap and self._next.get(self._heap[0][1]) != self._heap[0][0]:
+            heapq.heappop(self._heap)
+        return self._heap[0][0] if self._heap else None
+
+    def due(self, now: float) -> list[Proposal]:
+        """What is to be fired, those that have waited longest first; :meth:`done` or :meth:`later` must follow for each."""
+        found = []
+        while (when := self.next_due) is not None and when <= now:
+            _, entry = heapq.heappop(self._heap)
+            del self._next[entry]
+            try:
+                found.append(self._proposal(entry, self._plans[entry], self._cursors[entry], now))
+            except Exception as error:
+                self._complain(entry, error)
+                self._push(entry, now + _AGAIN)
+        return found
+
+    def done(self, proposal: Proposal) -> None:
+        """A proposal's firings are in the log."""
+        if proposal.entry in self._cursors:
+            self._cursors[proposal.entry] = proposal.cursor
+            self._look(proposal.entry)
+
+    def given_up(self, proposal: Proposal) -> None:
+        """A proposal's firings can never be done: they are passed over."""
+        cursor, missed = proposal.cursor, sum(firing.missed + 1 for firing in proposal.firings)
+        before = self._cursors.get(proposal.entry, cursor)
+        self.done(proposal._replace(cursor=replace(cursor, runs=before.runs, turns=before.turns, missed=missed)))
+
+    def later(self, proposal: Proposal, at: float) -> None:
+        """A proposal's firings could not be done: it is made again at a time."""
+        if proposal.entry in self._cursors:
+            self._push(proposal.entry, at)
+
+    def is_used_up(self, entry: str) -> bool:
+        """Whether another node should have the entry now."""
+        most = self._plans[entry].policy.max_executions_on_node if entry in self._plans else None
+        return most is not None and entry in self._cursors and self._cursors[entry].turns >= most
+
+    def _look(self, entry: str) -> None:
+        """Finds when an entry is due next."""
+        plan, cursor = self._plans.get(entry), self._cursors[entry]
+        if plan is None:
+            self._next.pop(entry, None)
+            return
+        if _asked(plan, cursor):
+            self._push(entry, 0.0)
+        elif plan.paused:
+            self._next.pop(entry, None)
+        else:
+            try:
+                self._push(entry, plan.rule.after(_base(plan, cursor)))
+            except Exception as error:
+                self._complain(entry, error)
+                self._push(entry, cursor.last + _AGAIN)
+
+    def _push(self, entry: str, at: float) -> None:
+        self._next[entry] = at
+        heapq.heappush(self._heap, (at, entry))
+
+    def _proposal(self, entry: str, plan: Plan, cursor: Cursor, now: float) -> Proposal:
+        firings: list[Firing] = []
+        after = cursor
+        if not plan.paused:
+            found = due(plan.rule, _base(plan, cursor), now, plan.policy.catch_up)
+            missed = cursor.missed + found.missed
+            for slot in found.slots:
+                firings.append(Firing(slot, run_id(entry, slot), missed))
+                missed = 0
+            last = found.slots[-1] if found.slots else found.passed
+            after = replace(after, last=cursor.last if last is None else last, missed=missed)
+        if _asked(plan, cursor) and plan.request is not None:
+            firings.append(Firing(plan.request, run_id(entry, plan.request), request=plan.request))
+            after = replace(after, request=plan.request)
+        number = len(firings)
+        after = replace(after, runs=cursor.runs + number, turns=cursor.turns + number)
+        return Proposal(entry, tuple(firings), tuple(range(cursor.runs, cursor.runs + number)), after)
+
+
+def _base(plan: Plan, cursor: Cursor) -> float:
+    return cursor.last if plan.since is None else max(cursor.last, plan.since)
+
+
+def _asked(plan: Plan, cursor: Cursor) -> bool:
+    # Not by which is later: the clocks of those who ask may differ.
+    return plan.request is not None and plan.request != cursor.request
+
+
+def run_id(entry: str, slot: float) -> str:
+    """The id of the task of an entry's slot."""
+    return str(uuid.uuid5(_NAMESPACE, f"{entry}\0{slot!r}"))

@@ -1,0 +1,241 @@
+"""Periodic entries: which of their times, the slots, are due, and what becomes of those that were missed.
+
+Slots are points in time that follow from the schedule alone, not from when somebody looks. The last one that was fired is in
+the log of claims; what is due are the slots after it. Times are epoch seconds of the brokers' clock.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from hashlib import blake2b
+from typing import Any, NamedTuple, Protocol
+
+from kafka_exec.errors import ConfigurationError
+
+#: A slot is missed when it is late by more than this, seconds: longer than it takes to notice a lost node and take over.
+MISSED_AFTER = 15.0
+
+#: Slots of one entry that are fired in one go; the rest of a long past follows in the next ones.
+MOST_AT_ONCE = 100
+
+#: Missed slots are counted up to this number.
+_MOST_COUNTED = 1000
+
+_SHORTEST, _LONGEST = 0.05, 100 * 366 * 86400.0
+
+
+class CatchUp(Enum):
+    """What becomes of slots that were missed since no node was there."""
+
+    SKIP = "skip"
+    ONE = "one"
+    ALL = "all"
+
+
+class Rule(Protocol):
+    """When an entry is due."""
+
+    def after(self, time: float) -> float:
+        """The first slot after a time."""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Every so many seconds.
+
+    Args:
+        period: seconds.
+        start: a slot that is one; None: slots follow the one before, the first one the time of the first claim.
+
+    Raises:
+        ConfigurationError: the period is shorter than 50 ms, or no number.
+    """
+
+    period: float
+    start: float | None = None
+
+    def __post_init__(self) -> None:
+        _seconds("the period of a schedule", self.period, _SHORTEST)
+        if self.start is not None and not math.isfinite(self.start):
+            raise ConfigurationError(f"the start of a schedule must be a time, not {self.start!r}")
+
+    def after(self, time: float) -> float:
+        if self.start is None:
+            return time + self.period
+        if time < self.start:
+            return self.start
+        steps = math.floor((time - self.start) / self.period) + 1
+        slot = self.start + steps * self.period
+        return slot if slot > time else self.start + (steps + 1) * self.period
+
+
+@dataclass(frozen=True)
+class Calendar:
+    """Times that somebody else computes: crontab, solar.
+
+    Args:
+        next_after: the first slot after a time.
+    """
+
+    next_after: Callable[[float], float]
+
+    def after(self, time: float) -> float:
+        found = self.next_after(time)
+        if not found > time:
+            raise ConfigurationError(f"a schedule names {found!r} as the next time after {time!r}")
+        return found
+
+
+class Due(NamedTuple):
+    """What is to be fired now.
+
+    Attributes:
+        slots: in their order.
+        missed: how many before them are not fired, and never will be.
+        passed: the last slot that is missed and not followed by one that is fired; None: there is none.
+    """
+
+    slots: tuple[float, ...] = ()
+    missed: int = 0
+    passed: float | None = None
+
+
+def due(rule: Rule, last: float, now: float, catch_up: CatchUp) -> Due:
+    """The slots that are due.
+
+    Args:
+        last: the last slot that was fired or passed over; before the first one the time at which the entry began.
+        now: the time.
+        catch_up: which of the missed ones are fired.
+    """
+    if catch_up is CatchUp.ALL:
+        return Due(tuple(_slots(rule, last, now, MOST_AT_ONCE)))
+    begin, missed = _shortened(rule, last, now)
+    slots = _slots(rule, begin, now, _MOST_COUNTED)
+    if not slots:
+        return Due()
+    missed += len(slots) - 1
+    latest = slots[-1]
+    if catch_up is CatchUp.SKIP and now - latest > MISSED_AFTER:
+        return Due((), missed + 1, latest)
+    return Due((latest,), missed)
+
+
+def _slots(rule: Rule, last: float, now: float, most: int) -> list[float]:
+    found: list[float] = []
+    while len(found) < most and (slot := rule.after(found[-1] if found else last)) <= now:
+        found.append(slot)
+    return found
+
+
+def _shortened(rule: Rule, last: float, now: float) -> tuple[float, int]:
+    """A later time to begin at, from which few slots are due, and how many are left out."""
+    slots = _slots(rule, last, now, _MOST_COUNTED)
+    if len(slots) < _MOST_COUNTED:
+        return last, 0
+    if isinstance(rule, Grid):
+        # In steps from a slot: the same floating-point numbers would follow one by one, only later.
+        steps = math.floor((now - slots[-1]) / rule.period) - 1
+        return (slots[-1] + steps * rule.period, len(slots) + steps) if steps > 0 else (slots[-1], len(slots))
+    window = (slots[-1] - last) / _MOST_COUNTED
+    while rule.after(now - window) > now:
+        window *= 2
+    return max(slots[-1], now - window), len(slots)
+
+
+# -- what an entry says -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What an entry says beside its schedule.
+
+    Attributes:
+        catch_up: what becomes of missed slots.
+        max_running: how many of its runs may be under way at a time; others wait in their queue.
+        max_duration: after this time a run is stopped, seconds; None: never.
+        max_executions_on_node: so often one node fires it, then another one may; None: as often as it can.
+        labels: a node must have all of them to claim it.
+
+    Raises:
+        ConfigurationError: a value is wrong.
+    """
+
+    catch_up: CatchUp = CatchUp.ONE
+    max_running: int = 1
+    max_duration: float | None = None
+    max_executions_on_node: int | None = None
+    labels: frozenset[str] = frozenset()
+
+    @classmethod
+    def read(cls, given: Mapping[str, Any], catch_up: str) -> Policy:
+        """The policy of an entry's options. ``catch_up``: what counts if it does not say.
+
+        Raises:
+            ConfigurationError: a value is wrong.
+        """
+        labels = given.get("labels") or ()
+        if isinstance(labels, str) or not all(isinstance(label, str) and label for label in labels):
+            raise ConfigurationError(f"labels must be a list of texts, not {labels!r}")
+        for name in ("max_running", "max_executions_on_node"):
+            if (value := given.get(name)) is not None and (type(value) is not int or value < 1):
+                raise ConfigurationError(f"{name} must be a whole number greater than 0, not {value!r}")
+        if (duration := given.get("max_duration")) is not None:
+            _seconds("max_duration", duration, _SHORTEST)
+        return cls(
+            catch_up=read_catch_up(given.get("catch_up", catch_up)),
+            max_running=given.get("max_running") or 1,
+            max_duration=duration,
+            max_executions_on_node=given.get("max_executions_on_node"),
+            labels=frozenset(labels),
+        )
+
+    @classmethod
+    def names(cls) -> frozenset[str]:
+        """The names under which an entry may say something."""
+        return frozenset(cls.__dataclass_fields__)
+
+    def able(self, labels: Collection[str]) -> bool:
+        """Whether a node with these labels may claim the entry."""
+        return self.labels <= frozenset(labels)
+
+    def lane(self, entry: str, runs: int) -> str:
+        """The ordering key of a run: those of one key run one after the other. ``runs``: how many were before it."""
+        return f"beat {entry}" if self.max_running == 1 else f"beat {entry} {runs % self.max_running}"
+
+    def facts(self) -> dict[str, Any]:
+        """The same as JSON has it."""
+        return {
+            "catch_up": self.catch_up.value,
+            "max_running": self.max_running,
+            "max_duration": self.max_duration,
+            "max_executions_on_node": self.max_executions_on_node,
+            "labels": sorted(self.labels),
+        }
+
+
+def read_catch_up(value: Any) -> CatchUp:
+    """What becomes of missed slots, by its name.
+
+    Raises:
+        ConfigurationError: there is none of this name.
+    """
+    try:
+        return CatchUp(value)
+    except ValueError:
+        names = ", ".join(each.value for each in CatchUp)
+        raise ConfigurationError(f"catch_up must be one of {names}, not {value!r}") from None
+
+
+def definition_hash(*facts: Any) -> str:
+    """What tells one definition of an entry from another; the facts are JSON, or texts that say the same everywhere."""
+    return blake2b(json.dumps(facts, sort_keys=True, default=repr).encode(), digest_size=8).hexdigest()
+
+
+def _seconds(what: str, value: object, least: float) -> None:
+    if type(value) not in (int, float) or not least <= value <= _LONGEST:  # type: ignore[operator]
+        raise ConfigurationError(f"{what} must be a number of seconds from {least} to {_LONGEST:.0f}, not {value!r}")

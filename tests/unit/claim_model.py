@@ -1,0 +1,213 @@
+"""A small world in which nodes share periodic entries over a log: delays, lost answers, pauses, deaths, wrong suspicions.
+
+The log is Kafka's as far as it matters: a transaction's records have their offsets when they are sent, readers stop before
+the first one that is open, and a fenced producer's transactions are aborted.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from kafka_exec.core.claim import Do
+from kafka_exec.core.claimant import Act, Claimant, Firing
+from kafka_exec.core.claimlog import ClaimLog, Kind, Signal, Verdict
+
+PERIOD = 2.0
+LOST = 3.0
+STEP = 0.05
+
+
+@dataclass
+class Transaction:
+    """Records that become visible together, or not at all. ``state``: ``open``, ``committed`` or ``aborted``."""
+
+    boot: str
+    ends: float
+    state: str = "open"
+
+
+@dataclass
+class World:
+    """Everything there is.
+
+    Args:
+        fences: whether fencing works.
+        renews: whether who was fenced goes on as another incarnation.
+    """
+
+    seed: int
+    nodes: int = 4
+    entries: int = 3
+    faults_until: float = 60.0
+    fences: bool = True
+    renews: bool = True
+    now: float = 1000.0
+    log: list[tuple[Signal, float, Transaction]] = field(default_factory=list)
+    fenced: set[str] = field(default_factory=set)
+    heard: dict[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.chance = random.Random(self.seed)
+        self.names = [f"e{number}" for number in range(self.entries)]
+        self.members = [Member(self, number) for number in range(self.nodes)]
+
+    def run(self, seconds: float) -> None:
+        end = self.now + seconds
+        begin = 1000.0
+        while self.now < end:
+            self.now += STEP
+            for member in self.members:
+                if self.now < begin + self.faults_until:
+                    member.suffer()
+                member.step()
+
+    def fence(self, boot: str) -> None:
+        if not self.fences:
+            return
+        self.fenced.add(boot)
+        for _, _, transaction in self.log:
+            if transaction.boot == boot and transaction.state == "open":
+                transaction.state = "aborted"
+
+    def committed(self) -> Iterator[tuple[int, Signal, float]]:
+        for offset, (signal, at, transaction) in enumerate(self.log):
+            if transaction.state == "committed":
+                yield offset, signal, at
+
+    def wrongs(self) -> list[str]:
+        """What must not be: effects of who does not hold the entry, slots fired twice or left out."""
+        fold, found, last = ClaimLog(), [], dict[str, float]()
+        for offset, signal, at in self.committed():
+            verdict = fold.take(signal, offset, at)
+            if signal.kind is not Kind.HANDLING:
+                continue
+            if verdict is not Verdict.ACCEPTED:
+                found.append(f"{signal.entry} fired by {signal.node}, who does not hold it")
+            before = last.get(signal.entry, fold.standing(signal.entry).since or 0.0)
+            if abs((signal.slot or 0.0) - before - PERIOD) > 1e-6:
+                found.append(f"{signal.entry}: {signal.slot} after {before}")
+            last[signal.entry] = signal.slot or 0.0
+        return found
+
+
+class Member:
+    """A node."""
+
+    def __init__(self, world: World, number: int) -> None:
+        self.world = world
+        self.number = number
+        self.lives = 0
+        self.asleep_until = 0.0
+        self.dead_until = 0.0
+        self.born()
+
+    def born(self) -> None:
+        self.position = 0
+        self.outbox: list[Signal] = []
+        self.transaction: Transaction | None = None
+        self.answer_lost = False
+        self.fired: dict[str, float] = {}
+        self.suspects: set[str] = set()
+        self.claimant = Claimant(self.new_boot(), f"n{self.number}", ClaimLog(), heartbeat=20.0)
+        self.claimant.want(dict.fromkeys(self.world.names, "h"), self.world.now)
+        self.end_of_history = len(self.world.log)
+
+    def new_boot(self) -> str:
+        self.lives += 1
+        return f"n{self.number}.{self.lives}"
+
+    def suffer(self) -> None:
+        chance, now = self.world.chance, self.world.now
+        if now < max(self.asleep_until, self.dead_until):
+            return
+        if chance.random() < 0.002:
+            self.dead_until = now + chance.uniform(0.2, 8)
+            self.born()
+        elif chance.random() < 0.004:
+            self.asleep_until = now + chance.uniform(0.1, 10)
+        self.suspects = {each.claimant.boot for each in self.world.members if chance.random() < 0.002}
+
+    def step(self) -> None:
+        world, chance = self.world, self.world.chance
+        if world.now < max(self.asleep_until, self.dead_until):
+            self.settle_at_broker()
+            return
+        world.heard[self.claimant.boot] = world.now
+        if chance.random() < 0.3:
+            return  # slow
+        if self.transaction is not None:
+            self.settle_at_broker()
+            if self.transaction.state == "open":
+                return
+            committed = self.transaction.state == "committed" and not self.answer_lost
+            self.transaction = None
+            if not committed:
+                self.step_down()
+                return
+        acts = self.read()
+        if not self.claimant.ready and self.position >= self.end_of_history:
+            acts += self.claimant.begin(world.now)
+        acts += self.claimant.turn(world.now)
+        for boot in self.claimant.to_fence(self.is_gone, list(world.heard), world.now):
+            world.fence(boot)
+            if chance.random() < 0.9:  # or it forgets, and does so again later
+                acts += self.claimant.fenced(boot, world.now)
+        if any(act.do is Do.STEP_DOWN for act in acts):
+            self.step_down()
+            return
+        self.send(acts)
+        self.fire()
+        if self.outbox:
+            self.commit()
+
+    def is_gone(self, boot: str) -> bool:
+        return boot in self.suspects or self.world.now - self.world.heard.get(boot, 0.0) > LOST
+
+    def read(self) -> list[Act]:
+        acts: list[Act] = []
+        for _ in range(self.world.chance.randrange(40)):
+            if self.position >= len(self.world.log):
+                break
+            signal, at, transaction = self.world.log[self.position]
+            if transaction.state == "open":
+                break
+            if transaction.state == "committed":
+                acts += self.claimant.take(signal, self.position, at, self.world.now)
+            self.position += 1
+        return acts
+
+    def fire(self) -> None:
+        for name in self.claimant.held:
+            standing = self.claimant.log.standing(name)
+            last = max(standing.slot or standing.since or 0.0, self.fired.get(name, 0.0))
+            while last + PERIOD <= self.world.now:
+                last += PERIOD
+                self.send(self.claimant.fire(name, Firing(last, "run"), self.world.now))
+            self.fired[name] = last
+
+    def send(self, acts: list[Act]) -> None:
+        self.outbox += [act.signal for act in acts if act.signal is not None]
+
+    def commit(self) -> None:
+        world, chance = self.world, self.world.chance
+        long = 2.0 if chance.random() < 0.05 else 0.1
+        self.transaction = Transaction(self.claimant.boot, world.now + chance.uniform(0.0, long))
+        self.answer_lost = world.now < 1000 + world.faults_until and chance.random() < 0.01
+        if self.claimant.boot in world.fenced:
+            self.transaction.state = "aborted"
+        world.log += [(signal, world.now, self.transaction) for signal in self.outbox]
+        self.outbox = []
+
+    def settle_at_broker(self) -> None:
+        open_one = self.transaction
+        if open_one is not None and open_one.state == "open" and self.world.now >= open_one.ends:
+            open_one.state = "committed"
+
+    def step_down(self) -> None:
+        self.outbox, self.fired = [], {}
+        if self.world.renews:
+            self.send(self.claimant.renew(self.new_boot(), self.world.now))
+        else:
+            self.world.fenced.discard(self.claimant.boot)

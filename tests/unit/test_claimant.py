@@ -1,0 +1,206 @@
+"""One node's part: what it claims and when, what it leaves to others, what it revives."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+from kafka_exec.core.claim import Do, State
+from kafka_exec.core.claimant import CLAIM_WAIT, WAIT_IN_NEW, Act, Claimant, Firing
+from kafka_exec.core.claimlog import ClaimLog, Kind, Signal
+
+
+class Log:
+    """A log that nodes write to at once and read to its end."""
+
+    def __init__(self) -> None:
+        self.records: list[Signal] = []
+
+    def write(self, acts: list[Act]) -> list[Signal]:
+        sent = [act.signal for act in acts if act.signal is not None]
+        self.records += sent
+        return sent
+
+
+class Node:
+    """A node that reads a log when it is told to."""
+
+    def __init__(self, boot: str, log: Log, *entries: str, heartbeat: float = 60.0) -> None:
+        self.log = log
+        self.position = 0
+        self.acts: list[Act] = []
+        self.claimant = Claimant(boot, boot, ClaimLog(), heartbeat=heartbeat)
+        self.claimant.want(dict.fromkeys(entries, "h"), 0.0)
+
+    def do(self, acts: list[Act]) -> list[Signal]:
+        self.acts += acts
+        return self.log.write(acts)
+
+    def read(self, now: float) -> None:
+        while self.position < len(self.log.records):
+            signal, self.position = self.log.records[self.position], self.position + 1
+            self.do(self.claimant.take(signal, self.position - 1, now, now))
+        if not self.claimant.ready:
+            self.do(self.claimant.begin(now))
+
+    def turn(self, now: float) -> list[Signal]:
+        self.read(now)
+        return self.do(self.claimant.turn(now))
+
+
+def settle(*nodes: Node, until: float, begin: float = 0.0) -> None:
+    now = begin
+    while now <= until:
+        for node in nodes:
+            node.turn(now)
+        now += 0.01
+
+
+def told(node: Node, *does: Do) -> list[tuple[Do, str]]:
+    return [(act.do, act.entry) for act in node.acts if act.do in does]
+
+
+def test_a_free_entry_is_claimed_within_the_claim_wait_however_seldom_it_is_due() -> None:
+    node = Node("a", Log(), "yearly")
+    settle(node, until=CLAIM_WAIT + 0.05)
+    assert node.claimant.state("yearly") is State.CLAIMED_BY_NODE
+    assert told(node, Do.ACQUIRED, Do.RELEASED) == [(Do.ACQUIRED, "yearly")]
+
+
+def test_many_entries_are_spread_over_the_nodes() -> None:
+    log = Log()
+    nodes = [Node(boot, log, *(f"e{n}" for n in range(300))) for boot in "abc"]
+    settle(*nodes, until=1.0)
+    held = Counter({node.claimant.boot: len(node.claimant.held) for node in nodes})
+    assert sum(held.values()) == 300
+    assert max(held.values()) <= 2 * 100 <= 4 * min(held.values())
+
+
+def test_who_joins_steals_nothing() -> None:
+    log = Log()
+    first = Node("a", log, "e")
+    settle(first, until=1.0)
+    second = Node("b", log, "e")
+    settle(first, second, begin=1.0, until=4.0)
+    assert (first.claimant.held, second.claimant.held) == (["e"], [])
+    assert second.claimant.state("e") is State.CLAIMED_BY_OTHER
+
+
+def test_what_a_node_does_not_want_it_knows_and_never_claims() -> None:
+    log = Log()
+    first, second = Node("a", log, "e"), Node("b", log)
+    settle(first, second, until=1.0)
+    assert second.claimant.log.standing("e").holder == "a"
+    first.do(first.claimant.want({}, 1.0))
+    settle(first, second, begin=1.0, until=4.0)
+    assert second.claimant.log.standing("e").holder == ""
+    assert [signal for signal in log.records if signal.node == "b"] == []
+
+
+def test_what_is_released_is_anothers_at_once() -> None:
+    log = Log()
+    first = Node("a", log, "e")
+    settle(first, until=1.0)
+    second = Node("b", log, "e")
+    second.read(1.0)
+    first.do(first.claimant.want({}, 2.0))
+    settle(first, second, begin=2.0, until=2.0 + CLAIM_WAIT + 0.1)
+    assert second.claimant.held == ["e"]
+    assert told(first, Do.ACQUIRED, Do.RELEASED) == [(Do.ACQUIRED, "e"), (Do.RELEASED, "e")]
+
+
+def test_who_gives_an_entry_up_leaves_it_to_others_if_there_are_any() -> None:
+    log = Log()
+    first = Node("a", log, "e")
+    settle(first, until=1.0)
+    first.do(first.claimant.give_up("e", 1.0))
+    settle(first, begin=1.0, until=4.0)
+    assert first.claimant.held == ["e"], "there is no other"
+    second = Node("b", log, "e")
+    second.read(4.0)
+    first.do(first.claimant.give_up("e", 4.0))
+    settle(first, second, begin=4.0, until=6.0)
+    assert second.claimant.held == ["e"]
+
+
+def test_a_claim_is_repeated() -> None:
+    log = Log()
+    node = Node("a", log, "e", heartbeat=5.0)
+    settle(node, until=12.0)
+    assert [signal.kind for signal in log.records].count(Kind.HEARTBEAT) == 2
+
+
+def test_a_lost_holder_is_fenced_before_its_claim_is_released() -> None:
+    log = Log()
+    dead, node = Node("dead", log, "e"), Node("b", log, "e")
+    settle(dead, until=1.0)
+    node.read(1.0)
+    gone = {"dead"}.__contains__
+    assert node.claimant.to_fence(lambda boot: False, ["dead"], 1.0) == []
+    node.claimant.to_fence(gone, ["dead"], 2.0)
+    assert node.claimant.to_fence(gone, ["dead"], 3.0) == ["dead"]
+    assert [signal for signal in log.records if signal.kind is Kind.UNCLAIMED] == []
+    (released,) = node.do(node.claimant.fenced("dead", 3.0))
+    assert (released.kind, released.node, released.epoch) == (Kind.UNCLAIMED, "b", 0)
+    settle(node, begin=3.0, until=4.0)
+    assert node.claimant.held == ["e"]
+
+
+def test_a_holder_that_is_heard_again_is_left_alone() -> None:
+    log = Log()
+    slow, node = Node("slow", log, "e"), Node("b", log, "e")
+    settle(slow, until=1.0)
+    node.read(1.0)
+    node.claimant.to_fence(lambda boot: True, [], 2.0)
+    assert node.claimant.to_fence(lambda boot: False, [], 2.1) == []
+    assert node.claimant.to_fence(lambda boot: True, [], 9.0) == [], "the wait begins anew"
+
+
+def test_an_incarnation_that_was_fenced_holds_nothing_and_is_not_waited_for() -> None:
+    log = Log()
+    node = Node("a", log, "e")
+    settle(node, until=1.0)
+    node.do(node.claimant.renew("a2", 2.0))
+    assert node.claimant.held == []
+    assert told(node, Do.RELEASED) == [(Do.RELEASED, "e")]
+    assert node.claimant.to_fence(lambda boot: False, [], 2.0) == ["a"]
+    node.do(node.claimant.fenced("a", 2.1))
+    settle(node, begin=2.1, until=3.5)
+    assert node.claimant.log.standing("e").holder == "a2"
+
+
+def test_only_a_holder_fires() -> None:
+    log = Log()
+    holder, other = Node("a", log, "e"), Node("b", log, "e")
+    settle(holder, until=1.0)
+    other.read(1.0)
+    firing = Firing(5.0, "run")
+    assert [signal.kind for signal in holder.do(holder.claimant.fire("e", firing, 5.0))] == [Kind.HANDLING]
+    assert other.do(other.claimant.fire("e", firing, 5.0)) == []
+
+
+def test_where_the_logs_beginning_is_missing_holders_are_asked() -> None:
+    log = Log()
+    holder = Node("a", log, "e")
+    settle(holder, until=1.0)
+    late = Node("b", log, "e")
+    late.position = len(log.records)
+    late.claimant.log = ClaimLog(next=late.position, whole=False)
+    late.read(1.0)
+    assert log.records[-1].kind is Kind.DO_INFORMATION_SEND
+    settle(holder, late, begin=1.0, until=2 * WAIT_IN_NEW + 1.0)
+    assert (holder.claimant.held, late.claimant.held) == (["e"], [])
+    assert late.claimant.log.standing("e").holder == "a"
+
+
+@pytest.mark.parametrize("kind", [Kind.CLAIMED, Kind.HANDLING, Kind.HEARTBEAT])
+def test_a_contradiction_is_over_in_a_moment(kind: Kind) -> None:
+    log = Log()
+    node = Node("a", log, "e")
+    settle(node, until=1.0)
+    log.records.append(Signal(kind, "liar", "liar", "e", 0, slot=1.0))
+    settle(node, begin=1.0, until=3.0)
+    assert node.claimant.conflicts == 1
+    assert node.claimant.held == ["e"], "it has let go, and claimed anew"
+    assert told(node, Do.ACQUIRED, Do.RELEASED) == [(Do.ACQUIRED, "e"), (Do.RELEASED, "e"), (Do.ACQUIRED, "e")]
