@@ -157,6 +157,9 @@ if "BROKER_URL" in os.environ:
         os.environ.get("RESULT_BACKEND"),
         **json.loads(os.environ.get("CELERY_CONF", "{}")),
     )
+    for number in range(int(os.environ.get("VERSION", "0"))):
+        # What each version of an application has in addition to the one before.
+        app.task(app.tasks["work"].run.__func__, name=f"new{number}", bind=True, shared=False)
     for name in os.environ.get("WITHOUT_TASKS", "").split():
         app.tasks.unregister(name)
     if os.environ.get("WITH_BROADCAST"):
