@@ -137,6 +137,16 @@ def captured() -> Iterator[list[Outgoing]]:
         _captured.reset(token)
 
 
+@contextmanager
+def uncaptured() -> Iterator[None]:
+    """A scope within that of :func:`captured` in which all is published: for what must not depend on the transaction."""
+    token = _captured.set(None)
+    try:
+        yield
+    finally:
+        _captured.reset(token)
+
+
 def is_capturing() -> bool:
     """Whether this code runs in the scope of :func:`captured`."""
     return _captured.get() is not None

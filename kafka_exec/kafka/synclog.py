@@ -76,15 +76,20 @@ class SyncLog:
             page *= 4
 
     def _to_the_end(self, first: int) -> list[tuple[Record, Signal]]:
-        """What is committed from an offset on."""
+        """What is committed from an offset on, at least up to what was the end when this began.
+
+        The end of the partition is told only if nothing comes for a while: where much is fired, never.
+        """
         self._consumer.assign([TopicPartition(self._topic, 0, first)])
         found: list[tuple[Record, Signal]] = []
-        while True:
+        is_over = first >= self._end
+        while not is_over:
             for record in self._poll(_POLL):
                 if is_record(record, self._topic):
                     found += self._decoded(record)
-                elif record.error().code() == KafkaError._PARTITION_EOF:
-                    return found
+                is_end = record.error() is not None and record.error().code() == KafkaError._PARTITION_EOF
+                is_over = is_over or is_end or position_after(record) >= self._end
+        return found
 
     def read(self, timeout: float) -> list[tuple[Record, Signal]]:
         """What comes within ``timeout`` seconds.

@@ -11,6 +11,7 @@ from confluent_kafka import Message as Record
 from kafka_exec.core.topology import TopicSpec
 from kafka_exec.errors import ConnectionFailed
 from kafka_exec.kafka import native
+from kafka_exec.kafka.producer import uncaptured
 
 if TYPE_CHECKING:
     from kafka_exec.kafka.client import Cluster
@@ -43,7 +44,8 @@ class Table:
 
     def note(self, key: str, value: Any) -> None:
         """Sets a row without waiting: for what is written again soon."""
-        self._cluster.publisher.post(self._spec.name, json.dumps(value).encode(), key=key)
+        with uncaptured():
+            self._cluster.publisher.post(self._spec.name, json.dumps(value).encode(), key=key)
 
     def delete(self, key: str) -> None:
         """Removes a row, durably."""
@@ -53,7 +55,9 @@ class Table:
 
     def _write(self, key: str, value: bytes | None) -> None:
         self._cluster.topics.ensure(self._spec)
-        self._cluster.publisher.send(self._spec.name, value, key=key)
+        # In a transaction it would be followed by a marker, which nobody reads who reads to the end.
+        with uncaptured():
+            self._cluster.publisher.send(self._spec.name, value, key=key)
 
     def rows(self) -> dict[str, Any]:
         """All rows, as a copy.

@@ -27,6 +27,7 @@ def committed(kafka: EmbeddedKafka, topic: str) -> Iterator[Any]:
             "group.id": "beat-tools",
             "isolation.level": "read_committed",
             "enable.partition.eof": True,
+            "fetch.wait.max.ms": 10,  # the end is told only if nothing has come for so long
             "enable.auto.commit": False,
             "auto.offset.reset": "earliest",
         }

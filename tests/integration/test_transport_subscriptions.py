@@ -9,6 +9,7 @@ import pytest
 from kombu import Connection, Consumer, Exchange, Producer, Queue
 from kombu.exceptions import ChannelError
 
+from kafka_exec.kafka.producer import captured
 from tests.integration.workers import until
 
 
@@ -202,6 +203,17 @@ def test_bindings_of_work_queues_hold_for_all_processes(here: Connection, there:
         return count(here, "us") > 0
 
     until(reached, 20, "the new binding to reach the other process")
+
+
+def test_what_is_bound_where_messages_are_made_for_a_transaction_is_in_none(
+    here: Connection, there: Connection
+) -> None:
+    exchange = Exchange("captured", "topic")
+    with captured() as records:
+        work_queue("bound-meanwhile", exchange, "a.*")(here.default_channel).declare()
+    assert records == []
+    Producer(there, exchange, "a.b").publish("x")
+    until(lambda: count(there, "bound-meanwhile") == 1)
 
 
 def test_a_work_queue_and_a_subscription_of_one_exchange(here: Connection, there: Connection) -> None:
