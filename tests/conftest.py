@@ -12,8 +12,11 @@ from kafka_exec.broker import EmbeddedKafka
 
 @pytest.fixture(scope="session")
 def kafka() -> Iterator[EmbeddedKafka]:
-    """One unsecured node, started at the first use. A test that stops or kills a broker makes one of its own."""
-    with EmbeddedKafka() as broker:
+    """One unsecured node, started at the first use. A test that stops or kills a broker makes one of its own.
+
+    It has memory for the topics of all tests: with too little it collects garbage for seconds, and loses its leadership.
+    """
+    with EmbeddedKafka(heap=1024) as broker:
         yield broker
 
 
