@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from confluent_kafka import Message as Record
 
 from kafka_exec.core.envelope import ticket_of
-from kafka_exec.core.gate import must_be_told
+from kafka_exec.core.gate import must_be_told, to_await
 from kafka_exec.core.lanes import Lane, Run, Ticket
 from kafka_exec.core.ledger import ENDED, RELEASED, STARTED, Lease, Ledger, Transition, freed, granted
 from kafka_exec.core.sharing import Grant, Guests
@@ -152,10 +152,14 @@ class Work:
             if self._journal is not None:
                 lease = self._ledger.start(offset, self._boot)
                 number = self._telling.tell(Transition(STARTED, offset, lease.attempt))
-                reserved, has_lane = self._reserved.pop(offset, None), ticket is not None and ticket.keeps_place
-                if must_be_told(has_lane=has_lane, attempts=lease.attempt, is_guest=offset in self._guests):
-                    # That it was reserved says all, but for how often it was begun.
-                    self._to_await[offset] = number if reserved is None or lease.attempt > 1 else reserved
+                awaited = to_await(
+                    *(number, self._reserved.pop(offset, None)),
+                    has_lane=ticket is not None and ticket.keeps_place,
+                    attempts=lease.attempt,
+                    is_guest=offset in self._guests,
+                )
+                if awaited is not None:
+                    self._to_await[offset] = awaited
             return True
 
     def await_told(self, offset: int, timeout: float) -> int | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import pytest
 
 from kafka_exec.broker import EmbeddedKafka
 from tests.integration.beat_storm import Storm, assert_weathered, schedule_of
+from tests.integration.kills import seed_of
 from tests.integration.workers import Crew, crew
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
@@ -27,8 +27,7 @@ def made(kafka: EmbeddedKafka, tmp_path: Path) -> Iterator[Crew]:
 
 
 def test_each_slot_is_fired_once(made: Crew, request: pytest.FixtureRequest) -> None:
-    seed = int(os.environ.get("CHAOS_SEED", time.time_ns() % 10**6))
-    print(f"{request.node.name}: CHAOS_SEED={seed}")
+    seed = seed_of(request)
     made.start("w", "-c", "4")
     storm = Storm(made, 3, seed)
     storm.blow(SECONDS, every=10.0)

@@ -11,7 +11,7 @@ import pytest
 
 from kafka_exec.broker import EmbeddedKafka
 from tests.integration.judge import judge_lanes
-from tests.integration.kills import CONF, Killing
+from tests.integration.kills import CONF, Killing, seed_of
 from tests.integration.workers import Crew, crew
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
@@ -30,8 +30,7 @@ def made(kafka: EmbeddedKafka, tmp_path: Path) -> Iterator[Crew]:
 
 
 def test_keys_stay_in_order(made: Crew, request: pytest.FixtureRequest) -> None:
-    seed = int(os.environ.get("CHAOS_SEED", time.time_ns() % 10**6))
-    print(f"{request.node.name}: CHAOS_SEED={seed}")
+    seed = seed_of(request)
     lanes = [[f"k{key}.{n}" for n in range(TASKS)] for key in range(KEYS)]
     with made.app.producer_or_acquire() as producer:
         for n in range(TASKS):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +10,7 @@ import pytest
 
 from kafka_exec.broker import EmbeddedKafka
 from tests.integration.judge import judge
-from tests.integration.kills import CONF, Killing
+from tests.integration.kills import CONF, Killing, seed_of
 from tests.integration.workers import Crew, Worker, crew, until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
@@ -21,12 +20,6 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 def made(kafka: EmbeddedKafka, tmp_path: Path) -> Iterator[Crew]:
     with crew(kafka, tmp_path, backend="same", **CONF) as found:
         yield found
-
-
-def seed_of(request: pytest.FixtureRequest) -> int:
-    seed = int(os.environ.get("CHAOS_SEED", time.time_ns() % 10**6))
-    print(f"{request.node.name}: CHAOS_SEED={seed}")
-    return seed
 
 
 def test_eight_workers_restarted_at_random_for_a_minute(made: Crew, request: pytest.FixtureRequest) -> None:

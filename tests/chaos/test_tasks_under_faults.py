@@ -13,7 +13,7 @@ import pytest
 
 from kafka_exec.broker import EmbeddedKafka
 from tests.integration.judge import judge
-from tests.integration.kills import CONF, Killing
+from tests.integration.kills import CONF, Killing, seed_of
 from tests.integration.workers import Crew, crew, until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
@@ -35,12 +35,6 @@ def mixed(made: Crew, number: int, longest: float, seed: int) -> list[str]:
 
 def drained(made: Crew, tasks: list[str]) -> bool:
     return made.effects.count().keys() >= set(tasks)
-
-
-def seed_of(request: pytest.FixtureRequest) -> int:
-    seed = int(os.environ.get("CHAOS_SEED", time.time_ns() % 10**6))
-    print(f"{request.node.name}: CHAOS_SEED={seed}")
-    return seed
 
 
 def test_workers_killed_every_four_seconds(made: Crew, request: pytest.FixtureRequest) -> None:

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import random
 import time
 
 import psutil
+import pytest
 
 from tests.integration.workers import Crew, Worker
 
 #: Short, so that a killed worker's partitions are soon another's.
 CONF = {"kafka_exec_session_timeout": 3}
+
+
+def seed_of(request: pytest.FixtureRequest) -> int:
+    """What a test's chances follow from: printed, and repeated by CHAOS_SEED."""
+    seed = int(os.environ.get("CHAOS_SEED", time.time_ns() % 10**6))
+    print(f"{request.node.name}: CHAOS_SEED={seed}")
+    return seed
 
 
 class Killing:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kafka_exec.core.gate import SUSPECT_AFTER, Gate, must_be_told
+from kafka_exec.core.gate import SUSPECT_AFTER, Gate, must_be_told, to_await
 
 
 def begun(gate: Gate[int, str], slots: int) -> list[str]:
@@ -77,3 +78,20 @@ def test_whose_begin_must_be_known_before_it_runs() -> None:
     assert must_be_told(has_lane=True, attempts=1, is_guest=False)
     assert must_be_told(has_lane=False, attempts=2, is_guest=False)
     assert must_be_told(has_lane=False, attempts=1, is_guest=True)
+
+
+@pytest.mark.parametrize(
+    ("reserved", "has_lane", "attempts", "is_guest", "expected"),
+    [
+        (None, False, 1, False, None),
+        (None, True, 1, False, 7),
+        (5, True, 1, False, 5),
+        (5, True, 2, False, 7),
+        (None, False, 2, False, 7),
+        (None, False, 1, True, 7),
+    ],
+)
+def test_what_a_begin_waits_for(
+    reserved: int | None, has_lane: bool, attempts: int, is_guest: bool, expected: int | None
+) -> None:
+    assert to_await(7, reserved, has_lane=has_lane, attempts=attempts, is_guest=is_guest) == expected

@@ -8,8 +8,8 @@ import pytest
 
 from kafka_exec.core.envelope import Message, encode
 from kafka_exec.core.journal import Progress
-from kafka_exec.core.lanes import Lane, Run
-from kafka_exec.core.ledger import ENDED, Ledger, Transition, held
+from kafka_exec.core.lanes import Lane, Run, after_retry
+from kafka_exec.core.ledger import ENDED, GRANTED, RELEASED, Ledger, Transition, held
 from kafka_exec.core.ledger import encode as encode_transitions
 from kafka_exec.kafka.work import Work
 
@@ -63,3 +63,41 @@ def test_what_a_lost_worker_ran_is_handed_out_as_it_was_read_and_not_looked_up_o
     assert not any(owned.read(record) for record in records)
     assert [owned.reclaim(offset, lease) for offset, lease in enumerate(leases)] == [[record] for record in records]
     assert owned.wanted() == []
+
+
+def told_by(owned_keys: int) -> tuple[Work, list[Transition]]:
+    """A partition with tasks of so many keys that were read, and what was told since."""
+    told: list[Transition] = []
+    journal = SimpleNamespace(
+        boot="me", node=SimpleNamespace(period=1.0), tell=lambda partition, *transitions: told.extend(transitions) or 1
+    )
+    owned = work(Ledger("q", Progress(0)), journal)
+    assert all(owned.read(Read(offset, ordering_key=f"k{offset}")) for offset in range(owned_keys))
+    return owned, told
+
+
+def test_a_keys_task_is_reserved_when_it_is_read_and_others_are_not() -> None:
+    owned, told = told_by(2)
+    assert owned.read(Read(2))
+    assert [(each.kind, each.offset, each.about) for each in told] == [(GRANTED, 0, ("me",)), (GRANTED, 1, ("me",))]
+
+
+def test_what_was_reserved_and_has_not_begun_is_given_back_when_the_partition_goes() -> None:
+    owned, told = told_by(2)
+    assert owned.begin(0, owned.term)
+    told.clear()
+    owned.close_down()
+    assert [(each.kind, each.offset) for each in told] == [(RELEASED, 1)]
+
+
+def test_what_is_told_while_the_journal_is_read_is_not_forgotten() -> None:
+    owned, _ = told_by(1)
+    assert owned.begin(0, owned.term)
+    owned.lose()
+    owned.await_restoring()
+    owned.will_end(0, after_retry)
+    owned.end(0)
+    owned.revive(Ledger("q", Progress(0)))
+    assert not owned.read(Read(0, ordering_key="k0"))
+    assert not owned.read(Read(1, ordering_key="k0"))  # its key waits for the retry
+    assert owned.read(Read(2, ordering_key="k0", id="t0", retries=1))
