@@ -18,6 +18,7 @@ from kafka_exec.appconf import broker_home
 from kafka_exec.beat.book import ADDED, Book
 from kafka_exec.beat.entries import PeriodicEntry, entry_of
 from kafka_exec.beat.rules import text_of
+from kafka_exec.beat.stopping import ended_by_signals, exit_now
 from kafka_exec.core.agenda import Plan
 from kafka_exec.core.claimant import Firing
 from kafka_exec.core.topology import sync_topic
@@ -55,6 +56,10 @@ class Scheduler(beat.Scheduler):  # type: ignore[misc]
             ConfigurationError: an entry is wrong.
             TopicMismatch: the log of claims has more than one partition.
         """
+        with ended_by_signals():
+            self._set_up()
+
+    def _set_up(self) -> None:
         self.install_default_entries(self.data)
         self.update_from_dict(self.app.conf.beat_schedule)
         self._ensure_connected()
@@ -172,8 +177,4 @@ class Scheduler(beat.Scheduler):  # type: ignore[misc]
 def _stop_in_order(sender: Any, **kwargs: Any) -> None:
     """A worker ends its embedded beat by SIGTERM, which Celery leaves to kill it: then it could release nothing."""
     if isinstance(sender.scheduler, Scheduler):
-        signal.signal(signal.SIGTERM, _exit)
-
-
-def _exit(*args: Any) -> None:
-    raise SystemExit
+        signal.signal(signal.SIGTERM, exit_now)

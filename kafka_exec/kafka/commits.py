@@ -37,12 +37,7 @@ def commit_now(consumer: Consumer, works: Collection[Work]) -> None:
     for work in works:
         work.committed = None  # an earlier one may still be under way, and fail
     while due := _due(works):
-        try:
-            answers = consumer.commit(offsets=due, asynchronous=False)
-        except KafkaException as error:
-            refusal: KafkaError | None = error.args[0]
-        else:
-            refusal = next((p.error for p in answers if p.error is not None), None)
+        refusal = _refusal(consumer, due)
         if refusal is None:
             return
         for work in works:
@@ -51,6 +46,26 @@ def commit_now(consumer: Consumer, works: Collection[Work]) -> None:
             logger.warning("what ended in %s was not committed: %s", due[0].topic, refusal.str())
             return
         native.sleep(0.02)
+
+
+def is_accepted(consumer: Consumer, works: Collection[Work]) -> bool:
+    """Whether Kafka takes a commit of partitions now, as it does of who owns them only. False also if none can be made."""
+    for work in works:
+        work.committed = None
+    due = _due(works)
+    if due and _refusal(consumer, due) is None:
+        return True
+    for work in works:
+        work.committed = None
+    return not works
+
+
+def _refusal(consumer: Consumer, due: list[TopicPartition]) -> KafkaError | None:
+    try:
+        answers = consumer.commit(offsets=due, asynchronous=False)
+    except KafkaException as error:
+        return error.args[0]
+    return next((p.error for p in answers if p.error is not None), None)
 
 
 def _due(works: Iterable[Work]) -> list[TopicPartition]:

@@ -278,6 +278,7 @@ class GroupReader:
         if busy or self._released:
             longest = min(longest, self._settings.commit_interval)
         record = consumer.poll(self._ownership.patience(longest))
+        self._ownership.look(consumer)
         if record is not None:
             self._read(record)
             for record in consumer.consume(_BATCH, 0):

@@ -14,6 +14,7 @@ from confluent_kafka import Message as Record
 from kafka_exec.core.journal import Progress
 from kafka_exec.core.ledger import Ledger
 from kafka_exec.core.sharing import Grant
+from kafka_exec.core.tenure import Tenure
 from kafka_exec.errors import ConnectionFailed, KafkaExecError
 from kafka_exec.kafka import commits, native
 from kafka_exec.kafka.history import Fetcher
@@ -66,6 +67,7 @@ class Ownership:
         self._cluster = cluster
         self._topic = topic
         self._journal = journal
+        self._tenure = Tenure(cluster.settings.session_timeout, time.monotonic())
         self._is_stopping = is_stopping
         self._on_free = on_free
         self._fetcher: Fetcher | None = None
@@ -120,7 +122,18 @@ class Ownership:
 
     def _new_work(self, partition: int, ledger: Ledger, start: int) -> Work:
         remember = self._cluster.settings.deduplication_retention
-        return Work(self._topic, partition, ledger, start, self._journal, remember=remember, on_free=self._on_free)
+        return Work(
+            *(self._topic, partition, ledger, start, self._journal),
+            tenure=self._tenure,
+            remember=remember,
+            on_free=self._on_free,
+        )
+
+    def look(self, consumer: Consumer) -> None:
+        """The member has heard from its group. If it was stopped for so long that it may have been given up, it asks."""
+        now = time.monotonic()
+        if not self._tenure.look(now) and commits.is_accepted(consumer, self.owned.values()):
+            self._tenure.confirm(now)
 
     def begin_anew(self, work: Work, offset: int) -> Work:
         """The topic was deleted and made anew: what is known of the old one is void."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterable, Iterator
 
@@ -17,6 +18,14 @@ _CACHE = 8192
 # texts is secret and of 64 bits: that two tasks share one is as good as impossible.
 _RANKS = 3
 
+#: Offsets are fetched so many at a time.
+_BATCH = 1000
+
+# SQLite has locks of the whole process. A child that was forked while another thread held one would wait for it for ever,
+# so nobody uses SQLite at the moment of a fork.
+_lock = native.lock()
+os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
+
 
 def _row_id(task_id: str, rank: int) -> int:
     return hash(task_id) & ~_RANKS | rank
@@ -26,10 +35,10 @@ class StateIndex:
     """Thread-safe. Of each partition records may be noted in any order until it is :meth:`complete`, then in theirs."""
 
     def __init__(self) -> None:
-        self._lock = native.lock()
-        self._database = sqlite3.connect("", isolation_level=None, check_same_thread=False)
-        self._database.execute(f"PRAGMA cache_size = -{_CACHE}")
-        self._database.execute("PRAGMA journal_mode = OFF")
+        with _lock:
+            self._database = sqlite3.connect("", isolation_level=None, check_same_thread=False)
+            self._database.execute(f"PRAGMA cache_size = -{_CACHE}")
+            self._database.execute("PRAGMA journal_mode = OFF")
         self._known: set[int] = set()
         self._complete: set[int] = set()
 
@@ -42,7 +51,7 @@ class StateIndex:
             except (AttributeError, UnicodeDecodeError):
                 continue
             rows[_row_id(task_id, rank)] = record.offset() << 1 | (record.value() is None)
-        with self._lock:
+        with _lock:
             table = self._table(partition)
             self._database.execute("BEGIN")
             self._database.executemany(
@@ -57,13 +66,13 @@ class StateIndex:
 
     def complete(self, partition: int) -> None:
         """Notes that no earlier record is to come, so that nothing need be remembered of what was removed."""
-        with self._lock:
+        with _lock:
             self._database.execute(f"DELETE FROM {self._table(partition)} WHERE place & 1")
             self._complete.add(partition)
 
     def offsets(self, partition: int, task_id: str) -> dict[Rank, int]:
         """The offsets of the last records of a task, without those removed."""
-        with self._lock:
+        with _lock:
             found = self._database.execute(
                 f"SELECT id, place FROM {self._table(partition)} WHERE id BETWEEN ? AND ? AND NOT place & 1",
                 (_row_id(task_id, 0), _row_id(task_id, _RANKS)),
@@ -72,10 +81,16 @@ class StateIndex:
 
     def strongest(self, partition: int) -> Iterator[int]:
         """The offset of the strongest record of each task, ascending; nothing may be noted meanwhile."""
-        rows = self._database.execute(
-            f"SELECT max(id), place FROM {self._table(partition)} WHERE NOT place & 1 GROUP BY id >> 2 ORDER BY place"
-        )
-        return (place >> 1 for _, place in rows)
+        with _lock:
+            rows = self._database.execute(
+                f"SELECT max(id), place FROM {self._table(partition)} WHERE NOT place & 1 GROUP BY id >> 2 ORDER BY place"
+            )
+        while True:
+            with _lock:
+                batch = rows.fetchmany(_BATCH)
+            if not batch:
+                return
+            yield from (place >> 1 for _, place in batch)
 
     def _table(self, partition: int) -> str:
         name = f"partition_{int(partition)}"
@@ -86,5 +101,5 @@ class StateIndex:
 
     def close(self) -> None:
         """Ends it; the temporary file goes with it."""
-        with self._lock:
+        with _lock:
             self._database.close()

@@ -14,6 +14,7 @@ from kafka_exec.core.gate import must_be_told, to_await
 from kafka_exec.core.lanes import Lane, Run, Ticket
 from kafka_exec.core.ledger import ENDED, RELEASED, STARTED, Lease, Ledger, Transition, freed, granted
 from kafka_exec.core.sharing import Grant, Guests
+from kafka_exec.core.tenure import Tenure
 from kafka_exec.errors import NotConfirmed
 from kafka_exec.kafka import native
 from kafka_exec.kafka.queued import LaneView, Newcomer, Queued
@@ -32,6 +33,7 @@ class Work:
         ledger: as it was restored.
         start: the committed offset with which it was assigned.
         journal: where what happens to its tasks is told; None: nowhere, they only are committed.
+        tenure: whether the owner may believe to be it.
         remember: for how long a second task of a deduplication id is dropped, seconds.
         on_free: called with a record that had to wait, and now is to be handed out. It must not block.
 
@@ -51,6 +53,7 @@ class Work:
         start: int,
         journal: Journal | None,
         *,
+        tenure: Tenure,
         remember: float,
         on_free: Callable[[Record, Work], None],
     ) -> None:
@@ -64,6 +67,7 @@ class Work:
         self.committed: tuple[int, str] | None = None
         self._ledger = ledger
         self._journal = journal
+        self._tenure = tenure
         self._boot = "" if journal is None else journal.boot
         self._remember = remember
         self._on_free = on_free
@@ -143,8 +147,14 @@ class Work:
         return self._ledger.attempts.get(offset, 0)
 
     def begin(self, offset: int, term: int) -> bool:
-        """Notes that this process begins a task. False: it must not, the task is another's by now."""
+        """Notes that this process begins a task. False: it must not, the task is another's by now.
+
+        Raises:
+            NotConfirmed: nobody knows whose it is, after this process was stopped for long. It soon will be known.
+        """
         with self._lock:
+            if not self._is_sure():
+                raise NotConfirmed("whether its partition is still this worker's is not known yet")
             if not self._may_run(offset, term):
                 self._decline(offset)
                 return False
@@ -245,6 +255,10 @@ class Work:
             and self._lease_elsewhere(offset) is None
         )
 
+    def _is_sure(self) -> bool:
+        """Without a journal others do not heed what this process begins, so it need not heed them."""
+        return self._journal is None or not self.alive or self._tenure.is_sure(time.monotonic())
+
     def _lease_elsewhere(self, offset: int) -> Lease | None:
         """The lease of another incarnation; only who keeps a journal heeds leases."""
         lease = self._ledger.leases.get(offset)
@@ -256,7 +270,7 @@ class Work:
         """Gives a task that has not begun to another incarnation. None: it is not this process's to give."""
         offset = record.offset()
         with self._lock:
-            if self._journal is None or not self.alive or not self._may_run(offset, term):
+            if self._journal is None or not self.alive or not self._is_sure() or not self._may_run(offset, term):
                 return None
             lease = self._ledger.grant(offset, boot)
             self._reserved.pop(offset, None)

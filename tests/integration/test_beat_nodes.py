@@ -52,6 +52,16 @@ def test_a_run_waits_for_the_end_of_the_one_before(kafka: EmbeddedKafka, tmp_pat
         assert judge_lanes([lane], effects, {}).overlaps == []
 
 
+def test_a_beat_that_is_told_to_end_while_it_starts_ends(kafka: EmbeddedKafka, tmp_path: Path) -> None:
+    with made_with(kafka, tmp_path, e={"task": "work", "schedule": 0.5}) as made:
+        for turn in range(5):
+            beat = made.start_beat(f"b{turn}")
+            beat.wait_for_line("beat: Starting...")
+            time.sleep(0.03 * turn)  # a later moment of its start with each turn
+            beat.stop()
+        assert Diary(made).holders() == {}
+
+
 def test_only_a_node_with_the_labels_fires(kafka: EmbeddedKafka, tmp_path: Path) -> None:
     all_ = {"task": "work", "schedule": 0.5}
     with made_with(kafka, tmp_path, special={**all_, "labels": ["gpu"]}, plain=all_) as made:

@@ -208,3 +208,25 @@ def test_a_fork_in_the_middle_of_a_publish(run: Run) -> None:
         print(set(statuses), app.connection().SimpleQueue("celery").qsize() == len(ids) + 20)
     """)
     assert output.split() == ["{0}", "True"]
+
+
+def test_a_child_that_was_forked_while_states_were_indexed_makes_an_index_of_its_own(run: Run) -> None:
+    output = run(
+        """
+        import threading
+        from kafka_exec.kafka.state_index import StateIndex
+
+        def write():
+            while not done:
+                StateIndex().close()
+
+        done = False
+        writer = threading.Thread(target=write)
+        writer.start()
+        statuses = {child_status(fork(lambda: StateIndex().note(0, []))) for _ in range(50)}
+        done = True
+        writer.join()
+        print(statuses)
+        """
+    )
+    assert output == "{0}\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -11,6 +12,8 @@ from kafka_exec.core.journal import Progress
 from kafka_exec.core.lanes import Lane, Run, after_retry
 from kafka_exec.core.ledger import ENDED, GRANTED, RELEASED, Ledger, Transition, held
 from kafka_exec.core.ledger import encode as encode_transitions
+from kafka_exec.core.tenure import Tenure
+from kafka_exec.errors import NotConfirmed
 from kafka_exec.kafka.work import Work
 
 KEY = Lane("key", "k")
@@ -34,8 +37,11 @@ class Read:
         return 1
 
 
-def work(ledger: Ledger, journal: SimpleNamespace | None = None) -> Work:
-    return Work("q.a", 3, ledger, 0, journal, remember=60.0, on_free=lambda record, work: None)
+def work(ledger: Ledger, journal: SimpleNamespace | None = None, tenure: Tenure | None = None) -> Work:
+    return Work(
+        *("q.a", 3, ledger, 0, journal),
+        **{"tenure": tenure or Tenure(60.0, time.monotonic()), "remember": 60.0, "on_free": lambda record, work: None},
+    )
 
 
 @pytest.mark.parametrize(
@@ -101,3 +107,15 @@ def test_what_is_told_while_the_journal_is_read_is_not_forgotten() -> None:
     assert not owned.read(Read(0, ordering_key="k0"))
     assert not owned.read(Read(1, ordering_key="k0"))  # its key waits for the retry
     assert owned.read(Read(2, ordering_key="k0", id="t0", retries=1))
+
+
+def test_a_worker_that_was_stopped_for_long_asks_what_is_its_own_before_it_begins_or_gives_anything() -> None:
+    stopped = Tenure(1.0, time.monotonic() - 1.0)
+    owned, record = work(Ledger("q", Progress(0)), UNREAD, stopped), Read(0)
+    assert owned.read(record)
+    with pytest.raises(NotConfirmed, match="not known yet"):
+        owned.begin(0, 0)
+    assert owned.grant(record, 0, "other") is None
+    assert not stopped.look(time.monotonic())
+    stopped.confirm(time.monotonic())
+    assert owned.begin(0, 0)

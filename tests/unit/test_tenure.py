@@ -1,0 +1,45 @@
+"""When a member of a group must ask before it goes on: whatever it does, it begins nothing that is another's."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kafka_exec.core.tenure import Tenure
+
+SESSION = 9.0
+
+
+def test_who_looks_often_is_sure() -> None:
+    tenure = Tenure(SESSION, 0.0)
+    assert all(tenure.look(now * 4.0) and tenure.is_sure(now * 4.0 + 4.0) for now in range(20))
+
+
+def test_who_was_stopped_is_not_sure_until_it_has_asked_however_often_it_looks() -> None:
+    tenure = Tenure(SESSION, 0.0)
+    assert not tenure.is_sure(5.0)
+    assert not any(tenure.look(5.0 + now) for now in range(3))
+    tenure.confirm(8.0)
+    assert tenure.is_sure(8.0)
+    assert tenure.look(12.0)
+
+
+@given(
+    st.lists(st.floats(0.01, 20.0), min_size=1, max_size=30),
+    st.floats(0.0, SESSION / 3),
+    st.sampled_from([True, False]),
+)
+def test_it_is_never_sure_when_its_partitions_may_be_anothers(
+    pauses: list[float], since_sign: float, confirms: bool
+) -> None:
+    """The dumb twin: Kafka heard of it at most a third of a session before it looked."""
+    tenure, now, heard, is_member = Tenure(SESSION, 0.0), 0.0, -since_sign, True
+    for pause in pauses:
+        now += pause
+        if now - heard > SESSION:
+            is_member = False
+        assert is_member or not tenure.is_sure(now)
+        if not tenure.look(now) and confirms and is_member:
+            tenure.confirm(now)
+        if is_member:
+            heard = now - since_sign
