@@ -11,6 +11,9 @@ from typing import NamedTuple
 #: A node is lost after this many periods without a heartbeat.
 LOST_AFTER = 3
 
+#: What only a living node may do it does no more this much earlier, in periods: it takes a moment to stop.
+_MARGIN = 0.5
+
 #: So many periods without a heartbeat of one's own are a gap: what was silent meanwhile may be well.
 _GAP = 2
 
@@ -191,6 +194,14 @@ def is_lost(started: float | None, heard: tuple[Heartbeat, float] | None, *, now
     beat, at = heard
     gone = node_state(beat, at, now=now, period=period) is not NodeState.ALIVE
     return gone or (started is not None and started < beat.since)
+
+
+def leased_until(at: float, period: float) -> float:
+    """Until when a node whose last heartbeat was appended at a time may do what only a living one may; all log times.
+
+    It is over before any other node can find it lost.
+    """
+    return at + (LOST_AFTER - _MARGIN) * period
 
 
 class Presence:

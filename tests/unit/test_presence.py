@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kafka_exec.core.nodes import LOST_AFTER, Heartbeat, Presence, Stray
+from kafka_exec.core.nodes import LOST_AFTER, Heartbeat, Presence, Stray, leased_until
 
 TASK: Stray = ("q", 0, 7)
 
@@ -94,3 +94,13 @@ def test_who_has_a_role_is_known_until_it_says_goodbye() -> None:
     found.take(Heartbeat("b", "here", 1, beat=True, left=True), 0.2)
     assert found.with_role("beat") == []
     assert found.is_gone("b")
+
+
+@pytest.mark.parametrize("period", [0.25, 1.0, 30.0])
+def test_a_nodes_lease_is_over_before_anybody_finds_it_lost(period: float) -> None:
+    end = leased_until(0.0, period)
+    found = presence(("other", 0.0), ("me", 0.1), ("me", 1.0), ("me", 2.0), period=period)
+    found.take(beat("me"), end)
+    assert not found.is_gone("other")
+    found.take(beat("me"), end + period)
+    assert found.is_gone("other")
