@@ -90,7 +90,8 @@ class Tenant:
     def _perform(self, run: Run) -> None:
         self._running = run.request["id"]
         try:
-            again: Run | None = run
+            # It may have been stopped before it began. Looked at after it is said to be under way: one of the two sees it.
+            again = run if self._stop.run != self._running else None
             while again is not None and time.monotonic() < self._lease:
                 again = self._attempt(again)
         except RunStopped as stopped:

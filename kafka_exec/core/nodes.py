@@ -196,12 +196,29 @@ def is_lost(started: float | None, heard: tuple[Heartbeat, float] | None, *, now
     return gone or (started is not None and started < beat.since)
 
 
-def leased_until(at: float, period: float) -> float:
-    """Until when a node whose last heartbeat was appended at a time may do what only a living one may; all log times.
+class Lease:
+    """Until when a node may do what only a living one may; all times are log times.
 
-    It is over before any other node can find it lost.
+    It ends before any other node can find this one lost, and once it has ended no heartbeat brings it back: another node may
+    have taken over meanwhile.
+
+    Args:
+        period: seconds between two heartbeats.
+
+    Attributes:
+        until: its end; None: there is no heartbeat yet, or the lease is lost.
+        lost: it has ended once.
     """
-    return at + (LOST_AFTER - _MARGIN) * period
+
+    def __init__(self, period: float) -> None:
+        self.until: float | None = None
+        self.lost = False
+        self._period = period
+
+    def take(self, at: float) -> None:
+        """A heartbeat of the node was appended at a time."""
+        self.lost = self.lost or (self.until is not None and at > self.until)
+        self.until = None if self.lost else at + (LOST_AFTER - _MARGIN) * self._period
 
 
 class Presence:

@@ -178,7 +178,7 @@ class Exclusive:
         log, claimant = self._log, self._claimant
         if log is None or claimant is None:
             raise Lost("the log of claims is not open")
-        self._seam.lease(self._node.leased_until)
+        self._look_at_lease(claimant)
         now = self._node.log_time()
         if now is None:
             native.sleep(0.01)
@@ -221,6 +221,13 @@ class Exclusive:
             self._plans = plans
             self._agenda.plan(plans)
             self._handle(claimant.want({entry: plan.definition for entry, plan in plans.items()}, now))
+
+    def _look_at_lease(self, claimant: Claimant) -> None:
+        """Steps down if runs on this node have lost their lease: they are over, and what it held may be another's."""
+        self._seam.lease(self._node.leased_until)
+        plans = (self._plans.get(entry) for entry in claimant.held)
+        if self._node.lease.lost and any(plan is not None and plan.policy.on_node for plan in plans):
+            raise _SteppedDown(f"{self._name} was not heard for too long, and goes on as another incarnation")
 
     def _look_at_runs(self, claimant: Claimant, now: float) -> None:
         """Stops runs on this node that take too long, and notes those that are over."""

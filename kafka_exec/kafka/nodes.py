@@ -21,13 +21,13 @@ from kafka_exec.core.nodes import (
     ROLES,
     Census,
     Heartbeat,
+    Lease,
     Name,
     Presence,
     Seen,
     Stray,
     Work,
     judge,
-    leased_until,
 )
 from kafka_exec.core.sharing import Grant
 from kafka_exec.core.topology import TopicSpec
@@ -55,8 +55,8 @@ class Node:
 
     Attributes:
         period: seconds between two heartbeats.
-        leased_until: until then no other node finds this one lost, as of the last heartbeat that was read back; seconds of
-            the monotonic clock.
+        lease: as of the last heartbeat that was read back.
+        leased_until: its end, seconds of the monotonic clock.
     """
 
     def __init__(self, name: str, cluster: Cluster, registry: TopicSpec, work: Callable[[], Work] = Work) -> None:
@@ -67,6 +67,7 @@ class Node:
         self._cluster = cluster
         self._registry = registry
         self.period = cluster.settings.heartbeat
+        self.lease = Lease(self.period)
         self.leased_until = -math.inf
         self._beat = Heartbeat(boot=uuid.uuid4().hex, place=_place(), pid=os.getpid(), since=time.time())
         self._seen: list[Heartbeat] = []
@@ -276,7 +277,9 @@ class Node:
                 census.take(beat, at)
             if beat.boot == self.boot:
                 self._clock.take(at, now := time.monotonic())
-                self.leased_until = now + leased_until(at, self.period) - (self._clock.time(now) or at)
+                self.lease.take(at)
+                left = -math.inf if self.lease.until is None else self.lease.until - (self._clock.time(now) or at)
+                self.leased_until = now + left
         if not self._judged and beat.boot != self.boot and record.key() == self.name.encode():
             self._seen.append(beat)
 

@@ -128,13 +128,16 @@ def test_a_run_is_stopped_at_max_duration_and_the_next_one_begins(
         beat = made.start_beat("b1")
         until(lambda: len(made.effects.all("begin")) >= 3)
         assert "periodic-overrun: runs take longer than their max_duration: e" in beat.output
-        runs = list(assert_one_at_a_time(made).values())
-        assert all(lines[-1].time - lines[0].time > 0.8 for lines in runs[:2])
-        assert len({lines[0].pid for lines in runs[:3]}) == (3 if stubborn else 1), (
-            "only a killed process is another one"
-        )
-        assert len(made.effects.all("acquired")) == len({lines[0].pid for lines in runs})
         beat.stop()
+        runs = list(assert_one_at_a_time(made).values())
+        # Not before its time: the next one begins when this one is stopped.
+        fired = Diary(made).read()[1]["e"]
+        assert all(after[0].time - each.at > 0.9 for each, after in zip(fired, runs[1:3], strict=False))
+        killed = beat.output.count("the run of periodic entry e does not stop: its process is killed")
+        pids = {lines[0].pid for lines in runs}
+        assert len(pids) in (killed, killed + 1), "only a killed process is followed by another one"
+        assert killed >= 2 if stubborn else "RunStopped" in beat.output
+        assert {each.pid for each in made.effects.all("acquired")} >= pids
 
 
 def test_a_process_that_dies_is_told_and_followed_by_another(kafka: EmbeddedKafka, tmp_path: Path) -> None:
@@ -169,9 +172,8 @@ def overlaps(kafka: EmbeddedKafka, folder: Path, **entry: Any) -> tuple[list[Fir
 
 
 def test_what_is_due_during_a_run_waits(kafka: EmbeddedKafka, tmp_path: Path) -> None:
-    fired, runs, missed = overlaps(kafka, tmp_path, catch_up="one")
+    fired, runs, _ = overlaps(kafka, tmp_path, catch_up="one")
     assert {round((b.slot - a.slot) / 0.5, 3) for a, b in pairwise(fired)} == {1.0}
-    assert missed == 0
     assert all(lines[-1].what == "end" for lines in runs[:4])
 
 
@@ -186,7 +188,6 @@ def test_what_is_due_during_a_run_is_skipped(kafka: EmbeddedKafka, tmp_path: Pat
 def test_what_is_due_during_a_run_replaces_it(kafka: EmbeddedKafka, tmp_path: Path) -> None:
     _, runs, _ = overlaps(kafka, tmp_path, overlap="replace", args=[60.0])
     assert all(lines[-1].what == "tick" for lines in runs)
-    assert len({lines[0].pid for lines in runs}) == 1
 
 
 def test_a_period_may_begin_at_the_end_of_a_run(kafka: EmbeddedKafka, tmp_path: Path) -> None:
@@ -195,3 +196,16 @@ def test_a_period_may_begin_at_the_end_of_a_run(kafka: EmbeddedKafka, tmp_path: 
     # Ends are noted when the run's node sees them, times are those of the log.
     assert all(after[0].time - before[-1].time > 0.4 for before, after in pairwise(runs))
     assert all(b.slot - a.at > 1.0 for a, b in pairwise(fired))
+
+
+def test_nodes_take_turns_between_runs(kafka: EmbeddedKafka, tmp_path: Path) -> None:
+    with made_with(kafka, tmp_path, schedule=0.5, args=[0.1], max_executions_on_node=2) as made:
+        beats = [made.start_beat(name) for name in ("b1", "b2")]
+        until(lambda: len({each.worker for each in made.effects.all("end")}) == 2, what="both have run it")
+        for beat in beats:
+            beat.stop()
+        runs = list(assert_one_at_a_time(made).values())
+        by_process: dict[int, int] = {}
+        for lines in runs:
+            by_process[lines[0].pid] = by_process.get(lines[0].pid, 0) + 1
+        assert max(by_process.values()) <= 2, "each claim's process has at most so many runs"
