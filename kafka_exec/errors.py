@@ -89,6 +89,10 @@ class NotReplayable(KafkaExecError):
     """A dead letter cannot be replayed as it was asked for: whoever asks must choose otherwise."""
 
 
+class RunStopped(KafkaExecError):
+    """The run of a periodic task on its node is stopped: the task must end at once, or its process is killed."""
+
+
 class Recoverable(Exception):
     """A task raises it, or a subclass, to be retried by its policy, whatever the policy's ``on`` says."""
 

@@ -7,7 +7,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from celery import beat, signals
@@ -17,6 +17,7 @@ from kombu.utils.objects import cached_property
 from kafka_exec.appconf import broker_home
 from kafka_exec.beat.book import ADDED, Book
 from kafka_exec.beat.entries import PeriodicEntry, entry_of
+from kafka_exec.beat.house import House
 from kafka_exec.beat.rules import text_of
 from kafka_exec.beat.stopping import ended_by_signals, exit_now
 from kafka_exec.core.agenda import Plan
@@ -31,7 +32,9 @@ __all__ = ("PeriodicEntry", "Scheduler", "claim_acquired", "claim_released")
 logger = logging.getLogger("kafka_exec")
 
 #: Sent when this node holds an entry from now on, and when it does not any more: once each for every claim, in this order,
-#: in the thread that fires. Nothing is fired before the one or after the other.
+#: in the thread that fires; of an entry with ``on_node`` in the process that runs it, which lives between the two. Nothing
+#: is fired before the one or after the other. After a process that was killed the second one does not come, and the first
+#: one comes anew in the next process of the claim.
 claim_acquired = Signal(name="claim_acquired", providing_args={"entry"})
 claim_released = Signal(name="claim_released", providing_args={"entry"})
 
@@ -71,12 +74,13 @@ class Scheduler(beat.Scheduler):  # type: ignore[misc]
         self._read: int | None = None
         self._added: dict[str, PeriodicEntry] = {}
         self._plans: dict[str, Plan] = {}
+        self._name = f"beat-{os.getpid()}@{socket.gethostname()}"
 
     def tick(self, *args: Any, **kwargs: Any) -> float:
         """Watches what fires. Does not return while that is stuck, so that who watches Celery's beat notices."""
         if self._exclusive is None:
-            name = f"beat-{os.getpid()}@{socket.gethostname()}"
-            self._exclusive = Exclusive(self._space.cluster, self._space.topics, name, self)
+            self._house = House(self.app, self._name, self._begin, self._end)
+            self._exclusive = Exclusive(self._space.cluster, self._space.topics, self._name, self)
             self._exclusive.start()
         while self._exclusive.turned == self._turned:
             time.sleep(0.05)
@@ -118,8 +122,15 @@ class Scheduler(beat.Scheduler):  # type: ignore[misc]
                 self._added[name] = found
                 plans[name] = self._plan(found, row)
         labels = self._space.settings.beat_labels
-        self._plans = {name: plan for name, plan in plans.items() if plan.policy.able(labels)}
+        self._plans = {
+            name: plan
+            for name, plan in plans.items()
+            if plan.policy.able(labels) and (not plan.policy.on_node or self._entry(name).task in self.app.tasks)
+        }
         return self._plans
+
+    def _entry(self, name: str) -> PeriodicEntry:
+        return self.schedule.get(name) or self._added[name]
 
     def _note_own(self) -> None:
         """Stores the entries of the configuration; tells of those that another node defines otherwise."""
@@ -152,7 +163,7 @@ class Scheduler(beat.Scheduler):  # type: ignore[misc]
 
     def perform(self, entry: str, firing: Firing, runs: int) -> Sequence[Outgoing]:
         """The messages of a firing: what Celery would publish."""
-        found = self.schedule.get(entry) or self._added[entry]
+        found = self._entry(entry)
         with captured() as records:
             self.apply_async(
                 found.fired(firing, self._plans[entry].policy, runs), producer=self.producer, advance=False
@@ -165,12 +176,42 @@ class Scheduler(beat.Scheduler):  # type: ignore[misc]
     def acquired(self, entry: str) -> None:
         """This node holds an entry from now on."""
         logger.info("beat: %s is claimed by this node", entry)
-        claim_acquired.send(sender=self, entry=entry)
+        if entry in self._plans and self._plans[entry].policy.on_node:
+            self._house.open(entry)
+        else:
+            self._begin(entry)
 
     def released(self, entry: str) -> None:
         """This node does not hold it any more."""
+        if not self._house.close(entry):
+            self._end(entry)
         logger.info("beat: %s is released by this node", entry)
+
+    def _begin(self, entry: str) -> None:
+        claim_acquired.send(sender=self, entry=entry)
+
+    def _end(self, entry: str) -> None:
         claim_released.send(sender=self, entry=entry)
+
+    # -- runs of the node's own ----------------------------------------------------------------------------------------
+
+    def begin(self, entry: str, firing: Firing, fence: int) -> None:
+        """Begins a run on this node."""
+        found = self._entry(entry)
+        logger.info("Scheduler: Running due task %s (%s)", entry, found.task)
+        self._house.begin(entry, found.run(firing, self._plans[entry].policy, fence, self._name))
+
+    def ended(self) -> Sequence[str]:
+        """The entries whose runs on this node have ended since the last call."""
+        return self._house.ended()
+
+    def stop(self, entries: Iterable[str], reason: str) -> None:
+        """Stops the runs of these entries, as far as there are any."""
+        self._house.stop(entries, reason)
+
+    def lease(self, until: float) -> None:
+        """Until when runs may go on without this process."""
+        self._house.lease(until)
 
 
 @signals.beat_embedded_init.connect(weak=False)

@@ -9,11 +9,12 @@ from typing import Any
 
 from celery import beat
 
+from kafka_exec.beat.orders import Run
 from kafka_exec.beat.rules import parsed, rule_of, text_of
 from kafka_exec.core.agenda import Plan
 from kafka_exec.core.claimant import Firing
-from kafka_exec.core.envelope import ORDERING_KEY
-from kafka_exec.core.schedule import Policy, definition_hash
+from kafka_exec.core.envelope import FENCE, ORDERING_KEY
+from kafka_exec.core.schedule import Grid, Policy, definition_hash
 from kafka_exec.errors import ConfigurationError
 
 #: Under this name a fired task's request says for which time it was due, epoch seconds.
@@ -23,6 +24,9 @@ SLOT = "slot"
 START = "start"
 
 _OURS = Policy.names() | {START}
+
+#: Of Celery's options those that mean something to an entry that runs on its node.
+_ON_NODE = frozenset({"headers"})
 
 #: The fields of an entry that was added at run time.
 _GIVEN = frozenset({"task", "schedule", "args", "kwargs", "options"})
@@ -47,7 +51,12 @@ class PeriodicEntry(beat.ScheduleEntry):  # type: ignore[misc]
         """
         try:
             policy = Policy.read(self.ours, catch_up)
-            return Plan(rule_of(self.schedule, _time(self.ours.get(START))), policy, self.definition(policy), **changes)
+            rule = rule_of(self.schedule, _time(self.ours.get(START)))
+            if policy.after_end and (not isinstance(rule, Grid) or rule.start is not None):
+                raise ConfigurationError("after_end goes with an interval that has no start")
+            if policy.on_node and (wrong := self.options.keys() - _ON_NODE):
+                raise ConfigurationError(f"an entry with on_node sends no message: remove {', '.join(sorted(wrong))}")
+            return Plan(rule, policy, self.definition(policy), **changes)
         except ConfigurationError as error:
             raise ConfigurationError(f"periodic entry {self.name}: {error}") from None
 
@@ -81,6 +90,17 @@ class PeriodicEntry(beat.ScheduleEntry):  # type: ignore[misc]
             "retry": False,
         }
         return entry
+
+    def run(self, firing: Firing, policy: Policy, fence: int, hostname: str) -> Run:
+        """One firing as a run on this node. ``fence``: the claim's epoch, greater than that of each claim before it."""
+        request = {
+            **(self.options.get("headers") or {}),
+            **{"id": firing.run, "root_id": firing.run, "task": self.task, "retries": 0, "hostname": hostname},
+            **{SLOT: firing.slot, FENCE: fence, "timelimit": (None, policy.max_duration), "delivery_info": {}},
+            # By this Celery leaves to who runs it what retry() and replace() would publish.
+            "is_eager": True,
+        }
+        return Run(self.task, tuple(self.args or ()), dict(self.kwargs or {}), request)
 
 
 def entry_of(name: str, given: Mapping[str, Any], app: Any) -> PeriodicEntry:

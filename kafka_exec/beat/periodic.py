@@ -66,7 +66,7 @@ class PeriodicTasks:
         ]
 
     def _next(self, row: Mapping[str, Any], standing: Standing) -> float | None:
-        last = standing.slot if standing.slot is not None else standing.since
+        last = standing.last(after_end=bool((row.get("policy") or {}).get("after_end")))
         if row.get("paused") or last is None:
             return None
         try:
@@ -81,7 +81,7 @@ class PeriodicTasks:
         Args:
             schedule: seconds, or a text: ``every 5 m``, ``0 4 * * mon``, ``solar sunset 52.5 13.4``.
             more: ``args``, ``kwargs``, ``options`` of Celery; ``catch_up``, ``max_running``, ``max_duration``,
-                ``max_executions_on_node``, ``labels``, ``start``. All must be JSON.
+                ``max_executions_on_node``, ``labels``, ``start``, ``on_node``, ``overlap``, ``after_end``. All must be JSON.
 
         Raises:
             ConfigurationError: something is wrong, or there is an entry of this name.

@@ -77,6 +77,11 @@ def show(context: click.Context, name: str, as_json: bool, verbose: bool) -> Non
 @click.option("--catch-up", type=click.Choice(["skip", "one", "all"]), help="What becomes of missed slots.")
 @click.option("--max-running", type=int, help="How many runs may be under way at a time.")
 @click.option("--max-duration", type=float, help="After so many seconds a run is stopped.")
+@click.option("--on-node", is_flag=True, default=None, help="The beat or worker that holds it runs it itself.")
+@click.option(
+    "--overlap", type=click.Choice(["queue", "skip", "replace"]), help="With --on-node: what is due during a run."
+)
+@click.option("--after-end", is_flag=True, default=None, help="With --on-node: the period begins when a run ends.")
 @click.option("--label", "labels", multiple=True, help="Only beats with this label fire it.")
 @verbose_option
 @click.pass_context

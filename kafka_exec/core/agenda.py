@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import math
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -10,7 +11,7 @@ from typing import NamedTuple
 
 from kafka_exec.core.claimant import Firing
 from kafka_exec.core.claimlog import Standing
-from kafka_exec.core.schedule import Policy, Rule, due
+from kafka_exec.core.schedule import CatchUp, Due, Overlap, Policy, Rule, due
 
 #: The id of a run is made of this, its entry and its slot (RFC 9562, version 5): whoever fires a slot, it is the same task.
 _NAMESPACE = uuid.UUID("5c1c7a52-3b86-5d1e-8a6b-0c4d2e9f7b11")
@@ -84,6 +85,8 @@ class Agenda:
         self._plans: Mapping[str, Plan] = {}
         self._cursors: dict[str, Cursor] = {}
         self._next: dict[str, float] = {}
+        # The node's own runs that are under way, and when each must be over.
+        self._limits: dict[str, float] = {}
         self._heap: list[tuple[float, str]] = []
 
     def plan(self, plans: Mapping[str, Plan]) -> None:
@@ -95,7 +98,8 @@ class Agenda:
 
     def acquired(self, entry: str, standing: Standing) -> None:
         """The node holds an entry from now on, and knows all that was fired of it."""
-        last = standing.slot if standing.slot is not None else standing.since
+        plan = self._plans.get(entry)
+        last = standing.last(after_end=plan is not None and plan.policy.after_end)
         self._cursors[entry] = Cursor(last or 0.0, runs=standing.runs, request=standing.request)
         self._look(entry)
 
@@ -103,11 +107,13 @@ class Agenda:
         """The node does not hold it any more."""
         self._cursors.pop(entry, None)
         self._next.pop(entry, None)
+        self._limits.pop(entry, None)
 
     def clear(self) -> None:
         """The node holds nothing any more."""
         self._cursors.clear()
         self._next.clear()
+        self._limits.clear()
         self._heap.clear()
 
     @property
@@ -147,6 +153,25 @@ class Agenda:
         if proposal.entry in self._cursors:
             self._push(proposal.entry, at)
 
+    def begun(self, entry: str, now: float) -> None:
+        """A run of the node's own begins."""
+        most = self._plans[entry].policy.max_duration if entry in self._plans else None
+        self._limits[entry] = math.inf if most is None else now + most
+        if entry in self._cursors:
+            self._look(entry)
+
+    def ended(self, entry: str, now: float) -> None:
+        """The node's own run of an entry is over."""
+        self._limits.pop(entry, None)
+        if entry in self._cursors:
+            if entry in self._plans:
+                self._cursors[entry] = _after_run(self._plans[entry], self._cursors[entry], now)
+            self._look(entry)
+
+    def overdue(self, now: float) -> list[str]:
+        """The entries whose runs on this node must be over by now."""
+        return [entry for entry, limit in self._limits.items() if limit <= now]
+
     def is_used_up(self, entry: str) -> bool:
         """Whether another node should have the entry now."""
         most = self._plans[entry].policy.max_executions_on_node if entry in self._plans else None
@@ -155,7 +180,7 @@ class Agenda:
     def _look(self, entry: str) -> None:
         """Finds when an entry is due next."""
         plan, cursor = self._plans.get(entry), self._cursors[entry]
-        if plan is None:
+        if plan is None or (entry in self._limits and plan.policy.overlap is not Overlap.REPLACE):
             self._next.pop(entry, None)
             return
         if _asked(plan, cursor):
@@ -177,14 +202,15 @@ class Agenda:
         firings: list[Firing] = []
         after = cursor
         if not plan.paused:
-            found = due(plan.rule, _base(plan, cursor), now, plan.policy.catch_up)
+            found = _due(plan, cursor, now)
             missed = cursor.missed + found.missed
             for slot in found.slots:
                 firings.append(Firing(slot, run_id(entry, slot), missed))
                 missed = 0
             last = found.slots[-1] if found.slots else found.passed
             after = replace(after, last=cursor.last if last is None else last, missed=missed)
-        if _asked(plan, cursor) and plan.request is not None:
+        one_at_a_time = plan.policy.on_node and firings
+        if _asked(plan, cursor) and plan.request is not None and not one_at_a_time:
             firings.append(Firing(plan.request, run_id(entry, plan.request), request=plan.request))
             after = replace(after, request=plan.request)
         number = len(firings)
@@ -194,6 +220,35 @@ class Agenda:
 
 def _base(plan: Plan, cursor: Cursor) -> float:
     return cursor.last if plan.since is None else max(cursor.last, plan.since)
+
+
+def _due(plan: Plan, cursor: Cursor, now: float) -> Due:
+    """The slots to be fired now: of an entry that runs on its node the first one only."""
+    policy, base = plan.policy, _base(plan, cursor)
+    if policy.after_end:
+        slot = plan.rule.after(base)
+        return Due((slot,)) if slot <= now else Due()
+    if not policy.on_node:
+        return due(plan.rule, base, now, policy.catch_up)
+    catch_up = policy.catch_up
+    if policy.overlap is Overlap.QUEUE and cursor.turns:
+        catch_up = CatchUp.ALL  # they came during a run: they wait, they were not missed
+    elif policy.overlap is Overlap.REPLACE and catch_up is CatchUp.ALL:
+        catch_up = CatchUp.ONE  # each would replace the one before at once
+    found = due(plan.rule, base, now, catch_up)
+    return found._replace(slots=found.slots[:1])
+
+
+def _after_run(plan: Plan, cursor: Cursor, now: float) -> Cursor:
+    """Where an entry stands when a run on its node has ended."""
+    if plan.policy.after_end:
+        return replace(cursor, last=max(cursor.last, now))
+    if plan.policy.overlap is not Overlap.SKIP or plan.paused:
+        return cursor
+    found = due(plan.rule, _base(plan, cursor), now, CatchUp.ONE)
+    if not found.slots:
+        return cursor
+    return replace(cursor, last=found.slots[-1], missed=cursor.missed + found.missed + 1)
 
 
 def _asked(plan: Plan, cursor: Cursor) -> bool:

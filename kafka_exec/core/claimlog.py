@@ -153,6 +153,15 @@ class Standing:
     turns: int = 0
     definition: str = ""
 
+    def last(self, *, after_end: bool = False) -> float | None:
+        """The time after which the next slot is looked for; None: the entry was never claimed.
+
+        Args:
+            after_end: its period begins when a run ends.
+        """
+        begin = self.slot if self.slot is not None else self.since
+        return begin if begin is None or not after_end or self.ended is None else max(begin, self.ended)
+
 
 class Verdict(Enum):
     """What a record means for the entry that it is about."""

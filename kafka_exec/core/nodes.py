@@ -11,6 +11,9 @@ from typing import NamedTuple
 #: A node is lost after this many periods without a heartbeat.
 LOST_AFTER = 3
 
+#: What only a living node may do it does no more this much earlier, in periods: it takes a moment to stop.
+_MARGIN = 0.5
+
 #: So many periods without a heartbeat of one's own are a gap: what was silent meanwhile may be well.
 _GAP = 2
 
@@ -191,6 +194,31 @@ def is_lost(started: float | None, heard: tuple[Heartbeat, float] | None, *, now
     beat, at = heard
     gone = node_state(beat, at, now=now, period=period) is not NodeState.ALIVE
     return gone or (started is not None and started < beat.since)
+
+
+class Lease:
+    """Until when a node may do what only a living one may; all times are log times.
+
+    It ends before any other node can find this one lost, and once it has ended no heartbeat brings it back: another node may
+    have taken over meanwhile.
+
+    Args:
+        period: seconds between two heartbeats.
+
+    Attributes:
+        until: its end; None: there is no heartbeat yet, or the lease is lost.
+        lost: it has ended once.
+    """
+
+    def __init__(self, period: float) -> None:
+        self.until: float | None = None
+        self.lost = False
+        self._period = period
+
+    def take(self, at: float) -> None:
+        """A heartbeat of the node was appended at a time."""
+        self.lost = self.lost or (self.until is not None and at > self.until)
+        self.until = None if self.lost else at + (LOST_AFTER - _MARGIN) * self._period
 
 
 class Presence:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from hashlib import blake2b
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from kafka_exec.errors import ConfigurationError
 
@@ -25,6 +25,8 @@ MOST_AT_ONCE = 100
 #: Missed slots are counted up to this number.
 _MOST_COUNTED = 1000
 
+_E = TypeVar("_E", bound=Enum)
+
 _SHORTEST, _LONGEST = 0.05, 100 * 366 * 86400.0
 
 
@@ -34,6 +36,14 @@ class CatchUp(Enum):
     SKIP = "skip"
     ONE = "one"
     ALL = "all"
+
+
+class Overlap(Enum):
+    """What becomes of a slot that comes while a run of the node's own is under way."""
+
+    QUEUE = "queue"
+    SKIP = "skip"
+    REPLACE = "replace"
 
 
 class Rule(Protocol):
@@ -160,6 +170,9 @@ class Policy:
         max_duration: after this time a run is stopped, seconds; None: never.
         max_executions_on_node: so often one node fires it, then another one may; None: as often as it can.
         labels: a node must have all of them to claim it.
+        on_node: the node that holds it runs it itself; no message is sent.
+        overlap: of such an entry: what becomes of a slot that comes during a run.
+        after_end: of such an entry: its period begins when a run ends.
 
     Raises:
         ConfigurationError: a value is wrong.
@@ -170,14 +183,20 @@ class Policy:
     max_duration: float | None = None
     max_executions_on_node: int | None = None
     labels: frozenset[str] = frozenset()
+    on_node: bool = False
+    overlap: Overlap = Overlap.QUEUE
+    after_end: bool = False
 
     @classmethod
     def read(cls, given: Mapping[str, Any], catch_up: str) -> Policy:
         """The policy of an entry's options. ``catch_up``: what counts if it does not say.
 
         Raises:
-            ConfigurationError: a value is wrong.
+            ConfigurationError: a value is wrong, or two do not go together.
         """
+        for name in ("on_node", "after_end"):
+            if type(given.get(name, False)) is not bool:
+                raise ConfigurationError(f"{name} must be true or false, not {given[name]!r}")
         labels = given.get("labels") or ()
         if isinstance(labels, str) or not all(isinstance(label, str) and label for label in labels):
             raise ConfigurationError(f"labels must be a list of texts, not {labels!r}")
@@ -186,13 +205,30 @@ class Policy:
                 raise ConfigurationError(f"{name} must be a whole number greater than 0, not {value!r}")
         if (duration := given.get("max_duration")) is not None:
             _seconds("max_duration", duration, _SHORTEST)
-        return cls(
+        found = cls(
             catch_up=read_catch_up(given.get("catch_up", catch_up)),
             max_running=given.get("max_running") or 1,
             max_duration=duration,
             max_executions_on_node=given.get("max_executions_on_node"),
             labels=frozenset(labels),
+            on_node=given.get("on_node", False),
+            overlap=_read("overlap", Overlap, given.get("overlap", Overlap.QUEUE.value)),
+            after_end=given.get("after_end", False),
         )
+        found._check()
+        return found
+
+    def _check(self) -> None:
+        if not self.on_node and (self.after_end or self.overlap is not Overlap.QUEUE):
+            raise ConfigurationError(
+                "after_end, and an overlap other than queue, need on_node: a beat does not know when a worker's run ends"
+            )
+        if self.on_node and self.max_running > 1:
+            raise ConfigurationError("max_running must be 1 with on_node: the node runs one at a time")
+        if self.after_end and self.overlap is not Overlap.QUEUE:
+            raise ConfigurationError(
+                "after_end goes with no overlap: the next run is due when the one before has ended"
+            )
 
     @classmethod
     def names(cls) -> frozenset[str]:
@@ -215,6 +251,9 @@ class Policy:
             "max_duration": self.max_duration,
             "max_executions_on_node": self.max_executions_on_node,
             "labels": sorted(self.labels),
+            "on_node": self.on_node,
+            "overlap": self.overlap.value,
+            "after_end": self.after_end,
         }
 
 
@@ -224,11 +263,15 @@ def read_catch_up(value: Any) -> CatchUp:
     Raises:
         ConfigurationError: there is none of this name.
     """
+    return _read("catch_up", CatchUp, value)
+
+
+def _read(what: str, kind: type[_E], value: Any) -> _E:
     try:
-        return CatchUp(value)
+        return kind(value)
     except ValueError:
-        names = ", ".join(each.value for each in CatchUp)
-        raise ConfigurationError(f"catch_up must be one of {names}, not {value!r}") from None
+        names = ", ".join(str(each.value) for each in kind)
+        raise ConfigurationError(f"{what} must be one of {names}, not {value!r}") from None
 
 
 def definition_hash(*facts: Any) -> str:

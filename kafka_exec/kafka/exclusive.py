@@ -11,11 +11,10 @@ import logging
 import time
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Protocol
 
 from kafka_exec.core.agenda import Agenda, Plan, Proposal
 from kafka_exec.core.claim import Do, State
-from kafka_exec.core.claimant import Act, Claimant, Firing
+from kafka_exec.core.claimant import Act, Claimant
 from kafka_exec.core.claimlog import Kind, Signal
 from kafka_exec.core.names import Topics
 from kafka_exec.core.topology import nodes_topic, sync_topic
@@ -24,6 +23,7 @@ from kafka_exec.kafka import native
 from kafka_exec.kafka.client import Cluster
 from kafka_exec.kafka.nodes import Node
 from kafka_exec.kafka.producer import Outgoing
+from kafka_exec.kafka.seam import Seam
 from kafka_exec.kafka.synclog import SyncLog
 from kafka_exec.kafka.transactions import Lost, Refused, Transactor
 
@@ -48,22 +48,6 @@ _MOST = 500
 _CHECKPOINT_EVERY = 1000
 
 _TRANSIENT = (ConnectionFailed, NotConfirmed)
-
-
-class Seam(Protocol):
-    """What the room above knows of the entries. All is called in the thread of :class:`Exclusive`."""
-
-    def plans(self) -> Mapping[str, Plan] | None:
-        """The entries that this node is able to fire; None: as before."""
-
-    def perform(self, entry: str, firing: Firing, runs: int) -> Sequence[Outgoing]:
-        """The messages of a firing. ``runs``: how many were before it."""
-
-    def acquired(self, entry: str) -> None:
-        """This node holds an entry from now on."""
-
-    def released(self, entry: str) -> None:
-        """This node does not hold it any more."""
 
 
 class _SteppedDown(Exception):
@@ -160,6 +144,7 @@ class Exclusive:
     def _leave(self) -> None:
         """Releases all claims; others need not wait until they notice that this node is gone."""
         if self._claimant is not None and (now := self._node.log_time()) is not None:
+            self._seam.stop(self._claimant.held, "its node is shut down")
             self._handle(self._claimant.want({}, now))
             self._write(())
 
@@ -167,19 +152,19 @@ class Exclusive:
         """Goes on as another incarnation, which holds nothing: what this one has written last is not known."""
         self._outbox.clear()
         self._fenced.clear()
-        self._agenda.clear()
+        if self._claimant is not None:
+            self._seam.stop(self._claimant.held, "its node has lost the claim")
         self._close_log()
         self._transactor.close()
         if not self._opened:
             return  # it has never written
         self._opened = False
-        self._node.stop()
-        self._node = self._new_node()
+        former, self._node = self._node, self._new_node()
         self._transactor = self._transactor_of(self._node.boot)
         if self._claimant is not None:
-            for act in self._claimant.renew(self._node.boot, 0.0):
-                if act.do is Do.RELEASED:
-                    self._seam.released(act.entry)
+            self._handle(self._claimant.renew(self._node.boot, 0.0))
+        self._agenda.clear()
+        former.stop()  # says goodbye, on which others take over: all is released by now
 
     def _close_log(self) -> None:
         log, self._log = self._log, None
@@ -193,6 +178,7 @@ class Exclusive:
         log, claimant = self._log, self._claimant
         if log is None or claimant is None:
             raise Lost("the log of claims is not open")
+        self._look_at_lease(claimant)
         now = self._node.log_time()
         if now is None:
             native.sleep(0.01)
@@ -207,6 +193,7 @@ class Exclusive:
         self._look_at_plans(claimant, now)
         self._look_for_the_lost(claimant, now)
         self._handle(claimant.turn(now))
+        self._look_at_runs(claimant, now)
         self._fire(claimant, now)
         self._write_checkpoint(log, claimant)
 
@@ -223,6 +210,8 @@ class Exclusive:
             elif act.do is Do.ACQUIRED and self._claimant is not None:
                 self._agenda.acquired(act.entry, self._claimant.log.standing(act.entry))
                 self._seam.acquired(act.entry)
+            elif act.do is Do.STOP_RUN:
+                self._seam.stop([act.entry], "its node has lost the claim, or lets it go")
             elif act.do is Do.RELEASED:
                 self._agenda.released(act.entry)
                 self._seam.released(act.entry)
@@ -232,6 +221,27 @@ class Exclusive:
             self._plans = plans
             self._agenda.plan(plans)
             self._handle(claimant.want({entry: plan.definition for entry, plan in plans.items()}, now))
+
+    def _look_at_lease(self, claimant: Claimant) -> None:
+        """Steps down if runs on this node have lost their lease: they are over, and what it held may be another's."""
+        self._seam.lease(self._node.leased_until)
+        plans = (self._plans.get(entry) for entry in claimant.held)
+        if self._node.lease.lost and any(plan is not None and plan.policy.on_node for plan in plans):
+            raise _SteppedDown(f"{self._name} was not heard for too long, and goes on as another incarnation")
+
+    def _look_at_runs(self, claimant: Claimant, now: float) -> None:
+        """Stops runs on this node that take too long, and notes those that are over."""
+        if overdue := self._agenda.overdue(now):
+            logger.warning("periodic-overrun: runs take longer than their max_duration: %s", ", ".join(overdue))
+            self._seam.stop(overdue, "it takes longer than its max_duration")
+        for entry in self._seam.ended():
+            self._end_run(claimant, entry, now)
+
+    def _end_run(self, claimant: Claimant, entry: str, now: float) -> None:
+        self._handle(claimant.ended(entry, now))
+        self._agenda.ended(entry, now)
+        if self._agenda.is_used_up(entry):
+            self._handle(claimant.give_up(entry, now))
 
     def _look_for_the_lost(self, claimant: Claimant, now: float) -> None:
         while self._fenced:
@@ -256,7 +266,13 @@ class Exclusive:
     # -- writing -------------------------------------------------------------------------------------------------------
 
     def _fire(self, claimant: Claimant, now: float) -> None:
-        proposals = [each for each in self._agenda.due(now) if claimant.holds(each.entry)]
+        proposals: list[Proposal] = []
+        own: list[Proposal] = []
+        for each in self._agenda.due(now):
+            if claimant.holds(each.entry):
+                (own if self._plans[each.entry].policy.on_node else proposals).append(each)
+        if own:
+            self._begin_runs(claimant, own, now)
         while proposals:
             batch, size = [], 0
             while proposals and size < _MOST:
@@ -264,6 +280,23 @@ class Exclusive:
                 size += len(batch[-1].firings)
             self._fire_together(claimant, batch, now)
         self._write(())
+
+    def _begin_runs(self, claimant: Claimant, proposals: Sequence[Proposal], now: float) -> None:
+        """Begins runs on this node when the log has that they do, each in place of the one that is under way."""
+        self._seam.stop([each.entry for each in proposals if each.firings], "the next one replaces it")
+        for entry in self._seam.ended():
+            self._end_run(claimant, entry, now)
+        held = [each for each in proposals if claimant.holds(each.entry)]
+        for each in held:
+            for firing in each.firings:
+                self._handle(claimant.fire(each.entry, firing, now, held=True))
+        self._write(())
+        now = self._node.log_time() or now
+        for each in held:
+            self._agenda.done(each)
+            for firing in each.firings:
+                self._agenda.begun(each.entry, now)
+                self._seam.begin(each.entry, firing, claimant.log.standing(each.entry).epoch)
 
     def _fire_together(self, claimant: Claimant, proposals: Sequence[Proposal], now: float) -> None:
         performed = [(each, self._perform(each, now)) for each in proposals]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import socket
 import time
@@ -15,7 +16,19 @@ from confluent_kafka import Message as Record
 
 from kafka_exec.core.assignment import owned
 from kafka_exec.core.clock import LogClock
-from kafka_exec.core.nodes import LOST_AFTER, ROLES, Census, Heartbeat, Name, Presence, Seen, Stray, Work, judge
+from kafka_exec.core.nodes import (
+    LOST_AFTER,
+    ROLES,
+    Census,
+    Heartbeat,
+    Lease,
+    Name,
+    Presence,
+    Seen,
+    Stray,
+    Work,
+    judge,
+)
 from kafka_exec.core.sharing import Grant
 from kafka_exec.core.topology import TopicSpec
 from kafka_exec.errors import KafkaExecError
@@ -42,6 +55,8 @@ class Node:
 
     Attributes:
         period: seconds between two heartbeats.
+        lease: as of the last heartbeat that was read back.
+        leased_until: its end, seconds of the monotonic clock.
     """
 
     def __init__(self, name: str, cluster: Cluster, registry: TopicSpec, work: Callable[[], Work] = Work) -> None:
@@ -52,6 +67,8 @@ class Node:
         self._cluster = cluster
         self._registry = registry
         self.period = cluster.settings.heartbeat
+        self.lease = Lease(self.period)
+        self.leased_until = -math.inf
         self._beat = Heartbeat(boot=uuid.uuid4().hex, place=_place(), pid=os.getpid(), since=time.time())
         self._seen: list[Heartbeat] = []
         self._next = 0
@@ -259,7 +276,10 @@ class Node:
             for census in self._censuses.values():
                 census.take(beat, at)
             if beat.boot == self.boot:
-                self._clock.take(at, time.monotonic())
+                self._clock.take(at, now := time.monotonic())
+                self.lease.take(at)
+                left = -math.inf if self.lease.until is None else self.lease.until - (self._clock.time(now) or at)
+                self.leased_until = now + left
         if not self._judged and beat.boot != self.boot and record.key() == self.name.encode():
             self._seen.append(beat)
 

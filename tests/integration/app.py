@@ -18,6 +18,8 @@ from celery.exceptions import Reject
 from kombu.common import Broadcast
 
 import kafka_exec  # noqa: F401 - registers the scheme
+from kafka_exec.beat import claim_acquired, claim_released
+from kafka_exec.errors import RunStopped
 from tests.integration.result_tasks import add_tasks
 
 #: The queue that reaches every worker which consumes it.
@@ -59,6 +61,23 @@ def make_app(url: str, backend: str | None = None, **conf: Any) -> Celery:
         while not Path(gate).exists() and time.monotonic() < deadline:
             time.sleep(0.02)
         note("end", self.request.id)
+
+    @app.task(shared=False, name="tick", bind=True)
+    def tick(self: Any, seconds: float = GATE_TIMEOUT, *, stubborn: bool = False) -> int:
+        """Leaves a line again and again; returns its fencing token. ``stubborn``: it does not stop when it is told to."""
+        note("begin", self.request.id)
+        note("slot", str(self.request.slot))
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            try:
+                note("tick", self.request.id)
+                time.sleep(0.02)
+            except RunStopped:
+                if not stubborn:
+                    raise
+        note("end", self.request.id)
+        fence: int = self.request.fence
+        return fence
 
     @app.task(shared=False, name="crash", bind=True)
     def crash(self: Any) -> None:
@@ -160,6 +179,8 @@ if "BROKER_URL" in os.environ:
     for number in range(int(os.environ.get("VERSION", "0"))):
         # What each version of an application has in addition to the one before.
         app.task(app.tasks["work"].run.__func__, name=f"new{number}", bind=True, shared=False)
+    claim_acquired.connect(lambda entry, **_: note("acquired", entry), weak=False)
+    claim_released.connect(lambda entry, **_: note("released", entry), weak=False)
     for name in os.environ.get("WITHOUT_TASKS", "").split():
         app.tasks.unregister(name)
     if os.environ.get("WITH_BROADCAST"):

@@ -27,7 +27,8 @@ def committed(kafka: EmbeddedKafka, topic: str) -> Iterator[Any]:
             "group.id": "beat-tools",
             "isolation.level": "read_committed",
             "enable.partition.eof": True,
-            "fetch.wait.max.ms": 10,  # the end is told only if nothing has come for so long
+            # The end is told when a fetch is empty, which one that waits never is where records come all the time.
+            "fetch.wait.max.ms": 10,
             "enable.auto.commit": False,
             "auto.offset.reset": "earliest",
         }

@@ -96,7 +96,7 @@ def test_a_definition_that_differs_is_told_and_holds_for_all(kafka: EmbeddedKafk
 def test_a_sync_topic_with_more_partitions_is_refused(kafka: EmbeddedKafka, tmp_path: Path) -> None:
     with made_with(kafka, tmp_path, e={"task": "work", "schedule": 0.5}) as made:
         topic = f"{made.prefix}.sync"
-        admin = kafka.admin()
+        admin = kafka.admin()  # a client that nobody holds ends, and its requests with it
         admin.create_topics([NewTopic(topic, 2, 1)])[topic].result(10)
         beat = made.start_beat("b1")
         assert beat.wait() != 0

@@ -9,13 +9,16 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 
-from kafka_exec.core.claim import Do
+from kafka_exec.core.claim import Do, State
 from kafka_exec.core.claimant import Act, Claimant, Firing
 from kafka_exec.core.claimlog import ClaimLog, Kind, Signal, Verdict
+from kafka_exec.core.nodes import LOST_AFTER, Lease
 
 PERIOD = 2.0
-LOST = 3.0
+HEARTBEAT = 1.0
+LOST = LOST_AFTER * HEARTBEAT
 STEP = 0.05
 
 
@@ -29,12 +32,25 @@ class Transaction:
 
 
 @dataclass
+class Run:
+    """A run in a process of its own, which goes on while its node is paused. ``end``: at the latest, until it has ended."""
+
+    entry: str
+    boot: str
+    begin: float
+    end: float
+    lease: Lease
+
+
+@dataclass
 class World:
     """Everything there is.
 
     Args:
         fences: whether fencing works.
         renews: whether who was fenced goes on as another incarnation.
+        on_nodes: whether nodes run the entries themselves; then nobody is suspected wrongly.
+        leases: whether such a run ends with its lease.
     """
 
     seed: int
@@ -43,10 +59,13 @@ class World:
     faults_until: float = 60.0
     fences: bool = True
     renews: bool = True
+    on_nodes: bool = False
+    leases: bool = True
     now: float = 1000.0
     log: list[tuple[Signal, float, Transaction]] = field(default_factory=list)
     fenced: set[str] = field(default_factory=set)
     heard: dict[str, float] = field(default_factory=dict)
+    runs: list[Run] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.chance = random.Random(self.seed)
@@ -62,6 +81,9 @@ class World:
                 if self.now < begin + self.faults_until:
                     member.suffer()
                 member.step()
+            for run in self.runs if self.leases else ():
+                if run.end > self.now and (run.lease.until is None or run.lease.until <= self.now):
+                    run.end = self.now
 
     def fence(self, boot: str) -> None:
         if not self.fences:
@@ -91,6 +113,13 @@ class World:
             last[signal.entry] = signal.slot or 0.0
         return found
 
+    def overlaps(self) -> list[tuple[Run, Run]]:
+        """The runs of one entry of which the second began before the first had ended."""
+        by_entry = [
+            sorted((run for run in self.runs if run.entry == name), key=lambda run: run.begin) for name in self.names
+        ]
+        return [(first, second) for runs in by_entry for first, second in pairwise(runs) if second.begin < first.end]
+
 
 class Member:
     """A node."""
@@ -109,6 +138,8 @@ class Member:
         self.transaction: Transaction | None = None
         self.answer_lost = False
         self.fired: dict[str, float] = {}
+        self.begins: list[str] = []
+        self.runs: dict[str, Run] = {}
         self.suspects: set[str] = set()
         self.claimant = Claimant(self.new_boot(), f"n{self.number}", ClaimLog(), heartbeat=20.0)
         self.claimant.want(dict.fromkeys(self.world.names, "h"), self.world.now)
@@ -116,6 +147,7 @@ class Member:
 
     def new_boot(self) -> str:
         self.lives += 1
+        self.lease = Lease(HEARTBEAT)
         return f"n{self.number}.{self.lives}"
 
     def suffer(self) -> None:
@@ -124,10 +156,13 @@ class Member:
             return
         if chance.random() < 0.002:
             self.dead_until = now + chance.uniform(0.2, 8)
+            for entry in list(self.runs):
+                self.stop(entry)
             self.born()
         elif chance.random() < 0.004:
             self.asleep_until = now + chance.uniform(0.1, 10)
-        self.suspects = {each.claimant.boot for each in self.world.members if chance.random() < 0.002}
+        if not self.world.on_nodes:
+            self.suspects = {each.claimant.boot for each in self.world.members if chance.random() < 0.002}
 
     def step(self) -> None:
         world, chance = self.world, self.world.chance
@@ -135,6 +170,11 @@ class Member:
             self.settle_at_broker()
             return
         world.heard[self.claimant.boot] = world.now
+        self.lease.take(world.now)
+        if world.on_nodes and world.leases and self.lease.lost and self.claimant.held:
+            self.transaction = None
+            self.step_down()
+            return
         if chance.random() < 0.3:
             return  # slow
         if self.transaction is not None:
@@ -146,6 +186,7 @@ class Member:
             if not committed:
                 self.step_down()
                 return
+            self.begin_runs()
         acts = self.read()
         if not self.claimant.ready and self.position >= self.end_of_history:
             acts += self.claimant.begin(world.now)
@@ -158,6 +199,7 @@ class Member:
             self.step_down()
             return
         self.send(acts)
+        self.end_runs()
         self.fire()
         if self.outbox:
             self.commit()
@@ -182,12 +224,41 @@ class Member:
         for name in self.claimant.held:
             standing = self.claimant.log.standing(name)
             last = max(standing.slot or standing.since or 0.0, self.fired.get(name, 0.0))
+            if self.world.on_nodes:
+                if last + PERIOD <= self.world.now and self.claimant.state(name) is not State.HANDLING_BY_NODE:
+                    last += PERIOD
+                    self.send(self.claimant.fire(name, Firing(last, "run"), self.world.now, held=True))
+                    self.begins.append(name)
+                self.fired[name] = last
+                continue
             while last + PERIOD <= self.world.now:
                 last += PERIOD
                 self.send(self.claimant.fire(name, Firing(last, "run"), self.world.now))
             self.fired[name] = last
 
+    def begin_runs(self) -> None:
+        """Begins what the log has, and notes what has ended."""
+        begins, self.begins = self.begins, []
+        for entry in begins:
+            if self.claimant.state(entry) is State.HANDLING_BY_NODE:
+                now = self.world.now
+                end = now + self.world.chance.uniform(0.1, 12)
+                self.runs[entry] = Run(entry, self.claimant.boot, now, end, self.lease)
+                self.world.runs.append(self.runs[entry])
+
+    def end_runs(self) -> None:
+        for entry in [entry for entry, run in self.runs.items() if run.end <= self.world.now]:
+            del self.runs[entry]
+            self.send(self.claimant.ended(entry, self.world.now))
+
+    def stop(self, entry: str) -> None:
+        if (run := self.runs.pop(entry, None)) is not None:
+            run.end = min(run.end, self.world.now)
+
     def send(self, acts: list[Act]) -> None:
+        for act in acts:
+            if act.do is Do.STOP_RUN:
+                self.stop(act.entry)
         self.outbox += [act.signal for act in acts if act.signal is not None]
 
     def commit(self) -> None:
@@ -206,7 +277,7 @@ class Member:
             open_one.state = "committed"
 
     def step_down(self) -> None:
-        self.outbox, self.fired = [], {}
+        self.outbox, self.fired, self.begins = [], {}, []
         if self.world.renews:
             self.send(self.claimant.renew(self.new_boot(), self.world.now))
         else:

@@ -177,11 +177,19 @@ def test_a_fired_entrys_task_says_its_slot_and_waits_for_the_run_before(app: Any
     assert made.options == {"headers": {"mine": 1}, "queue": "q"}
 
 
+def test_a_run_on_its_node_knows_its_slot_and_its_fencing_token(app: Any) -> None:
+    made = entry(app, on_node=True, max_duration=5, args=(1,), kwargs={"a": 2}, options={"headers": {"mine": 1}})
+    run = made.run(Firing(50.0, "id"), made.plan("one").policy, 7, "node")
+    assert (run.task, run.args, run.kwargs) == ("work", (1,), {"a": 2})
+    known = ("id", "slot", "fence", "timelimit", "hostname", "mine", "retries")
+    assert [run.request[name] for name in known] == ["id", 50.0, 7, (None, 5), "node", 1, 0]
+
+
 @pytest.mark.parametrize(
     "change",
     [
         *({"task": "other"}, {"schedule": 11.0}, {"args": (1,)}, {"kwargs": {"a": 1}}, {"options": {"queue": "q"}}),
-        *({"catch_up": "all"}, {"start": 5.0}, {"labels": ["gpu"]}),
+        *({"catch_up": "all"}, {"start": 5.0}, {"labels": ["gpu"]}, {"on_node": True}),
     ],
 )
 def test_every_change_is_another_definition(app: Any, change: dict[str, Any]) -> None:
@@ -194,6 +202,8 @@ def test_every_change_is_another_definition(app: Any, change: dict[str, Any]) ->
     [
         *({"max_running": 0}, {"start": "soon"}, {"start": datetime(2026, 1, 1)}, {"schedule": 0}, {"schedule": -5}),
         {"start": 5.0, "schedule": crontab()},
+        *({"on_node": True, "options": {"queue": "q"}}, {"on_node": True, "after_end": True, "schedule": crontab()}),
+        {"on_node": True, "after_end": True, "start": 5.0},
     ],
 )
 def test_a_wrong_entry_is_refused_by_its_name(app: Any, wrong: dict[str, Any]) -> None:

@@ -25,6 +25,25 @@ def test_each_slot_is_fired_once_by_who_holds_the_entry(seed: int) -> None:
     assert sum(member.claimant.holds(name) for member in world.members for name in world.names) == len(world.names)
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_no_two_nodes_run_an_entry_at_a_time(seed: int) -> None:
+    world = World(seed, nodes=3 + seed % 3, faults_until=FAULTS, on_nodes=True)
+    world.run(FAULTS + CALM)
+    assert world.overlaps() == []
+    assert world.wrongs() == []
+    assert {run.entry for run in world.runs if run.begin > 1000.0 + FAULTS} == set(world.names), "they go on"
+    assert len({run.boot for run in world.runs}) > 1
+
+
+def test_the_model_notices_when_runs_have_no_lease() -> None:
+    def goes_wrong(seed: int) -> bool:
+        world = World(seed, faults_until=FAULTS, on_nodes=True, leases=False)
+        world.run(FAULTS + CALM)
+        return bool(world.overlaps())
+
+    assert any(goes_wrong(seed) for seed in range(100))
+
+
 @pytest.mark.parametrize("broken", ["fences", "renews"])
 def test_the_model_notices_when_a_safeguard_is_missing(broken: str) -> None:
     def goes_wrong(seed: int) -> bool:

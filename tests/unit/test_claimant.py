@@ -204,3 +204,59 @@ def test_a_contradiction_is_over_in_a_moment(kind: Kind) -> None:
     assert node.claimant.conflicts == 1
     assert node.claimant.held == ["e"], "it has let go, and claimed anew"
     assert told(node, Do.ACQUIRED, Do.RELEASED) == [(Do.ACQUIRED, "e"), (Do.RELEASED, "e"), (Do.ACQUIRED, "e")]
+
+
+# -- runs of the node's own --------------------------------------------------------------------------------------------
+
+
+def running() -> tuple[Log, Node]:
+    """A node that runs an entry itself."""
+    log = Log()
+    node = Node("a", log, "e")
+    settle(node, until=1.0)
+    node.do(node.claimant.fire("e", Firing(5.0, "run"), 5.0, held=True))
+    node.read(5.0)
+    return log, node
+
+
+def test_all_see_that_a_node_runs_an_entry_and_when_it_has_ended() -> None:
+    log, node = running()
+    other = Node("b", log, "e")
+    other.read(5.0)
+    assert (node.claimant.state("e"), other.claimant.state("e")) == (State.HANDLING_BY_NODE, State.HANDLING_BY_OTHER)
+    assert other.claimant.log.standing("e").handling
+    node.do(node.claimant.ended("e", 7.0))
+    settle(node, other, begin=7.0, until=7.1)
+    assert (node.claimant.state("e"), other.claimant.state("e")) == (State.CLAIMED_BY_NODE, State.CLAIMED_BY_OTHER)
+    assert other.claimant.log.standing("e").ended == 7.0
+
+
+def test_no_second_run_begins_before_the_first_has_ended() -> None:
+    log, node = running()
+    before = len(log.records)
+    assert node.do(node.claimant.fire("e", Firing(6.0, "next"), 6.0, held=True)) == []
+    assert len(log.records) == before
+
+
+@pytest.mark.parametrize("how", ["fenced", "given up", "not wanted"])
+def test_a_run_is_stopped_before_its_claim_is_let_go(how: str) -> None:
+    _, node = running()
+    node.acts.clear()
+    acts = {
+        "fenced": lambda: node.claimant.renew("a2", 6.0),
+        "given up": lambda: node.claimant.give_up("e", 6.0),
+        "not wanted": lambda: node.claimant.want({}, 6.0),
+    }
+    sent = node.do(acts[how]())
+    assert told(node, Do.STOP_RUN, Do.RELEASED) == [(Do.STOP_RUN, "e"), (Do.RELEASED, "e")]
+    assert [signal.kind for signal in sent] == ([] if how == "fenced" else [Kind.UNCLAIMED])
+
+
+def test_what_a_lost_node_ran_has_ended_when_it_is_released() -> None:
+    log, _ = running()
+    other = Node("b", log, "e")
+    other.read(9.0)
+    other.do(other.claimant.fenced("a", 9.0))
+    other.read(9.0)
+    standing = other.claimant.log.standing("e")
+    assert (standing.handling, standing.ended, standing.holder) == (False, 9.0, "")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
-from kafka_exec.core.nodes import LOST_AFTER, Heartbeat, Presence, Stray
+from kafka_exec.core.nodes import LOST_AFTER, Heartbeat, Lease, Presence, Stray
 
 TASK: Stray = ("q", 0, 7)
 
@@ -94,3 +96,25 @@ def test_who_has_a_role_is_known_until_it_says_goodbye() -> None:
     found.take(Heartbeat("b", "here", 1, beat=True, left=True), 0.2)
     assert found.with_role("beat") == []
     assert found.is_gone("b")
+
+
+@pytest.mark.parametrize("period", [0.25, 1.0, 30.0])
+def test_a_nodes_lease_is_over_before_anybody_finds_it_lost(period: float) -> None:
+    lease = Lease(period)
+    lease.take(0.0)
+    end = lease.until or math.inf
+    found = presence(("other", 0.0), ("me", 0.1), ("me", 1.0), ("me", 2.0), period=period)
+    found.take(beat("me"), end)
+    assert not found.is_gone("other")
+    found.take(beat("me"), end + period)
+    assert found.is_gone("other")
+
+
+def test_a_lease_that_has_ended_does_not_come_back() -> None:
+    lease = Lease(1.0)
+    for at in (0.0, 1.0, 3.5):
+        lease.take(at)
+    assert (lease.until, lease.lost) == (6.0, False)
+    for at in (6.1, 7.0):
+        lease.take(at)
+        assert (lease.until, lease.lost) == (None, True)

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kafka_exec.core.agenda import Agenda, Plan, run_id
+from kafka_exec.core.claimant import Firing
 from kafka_exec.core.claimlog import Standing
 from kafka_exec.core.clock import LogClock
 from kafka_exec.core.schedule import MISSED_AFTER, Calendar, CatchUp, Due, Grid, Policy, definition_hash, due
@@ -250,6 +251,121 @@ def test_after_so_many_runs_it_is_another_nodes_turn() -> None:
         assert not made.is_used_up("e")
         made.done(*made.due(now))
     assert made.is_used_up("e")
+
+
+# -- runs of the node's own --------------------------------------------------------------------------------------------
+
+
+def own(**told: object) -> Agenda:
+    """An agenda with an entry of 10 s that runs on its node, fired last at 100."""
+    made = agenda(e=Plan(Grid(10.0), Policy.read({"on_node": True, **told}, "one"), "h"))
+    made.acquired("e", Standing(slot=100.0))
+    return made
+
+
+def run(made: Agenda, now: float) -> Firing:
+    """Begins the one run that is due."""
+    (proposal,) = made.due(now)
+    (firing,) = proposal.firings
+    made.done(proposal)
+    made.begun("e", now)
+    return firing
+
+
+def test_what_waits_for_a_run_is_begun_one_by_one_with_none_left_out() -> None:
+    made = own()
+    assert run(made, 110.0).slot == 110.0
+    assert made.due(139.0) == []
+    for now, slot in ((139.0, 120.0), (150.0, 130.0)):
+        made.ended("e", now)
+        firing = run(made, now)
+        assert (firing.slot, firing.missed) == (slot, 0)
+
+
+@pytest.mark.parametrize(("catch_up", "first", "missed"), [("one", 140.0, 3), ("all", 110.0, 0)])
+def test_what_was_missed_before_the_claim_is_made_up_for_as_the_entry_says(
+    catch_up: str, first: float, missed: int
+) -> None:
+    firing = run(own(catch_up=catch_up), 145.0)
+    assert (firing.slot, firing.missed) == (first, missed)
+
+
+def test_what_is_skipped_during_a_run_is_counted() -> None:
+    made = own(overlap="skip", catch_up="all")
+    run(made, 110.0)
+    made.ended("e", 135.0)
+    assert made.next_due == 140.0
+    firing = run(made, 140.0)
+    assert (firing.slot, firing.missed) == (140.0, 2)
+
+
+def test_what_replaces_a_run_is_due_while_it_is_under_way() -> None:
+    made = own(overlap="replace", catch_up="all")
+    run(made, 110.0)
+    firing = run(made, 135.0)
+    assert (firing.slot, firing.missed) == (130.0, 1)
+
+
+def test_a_period_that_begins_at_a_runs_end_misses_nothing() -> None:
+    made = own(after_end=True)
+    run(made, 110.0)
+    assert made.due(500.0) == []
+    made.ended("e", 137.0)
+    assert made.next_due == 147.0
+    assert run(made, 900.0).slot == 147.0
+
+
+def test_a_period_goes_on_at_the_end_that_the_log_has() -> None:
+    made = agenda(e=Plan(Grid(10.0), Policy(on_node=True, after_end=True), "h"))
+    made.acquired("e", Standing(slot=100.0, ended=133.0))
+    assert made.next_due == 143.0
+
+
+def test_a_run_is_overdue_at_its_max_duration_until_it_has_ended() -> None:
+    made = own(max_duration=5)
+    run(made, 110.0)
+    assert (made.overdue(114.9), made.overdue(115.0)) == ([], ["e"])
+    made.ended("e", 115.0)
+    assert made.overdue(200.0) == []
+    endless = own()
+    run(endless, 110.0)
+    assert endless.overdue(1e12) == []
+
+
+def test_a_run_asked_for_waits_for_the_one_under_way() -> None:
+    made = own()
+    run(made, 110.0)
+    policy = Policy(on_node=True)
+    made.plan({"e": Plan(Grid(10.0), policy, "h", request=111.5)})
+    assert made.due(112.0) == []
+    made.ended("e", 113.0)
+    assert run(made, 113.0).request == 111.5
+    made.ended("e", 114.0)
+    assert made.next_due == 120.0
+
+
+def test_what_is_released_during_a_run_is_not_overdue() -> None:
+    made = own(max_duration=5)
+    run(made, 110.0)
+    made.released("e")
+    made.ended("e", 111.0)
+    assert (made.overdue(200.0), made.next_due) == ([], None)
+
+
+@pytest.mark.parametrize(
+    ("told", "text"),
+    [
+        ({"on_node": "yes"}, "on_node must be true or false"),
+        ({"overlap": "skip"}, "need on_node"),
+        ({"after_end": True}, "need on_node"),
+        ({"on_node": True, "overlap": "both"}, "overlap must be one of queue, skip, replace"),
+        ({"on_node": True, "max_running": 2}, "max_running must be 1"),
+        ({"on_node": True, "after_end": True, "overlap": "skip"}, "no overlap"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(told: dict[str, object], text: str) -> None:
+    with pytest.raises(ConfigurationError, match=text):
+        Policy.read(told, "one")
 
 
 # -- the clock ---------------------------------------------------------------------------------------------------------

@@ -1,0 +1,172 @@
+"""The node's side of the entries that run on it: a process for each claim."""
+
+from __future__ import annotations
+
+import logging
+import os
+import select
+import signal
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import billiard
+
+from kafka_exec.beat.orders import End, Lease, Run, Stop
+from kafka_exec.beat.tenant import Tenant
+
+logger = logging.getLogger("kafka_exec")
+
+#: What a run that is told to stop may take, and the end of a claim, seconds; then its process is killed.
+GRACE = 1.0
+
+#: Forked as Celery's pool is: the application and its tasks are there, whatever they were made of.
+_context = billiard.get_context("fork")
+
+
+class Room:
+    """A claim's process, of which there may be several in turn: one that is killed is followed by another with the next run.
+
+    Attributes:
+        run: the id of the run that is under way; empty: none.
+    """
+
+    def __init__(self, entry: str, live: Callable[[Any], None]) -> None:
+        self.run = ""
+        self._entry = entry
+        self._live = live
+        self._process: Any = None
+        self._connection: Any = None
+
+    def open(self) -> None:
+        """Makes its process if there is none that lives."""
+        if self._process is not None and self._process.is_alive():
+            return
+        self._discard()
+        self._connection, theirs = _context.Pipe()
+        self._process = _context.Process(target=self._live, args=(theirs,), daemon=True)
+        self._process.start()
+        theirs.close()
+
+    def forget(self) -> None:
+        """Called in the processes of others: what is inherited is let go."""
+        if self._connection is not None:
+            self._connection.close()
+
+    def begin(self, run: Run) -> None:
+        """Begins a run."""
+        self.open()
+        self.run = run.request["id"]
+        self.tell(run)
+
+    def tell(self, order: Run | Stop | Lease | End) -> None:
+        """Says something; one that is dead hears nothing, and one that is stuck no lease."""
+        if self._connection is None:
+            return
+        try:
+            if not isinstance(order, Lease) or select.select((), (self._connection,), (), 0)[1]:
+                self._connection.send(order)
+        except OSError:
+            pass
+
+    def is_over(self, timeout: float = 0.0) -> bool:
+        """Whether the run is over, at the latest after ``timeout`` seconds."""
+        try:
+            while self.run and self._connection.poll(timeout):
+                if self._connection.recv() == self.run:
+                    self.run = ""
+        except (EOFError, OSError):
+            self._process.join(GRACE)
+            logger.error("the process of periodic entry %s has died: %s", self._entry, self._process.exitcode)
+            self.kill()
+        return not self.run
+
+    def kill(self) -> None:
+        """Kills the process; the run is over."""
+        if self._process is not None:
+            if self._process.is_alive():
+                os.kill(self._process.pid, signal.SIGKILL)
+            self._process.join()
+        self._discard()
+        self.run = ""
+
+    def close(self) -> None:
+        """Ends the process in order, or kills it."""
+        if self._process is not None:
+            self.tell(End())
+            self._process.join(GRACE)
+        self.kill()
+
+    def _discard(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+        self._process = self._connection = None
+
+
+class House:
+    """All of them. For one thread.
+
+    Args:
+        begin, end: called in an entry's process with its name, before its first run and after its last one.
+    """
+
+    def __init__(self, app: Any, hostname: str, begin: Callable[[str], None], end: Callable[[str], None]) -> None:
+        self._app = app
+        self._hostname = hostname
+        self._hooks = begin, end
+        self._rooms: dict[str, Room] = {}
+        self._ended: list[str] = []
+        self._lease = 0.0
+
+    def open(self, entry: str) -> None:
+        """The node holds an entry that runs on it."""
+        self._room(entry).open()
+
+    def close(self, entry: str) -> bool:
+        """The node does not hold an entry any more. False: it is none that ran here."""
+        if (room := self._rooms.pop(entry, None)) is None:
+            return False
+        self._ended = [each for each in self._ended if each != entry]
+        room.close()
+        return True
+
+    def begin(self, entry: str, run: Run) -> None:
+        """Begins a run."""
+        self._room(entry).begin(run)
+
+    def stop(self, entries: Iterable[str], reason: str) -> None:
+        """Stops the runs of these entries; returns when they are over."""
+        running = [(entry, room) for entry in entries if (room := self._rooms.get(entry)) is not None and room.run]
+        for _, room in running:
+            room.tell(Stop(room.run, reason))
+        deadline = time.monotonic() + GRACE
+        for entry, room in running:
+            if not room.is_over(max(0.0, deadline - time.monotonic())):
+                logger.warning("the run of periodic entry %s does not stop: its process is killed", entry)
+                room.kill()
+            self._ended.append(entry)
+
+    def ended(self) -> list[str]:
+        """The entries whose runs have ended since the last call."""
+        ended, self._ended = self._ended, []
+        return [*ended, *(entry for entry, room in self._rooms.items() if room.run and room.is_over())]
+
+    def lease(self, until: float) -> None:
+        """Until when the processes may go on without this one, seconds of the monotonic clock."""
+        if until != self._lease:
+            self._lease = until
+            for room in self._rooms.values():
+                room.tell(Lease(until))
+
+    def _room(self, entry: str) -> Room:
+        if entry not in self._rooms:
+            self._rooms[entry] = Room(entry, lambda connection: self._live(entry, connection))
+        return self._rooms[entry]
+
+    def _live(self, entry: str, connection: Any) -> None:
+        """The child's main function."""
+        for room in self._rooms.values():
+            room.forget()  # so that the end of the node is seen by its children
+        begin, end = self._hooks
+        tenant = Tenant(self._app, connection, self._hostname, self._lease)
+        tenant.live(lambda: begin(entry), lambda: end(entry))

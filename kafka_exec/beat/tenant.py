@@ -1,0 +1,117 @@
+"""The process of an entry that runs on its node: it lives as long as the claim, and what its task holds with it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from queue import SimpleQueue
+from typing import Any
+
+from celery import states
+from celery.concurrency.prefork import process_destructor, process_initializer
+
+from kafka_exec.beat.orders import End, Lease, Run, Stop
+from kafka_exec.errors import RunStopped
+
+logger = logging.getLogger("kafka_exec")
+
+#: How often the process looks whether its lease is over, seconds.
+_LOOK = 0.1
+
+
+class Tenant:
+    """The child's side of a pipe. The main thread runs tasks; another one listens, and ends the process without its node.
+
+    Args:
+        connection: to the node: :mod:`kafka_exec.beat.orders` come, the ids of runs that are over go.
+        lease: the first one, as of :class:`Lease`.
+    """
+
+    def __init__(self, app: Any, connection: Any, hostname: str, lease: float) -> None:
+        self._app = app
+        self._connection = connection
+        self._hostname = hostname
+        self._lease = lease
+        self._runs: SimpleQueue[Run | None] = SimpleQueue()
+        self._running = ""
+        self._stop = Stop("", "")
+
+    def live(self, begin: Callable[[], None], end: Callable[[], None]) -> None:
+        """Runs what it is told, between ``begin`` and ``end``."""
+        process_initializer(self._app, self._hostname)
+        # Only the node says when it is over. Not ignored: what the task starts would inherit that.
+        signal.signal(signal.SIGTERM, lambda *_: None)
+        signal.signal(signal.SIGUSR1, self._interrupt)
+        threading.Thread(target=self._listen, name="kafka-exec-tenant", daemon=True).start()
+        begin()
+        while (run := self._runs.get()) is not None:
+            self._perform(run)
+            self._connection.send(run.request["id"])
+        end()
+        process_destructor(os.getpid(), 0)
+
+    # -- the thread that listens ---------------------------------------------------------------------------------------
+
+    def _listen(self) -> None:
+        try:
+            while True:
+                if self._connection.poll(_LOOK):
+                    self._take(self._connection.recv())
+                elif time.monotonic() > self._lease:
+                    logger.error("%s is stopped: its node is paused, or does not reach Kafka", self._running or "idle")
+                    break
+        except (EOFError, OSError):
+            pass  # the node is dead
+        finally:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def _take(self, order: Run | Stop | Lease | End) -> None:
+        if isinstance(order, Lease):
+            self._lease = order.until
+        elif isinstance(order, Run):
+            self._runs.put(order)
+        elif isinstance(order, End):
+            self._runs.put(None)
+        else:
+            self._stop = order
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
+
+    # -- the main thread -----------------------------------------------------------------------------------------------
+
+    def _interrupt(self, *args: Any) -> None:
+        if self._running and self._running == self._stop.run:
+            self._running = ""  # once
+            raise RunStopped(f"the run is stopped: {self._stop.reason}")
+
+    def _perform(self, run: Run) -> None:
+        self._running = run.request["id"]
+        try:
+            # It may have been stopped before it began. Looked at after it is said to be under way: one of the two sees it.
+            again = run if self._stop.run != self._running else None
+            while again is not None and time.monotonic() < self._lease:
+                again = self._attempt(again)
+        except RunStopped as stopped:
+            logger.warning("%s[%s]: %s", run.task, run.request["id"], stopped)
+        except BaseException as error:
+            logger.error("%s[%s] has ended with %r", run.task, run.request["id"], error)
+        finally:
+            self._running = ""
+
+    def _attempt(self, run: Run) -> Run | None:
+        """Runs a task once; what it asks to be run again, when it is time to."""
+        info = self._app.tasks[run.task].__trace__(run.request["id"], run.args, run.kwargs, dict(run.request))[1]
+        if info is None or info.state != states.RETRY or info.retval.sig is None:
+            return None
+        retry = info.retval
+        now = self._app.now()
+        time.sleep(max(0.0, retry.when if isinstance(retry.when, (int, float)) else (retry.when - now).total_seconds()))
+        return Run(
+            run.task,
+            tuple(retry.sig.args),
+            dict(retry.sig.kwargs),
+            {**run.request, "retries": run.request["retries"] + 1},
+        )
