@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import re
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -12,12 +13,14 @@ from typing import TYPE_CHECKING, Any
 from celery import signals
 from celery.app import utils
 from celery.exceptions import ImproperlyConfigured
+from kombu.utils.uuid import uuid
 
 from kafka_exec.appconf import has_our_broker, settings_of
 from kafka_exec.errors import ConfigurationError
 from kafka_exec.kafka.client import close_all, flush_all
 from kafka_exec.kafka.producer import confirmed
-from kafka_exec.sending import addressed
+from kafka_exec.sending import addressed, due_of
+from kafka_exec.waiting import tell_scheduled
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -112,11 +115,27 @@ class Fixup:
         connection.info = partial(_shown, connection.info)
         return connection
 
-    def send_task(self, name: str, args: Any = None, kwargs: Any = None, *more: Any, **options: Any) -> Any:
-        """Celery's, with ``ordering_key`` and ``deduplication_id``."""
+    def send_task(
+        self,
+        name: str,
+        args: Any = None,
+        kwargs: Any = None,
+        countdown: Any = None,
+        eta: Any = None,
+        task_id: str | None = None,
+        **options: Any,
+    ) -> Any:
+        """Celery's, with ``ordering_key`` and ``deduplication_id``; the state of what is to begin later is told."""
+        options["task_id"] = task_id
         if has_our_broker(self._app.conf):
             options = addressed(name, options.get("task_type"), args, kwargs, options)
-        return self._send_task(name, args, kwargs, *more, **options)
+        due = due_of(countdown, eta, time.time())
+        if due is None:
+            return self._send_task(name, args, kwargs, countdown, eta, **options)
+        options["task_id"] = options["task_id"] or uuid()
+        with confirmed():
+            tell_scheduled(self._app, name, due, options)
+            return self._send_task(name, args, kwargs, countdown, eta, **options)
 
     @contextmanager
     def producer_or_acquire(self, producer: Any = None) -> Iterator[Any]:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from celery import current_task
 
+from kafka_exec.core.delay import level_for, time_of
 from kafka_exec.core.envelope import (
     CREATED,
     DEDUPLICATION_ID,
@@ -65,6 +67,20 @@ def addressed(
     headers.setdefault(CREATED, round(time.time(), 3))
     options["headers"] = headers
     return options
+
+
+def due_of(countdown: Any, eta: Any, now: float) -> float | None:
+    """When a task is to begin that waits until then, epoch seconds; None: it does not wait, or that is for Celery to refuse.
+
+    Args:
+        countdown, eta: as for Celery's ``send_task``.
+        now: epoch seconds.
+    """
+    if isinstance(countdown, (int, float)) and countdown:
+        due: float | None = now + countdown
+    else:
+        due = time_of(eta.isoformat() if isinstance(eta, datetime) else eta)
+    return due if due is not None and level_for(due - now, 1) is not None else None
 
 
 def _check_retry(name: str, request: Any, queue: Any, headers: Mapping[str, Any]) -> None:

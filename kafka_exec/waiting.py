@@ -1,4 +1,4 @@
-"""A worker tells of tasks that wait: for those of the same ordering key before them, or for a worker that knows them."""
+"""What is told of tasks that wait: for their time, for those of their ordering key before them, or for who knows them."""
 
 from __future__ import annotations
 
@@ -17,12 +17,31 @@ from kafka_exec.transport.connection import Connection
 logger = logging.getLogger("kafka_exec")
 
 
+def tell_scheduled(app: Any, name: str, due: float, options: Mapping[str, Any]) -> None:
+    """Tells that a task with these options of ``send_task`` is about to be sent, and is to begin later.
+
+    Retries are told by who asks for them, and of what has no result nothing is.
+
+    Raises:
+        ConnectionFailed, Forbidden: the topic of the states is not found.
+    """
+    task = options.get("task_type") or app._tasks.get(name)
+    is_ignored = options.get("ignore_result")
+    if is_ignored is None:
+        is_ignored = app.conf.task_ignore_result if task is None else task.ignore_result
+    if is_ignored or options.get("retries") or not isinstance(app.backend, KafkaBackend):
+        return
+    told = {"task": name, "id": options["task_id"], **(options.get("headers") or {})}
+    told |= {field: options.get(field) for field in ("parent_id", "root_id")}
+    app.backend.tell_waiting(Context(told), State.SCHEDULED, due=due)
+
+
 def tell(app: Any, headers: Mapping[str, Any], state: State, position: int | None = None, **delivery_info: Any) -> None:
     """Tells that the task with these message headers waits, if the app has states."""
     if not isinstance(app.backend, KafkaBackend):
         return
     try:
-        app.backend.tell_waiting(Context(headers, delivery_info=delivery_info), state, position)
+        app.backend.tell_waiting(Context(headers, delivery_info=delivery_info), state, position=position)
     except KafkaExecError as error:  # it is told for those who look on; the task is not lost for it
         logger.debug("that task %s waits is not told: %s", headers.get("id"), error)
 

@@ -170,16 +170,21 @@ class KafkaBackend(AsyncBackendMixin, Backend):  # type: ignore[misc]
                 logger.warning("the state of task %s is not stored yet, trying until it is: %s", task_id, error)
                 time.sleep(_PAUSE)
 
-    def tell_waiting(self, request: Any, state: State, position: int | None = None) -> None:
-        """Says that a task waits, and for what; without waiting for the broker.
+    def tell_waiting(
+        self, request: Any, state: State, *, position: int | None = None, due: float | None = None
+    ) -> None:
+        """Says that a task waits, and for what; without waiting for the broker if another state will follow soon.
 
         Args:
             position: how many tasks of its ordering key are before it.
+            due: when it is to begin, epoch seconds.
 
         Raises:
             ConnectionFailed, Forbidden: the topic of the states is not found.
         """
-        record = record_of(request.id, to_celery(state), ABSENT, now=time.time(), request=request)
+        record = record_of(request.id, to_celery(state), ABSENT, now=time.time(), request=request, due=due)
+        if state is State.SCHEDULED:
+            record = replace(record, previous=None, attempts=None)  # it is the first one, and of no run
         self._publish_state(replace(record, state=state, position=position))
 
     def _publish_state(self, record: StateRecord) -> None:

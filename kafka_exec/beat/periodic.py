@@ -81,7 +81,8 @@ class PeriodicTasks:
         Args:
             schedule: seconds, or a text: ``every 5 m``, ``0 4 * * mon``, ``solar sunset 52.5 13.4``.
             more: ``args``, ``kwargs``, ``options`` of Celery; ``catch_up``, ``max_running``, ``max_duration``,
-                ``max_executions_on_node``, ``labels``, ``start``, ``on_node``, ``overlap``, ``after_end``. All must be JSON.
+                ``max_executions_on_node``, ``labels``, ``start``, ``on_node``, ``overlap``, ``after_end``,
+                ``claim_heartbeat``, ``claim_wait``, ``takeover_wait``. All must be JSON.
 
         Raises:
             ConfigurationError: something is wrong, or there is an entry of this name.

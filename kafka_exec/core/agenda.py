@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from kafka_exec.core.claimant import Firing
+from kafka_exec.core.claimant import Firing, Terms
 from kafka_exec.core.claimlog import Standing
 from kafka_exec.core.schedule import CatchUp, Due, Overlap, Policy, Rule, due
 
@@ -39,6 +39,16 @@ class Plan:
     paused: bool = False
     since: float | None = None
     request: float | None = None
+
+    def terms(self, heartbeat: float) -> Terms:
+        """How it is claimed. ``heartbeat``: of a claim, if it does not say, seconds."""
+        policy = self.policy
+        return Terms(
+            self.definition,
+            heartbeat if policy.claim_heartbeat is None else policy.claim_heartbeat,
+            policy.claim_wait,
+            policy.takeover_wait,
+        )
 
 
 @dataclass(frozen=True)

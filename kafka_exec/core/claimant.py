@@ -16,10 +16,11 @@ from typing import NamedTuple
 from kafka_exec.core.claim import HELD, TABLE, Do, Event, State
 from kafka_exec.core.claimlog import ClaimLog, Kind, Signal, Standing, Verdict
 
-#: The longest that a node waits before it claims what is free, seconds; how long is left to chance.
+#: Unless an entry says otherwise, the longest that a node waits before it claims what is free, seconds; how long is left
+#: to chance.
 CLAIM_WAIT = 0.5
 
-#: Who lets a claim go so that another node can have it waits this much longer than all others, seconds.
+#: Who lets a claim go so that another node can have it waits at least this much longer than all others, seconds.
 _YIELD = 2 * CLAIM_WAIT
 
 #: The longest that a node waits before it fences one that is lost, seconds: one is enough.
@@ -37,6 +38,22 @@ _SENDS = {
     Do.SEND_HANDLING: Kind.HANDLING,
     Do.SEND_UNCLAIMED: Kind.UNCLAIMED,
 }
+
+
+class Terms(NamedTuple):
+    """How an entry is claimed. Times are seconds.
+
+    Attributes:
+        definition: the hash of its definition.
+        heartbeat: between two repetitions of its claim.
+        claim_wait: the longest that a node waits before it claims it when it is free.
+        takeover_wait: how long its holder must be lost before others take it over.
+    """
+
+    definition: str
+    heartbeat: float = 60.0
+    claim_wait: float = CLAIM_WAIT
+    takeover_wait: float = 0.0
 
 
 class Act(NamedTuple):
@@ -63,7 +80,6 @@ class Claimant:
         boot: the incarnation.
         name: the node's name.
         log: the log, as far as it is read.
-        heartbeat: time between two repetitions of a claim, seconds.
         former: earlier incarnations of this process: they write no more, and nobody need wait until they are lost.
 
     Attributes:
@@ -73,17 +89,17 @@ class Claimant:
         conflicts: contradictions met.
     """
 
-    def __init__(self, boot: str, name: str, log: ClaimLog, *, heartbeat: float, former: Iterable[str] = ()) -> None:
+    def __init__(self, boot: str, name: str, log: ClaimLog, *, former: Iterable[str] = ()) -> None:
         self.boot = boot
         self.log = log
         self.ready = False
         self.conflicts = 0
         self._name = name
-        self._heartbeat = heartbeat
         self._states: dict[str, State] = {}
-        self._wanted: dict[str, str] = {}
+        self._wanted: dict[str, Terms] = {}
         self._former = set(former)
         self._fenced: set[str] = set()
+        self._lost: dict[str, float] = {}
         self._reviving: dict[str, float] = {}
         self._yielded: set[str] = set()
         self._timers: list[tuple[float, str, Event]] = []
@@ -129,8 +145,8 @@ class Claimant:
             return [Act(Do.SEND_CLAIMED, "", Signal(Kind.DO_INFORMATION_SEND, self.boot, self._name))]
         return [act for entry in self._wanted for act in self._enter(entry, now)]
 
-    def want(self, wanted: Mapping[str, str], now: float) -> list[Act]:
-        """Names all entries that this node is able and willing to hold, with the hashes of their definitions."""
+    def want(self, wanted: Mapping[str, Terms], now: float) -> list[Act]:
+        """Names all entries that this node is able and willing to hold."""
         before, self._wanted = self._wanted, dict(wanted)
         if not self.ready:
             return []
@@ -198,8 +214,12 @@ class Claimant:
         for holder in holders.union(({*peers, *self._former} - self._fenced) - {self.boot}):
             is_former = holder in self._former
             if not is_former and not is_gone(holder):
+                self._lost.pop(holder, None)
                 for entry in self._entries_of(holder) if holder in self._reviving else ():
                     self._happens(entry, Event.NODEHEARTBEAT, now)
+                continue
+            self._lost.setdefault(holder, now)
+            if self._entries_of(holder) and not self._to_release(holder, now):
                 continue
             wait = 0.0 if is_former else _REVIVE_WAIT * chance(self.boot, holder)
             if now >= self._reviving.setdefault(holder, now + wait):
@@ -208,11 +228,17 @@ class Claimant:
         return found
 
     def fenced(self, holder: str, now: float) -> list[Act]:
-        """A lost incarnation can commit nothing more: what it held is released in its place."""
+        """A lost incarnation can commit nothing more: what it held is released in its place, if that need not wait."""
         self._fenced.add(holder)
-        return [act for entry in self._entries_of(holder) for act in self._happens(entry, Event.REVIVING, now)]
+        return [act for entry in self._to_release(holder, now) for act in self._happens(entry, Event.REVIVING, now)]
 
-    def _entries_of(self, holder: str) -> Iterable[str]:
+    def _to_release(self, holder: str, now: float) -> list[str]:
+        """What a lost incarnation has held for long enough since."""
+        lost = now - self._lost.get(holder, now)
+        entries = self._entries_of(holder)
+        return [each for each in entries if holder in self._former or lost >= self._wanted[each].takeover_wait]
+
+    def _entries_of(self, holder: str) -> list[str]:
         return [entry for entry in self._wanted if self.log.standing(entry).holder == holder]
 
     # -- the machine ---------------------------------------------------------------------------------------------------
@@ -244,8 +270,8 @@ class Claimant:
             elif do is Do.COUNT:
                 self.conflicts += 1
             else:
-                if do in (Do.ACQUIRED, Do.SEND_HEARTBEAT):
-                    self._set_timer(entry, Event.HEARTBEAT_I, now + self._heartbeat)
+                if do in (Do.ACQUIRED, Do.SEND_HEARTBEAT) and entry in self._wanted:
+                    self._set_timer(entry, Event.HEARTBEAT_I, now + self._wanted[entry].heartbeat)
                 acts.append(Act(do, entry, self._signal(do, entry, standing, firing)))
         return acts
 
@@ -254,7 +280,7 @@ class Claimant:
             return Signal(
                 *(Kind.CLAIMING, self.boot, self._name, entry),
                 epoch=standing.reference,
-                definition=self._wanted.get(entry, ""),
+                definition=self._wanted[entry].definition if entry in self._wanted else "",
             )
         if do not in _SENDS:
             return None
@@ -267,10 +293,11 @@ class Claimant:
     def _wait(self, entry: str, standing: Standing, now: float) -> None:
         if entry not in self._wanted:
             return
-        wait = CLAIM_WAIT * chance(self.boot, entry, str(standing.reference))
+        longest = self._wanted[entry].claim_wait
+        wait = longest * chance(self.boot, entry, str(standing.reference))
         if entry in self._yielded:
             self._yielded.discard(entry)
-            wait += _YIELD
+            wait += max(_YIELD, 2 * longest)
         self._set_timer(entry, Event.CLAIMING_I, now + wait)
 
     def _set_timer(self, entry: str, event: Event, due: float) -> None:

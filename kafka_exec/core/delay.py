@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime, timezone
 from math import isfinite
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from kafka_exec.core.envelope import Message
 from kafka_exec.errors import Undecodable
@@ -65,8 +65,12 @@ def eta_of(message: Message) -> float | None:
 
     Without a time zone it is UTC, as for Celery's worker.
     """
-    eta = message.headers.get("eta")
-    if not isinstance(eta, str) or "task" not in message.headers:
+    return time_of(message.headers.get("eta")) if "task" in message.headers else None
+
+
+def time_of(eta: Any) -> float | None:
+    """The time that a task's ``eta`` header says, as of :func:`eta_of`."""
+    if not isinstance(eta, str):
         return None
     try:
         found = datetime.fromisoformat(eta.replace("Z", "+00:00"))

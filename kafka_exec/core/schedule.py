@@ -14,6 +14,7 @@ from enum import Enum
 from hashlib import blake2b
 from typing import Any, NamedTuple, Protocol, TypeVar
 
+from kafka_exec.core.claimant import CLAIM_WAIT
 from kafka_exec.errors import ConfigurationError
 
 #: A slot is missed when it is late by more than this, seconds: longer than it takes to notice a lost node and take over.
@@ -173,6 +174,9 @@ class Policy:
         on_node: the node that holds it runs it itself; no message is sent.
         overlap: of such an entry: what becomes of a slot that comes during a run.
         after_end: of such an entry: its period begins when a run ends.
+        claim_heartbeat: time between two repetitions of its claim, seconds; None: as the settings say.
+        claim_wait: the longest that a node waits before it claims the entry when it is free, seconds.
+        takeover_wait: how long the node that holds it must be lost before another one takes it over, seconds.
 
     Raises:
         ConfigurationError: a value is wrong.
@@ -186,6 +190,9 @@ class Policy:
     on_node: bool = False
     overlap: Overlap = Overlap.QUEUE
     after_end: bool = False
+    claim_heartbeat: float | None = None
+    claim_wait: float = CLAIM_WAIT
+    takeover_wait: float = 0.0
 
     @classmethod
     def read(cls, given: Mapping[str, Any], catch_up: str) -> Policy:
@@ -203,17 +210,23 @@ class Policy:
         for name in ("max_running", "max_executions_on_node"):
             if (value := given.get(name)) is not None and (type(value) is not int or value < 1):
                 raise ConfigurationError(f"{name} must be a whole number greater than 0, not {value!r}")
-        if (duration := given.get("max_duration")) is not None:
-            _seconds("max_duration", duration, _SHORTEST)
+        for name, least in (("max_duration", _SHORTEST), ("claim_heartbeat", 1.0)):
+            if given.get(name) is not None:
+                _seconds(name, given[name], least)
+        for name in ("claim_wait", "takeover_wait"):
+            _seconds(name, given.get(name, 0.0), 0.0)
         found = cls(
             catch_up=read_catch_up(given.get("catch_up", catch_up)),
             max_running=given.get("max_running") or 1,
-            max_duration=duration,
+            max_duration=given.get("max_duration"),
             max_executions_on_node=given.get("max_executions_on_node"),
             labels=frozenset(labels),
             on_node=given.get("on_node", False),
             overlap=_read("overlap", Overlap, given.get("overlap", Overlap.QUEUE.value)),
             after_end=given.get("after_end", False),
+            claim_heartbeat=given.get("claim_heartbeat"),
+            claim_wait=given.get("claim_wait", cls.claim_wait),
+            takeover_wait=given.get("takeover_wait", cls.takeover_wait),
         )
         found._check()
         return found
@@ -254,6 +267,9 @@ class Policy:
             "on_node": self.on_node,
             "overlap": self.overlap.value,
             "after_end": self.after_end,
+            "claim_heartbeat": self.claim_heartbeat,
+            "claim_wait": self.claim_wait,
+            "takeover_wait": self.takeover_wait,
         }
 
 

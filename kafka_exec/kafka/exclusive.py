@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from kafka_exec.core.agenda import Agenda, Plan, Proposal
 from kafka_exec.core.claim import Do, State
-from kafka_exec.core.claimant import Act, Claimant
+from kafka_exec.core.claimant import Act, Claimant, Terms
 from kafka_exec.core.claimlog import Kind, Signal
 from kafka_exec.core.names import Topics
 from kafka_exec.core.topology import nodes_topic, sync_topic
@@ -136,10 +136,9 @@ class Exclusive:
         self._opened = True
         if self._log is None:
             self._log = SyncLog(self._cluster, self._sync)
-            heartbeat = self._cluster.settings.beat_claim_heartbeat
             former = () if self._claimant is None else self._claimant.former
-            self._claimant = Claimant(self._node.boot, self._name, self._log.state, heartbeat=heartbeat, former=former)
-            self._claimant.want({entry: plan.definition for entry, plan in self._plans.items()}, 0.0)
+            self._claimant = Claimant(self._node.boot, self._name, self._log.state, former=former)
+            self._claimant.want(self._terms(), 0.0)
 
     def _leave(self) -> None:
         """Releases all claims; others need not wait until they notice that this node is gone."""
@@ -220,7 +219,11 @@ class Exclusive:
         if (plans := self._seam.plans()) is not None:
             self._plans = plans
             self._agenda.plan(plans)
-            self._handle(claimant.want({entry: plan.definition for entry, plan in plans.items()}, now))
+            self._handle(claimant.want(self._terms(), now))
+
+    def _terms(self) -> dict[str, Terms]:
+        heartbeat = self._cluster.settings.beat_claim_heartbeat
+        return {entry: plan.terms(heartbeat) for entry, plan in self._plans.items()}
 
     def _look_at_lease(self, claimant: Claimant) -> None:
         """Steps down if runs on this node have lost their lease: they are over, and what it held may be another's."""

@@ -15,6 +15,7 @@ from confluent_kafka import Message as Record
 
 from kafka_exec.core.journal import Progress
 from kafka_exec.core.ledger import ENDED, Ledger, Transition, encode
+from kafka_exec.core.reading import TIMEOUT, Reading
 from kafka_exec.core.topology import TopicSpec
 from kafka_exec.errors import ConnectionFailed, KafkaExecError, MessageTooLarge
 from kafka_exec.kafka import native
@@ -33,9 +34,6 @@ _LATEST = 5
 
 #: So long after the last one it is written at once again, seconds.
 _BUSY = 0.2
-
-#: What reading a journal to its end may take, seconds.
-TIMEOUT = 10.0
 
 Overheard = Callable[[int, bytes | None], None]
 
@@ -218,7 +216,7 @@ class Journal:
         Partitions with leases are followed from then on, until :meth:`leave`; see :meth:`listen`.
 
         Raises:
-            ConnectionFailed: a journal could not be read to its end in time.
+            ConnectionFailed: a journal could not be read to its end.
         """
         self._cluster.topics.ensure(self._spec)
         if self._cluster.topics.grow(self._topic, max(found, default=-1) + 1):
@@ -232,15 +230,29 @@ class Journal:
         self._sinks.update(sinks)
         begins = {each: progress.checkpoint for each, progress in found.items()}
         ends = self._cluster.log.follow(self._topic, begins, {each: sink.take for each, sink in sinks.items()})
-        deadline = time.monotonic() + TIMEOUT
-        while any(begins[each] < ends[each] and sink.position < ends[each] for each, sink in sinks.items()):
-            if time.monotonic() > deadline:
-                self.leave(found)
-                raise ConnectionFailed(f"{self._topic} could not be read to its end within {TIMEOUT:.0f} s")
-            native.sleep(0.002)
+        try:
+            self._read_to(begins, ends)
+        except ConnectionFailed:
+            self.leave(found)
+            raise
         restored = {each: sinks[each].fold(Ledger(self.identity, progress)) for each, progress in found.items()}
         self.leave(each for each, ledger in restored.items() if not ledger.leases)
         return restored
+
+    def _read_to(self, begins: Mapping[int, int], ends: Mapping[int, int]) -> None:
+        def left() -> int:
+            return sum(max(0, end - max(begins[each], self._sinks[each].position)) for each, end in ends.items())
+
+        reading = Reading(self._topic, left(), time.monotonic())
+        while now_left := left():
+            now = time.monotonic()
+            if (line := reading.look(now_left, now)) is not None:
+                logger.info(line)
+            if reading.is_stuck(now):
+                raise ConnectionFailed(
+                    f"{self._topic} could not be read to its end: nothing has come for {TIMEOUT:.0f} s"
+                )
+            native.sleep(0.002)
 
     def listen(self, partitions: Iterable[int]) -> None:
         """Has what others tell of some partitions overheard from now on, from where :meth:`restore` has ended."""

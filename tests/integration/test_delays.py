@@ -14,6 +14,7 @@ from celery import group
 from kombu import Queue
 
 from kafka_exec.broker import EmbeddedKafka
+from kafka_exec.core.lifecycle import State
 from kafka_exec.core.names import Topics
 from kafka_exec.core.topology import TopicSpec
 from kafka_exec.kafka import share
@@ -287,3 +288,30 @@ def test_a_revoked_task_that_waits_is_known_after_a_restart_of_all_workers(made:
     made.effects.wait_for(others)
     second.wait_for_line(f"Discarding revoked task: work[{victim}]")
     assert victim not in made.effects.count("begin")
+
+
+def test_a_task_that_is_to_begin_later_is_scheduled_when_it_is_sent(kafka: EmbeddedKafka, tmp_path: Path) -> None:
+    with crew(kafka, tmp_path, backend="same") as made:
+        due = time.time() + HOUR
+        [later] = made.send("work", eta=at(due), ordering_key="k")
+        told = made.app.backend.history(later)
+        assert told is not None
+        assert (told.state, told.name, told.due, told.ordering_key) == (
+            State.SCHEDULED,
+            "work",
+            pytest.approx(due),
+            "k",
+        )
+        assert (told.previous, told.attempts) == (None, None)
+        assert made.app.AsyncResult(later).state == "PENDING"
+        soon, unasked, timeless = [
+            made.send("work", **options)[0]
+            for options in ({"countdown": 3}, {"countdown": HOUR, "ignore_result": True}, {})
+        ]
+        assert [made.app.backend.history(each) for each in (unasked, timeless)] == [None, None]
+        start(made, "w")
+        assert made.app.AsyncResult(soon).get(timeout=PATIENCE) is None
+        assert [each.state for each in map(made.app.backend.history, (soon, later)) if each] == [
+            State.DONE,
+            State.SCHEDULED,
+        ]

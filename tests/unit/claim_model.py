@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 from kafka_exec.core.claim import Do, State
-from kafka_exec.core.claimant import Act, Claimant, Firing
+from kafka_exec.core.claimant import Act, Claimant, Firing, Terms
 from kafka_exec.core.claimlog import ClaimLog, Kind, Signal, Verdict
 from kafka_exec.core.nodes import LOST_AFTER, Lease
 
@@ -141,8 +141,8 @@ class Member:
         self.begins: list[str] = []
         self.runs: dict[str, Run] = {}
         self.suspects: set[str] = set()
-        self.claimant = Claimant(self.new_boot(), f"n{self.number}", ClaimLog(), heartbeat=20.0)
-        self.claimant.want(dict.fromkeys(self.world.names, "h"), self.world.now)
+        self.claimant = Claimant(self.new_boot(), f"n{self.number}", ClaimLog())
+        self.claimant.want(dict.fromkeys(self.world.names, Terms("h", heartbeat=20.0)), self.world.now)
         self.end_of_history = len(self.world.log)
 
     def new_boot(self) -> str:

@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 
 from kafka_exec.core.claim import Do, State
-from kafka_exec.core.claimant import CLAIM_WAIT, WAIT_IN_NEW, Act, Claimant, Firing
+from kafka_exec.core.claimant import CLAIM_WAIT, WAIT_IN_NEW, Act, Claimant, Firing, Terms
 from kafka_exec.core.claimlog import ClaimLog, Kind, Signal
 
 
@@ -26,12 +26,12 @@ class Log:
 class Node:
     """A node that reads a log when it is told to."""
 
-    def __init__(self, boot: str, log: Log, *entries: str, heartbeat: float = 60.0) -> None:
+    def __init__(self, boot: str, log: Log, *entries: str, **terms: float) -> None:
         self.log = log
         self.position = 0
         self.acts: list[Act] = []
-        self.claimant = Claimant(boot, boot, ClaimLog(), heartbeat=heartbeat)
-        self.claimant.want(dict.fromkeys(entries, "h"), 0.0)
+        self.claimant = Claimant(boot, boot, ClaimLog())
+        self.claimant.want(dict.fromkeys(entries, Terms("h", **terms)), 0.0)
 
     def do(self, acts: list[Act]) -> list[Signal]:
         self.acts += acts
@@ -131,6 +131,18 @@ def test_a_claim_is_repeated() -> None:
     assert [signal.kind for signal in log.records].count(Kind.HEARTBEAT) == 2
 
 
+def test_each_entrys_waits_are_its_own() -> None:
+    log = Log()
+    node = Node("a", log)
+    node.claimant.want({"often": Terms("h", heartbeat=2.0), "slow": Terms("h", heartbeat=50.0, claim_wait=30.0)}, 0.0)
+    settle(node, until=0.6)
+    assert node.claimant.held == ["often"]
+    settle(node, begin=0.6, until=32.0)
+    assert node.claimant.held == ["often", "slow"]
+    repeated = Counter(signal.entry for signal in log.records if signal.kind is Kind.HEARTBEAT)
+    assert repeated == {"often": 15}
+
+
 def test_a_lost_holder_is_fenced_before_its_claim_is_released() -> None:
     log = Log()
     dead, node = Node("dead", log, "e"), Node("b", log, "e")
@@ -145,6 +157,24 @@ def test_a_lost_holder_is_fenced_before_its_claim_is_released() -> None:
     assert (released.kind, released.node, released.epoch) == (Kind.UNCLAIMED, "b", 0)
     settle(node, begin=3.0, until=4.0)
     assert node.claimant.held == ["e"]
+
+
+def test_an_entry_that_is_to_wait_longer_stays_a_lost_holders_until_then() -> None:
+    log = Log()
+    dead, node = Node("dead", log), Node("b", log)
+    for each in (dead, node):
+        each.claimant.want({"e": Terms("h"), "patient": Terms("h", takeover_wait=30.0)}, 0.0)
+    settle(dead, until=1.0)
+    node.read(1.0)
+    now = 1.0
+    while now < 40.0 and len(node.claimant.held) < 2:
+        for boot in node.claimant.to_fence({"dead"}.__contains__, ["dead"], now):
+            node.do(node.claimant.fenced(boot, now))
+        settle(node, begin=now, until=now)
+        assert node.claimant.holds("e") or now < 3.0
+        assert not node.claimant.holds("patient") or now >= 31.0
+        now += 0.1
+    assert now < 33.0
 
 
 def test_a_holder_that_is_heard_again_is_left_alone() -> None:

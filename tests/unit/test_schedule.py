@@ -126,6 +126,9 @@ def test_with_all_each_slot_is_fired_once_whatever_the_clock_does(steps: list[fl
         {"max_executions_on_node": 0},
         {"labels": "gpu"},
         {"labels": [1]},
+        {"claim_heartbeat": 0.1},
+        {"claim_wait": -1},
+        {"takeover_wait": "long"},
     ],
 )
 def test_a_wrong_value_is_refused_by_its_name(wrong: dict[str, object]) -> None:
