@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 from confluent_kafka import Message as Record
 
+from kafka_exec.core.begins import Begins
 from kafka_exec.core.envelope import ticket_of
-from kafka_exec.core.gate import must_be_told, to_await
+from kafka_exec.core.gate import must_be_told
 from kafka_exec.core.lanes import Lane, Run, Ticket
 from kafka_exec.core.ledger import ENDED, RELEASED, STARTED, Lease, Ledger, Transition, freed, granted
 from kafka_exec.core.sharing import Grant, Guests
@@ -75,10 +76,7 @@ class Work:
         self._held: dict[int, Ticket | None] = {}
         # What the partition's owner has granted to this process.
         self._guests = Guests(0.0 if journal is None else journal.node.period)
-        # By offset, what must be durable before a task runs, as the journal knows it: that it is this process's to begin,
-        # told ahead of a free slot, and for what was begun.
-        self._reserved: dict[int, int] = {}
-        self._to_await: dict[int, int] = {}
+        self._begins = Begins()
         # Of those whose end is to hold their lane, what it will wait for.
         self._awaited: dict[int, Run] = {}
         # What was read and waits in lanes.
@@ -161,15 +159,12 @@ class Work:
             ticket = self._held[offset] = self._queued.ticket(offset)
             if self._journal is not None:
                 lease = self._ledger.start(offset, self._boot)
-                number = self._telling.tell(Transition(STARTED, offset, lease.attempt))
-                awaited = to_await(
-                    *(number, self._reserved.pop(offset, None)),
+                self._begins.begin(
+                    *(offset, self._telling.tell(Transition(STARTED, offset, lease.attempt))),
                     has_lane=ticket is not None and ticket.keeps_place,
                     attempts=lease.attempt,
                     is_guest=offset in self._guests,
                 )
-                if awaited is not None:
-                    self._to_await[offset] = awaited
             return True
 
     def await_told(self, offset: int, timeout: float) -> int | None:
@@ -182,12 +177,12 @@ class Work:
         Raises:
             NotConfirmed: it is not told within ``timeout`` seconds.
         """
-        number = self._to_await.get(offset)
+        number = self._begins.awaits(offset)
         if self._journal is None or number is None:
             return None
         if not self._journal.await_durable(self.partition, number, timeout):
             raise NotConfirmed("Kafka has not taken down that its run begins")
-        self._to_await.pop(offset, None)
+        self._begins.settle(offset)
         return self._journal.written_to(self.partition)
 
     def end(self, offset: int) -> None:
@@ -209,7 +204,7 @@ class Work:
             if offset in self._held:
                 del self._held[offset]
                 self._awaited.pop(offset, None)
-                self._to_await.pop(offset, None)
+                self._begins.settle(offset)
             elif offset not in self._guests:
                 return self._may_run(offset, term)
             self._give_back(offset)
@@ -228,8 +223,7 @@ class Work:
 
     def _finish(self, offset: int, ticket: Ticket | None) -> None:
         self._open.discard(offset)
-        self._reserved.pop(offset, None)
-        self._to_await.pop(offset, None)
+        self._begins.forget(offset)
         self._guests.forget(offset)
         restarted = self.attempts(offset) > 1
         self._ledger.end(offset)
@@ -273,7 +267,7 @@ class Work:
             if self._journal is None or not self.alive or not self._is_sure() or not self._may_run(offset, term):
                 return None
             lease = self._ledger.grant(offset, boot)
-            self._reserved.pop(offset, None)
+            self._begins.forget(offset)
             self._open.discard(offset)
             self._elsewhere[offset] = record
             self._telling.tell(granted(offset, lease))
@@ -319,7 +313,7 @@ class Work:
             return
         if must_be_told(has_lane=ticket.keeps_place, attempts=1, is_guest=False):
             lease = self._ledger.grant(offset, self._boot)
-            self._reserved[offset] = self._telling.tell(granted(offset, lease))
+            self._begins.reserve(offset, self._telling.tell(granted(offset, lease)))
 
     def _advance(self, lane: Lane) -> None:
         """Hands out what is next in a lane, if it is not being run."""
@@ -414,17 +408,16 @@ class Work:
         """Nothing more of it is handed out or begun; what was reserved is the next owner's."""
         with self._lock:
             self.alive = False
-            for offset in self._reserved:
+            for offset in self._begins.give_up():
                 self._ledger.release(offset)
                 self._telling.tell(Transition(RELEASED, offset))
-            self._reserved.clear()
 
     def lose(self) -> None:
         """The partition is owned no more."""
         with self._lock:
             self.alive = False
             self.term += 1
-            self._reserved.clear()
+            self._begins.give_up()
             self._telling.forget_mark()
             self._elsewhere.clear()
             self._open.clear()
