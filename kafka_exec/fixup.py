@@ -18,7 +18,7 @@ from kombu.utils.uuid import uuid
 from kafka_exec.appconf import has_our_broker, settings_of
 from kafka_exec.errors import ConfigurationError
 from kafka_exec.kafka.client import close_all, flush_all
-from kafka_exec.kafka.producer import confirmed
+from kafka_exec.kafka.scopes import confirmed, confirmed_with_others
 from kafka_exec.sending import addressed, due_of
 from kafka_exec.waiting import tell_scheduled
 
@@ -133,7 +133,7 @@ class Fixup:
         if due is None:
             return self._send_task(name, args, kwargs, countdown, eta, **options)
         options["task_id"] = options["task_id"] or uuid()
-        with confirmed():
+        with confirmed_with_others():
             tell_scheduled(self._app, name, due, options)
             return self._send_task(name, args, kwargs, countdown, eta, **options)
 

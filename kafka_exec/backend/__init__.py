@@ -34,7 +34,7 @@ from kafka_exec.errors import ConnectionFailed, MessageTooLarge, NotConfirmed, R
 from kafka_exec.kafka.broadcast import partition_of
 from kafka_exec.kafka.notes import append, read
 from kafka_exec.kafka.partitions import Performer
-from kafka_exec.kafka.producer import confirmed, is_capturing
+from kafka_exec.kafka.scopes import capture, confirmed
 from kafka_exec.kafka.states import StateReader
 from kafka_exec.kafka.states import states as state_reader
 
@@ -279,7 +279,7 @@ class KafkaBackend(AsyncBackendMixin, Backend):  # type: ignore[misc]
 
     def on_task_call(self, producer: Any, task_id: str) -> dict[str, Any]:
         """Watches for a task's result from before it is sent; not in a worker, which does not wait for it."""
-        if get_current_worker_task() is None and not is_capturing():
+        if get_current_worker_task() is None and capture() is None:
             self.result_consumer.note_sent(task_id)
         return {}
 

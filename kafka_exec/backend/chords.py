@@ -21,7 +21,7 @@ from kafka_exec.appconf import has_our_broker
 from kafka_exec.core.chord import FailChord, Fire, Part
 from kafka_exec.core.control import Command, Effect
 from kafka_exec.core.topology import control_topic
-from kafka_exec.kafka.producer import Outgoing, captured
+from kafka_exec.kafka.scopes import Outgoing, captured
 
 if TYPE_CHECKING:
     from kafka_exec.backend import KafkaBackend

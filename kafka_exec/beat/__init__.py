@@ -25,7 +25,7 @@ from kafka_exec.core.claimant import Firing
 from kafka_exec.core.topology import sync_topic
 from kafka_exec.errors import ConfigurationError, KafkaExecError
 from kafka_exec.kafka.exclusive import Exclusive
-from kafka_exec.kafka.producer import Outgoing, captured, confirmed
+from kafka_exec.kafka.scopes import Outgoing, captured, confirmed
 
 __all__ = ("PeriodicEntry", "Scheduler", "claim_acquired", "claim_released")
 

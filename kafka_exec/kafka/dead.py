@@ -13,7 +13,7 @@ from kafka_exec.core.dead import Address, Letter, Marked, Order, is_mark, mark
 from kafka_exec.core.names import Topics
 from kafka_exec.errors import KafkaExecError, NoSuchLetter, NotConfirmed, NotReplayable
 from kafka_exec.kafka.history import Fetcher, history
-from kafka_exec.kafka.producer import Outgoing
+from kafka_exec.kafka.scopes import Outgoing
 from kafka_exec.kafka.transactions import Lost, Refused, Transactor
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from kafka_exec.errors import ConnectionFailed, KafkaExecError, NotConfirmed
 from kafka_exec.kafka import native
 from kafka_exec.kafka.client import Cluster
 from kafka_exec.kafka.nodes import Node
-from kafka_exec.kafka.producer import Outgoing
+from kafka_exec.kafka.scopes import Outgoing
 from kafka_exec.kafka.seam import Seam
 from kafka_exec.kafka.synclog import SyncLog
 from kafka_exec.kafka.transactions import Lost, Refused, Transactor

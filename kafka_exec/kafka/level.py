@@ -16,7 +16,7 @@ from kafka_exec.core.names import Topics
 from kafka_exec.core.topology import TopicSpec, dead_topic, queue_topic
 from kafka_exec.errors import ConnectionFailed, InvalidName, KafkaExecError, NotConfirmed, Undecodable
 from kafka_exec.kafka.history import Fetcher, history
-from kafka_exec.kafka.producer import Outgoing
+from kafka_exec.kafka.scopes import Outgoing
 from kafka_exec.kafka.transactions import Lost, Refused, Transactor
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from kafka_exec.core.control import Change, Command, Effect, Output, Reducers
 from kafka_exec.core.envelope import dead_letter_headers
 from kafka_exec.core.topology import TopicSpec
 from kafka_exec.errors import ChannelFailed, ConnectionFailed, NotConfirmed, Undecodable
-from kafka_exec.kafka.producer import Outgoing
+from kafka_exec.kafka.scopes import Outgoing
 from kafka_exec.kafka.transactions import Lost, Refused, Transactor
 
 if TYPE_CHECKING:

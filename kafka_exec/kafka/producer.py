@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import contextvars
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 from confluent_kafka import Message as Record
 
-from kafka_exec.errors import AccessRefused, Forbidden, KafkaExecError, NotConfirmed
-from kafka_exec.kafka import native
-from kafka_exec.kafka.client import translate
+from kafka_exec.errors import KafkaExecError, NotConfirmed
+from kafka_exec.kafka import native, scopes
+from kafka_exec.kafka.scopes import Confirmation, Outgoing, publish_error
 
 if TYPE_CHECKING:
     from kafka_exec.kafka.client import Cluster
@@ -26,139 +23,6 @@ MOST_OUTSTANDING = 10_000
 
 #: A waiting thread looks after itself this often when another one does the polling, seconds.
 _SLICE = 0.01
-
-
-class Confirmation:
-    """The messages of one scope that wait for their acknowledgement."""
-
-    def __init__(self) -> None:
-        self.sent = 0
-        self.settled = 0
-        self.errors: list[KafkaExecError] = []
-        self.cluster: Cluster | None = None
-        self._lock = native.lock()
-        self._waker = native.Waker() if native.is_green() else None
-        self._event = None if self._waker else threading.Event()
-
-    @property
-    def outstanding(self) -> int:
-        return self.sent - self.settled
-
-    def settle(self, error: KafkaError | None, record: Record) -> None:
-        """The delivery report of one message, called by whichever thread polls."""
-        if error is not None:
-            self.errors.append(_publish_error(error, record.topic()))
-            if self.cluster is not None:
-                self.cluster.topics.forget(str(record.topic()))
-        with self._lock:
-            self.settled += 1
-            complete = self.settled >= self.sent
-        if complete:
-            self.nudge()
-
-    def nudge(self) -> None:
-        """Wakes whoever waits."""
-        if self._waker is not None:
-            self._waker.wake()
-        elif self._event is not None:
-            self._event.set()
-
-    def pause(self, timeout: float) -> None:
-        """Waits for :meth:`nudge`."""
-        if self._waker is not None:
-            self._waker.wait(timeout)
-        elif self._event is not None:
-            self._event.wait(timeout)
-            self._event.clear()
-
-    def confirm(self, timeout: float | None = None) -> None:
-        """Waits until every message sent so far is acknowledged.
-
-        Raises:
-            NotConfirmed: one was not in time (seconds; the publish timeout by default), or was refused.
-        """
-        if self.cluster is not None and self.outstanding:
-            self.cluster.publisher.wait(self, 0, timeout)
-        if self.errors:
-            errors, self.errors = self.errors, []
-            if self.sent == 1:
-                raise errors[0]
-            raise NotConfirmed(f"{len(errors)} of {self.sent} messages were not published; the first: {errors[0]}")
-
-    def close(self) -> None:
-        if self._waker is not None:
-            self._waker.close()
-
-
-_scope: contextvars.ContextVar[Confirmation | None] = contextvars.ContextVar("kafka_exec_confirmation", default=None)
-
-
-@contextmanager
-def confirmed() -> Iterator[Confirmation]:
-    """A scope whose messages are sent without waiting and confirmed together at its end.
-
-    The scope is that of the thread or greenlet; an inner scope confirms its own messages at its own end. When the block
-    raises, its error goes on, and what was sent stays sent.
-    """
-    confirmation = Confirmation()
-    token = _scope.set(confirmation)
-    try:
-        yield confirmation
-        confirmation.confirm()
-    finally:
-        _scope.reset(token)
-        confirmation.close()
-
-
-class Outgoing(NamedTuple):
-    """A record that is to be published; without a partition its key decides."""
-
-    topic: str
-    value: bytes | None
-    key: str | bytes | None = None
-    headers: Sequence[tuple[str, bytes | None]] = ()
-    partition: int | None = None
-
-
-_captured: contextvars.ContextVar[list[Outgoing] | None] = contextvars.ContextVar("kafka_exec_captured", default=None)
-
-
-@contextmanager
-def captured() -> Iterator[list[Outgoing]]:
-    """A scope of a thread or greenlet in which nothing is published: the list gets what would have been.
-
-    Publishing returns at once there, so that code which knows only publishing can make records for a transaction.
-    """
-    records: list[Outgoing] = []
-    token = _captured.set(records)
-    try:
-        yield records
-    finally:
-        _captured.reset(token)
-
-
-@contextmanager
-def uncaptured() -> Iterator[None]:
-    """A scope within that of :func:`captured` in which all is published: for what must not depend on the transaction."""
-    token = _captured.set(None)
-    try:
-        yield
-    finally:
-        _captured.reset(token)
-
-
-def is_capturing() -> bool:
-    """Whether this code runs in the scope of :func:`captured`."""
-    return _captured.get() is not None
-
-
-def _publish_error(error: KafkaError, topic: str | None) -> KafkaExecError:
-    translated = translate(error, f"publishing to {topic}")
-    if isinstance(translated, (AccessRefused, Forbidden)):
-        return NotConfirmed(str(translated))
-    if error.code() in (KafkaError._MSG_TIMED_OUT, KafkaError._TIMED_OUT, KafkaError._TIMED_OUT_QUEUE):
-        return NotConfirmed(f"publishing to {topic}: no acknowledgement of the broker in time")
-    return translated
 
 
 def _fatal(error: Exception) -> KafkaError:
@@ -255,10 +119,10 @@ class Publisher:
             NotConfirmed: the broker has not acknowledged it in time.
             MessageTooLarge: it is larger than client or topic accept.
         """
-        if (records := _captured.get()) is not None:
+        if (records := scopes.capture()) is not None:
             records.append(Outgoing(topic, value, key, tuple(headers), partition))
             return
-        scope = _scope.get()
+        scope = scopes.scope()
         if scope is not None and not at_once and scope.cluster in (None, self._cluster):
             scope.cluster = self._cluster
             if scope.outstanding >= MOST_OUTSTANDING:
@@ -283,7 +147,7 @@ class Publisher:
         partition: int | None = None,
     ) -> None:
         """Publishes a record without waiting: for events, remote control and replies."""
-        if (records := _captured.get()) is not None:
+        if (records := scopes.capture()) is not None:
             records.append(Outgoing(topic, value, key, tuple(headers), partition))
             return
         self._produce(topic, value, key, headers, partition, None)
@@ -338,7 +202,7 @@ class Publisher:
                 cause = error.args[0]
                 if cause.code() == KafkaError._FATAL:
                     cause = native.call(self._replace, handle)
-                failure = _publish_error(cause, topic)
+                failure = publish_error(cause, topic)
                 self._cluster.topics.forget(topic)
             if confirmation is not None:
                 confirmation.sent -= 1
@@ -400,7 +264,7 @@ class Publisher:
             handle.poll(timeout)
         except (KafkaException, SystemError) as error:
             self._note(error)
-            raise _publish_error(native.call(self._replace, handle), "Kafka") from None
+            raise publish_error(native.call(self._replace, handle), "Kafka") from None
 
 
 class JournalPublisher(Publisher):

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from kafka_exec.core.agenda import Plan
 from kafka_exec.core.claimant import Firing
-from kafka_exec.kafka.producer import Outgoing
+from kafka_exec.kafka.scopes import Outgoing
 
 
 class Seam(Protocol):

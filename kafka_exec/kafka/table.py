@@ -11,7 +11,7 @@ from confluent_kafka import Message as Record
 from kafka_exec.core.topology import TopicSpec
 from kafka_exec.errors import ConnectionFailed
 from kafka_exec.kafka import native
-from kafka_exec.kafka.producer import uncaptured
+from kafka_exec.kafka.scopes import uncaptured
 
 if TYPE_CHECKING:
     from kafka_exec.kafka.client import Cluster

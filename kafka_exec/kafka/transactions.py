@@ -10,7 +10,7 @@ from confluent_kafka import Message as Record
 
 from kafka_exec.errors import KafkaExecError
 from kafka_exec.kafka.client import NOT_YET_KNOWN, translate
-from kafka_exec.kafka.producer import Outgoing
+from kafka_exec.kafka.scopes import Outgoing
 
 if TYPE_CHECKING:
     from kafka_exec.kafka.client import Cluster

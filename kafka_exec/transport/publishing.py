@@ -13,7 +13,7 @@ from kafka_exec.core import window
 from kafka_exec.core.delay import Delay, Headers, eta_of
 from kafka_exec.core.envelope import ORDERING_KEY
 from kafka_exec.errors import ConnectionFailed, KafkaExecError, NotConfirmed
-from kafka_exec.kafka.producer import confirmed
+from kafka_exec.kafka.scopes import confirmed
 
 if TYPE_CHECKING:
     from kafka_exec.core.envelope import Message

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from kafka_exec.core.topology import revoked_topic
-from kafka_exec.kafka.producer import confirmed
+from kafka_exec.kafka.scopes import confirmed
 from kafka_exec.kafka.table import Table
 
 if TYPE_CHECKING:

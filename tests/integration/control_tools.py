@@ -25,7 +25,7 @@ from kafka_exec.kafka.broadcast import partition_of
 from kafka_exec.kafka.client import Cluster, cluster
 from kafka_exec.kafka.nodes import Node
 from kafka_exec.kafka.processor import Processor
-from kafka_exec.kafka.producer import Outgoing, captured, confirmed
+from kafka_exec.kafka.scopes import Outgoing, captured, confirmed
 from tests.integration.child import Child
 
 ROOT = Path(__file__).resolve().parents[2]

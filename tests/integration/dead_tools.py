@@ -16,7 +16,7 @@ from kafka_exec.core.envelope import Message, dead_letter_headers, encode
 from kafka_exec.core.topology import dead_topic, queue_topic
 from kafka_exec.kafka.dead import DeadLetters
 from kafka_exec.kafka.history import Fetcher, history
-from kafka_exec.kafka.producer import confirmed
+from kafka_exec.kafka.scopes import confirmed
 from tests.integration.workers import APP, PATIENCE, ROOT, Crew, environment
 
 

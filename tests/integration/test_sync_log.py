@@ -14,7 +14,7 @@ from kafka_exec.core.claimlog import ClaimLog, Kind, Signal
 from kafka_exec.core.names import Topics
 from kafka_exec.core.topology import TopicSpec, sync_topic
 from kafka_exec.kafka.client import Cluster
-from kafka_exec.kafka.producer import confirmed
+from kafka_exec.kafka.scopes import confirmed
 from kafka_exec.kafka.synclog import SyncLog, present
 
 #: Records before the checkpoint. A start is as quick after ten million.

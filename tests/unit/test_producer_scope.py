@@ -12,7 +12,8 @@ from confluent_kafka import KafkaError, KafkaException
 
 from kafka_exec.config import Settings
 from kafka_exec.errors import AccessRefused, ChannelFailed, MessageTooLarge, NotConfirmed
-from kafka_exec.kafka.producer import MOST_OUTSTANDING, Publisher, confirmed
+from kafka_exec.kafka.producer import MOST_OUTSTANDING, Publisher
+from kafka_exec.kafka.scopes import confirmed
 
 Report = Callable[[KafkaError | None, Any], None]
 
