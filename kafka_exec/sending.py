@@ -20,6 +20,7 @@ from kafka_exec.core.envelope import (
     STOPS_ON_FAILURE,
     place_name,
 )
+from kafka_exec.core.versions import TASK_VERSION
 from kafka_exec.errors import ConfigurationError
 
 #: Tasks of one deduplication id have one id, made of this and that (RFC 9562, version 5).
@@ -37,7 +38,8 @@ def addressed(
     the task's arguments.
 
     Raises:
-        ConfigurationError: a key or an id is not text, empty, or too long; or a deduplicated task has an id of its own.
+        ConfigurationError: a key or an id is not text, empty, or too long; a version is neither a number nor text; or a
+            deduplicated task has an id of its own.
     """
     options = dict(options)
     headers = dict(options.get("headers") or {})
@@ -58,6 +60,9 @@ def addressed(
             raise ConfigurationError(f"{name}: a task with a deduplication_id gets its task_id from it; leave one out")
         options["task_id"] = task_id
         headers[DEDUPLICATION_ID] = unique
+    version = getattr(task_type, "version", None)
+    if version is not None:
+        headers.setdefault(TASK_VERSION, _version(name, version))
     headers.pop(RETRY_OF, None)
     request = current_task.request if current_task else None
     if request is not None and options.get("retries") and options.get("task_id") == request.id:
@@ -88,6 +93,13 @@ def _check_retry(name: str, request: Any, queue: Any, headers: Mapping[str, Any]
     own = (request.delivery_info or {}).get("routing_key")
     if queue and str(queue) != own and not headers.keys().isdisjoint((ORDERING_KEY, DEDUPLICATION_ID)):
         raise ConfigurationError(f"{name}: a task with an ordering key or a deduplication id is retried in its queue")
+
+
+def _version(name: str, value: Any) -> int | str:
+    if type(value) is not int and not (isinstance(value, str) and 0 < len(value) <= _LONGEST):
+        raise ConfigurationError(f"{name}: a version must be a whole number or a text, not {value!r:.60}")
+    found: int | str = value
+    return found
 
 
 def _text(name: str, what: str, value: Any) -> str:

@@ -14,6 +14,7 @@ from kafka_exec import waiting
 from kafka_exec.core.lifecycle import State
 from kafka_exec.core.nodes import Heartbeat
 from kafka_exec.core.sharing import Fullness, Grant, idle_peers, is_given_up, who_knows
+from kafka_exec.core.versions import needed
 from kafka_exec.errors import KafkaExecError
 from kafka_exec.kafka.nodes import Node
 from kafka_exec.starting import Starter
@@ -24,7 +25,12 @@ logger = logging.getLogger("kafka_exec")
 
 
 class Misfit(NamedTuple):
-    """A message of a task that this worker does not know, and since when it waits, seconds of a steady clock."""
+    """A message of a task, or of a version of one, that this worker does not know.
+
+    Attributes:
+        name: what a worker must be able to run, of :mod:`kafka_exec.core.versions`.
+        since: since when it waits, seconds of a steady clock.
+    """
 
     source: WorkQueue
     item: Item
@@ -96,7 +102,7 @@ class Sharing:
         if not item.work.alive:
             source.put_back(item)  # it was granted to this worker: its owner looks for another one
             return True
-        name, task_id = str(headers.get("task")), str(headers.get("id"))
+        name, task_id = needed(headers), str(headers.get("id"))
         logger.warning("task %s[%s] is not known here: it waits for a worker that knows it", name, task_id)
         self._misfits.append(Misfit(source, item, task_id, name, headers, time.monotonic()))
         waiting.tell(self._app, headers, State.WRONG_NODE)

@@ -37,9 +37,14 @@ class Task(CeleryTask):  # type: ignore[misc]
     Attributes:
         retrying: the policy; None: the task is retried only as Celery's own options and ``self.retry()`` say. Of all tasks
             of an app: ``app.Task.retrying = RetryPolicy()``, before they are made.
+        version: a number or a text that changes when messages of the task need newer code: a worker that has another
+            version leaves them to one that has theirs. None: any worker that has the task runs them.
+        runs_versions: versions beside its own whose messages its code can run.
     """
 
     retrying: RetryPolicy | None = None
+    version: int | str | None = None
+    runs_versions: tuple[int | str, ...] = ()
 
     @classmethod
     def bind(cls, app: Any) -> Any:

@@ -21,6 +21,7 @@ from kafka_exec.backend import KafkaBackend
 from kafka_exec.backend.control_plane import ControlPlane, control_plane
 from kafka_exec.core.nodes import Work
 from kafka_exec.core.topology import nodes_topic
+from kafka_exec.core.versions import TASK_VERSION, capabilities, needed
 from kafka_exec.kafka.delays import Delays
 from kafka_exec.kafka.nodes import Node
 from kafka_exec.kafka.share import Share
@@ -61,6 +62,7 @@ class Consumer(consumer.Consumer):
     def __init__(self, on_task_request: Any, *args: Any, pool: Any = None, **kwargs: Any) -> None:
         self.starter = Starter(pool, on_task_request)
         super().__init__(self.starter, *args, pool=pool, **kwargs)
+        self._able: frozenset[str] = frozenset()
         self._pumping = False
 
     def update_strategies(self) -> None:
@@ -69,6 +71,7 @@ class Consumer(consumer.Consumer):
             if task.Request == Task.Request:
                 task.Request = "kafka_exec.request:Request"
         super().update_strategies()
+        self._able = frozenset(capabilities(self.app.tasks.values()))
 
     def create_task_handler(self, *args: Any, **kwargs: Any) -> Callable[[Any], Any]:
         """Called when a connection is about to be consumed from."""
@@ -83,6 +86,8 @@ class Consumer(consumer.Consumer):
         def on_task_received(message: Any) -> Any:
             if self.revoked is not None and (task_id := message.headers.get("id")) in self.revoked:
                 worker_state.revoked.add(task_id)
+            if TASK_VERSION in message.headers and (need := needed(message.headers)) not in self._able:
+                return self.on_unknown_task(None, message, KeyError(need))
             return handle(message)
 
         return on_task_received
@@ -95,7 +100,7 @@ class Consumer(consumer.Consumer):
             tell_newcomers(self.app, connection)
 
     def on_unknown_task(self, body: Any, message: Any, exc: BaseException) -> None:
-        """Keeps what another worker may know; Celery would fail it."""
+        """Keeps a task, or a version of one, that another worker may know; Celery would fail it."""
         if self.sharing is None or not self.sharing.add_misfit(message):
             super().on_unknown_task(body, message, exc)
 
@@ -131,7 +136,7 @@ def _work(c: Any) -> Work:
         slots=c.pool.num_processes,
         active=len(worker_state.active_requests),
         queues=tuple(sorted(queue.name for queue in c.task_consumer.queues)) if c.task_consumer else (),
-        tasks=tuple(sorted(name for name in c.app.tasks if not name.startswith("celery."))),
+        tasks=tuple(sorted(each for each in capabilities(c.app.tasks.values()) if not each.startswith("celery."))),
     )
 
 

@@ -179,6 +179,8 @@ if "BROKER_URL" in os.environ:
     for number in range(int(os.environ.get("VERSION", "0"))):
         # What each version of an application has in addition to the one before.
         app.task(app.tasks["work"].run.__func__, name=f"new{number}", bind=True, shared=False)
+    if version := os.environ.get("WORK_VERSION"):
+        app.tasks["work"].version, *app.tasks["work"].runs_versions = map(int, version.split())
     claim_acquired.connect(lambda entry, **_: note("acquired", entry), weak=False)
     claim_released.connect(lambda entry, **_: note("released", entry), weak=False)
     for name in os.environ.get("WITHOUT_TASKS", "").split():

@@ -109,6 +109,23 @@ def test_a_task_goes_to_the_worker_that_knows_it(made: Crew) -> None:
     until(lambda: made.backlog() == 0, what="a commit of all")
 
 
+def test_a_task_goes_to_the_worker_that_has_its_version(made: Crew) -> None:
+    old = made.start("old", "-c", "2", env={"WORK_VERSION": "1"})
+    made.ready(old)
+    first = made.send("work", number=3, headers={"task_version": 1})
+    made.effects.wait_for(first)
+    second = made.send("work", number=3, headers={"task_version": 2})
+    old.wait_for_line("task work@2[")
+    made.start("new", "-c", "2", env={"WORK_VERSION": "2 1"}).wait_for_line(" ready.")
+    made.effects.wait_for(second)
+    assert (set(begun_by(made, first)), set(begun_by(made, second))) == ({"old"}, {"new"})
+    old.stop()
+    made.shared_out("celery", 1)
+    both = made.send("work", headers={"task_version": 1}) + made.send("work")
+    made.effects.wait_for(both)
+    made.effects.assert_once([*first, *second, *both])
+
+
 def test_a_task_that_nobody_knows_becomes_a_dead_letter_after_a_while(kafka: EmbeddedKafka, tmp_path: Path) -> None:
     with crew(kafka, tmp_path, backend="same", kafka_exec_wrong_node_timeout=1.5) as made:
         made.ready(made.start("old", "-c", "2", env={"WITHOUT_TASKS": "work"}))

@@ -1,0 +1,43 @@
+"""Which worker is able to run which version of a task."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+
+from kafka_exec.core.versions import capabilities, needed
+from kafka_exec.errors import ConfigurationError
+from kafka_exec.sending import addressed
+
+
+@pytest.mark.parametrize(
+    ("task", "sent", "expected"),
+    [
+        ({}, {}, True),
+        ({}, {"task_version": 1}, False),
+        ({"version": 1}, {}, True),
+        ({"version": 1}, {"task_version": 1}, True),
+        ({"version": 2}, {"task_version": 1}, False),
+        ({"version": 2, "runs_versions": (1,)}, {"task_version": 1}, True),
+        ({"version": "2.0b"}, {"task_version": "2.0b"}, True),
+        ({"version": 0}, {"task_version": 0}, True),
+        ({"runs_versions": (1,)}, {"task_version": 1}, False),
+    ],
+)
+def test_a_worker_runs_what_it_has(task: dict[str, object], sent: dict[str, object], expected: bool) -> None:
+    able = set(capabilities([SimpleNamespace(name="t", **task)]))
+    assert (needed({"task": "t", **sent}) in able) is expected
+
+
+def test_a_message_is_of_its_senders_version_and_stays_so() -> None:
+    task = SimpleNamespace(version=2)
+    assert addressed("t", task, (), {}, {})["headers"]["task_version"] == 2
+    assert addressed("t", task, (), {}, {"headers": {"task_version": 1}})["headers"]["task_version"] == 1
+    assert "task_version" not in addressed("t", SimpleNamespace(), (), {}, {})["headers"]
+
+
+@pytest.mark.parametrize("version", [1.5, True, "", ["1"], "x" * 513])
+def test_a_version_is_a_number_or_a_text(version: object) -> None:
+    with pytest.raises(ConfigurationError, match="version must be"):
+        addressed("t", SimpleNamespace(version=version), (), {}, {})
