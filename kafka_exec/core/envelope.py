@@ -157,7 +157,7 @@ def ticket_of(
         return None
     try:
         found = _object(named.get("headers"))
-        run = Run(str(found["id"]), int(found.get("retries") or 0))
+        run, task = Run(str(found["id"]), int(found.get("retries") or 0)), str(found.get("task"))
     except (KeyError, ValueError, TypeError, RecursionError):
         return None  # no task: whoever decodes it says so
     lane = Lane("key", key.decode(errors="replace")) if key else Lane("id", run.task_id)
@@ -165,7 +165,7 @@ def ticket_of(
     origin = (
         int(offset) if offset.isdecimal() and place_name(topic, partition, int(offset)) == f"{place}/{offset}" else None
     )
-    return Ticket(lane, run, is_unique=bool(unique), origin=origin)
+    return Ticket(lane, run, is_unique=bool(unique), origin=origin, task=task)
 
 
 def dead_letter_headers(

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Mapping
 from typing import NamedTuple
+from zlib import crc32
 
 #: In place of a number of retries: the run that a lane waits for, when only somebody's word lets it go on.
 STOPPED = -1
@@ -45,12 +46,14 @@ class Ticket(NamedTuple):
     Attributes:
         is_unique: another record of the same task, sent by anybody, is to be dropped.
         origin: the offset of the record whose run has sent this one; another one of the same origin is to be dropped.
+        task: the task's name.
     """
 
     lane: Lane
     run: Run
     is_unique: bool = False
     origin: int | None = None
+    task: str = ""
 
     @property
     def once(self) -> str | None:
@@ -58,6 +61,11 @@ class Ticket(NamedTuple):
         if self.origin is not None:
             return sent_by(self.origin)
         return self.run.task_id if self.is_unique and not self.run.retries else None
+
+    @property
+    def kind(self) -> str:
+        """What stands for the task's name where ten thousand are to fit into a record."""
+        return f"{crc32(self.task.encode()):x}"
 
     @property
     def keeps_place(self) -> bool:

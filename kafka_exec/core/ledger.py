@@ -37,14 +37,21 @@ class Transition(NamedTuple):
             more), ``REMEMBERED`` (another in its place is to be dropped).
         attempt: which start it was, from 1; of a grant, which was the last; 0 where it does not matter.
         about: of a grant the incarnation; of a held lane its kind, name, and the run that it waits for; of a freed one
-            kind, name, and the run that it no more waits for, or none for any; of what is remembered its name, and when it
-            ended, epoch seconds.
+            kind, name, and the run that it no more waits for, or none for any; of what is remembered its name, when it
+            ended, epoch seconds, and what stands for its task's name.
     """
 
     kind: str
     offset: int
     attempt: int = 0
     about: tuple[Any, ...] = ()
+
+
+class Memory(NamedTuple):
+    """What has ended, and is to be dropped if it comes again. ``at``: epoch seconds; ``task``: its :attr:`Ticket.kind`."""
+
+    at: float
+    task: str = ""
 
 
 class Lease(NamedTuple):
@@ -69,9 +76,9 @@ def freed(offset: int, lane: Lane, run: Run | None = None) -> Transition:
     return Transition(FREED, offset, 0, (*lane, *(run or ())))
 
 
-def remembered(offset: int, name: str, at: float) -> Transition:
-    """What :attr:`Ticket.once` names has ended, at a time in epoch seconds."""
-    return Transition(REMEMBERED, offset, 0, (name, at))
+def remembered(offset: int, name: str, at: float, task: str) -> Transition:
+    """What :attr:`Ticket.once` names has ended, at a time in epoch seconds; ``task``: of :class:`Memory`."""
+    return Transition(REMEMBERED, offset, 0, (name, at, task))
 
 
 def encode(boot: str, queue: str, transitions: Iterable[Transition]) -> bytes:
@@ -91,8 +98,7 @@ class Ledger:
         leases: of tasks that have not ended, by their offset.
         attempts: how often each task was begun that has not ended.
         holds: the lanes that wait for a run, and for which.
-        remembered: what is to be dropped if it comes again, by :attr:`Ticket.once`, and when it ended, epoch seconds; the
-            latest last.
+        remembered: what is to be dropped if it comes again, by :attr:`Ticket.once`; the latest last.
     """
 
     queue: str
@@ -100,7 +106,7 @@ class Ledger:
     leases: dict[int, Lease] = field(default_factory=dict)
     attempts: dict[int, int] = field(default_factory=dict)
     holds: dict[Lane, Run] = field(default_factory=dict)
-    remembered: dict[str, float] = field(default_factory=dict)
+    remembered: dict[str, Memory] = field(default_factory=dict)
 
     def start(self, offset: int, boot: str) -> Lease:
         """Notes that an incarnation begins a task."""
@@ -132,16 +138,17 @@ class Ledger:
         if run is None or self.holds.get(lane) == run:
             self.holds.pop(lane, None)
 
-    def remember(self, name: str, at: float) -> None:
+    def remember(self, name: str, memory: Memory) -> None:
         """Notes that something is to be dropped if it comes again."""
         self.remembered.pop(name, None)
-        self.remembered[name] = at
+        self.remembered[name] = memory
         if len(self.remembered) > MOST_REMEMBERED:
             del self.remembered[next(iter(self.remembered))]
 
-    def is_remembered(self, name: str, since: float) -> bool:
-        """Whether something is to be dropped, since it has ended after a time in epoch seconds."""
-        return self.remembered.get(name, float("-inf")) >= since
+    def recall(self, name: str, since: float) -> Memory | None:
+        """What has ended of this name, after a time in epoch seconds: its like is to be dropped."""
+        found = self.remembered.get(name)
+        return found if found is not None and found.at >= since else None
 
     def apply(self, value: bytes | None, *, first: bool = False) -> None:
         """Folds a record of the journal.
@@ -180,7 +187,7 @@ class Ledger:
             "leases": [[offset, *lease] for offset, lease in self.leases.items()],
             "attempts": list(self.attempts.items()),
             "holds": [[*lane, *run] for lane, run in self.holds.items()],
-            "remembered": list(self.remembered.items()),
+            "remembered": [[name, *memory] for name, memory in self.remembered.items()],
         }
         return json.dumps({"queue": self.queue, "checkpoint": state}, separators=(",", ":")).encode()
 
@@ -209,8 +216,8 @@ class Ledger:
                 kind, name, *run = transition.about
                 self.free(Lane(kind, name), Run(*run) if run else None)
             elif transition.kind == REMEMBERED:
-                name, at = transition.about
-                self.remember(name, float(at))
+                name, at, *task = transition.about
+                self.remember(name, Memory(float(at), *task))
 
     def _is_of(self, offset: int, boot: str) -> bool:
         lease = self.leases.get(offset)
@@ -227,8 +234,8 @@ class Ledger:
                     self._started(int(offset), Lease(str(boot), int(attempt)))
                 for kind, name, task_id, retries in found.get("holds", ()):
                     self.hold(Lane(kind, name), Run(task_id, int(retries)))
-                for name, at in found.get("remembered", ()):
-                    self.remember(name, float(at))
+                for name, at, *task in found.get("remembered", ()):
+                    self.remember(name, Memory(float(at), *task))
         except (KeyError, TypeError, ValueError):
             return  # of a later version: it costs repeated runs, never a loss
 

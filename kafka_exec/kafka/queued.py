@@ -10,7 +10,7 @@ from typing import NamedTuple
 from confluent_kafka import Message as Record
 
 from kafka_exec.core.lanes import Lane, Lanes, Run, Ticket
-from kafka_exec.core.ledger import Ledger, Transition, freed, held, remembered
+from kafka_exec.core.ledger import Ledger, Memory, Transition, freed, held, remembered
 
 #: Of all that waits, so many bytes are held in memory; the rest are offsets, and read again when their turn comes.
 _MOST_BYTES = 512 * 1024
@@ -91,11 +91,11 @@ class Queued:
         """The record of a lane that may run; None if none may."""
         return self._lanes.next(lane, self._ledger.holds)
 
-    def is_copy(self, offset: int) -> bool:
-        """Whether another record in place of this one has ended."""
+    def original(self, offset: int) -> Memory | None:
+        """What has ended in place of a record."""
         ticket = self._lanes.ticket(offset)
         since = time.time() - self._remember
-        return ticket is not None and ticket.once is not None and self._ledger.is_remembered(ticket.once, since)
+        return None if ticket is None or ticket.once is None else self._ledger.recall(ticket.once, since)
 
     def wait(self, record: Record) -> None:
         """A record must wait for others of its lane."""
@@ -154,11 +154,11 @@ class Queued:
             # Told in any case: who runs another's task does not know what its lane waits for.
             self._ledger.free(ticket.lane, ticket.run)
             told.append(freed(offset, ticket.lane, ticket.run))
-        if not self.is_copy(offset):
-            is_over, now = awaited is None or awaited.is_stop, time.time()
+        if self.original(offset) is None:
+            is_over, memory = awaited is None or awaited.is_stop, Memory(time.time(), ticket.kind)
             for name in ticket.ends(offset, is_over=is_over, restarted=restarted):
-                self._ledger.remember(name, now)
-                told.append(remembered(offset, name, now))
+                self._ledger.remember(name, memory)
+                told.append(remembered(offset, name, *memory))
         self.leave(offset)
         return told
 

@@ -298,9 +298,19 @@ class Work:
         if not self._queued.may_run(offset):
             self._queued.wait(record)
             return False
-        if self._queued.is_copy(offset):
-            logger.info("record %s of %s was sent a second time, and the first has ended: dropped", offset, self.topic)
-            self._finish(offset, self._queued.ticket(offset))
+        if (original := self._queued.original(offset)) is not None:
+            ticket = self._queued.ticket(offset)
+            if ticket is not None and original.task not in ("", ticket.kind):
+                logger.error(
+                    "record %s of %s, a task %s, is dropped, since another task of the same deduplication id has ended: who "
+                    "sends them must give each an id of its own",
+                    *(offset, self.topic, ticket.task),
+                )
+            else:
+                logger.info(
+                    "record %s of %s was sent a second time, and the first has ended: dropped", offset, self.topic
+                )
+            self._finish(offset, ticket)
             return False
         self._open.add(offset)
         self._reserve(offset)

@@ -249,6 +249,18 @@ def test_a_deduplicated_task_runs_once_however_often_it_is_sent(made: Crew) -> N
     made.effects.assert_once([first.id])
 
 
+def test_another_task_of_the_same_deduplication_id_is_an_error_in_the_log(made: Crew) -> None:
+    worker = made.start("w", "-c", "1")
+    made.ready(worker)
+    unique = uuid.uuid4().hex
+    first = made.app.tasks["stumble"].apply_async(deduplication_id=unique)
+    first.get(timeout=PATIENCE)
+    made.app.tasks["work"].apply_async(deduplication_id=unique)
+    worker.wait_for_line("a task work, is dropped, since another task of the same deduplication id has ended")
+    until(lambda: made.backlog() == 0, what="the end of what was dropped")
+    made.effects.assert_once([first.id], "begin")
+
+
 def test_a_deduplicated_task_has_no_other_id(made: Crew) -> None:
     with pytest.raises(ConfigurationError, match="leave one out"):
         made.app.tasks["stumble"].apply_async(deduplication_id="d", task_id="mine")

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from kafka_exec.core.envelope import Message, encode, ticket_of
 from kafka_exec.core.journal import Progress
 from kafka_exec.core.lanes import STOPPED, Lane, Lanes, Run, Ticket
-from kafka_exec.core.ledger import ENDED, MOST_REMEMBERED, Ledger, Transition, freed, held, remembered
+from kafka_exec.core.ledger import ENDED, MOST_REMEMBERED, Ledger, Memory, Transition, freed, held, remembered
 from kafka_exec.core.ledger import encode as encode_transitions
 from kafka_exec.kafka.queued import Queued
 from tests.unit.twins.lanes import PlainLanes
@@ -95,14 +95,14 @@ def told(ledger: Ledger, *transitions: Transition) -> None:
 
 def test_a_new_owner_knows_what_lanes_wait_for_and_what_must_not_run_again() -> None:
     ledger = Ledger("q", Progress(0))
-    told(ledger, Transition(ENDED, 0), held(0, KEY, Run("t0", 1)), remembered(0, "d", 50.0))
+    told(ledger, Transition(ENDED, 0), held(0, KEY, Run("t0", 1)), remembered(0, "d", 50.0, "t"))
     restored = Ledger("q", Progress(0))
     restored.apply(ledger.checkpoint(), first=True)
     for each in (ledger, restored):
         assert each.holds == {KEY: Run("t0", 1)}
-        assert each.is_remembered("d", since=50.0)
-        assert not each.is_remembered("d", since=51.0)
-        assert not each.is_remembered("e", since=0.0)
+        assert each.recall("d", since=50.0) == Memory(50.0, "t")
+        assert each.recall("d", since=51.0) is None
+        assert each.recall("e", since=0.0) is None
     told(restored, Transition(ENDED, 5), freed(5, KEY, Run("t0", 2)))
     assert restored.holds == {KEY: Run("t0", 1)}
     told(restored, Transition(ENDED, 6), freed(6, KEY, Run("t0", 1)))
@@ -117,16 +117,16 @@ def test_who_runs_anothers_retry_tells_that_its_lane_goes_on_without_knowing_tha
     retry = Ticket(KEY, Run("t0", 1), origin=3)
     told(owner, Transition(ENDED, 5), *Queued(guest, remember=60.0).finish(5, retry, None, restarted=False))
     assert owner.holds == {}
-    assert owner.is_remembered("@3", since=0.0)
+    assert owner.recall("@3", since=0.0)
 
 
 def test_what_is_remembered_is_bounded() -> None:
     ledger = Ledger("q", Progress(0))
     for number in range(MOST_REMEMBERED + 5):
-        ledger.remember(str(number), float(number))
+        ledger.remember(str(number), Memory(float(number)))
     assert len(ledger.remembered) == MOST_REMEMBERED
-    assert not ledger.is_remembered("4", since=0.0)
-    assert ledger.is_remembered("5", since=0.0)
+    assert ledger.recall("4", since=0.0) is None
+    assert ledger.recall("5", since=0.0)
 
 
 def ticket(restarted: bool = False, **headers: object) -> Ticket | None:
@@ -136,9 +136,9 @@ def ticket(restarted: bool = False, **headers: object) -> Ticket | None:
 
 def test_a_records_place_is_in_its_headers() -> None:
     assert ticket(id="1") is None
-    assert ticket(id="1", ordering_key="k", retries=2) == Ticket(KEY, Run("1", 2))
-    assert ticket(id="1", deduplication_id="d") == Ticket(Lane("id", "1"), Run("1", 0), is_unique=True)
-    assert ticket(id="1", deduplication_id="d", ordering_key="k") == Ticket(KEY, Run("1", 0), is_unique=True)
+    assert ticket(id="1", ordering_key="k", retries=2) == Ticket(KEY, Run("1", 2), task="t")
+    assert ticket(id="1", deduplication_id="d") == Ticket(Lane("id", "1"), Run("1", 0), is_unique=True, task="t")
+    assert ticket(id="1", deduplication_id="d", ordering_key="k") == Ticket(KEY, Run("1", 0), is_unique=True, task="t")
     assert ticket_of([("ordering-key", b"k"), ("headers", b"no json")], "q.a", 3) is None
     assert ticket_of([("ordering-key", b"k")], "q.a", 3) is None
 
@@ -148,11 +148,11 @@ def test_a_records_place_is_in_its_headers() -> None:
     [("q.a/3/12", 12), ("q.a/4/12", None), ("q.b/3/12", None), ("q.a/3/x", None), ("q.a/3/-1", None), ("12", None)],
 )
 def test_a_retry_names_the_record_that_has_sent_it(retry_of: str, origin: int | None) -> None:
-    assert ticket(id="1", retries=1, retry_of=retry_of) == Ticket(Lane("id", "1"), Run("1", 1), origin=origin)
+    assert ticket(id="1", retries=1, retry_of=retry_of) == Ticket(Lane("id", "1"), Run("1", 1), origin=origin, task="t")
 
 
 def test_a_task_that_was_begun_before_has_a_lane() -> None:
-    assert ticket(id="1", restarted=True) == Ticket(Lane("id", "1"), Run("1", 0))
+    assert ticket(id="1", restarted=True) == Ticket(Lane("id", "1"), Run("1", 0), task="t")
     assert ticket(restarted=True) is None
 
 
