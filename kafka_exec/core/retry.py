@@ -119,9 +119,9 @@ class RetryPolicy:
             raise ValueError(f"a delay of {longest:.0f} s is more than a year: fewer tries, or a cap")
 
     @classmethod
-    def fast(cls, **others: Any) -> RetryPolicy:
-        """Three retries, after 5, 10 and 20 seconds; the other attributes as they are given."""
-        return cls(phases=(Phase(3, 5.0),), **others)
+    def fast(cls, tries: int = 3, **others: Any) -> RetryPolicy:
+        """So many retries, after 5, 10, 20 … seconds; the other attributes as they are given."""
+        return cls(phases=(Phase(tries, 5.0),), **others)
 
     def tries(self, error: BaseException | None = None) -> int:
         """How many retries there are in all, if an error that has phases of its own is the last one; None: any other."""

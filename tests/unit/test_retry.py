@@ -45,6 +45,7 @@ def test_the_default_has_two_phases() -> None:
 
 def test_the_fast_one_has_three_tries() -> None:
     assert delays(RetryPolicy.fast(jitter=False)) == [5.0, 10.0, 20.0]
+    assert delays(RetryPolicy.fast(2, jitter=False)) == [5.0, 10.0], "three runs in all"
     assert RetryPolicy.fast(on=(OSError,)).on == (OSError,)
 
 
