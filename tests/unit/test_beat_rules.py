@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from typing import Any
@@ -161,6 +162,23 @@ def test_what_ours_say_may_stand_beside_celerys_or_among_the_options(app: Any) -
     assert beside.options == among.options == {"queue": "q"}
     assert beside.plan("one") == among.plan("one")
     assert beside.plan("one").policy == Policy(CatchUp.ALL, max_duration=5)
+
+
+def test_an_entry_is_pickled_compared_and_updated_with_all_that_it_says(app: Any) -> None:
+    made = entry(app, catch_up="all", options={"queue": "q", "labels": ["eu"]})
+    pickled = pickle.loads(pickle.dumps(made))
+    assert (pickled.options, pickled.ours) == ({"queue": "q"}, {"labels": ["eu"], "catch_up": "all"})
+    other = entry(app, catch_up="skip", options={"queue": "q"})
+    assert pickled == made != other
+    pickled.update(other)
+    assert pickled == other != made
+
+
+def test_a_fired_entrys_schedule_stays_in_the_zone_of_its_application() -> None:
+    zoned = in_zone(BERLIN)
+    made = entry(zoned, schedule=crontab(hour=2))
+    made.fired(Firing(0.0, "run"), made.plan("one").policy, 0)
+    assert made.schedule.app is zoned
 
 
 def test_a_fired_entrys_task_says_its_slot_and_waits_for_the_run_before(app: Any) -> None:
