@@ -110,7 +110,7 @@ class Daily(schedule):  # type: ignore[misc]
     """A schedule of the user's own."""
 
     def __init__(self, app: Any) -> None:
-        super().__init__(3600.0, relative=True, app=app)
+        super().__init__(3600.0, app=app)
 
     def remaining_estimate(self, last_run_at: datetime) -> timedelta:
         return last_run_at.replace(hour=12, minute=0, second=0, microsecond=0) + timedelta(days=1) - self.now()
@@ -121,6 +121,7 @@ def test_a_schedule_of_the_users_own_is_asked_for_its_estimate(app: Any) -> None
     assert isinstance(rule, Calendar)
     begin = datetime(2026, 5, 1, 12, tzinfo=timezone.utc)
     assert rule.after(begin.timestamp()) == (begin + timedelta(days=1)).timestamp()
+    assert text_of(Daily(app)) != text_of(schedule(3600.0, app=app))
 
 
 @pytest.mark.parametrize(
