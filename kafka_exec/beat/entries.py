@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from celery import beat
@@ -35,13 +35,26 @@ _GIVEN = frozenset({"task", "schedule", "args", "kwargs", "options"})
 class PeriodicEntry(beat.ScheduleEntry):  # type: ignore[misc]
     """Celery's entry. What ours say may stand beside Celery's own keys, or among the options."""
 
-    def __init__(self, *args: Any, options: Mapping[str, Any] | None = None, **kwargs: Any) -> None:
-        told = {**(options or {}), **kwargs}
-        self.ours = {**kwargs.pop("ours", {}), **{name: told[name] for name in told if name in _OURS}}
-        for name in _OURS:
-            kwargs.pop(name, None)
+    options: dict[str, Any]
+
+    def __init__(self, *args: Any, ours: Mapping[str, Any] | None = None, **kwargs: Any) -> None:
+        told = {name: kwargs.pop(name) for name in _OURS & kwargs.keys()}
         super().__init__(*args, **kwargs)
-        self.options = {name: value for name, value in (options or {}).items() if name not in _OURS}
+        among = {name: value for name, value in self.options.items() if name in _OURS}
+        self.ours = {**(ours or {}), **among, **told}
+        self.options = {name: value for name, value in self.options.items() if name not in _OURS}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return partial(type(self), ours=self.ours), super().__reduce__()[1]
+
+    def update(self, other: Any) -> None:
+        """Takes what another entry says, ours too."""
+        super().update(other)
+        self.ours = getattr(other, "ours", {})
+
+    def editable_fields_equal(self, other: Any) -> bool:
+        """Whether another entry says the same, ours too."""
+        return super().editable_fields_equal(other) and self.ours == getattr(other, "ours", {})
 
     def plan(self, catch_up: str, **changes: Any) -> Plan:
         """How it is to be fired. ``changes``: what was changed at run time.
@@ -77,7 +90,7 @@ class PeriodicEntry(beat.ScheduleEntry):  # type: ignore[misc]
 
     def fired(self, firing: Firing, policy: Policy, runs: int) -> PeriodicEntry:
         """A copy with the options of one firing."""
-        entry = copy.copy(self)
+        entry = type(self)(**dict(self))
         options = {
             ORDERING_KEY: policy.lane(self.name, runs),
             **({} if policy.max_duration is None else {"time_limit": policy.max_duration}),

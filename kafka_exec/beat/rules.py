@@ -30,9 +30,9 @@ def rule_of(given: Any, start: float | None = None) -> Rule:
     Raises:
         ConfigurationError: the schedule has no future, or ``start`` does not go with it.
     """
-    if isinstance(given, crontab):
+    if _is(given, crontab):
         rule: Rule = Calendar(lambda time: _after_in_crontab(given, time))
-    elif isinstance(given, schedule) and not given.relative:
+    elif _is(given, schedule) and not given.relative:
         return Grid(given.run_every.total_seconds(), start)
     elif isinstance(given, BaseSchedule):
         rule = Calendar(lambda time: _after_by_estimate(given, time))
@@ -41,6 +41,11 @@ def rule_of(given: Any, start: float | None = None) -> Rule:
     if start is not None:
         raise ConfigurationError(f"start goes with an interval, not with {given!r}")
     return rule
+
+
+def _is(given: Any, kind: type) -> bool:
+    """Whether a schedule is one of Celery's own of this kind. A class of the user's may compute other times."""
+    return isinstance(given, kind) and type(given).remaining_estimate is kind.remaining_estimate  # type: ignore[attr-defined]
 
 
 def _after_in_crontab(given: crontab, time: float) -> float:
@@ -89,12 +94,12 @@ def _clock(given: Any, now: datetime) -> Iterator[None]:
 
 def text_of(given: Any) -> str:
     """A schedule for people, and for telling one definition from another: the same in every process."""
-    if isinstance(given, crontab):
+    if _is(given, crontab):
         fields = ("minute", "hour", "day_of_month", "month_of_year", "day_of_week")
         return "crontab " + " ".join(str(getattr(given, f"_orig_{field}")).replace(" ", "") for field in fields)
-    if isinstance(given, solar):
+    if _is(given, solar):
         return f"solar {given.event} {given.lat} {given.lon}"
-    if isinstance(given, schedule):
+    if _is(given, schedule):
         relative = " relative" if given.relative else ""
         return f"every {given.run_every.total_seconds():g} s{relative}"
     return repr(given)

@@ -20,7 +20,7 @@ import pytest
 
 from kafka_exec.broker import BrokerError, EmbeddedKafka
 from tests.bench.servers import PEERS, NoPeer, redis
-from tests.conformance.plugin import Plugin, exceptions
+from tests.conformance.plugin import Plugin
 from tests.conformance.sdist import NoTests, upstream_tests
 
 HERE = Path(__file__).resolve().parent
@@ -134,13 +134,7 @@ class Celery(Plugin):
         # One test leaves a mark for all that follow it in the process: "never wait for a result".
         items.sort(key=lambda item: "/test_worker.py::" not in item.nodeid)
         if self._ours:
-            for listed, reason in exceptions(INAPPLICABLE).items():
-                within = (f"{listed}::", f"{listed}[")
-                marked = [test for name, test in tests.items() if name == listed or name.startswith(within)]
-                if not marked:
-                    raise pytest.UsageError(f"{INAPPLICABLE.name}: no such test: {listed!r}")
-                for test in marked:
-                    test.add_marker(pytest.mark.skip(reason=f"inapplicable: {reason}"))
+            self.skip(INAPPLICABLE, tests)
             self.expect_failures(EXPECTED_FAILURES, tests)
 
     @pytest.hookimpl(wrapper=True)

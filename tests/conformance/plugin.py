@@ -49,6 +49,16 @@ class Plugin:
         self._hangs = hangs
         self._stderr = os.dup(sys.stderr.fileno())
 
+    def skip(self, file: Path, items: Mapping[str, pytest.Item]) -> None:
+        """Skips the tests that a file lists, by file, class or name: they say nothing here."""
+        for listed, reason in exceptions(file).items():
+            within = (f"{listed}::", f"{listed}[")
+            marked = [test for name, test in items.items() if name == listed or name.startswith(within)]
+            if not marked:
+                raise pytest.UsageError(f"{file.name}: no such test: {listed!r}")
+            for test in marked:
+                test.add_marker(pytest.mark.skip(reason=f"inapplicable: {reason}"))
+
     def expect_failures(self, file: Path, items: Mapping[str, pytest.Item]) -> None:
         """Marks the tests that a file lists: each must fail."""
         for test, reason in exceptions(file).items():

@@ -24,6 +24,16 @@ def made_with(kafka: EmbeddedKafka, folder: Path, **schedule: dict[str, Any]) ->
         yield found
 
 
+def test_a_beat_answers_a_ping(kafka: EmbeddedKafka, tmp_path: Path) -> None:
+    with made_with(kafka, tmp_path, e={"task": "work", "schedule": 1.0}) as made:
+        beat = made.start_beat("b", beat_enable_remote_control=True)
+        answers = until(lambda: made.app.control.ping(timeout=1.0), what="an answer")
+        assert [(name.partition("@")[0], answer) for each in answers for name, answer in each.items()] == [
+            ("celerybeat", {"ok": "pong"})
+        ]
+        beat.stop()
+
+
 def test_an_embedded_beat_fires_and_releases_at_the_workers_end(kafka: EmbeddedKafka, tmp_path: Path) -> None:
     with made_with(kafka, tmp_path, e={"task": "slotted", "schedule": 0.5, "catch_up": "all"}) as made:
         diary = Diary(made)

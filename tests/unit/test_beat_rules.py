@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from typing import Any
@@ -109,7 +110,7 @@ class Daily(schedule):  # type: ignore[misc]
     """A schedule of the user's own."""
 
     def __init__(self, app: Any) -> None:
-        super().__init__(3600.0, relative=True, app=app)
+        super().__init__(3600.0, app=app)
 
     def remaining_estimate(self, last_run_at: datetime) -> timedelta:
         return last_run_at.replace(hour=12, minute=0, second=0, microsecond=0) + timedelta(days=1) - self.now()
@@ -120,6 +121,7 @@ def test_a_schedule_of_the_users_own_is_asked_for_its_estimate(app: Any) -> None
     assert isinstance(rule, Calendar)
     begin = datetime(2026, 5, 1, 12, tzinfo=timezone.utc)
     assert rule.after(begin.timestamp()) == (begin + timedelta(days=1)).timestamp()
+    assert text_of(Daily(app)) != text_of(schedule(3600.0, app=app))
 
 
 @pytest.mark.parametrize(
@@ -161,6 +163,23 @@ def test_what_ours_say_may_stand_beside_celerys_or_among_the_options(app: Any) -
     assert beside.options == among.options == {"queue": "q"}
     assert beside.plan("one") == among.plan("one")
     assert beside.plan("one").policy == Policy(CatchUp.ALL, max_duration=5)
+
+
+def test_an_entry_is_pickled_compared_and_updated_with_all_that_it_says(app: Any) -> None:
+    made = entry(app, catch_up="all", options={"queue": "q", "labels": ["eu"]})
+    pickled = pickle.loads(pickle.dumps(made))
+    assert (pickled.options, pickled.ours) == ({"queue": "q"}, {"labels": ["eu"], "catch_up": "all"})
+    other = entry(app, catch_up="skip", options={"queue": "q"})
+    assert pickled == made != other
+    pickled.update(other)
+    assert pickled == other != made
+
+
+def test_a_fired_entrys_schedule_stays_in_the_zone_of_its_application() -> None:
+    zoned = in_zone(BERLIN)
+    made = entry(zoned, schedule=crontab(hour=2))
+    made.fired(Firing(0.0, "run"), made.plan("one").policy, 0)
+    assert made.schedule.app is zoned
 
 
 def test_a_fired_entrys_task_says_its_slot_and_waits_for_the_run_before(app: Any) -> None:
