@@ -127,10 +127,11 @@ class Fixup:
     ) -> Any:
         """Celery's, with ``ordering_key`` and ``deduplication_id``; the state of what is to begin later is told."""
         options["task_id"] = task_id
-        if has_our_broker(self._app.conf):
+        is_ours = has_our_broker(self._app.conf)
+        if is_ours:
             options = addressed(name, options.get("task_type"), args, kwargs, options)
         due = due_of(countdown, eta, time.time())
-        if due is None:
+        if due is None or not is_ours:
             return self._send_task(name, args, kwargs, countdown, eta, **options)
         options["task_id"] = options["task_id"] or uuid()
         with confirmed_with_others():
