@@ -68,9 +68,10 @@ def test_a_broker_killed_again_and_again_while_tasks_run(tmp_path: Path) -> None
 def test_each_of_three_brokers_killed_in_turn(tmp_path: Path) -> None:
     with made_with(3, tmp_path) as made:
         start(made, 2)
-        tasks = made.send("work", 0.2, number=300)
+        tasks: list[str] = []
         for node in range(3):
             ended = len(made.effects.count())
+            tasks += made.send("work", 0.2, number=300)
             until(lambda ended=ended: len(made.effects.count()) > ended + 30, timeout=120)
             made.kafka.kill(node)
             more = made.send("work", 0.2, number=60)
