@@ -47,7 +47,7 @@ class Effects:
         """(time, task id, begin or end, process) of each line."""
         if not self.path.exists():
             return []
-        found = [line.split() for line in self.path.read_text().splitlines()]
+        found = [line.split() for line in self.path.read_text().rpartition("\n")[0].splitlines()]
         return [(float(at), task_id, what, int(pid)) for at, task_id, what, pid in found]
 
     def count(self, what: str = "end") -> Counter[str]:

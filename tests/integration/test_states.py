@@ -465,8 +465,8 @@ def test_many_records_take_little_time_and_memory(kafka: EmbeddedKafka, join: Jo
     scanned = time.perf_counter() - begun
     grown = (process.memory_info().rss - before) / 1e6
     print(f"cold {cold:.2f} s, warm {warm * 1000:.1f} ms, scan {scanned:.1f} s, {grown:.0f} MB", end=" ")
-    assert cold < 2
-    assert warm < 0.005
+    assert cold < scanned, "a partition is read, not all"
+    assert warm < scanned / 100, "a record is"
     assert grown < 150
 
 

@@ -61,7 +61,9 @@ class Effects:
         if self.path.exists():
             with self.path.open("rb") as file:
                 file.seek(self._read)
-                new = file.read()
+                # Of a line that is being written the beginning may be there already.
+                found = file.read()
+            new = found[: found.rfind(b"\n") + 1]
             self._read += len(new)
             for line in new.decode().splitlines():
                 kind, task, worker, pid, at = line.split()
