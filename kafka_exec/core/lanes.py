@@ -8,7 +8,7 @@ sends it a second time.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 from zlib import crc32
 
@@ -146,6 +146,23 @@ class Lanes:
         """The record that comes after the first of a lane, if nothing happens."""
         queue = self._queues.get(lane)
         return queue[1] if queue and len(queue) > 1 else None
+
+    def know(self, offset: int, ticket: Ticket) -> None:
+        """A record was read of which only the lane was known."""
+        self._tickets[offset] = ticket
+        if ticket.run.retries:
+            self._retries.setdefault(ticket.run, offset)
+
+    def is_blocked(self, offset: int, holds: Holds) -> bool:
+        """Whether a record waits for a run that is not in its lane, or is to come before it."""
+        ticket = self._tickets.get(offset)
+        return ticket is not None and ticket.lane in holds and self.next(ticket.lane, holds) != offset
+
+    def blocked(self, holds: Holds) -> Iterator[tuple[Lane, list[int]]]:
+        """By lane, all that :meth:`is_blocked`."""
+        for lane in holds:
+            head = self.next(lane, holds)
+            yield lane, [offset for offset in self._queues.get(lane, ()) if offset != head]
 
     def leave(self, offset: int) -> None:
         """A record has ended."""

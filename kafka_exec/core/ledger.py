@@ -7,7 +7,7 @@ A journal has the same partitions as its queue. Its records are JSON: *transitio
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -22,7 +22,8 @@ GRANTED = "g"
 HELD = "h"
 FREED = "f"
 REMEMBERED = "m"
-OF_LANES = frozenset({HELD, FREED, REMEMBERED})
+PARKED = "p"
+OF_LANES = frozenset({HELD, FREED, REMEMBERED, PARKED})
 
 #: So many ends in a partition are remembered for the sake of what is sent a second time.
 MOST_REMEMBERED = 10_000
@@ -34,11 +35,13 @@ class Transition(NamedTuple):
     Attributes:
         kind: ``STARTED``, ``ENDED``, ``RELEASED`` (it runs no more and has not ended), ``GRANTED`` (another incarnation is
             to begin it); or, told along with an end: ``HELD`` (its lane waits for a run), ``FREED`` (its lane waits no
-            more), ``REMEMBERED`` (another in its place is to be dropped).
+            more), ``REMEMBERED`` (another in its place is to be dropped); or of some that wait in a lane: ``PARKED`` (they
+            have not ended, though what was committed counts them so).
         attempt: which start it was, from 1; of a grant, which was the last; 0 where it does not matter.
         about: of a grant the incarnation; of a held lane its kind, name, and the run that it waits for; of a freed one
             kind, name, and the run that it no more waits for, or none for any; of what is remembered its name, when it
-            ended, epoch seconds, and what stands for its task's name.
+            ended, epoch seconds, and what stands for its task's name; of what is parked the lane's kind, name, and the
+            offsets.
     """
 
     kind: str
@@ -81,6 +84,11 @@ def remembered(offset: int, name: str, at: float, task: str) -> Transition:
     return Transition(REMEMBERED, offset, 0, (name, at, task))
 
 
+def parked(lane: Lane, offsets: Sequence[int]) -> Transition:
+    """Records of a lane that have not ended, though what is committed from now on counts them so."""
+    return Transition(PARKED, -1, 0, (*lane, *offsets))
+
+
 def encode(boot: str, queue: str, transitions: Iterable[Transition]) -> bytes:
     """The record of some transitions, told by an incarnation. ``queue``: see :class:`Ledger`."""
     told = {"boot": boot, "queue": queue, "t": [[*each[:3], *each.about] for each in transitions]}
@@ -94,10 +102,11 @@ class Ledger:
     Attributes:
         queue: what tells the queue's topic from one of the same name before it, whose offsets mean other tasks: what was
             told of that does not count.
-        progress: what was read, what has ended.
+        progress: what was read, what has ended; what is parked counts as ended there.
         leases: of tasks that have not ended, by their offset.
         attempts: how often each task was begun that has not ended.
         holds: the lanes that wait for a run, and for which.
+        parked: by offset, the lane of each record that has not ended, though it counts so for the commit.
         remembered: what is to be dropped if it comes again, by :attr:`Ticket.once`; the latest last.
     """
 
@@ -106,7 +115,17 @@ class Ledger:
     leases: dict[int, Lease] = field(default_factory=dict)
     attempts: dict[int, int] = field(default_factory=dict)
     holds: dict[Lane, Run] = field(default_factory=dict)
+    parked: dict[int, Lane] = field(default_factory=dict)
     remembered: dict[str, Memory] = field(default_factory=dict)
+
+    @property
+    def needed(self) -> int:
+        """The offset below which nobody needs the queue's records any more."""
+        return min(self.progress.low, min(self.parked, default=self.progress.low))
+
+    def has_ended(self, offset: int) -> bool:
+        """Whether a task is finished."""
+        return self.progress.has_ended(offset) and offset not in self.parked
 
     def start(self, offset: int, boot: str) -> Lease:
         """Notes that an incarnation begins a task."""
@@ -122,6 +141,7 @@ class Ledger:
     def end(self, offset: int) -> None:
         """Notes that a task has ended, whoever ran it; told twice it changes nothing."""
         self.progress.end(offset)
+        self.parked.pop(offset, None)
         self.leases.pop(offset, None)
         self.attempts.pop(offset, None)
 
@@ -138,6 +158,13 @@ class Ledger:
         if run is None or self.holds.get(lane) == run:
             self.holds.pop(lane, None)
 
+    def park(self, lane: Lane, offsets: Iterable[int]) -> None:
+        """Notes that what waits in a lane is not to hold the commit back."""
+        for offset in offsets:
+            if not self.progress.has_ended(offset):
+                self.progress.end(offset)
+                self.parked[offset] = lane
+
     def remember(self, name: str, memory: Memory) -> None:
         """Notes that something is to be dropped if it comes again."""
         self.remembered.pop(name, None)
@@ -150,19 +177,19 @@ class Ledger:
         found = self.remembered.get(name)
         return found if found is not None and found.at >= since else None
 
-    def apply(self, value: bytes | None, *, first: bool = False) -> None:
+    def apply(self, value: bytes | None, *, trusted: bool = False) -> None:
         """Folds a record of the journal.
 
         Args:
-            first: it is the one that the commit names. Of other checkpoints nobody knows whether their writer still
-                owned the partition, so they do not count.
+            trusted: it is the one that the commit names, or there is no commit any more. Of other checkpoints nobody knows
+                whether their writer still owned the partition, so they do not count.
         """
         found = _object(value)
         if found.get("queue") != self.queue:
             return
         for transition, boot in _transitions(found):
             self.fold([transition], boot)
-        if first:
+        if trusted:
             self._restore(found.get("checkpoint"))
 
     def fold(self, transitions: Iterable[Transition], boot: str) -> None:
@@ -187,23 +214,33 @@ class Ledger:
             "leases": [[offset, *lease] for offset, lease in self.leases.items()],
             "attempts": list(self.attempts.items()),
             "holds": [[*lane, *run] for lane, run in self.holds.items()],
+            "parked": [[*lane, offsets] for lane, offsets in self._parked_by_lane().items()],
             "remembered": [[name, *memory] for name, memory in self.remembered.items()],
         }
         return json.dumps({"queue": self.queue, "checkpoint": state}, separators=(",", ":")).encode()
 
-    def merge(self, progress: Progress) -> None:
-        """Adds what is known to have ended from elsewhere."""
+    def merge(self, progress: Progress, parked: Mapping[int, Lane]) -> None:
+        """Adds what is known from elsewhere: an end is an end, whoever saw it."""
+        for offset in [each for each in self.parked if progress.has_ended(each) and each not in parked]:
+            del self.parked[offset]
+        new = {offset: lane for offset, lane in parked.items() if not self.progress.has_ended(offset)}
+        self.progress.merge(progress)
+        self.parked.update(new)
+        self.tidy()
+
+    def take_commit(self, progress: Progress) -> None:
+        """Adds what was committed, which does not tell what is parked: all that was told before it must be folded."""
         self.progress.merge(progress)
         self.tidy()
 
     def tidy(self) -> None:
         """Forgets the leases and attempts of what has ended without being told: its record was purged, or never seen."""
-        for offset in [each for each in self.attempts if self.progress.has_ended(each)]:
+        for offset in [each for each in self.attempts if self.has_ended(each)]:
             self.end(offset)
 
     def _started(self, offset: int, lease: Lease) -> None:
         # A start of an older attempt than the last is told late by somebody who lost the task: it changes nothing.
-        if lease.attempt >= self.attempts.get(offset, 0) and not self.progress.has_ended(offset):
+        if lease.attempt >= self.attempts.get(offset, 0) and not self.has_ended(offset):
             self.attempts[offset] = lease.attempt
             self.leases[offset] = lease
 
@@ -215,9 +252,18 @@ class Ledger:
             elif transition.kind == FREED:
                 kind, name, *run = transition.about
                 self.free(Lane(kind, name), Run(*run) if run else None)
+            elif transition.kind == PARKED:
+                kind, name, *offsets = transition.about
+                self.park(Lane(kind, name), [int(offset) for offset in offsets])
             elif transition.kind == REMEMBERED:
                 name, at, *task = transition.about
                 self.remember(name, Memory(float(at), *task))
+
+    def _parked_by_lane(self) -> dict[Lane, list[int]]:
+        found: dict[Lane, list[int]] = {}
+        for offset, lane in self.parked.items():
+            found.setdefault(lane, []).append(offset)
+        return found
 
     def _is_of(self, offset: int, boot: str) -> bool:
         lease = self.leases.get(offset)
@@ -226,10 +272,11 @@ class Ledger:
     def _restore(self, found: Any) -> None:
         try:
             if isinstance(found, dict):
-                self.merge(Progress.from_json(found["progress"]))
+                waiting = {int(n): Lane(kind, name) for kind, name, offsets in found.get("parked", ()) for n in offsets}
+                self.merge(Progress.from_json(found["progress"]), waiting)
                 for offset, number in found["attempts"]:
-                    if not self.progress.has_ended(offset):
-                        self.attempts[int(offset)] = int(number)
+                    if not self.has_ended(offset):
+                        self.attempts[int(offset)] = max(int(number), self.attempts.get(int(offset), 0))
                 for offset, boot, attempt in found["leases"]:
                     self._started(int(offset), Lease(str(boot), int(attempt)))
                 for kind, name, task_id, retries in found.get("holds", ()):

@@ -294,6 +294,7 @@ class GroupReader:
         if busy and time.monotonic() - self._last_commit >= self._settings.commit_interval:
             self._last_commit = time.monotonic()
             for work in self._owned.values():
+                work.park()
                 work.check_in()
             commits.commit(consumer, self._owned.values())
         if self._cluster.health.down_since is not None:

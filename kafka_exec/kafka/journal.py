@@ -210,8 +210,8 @@ class Journal:
 
     # -- reading -------------------------------------------------------------------------------------------------------
 
-    def restore(self, found: Mapping[int, Progress], overheard: Overheard) -> dict[int, Ledger]:
-        """What is known of some partitions: by their commits, and by what was told since.
+    def restore(self, found: Mapping[int, Progress | None], overheard: Overheard) -> dict[int, Ledger]:
+        """What is known of some partitions: by their commits, None if there is none, and by what was told since.
 
         Partitions with leases are followed from then on, until :meth:`leave`; see :meth:`listen`.
 
@@ -228,16 +228,25 @@ class Journal:
         self._overheard = overheard
         sinks = {each: _Sink(each, self.boot, overheard) for each in found}
         self._sinks.update(sinks)
-        begins = {each: progress.checkpoint for each, progress in found.items()}
+        begins = {each: 0 if progress is None else progress.checkpoint for each, progress in found.items()}
         ends = self._cluster.log.follow(self._topic, begins, {each: sink.take for each, sink in sinks.items()})
         try:
             self._read_to(begins, ends)
+            restored = {each: sinks[each].fold(self.identity, progress) for each, progress in found.items()}
+            forgotten = [each for each, progress in found.items() if progress is None and sinks[each].position]
+            self._sum_up({each: restored[each] for each in forgotten})
         except ConnectionFailed:
             self.leave(found)
             raise
-        restored = {each: sinks[each].fold(Ledger(self.identity, progress)) for each, progress in found.items()}
         self.leave(each for each, ledger in restored.items() if not ledger.leases)
         return restored
+
+    def _sum_up(self, uncommitted: Mapping[int, Ledger]) -> None:
+        """Of what is known without a commit there must be a checkpoint that the next one can name."""
+        for each, ledger in uncommitted.items():
+            self.checkpoint(each, ledger.checkpoint(), partial(setattr, ledger.progress, "checkpoint"))
+        if not self.flush(uncommitted, TIMEOUT):
+            raise ConnectionFailed(f"a checkpoint of {self._topic} was not written within {TIMEOUT:.0f} s")
 
     def _read_to(self, begins: Mapping[int, int], ends: Mapping[int, int]) -> None:
         def left() -> int:
@@ -325,12 +334,15 @@ class _Sink:
         if value is not None and not value.startswith(self._own):
             self._overheard(self._partition, value)
 
-    def fold(self, ledger: Ledger) -> Ledger:
-        """The ledger with what was read."""
+    def fold(self, queue: str, committed: Progress | None) -> Ledger:
+        """What was read, and committed. Kafka forgets the commits of a group that had no member for a week."""
+        ledger = Ledger(queue, Progress(low=0))
         with self._lock:
             for number, value in enumerate(self._kept or ()):
-                ledger.apply(value, first=not number)
+                ledger.apply(value, trusted=committed is None or not number)
             self._kept = []
+        if committed is not None:
+            ledger.take_commit(committed)
         return ledger
 
     def listen(self) -> None:

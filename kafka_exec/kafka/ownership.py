@@ -89,9 +89,9 @@ class Ownership:
         Raises:
             ConnectionFailed, ChannelFailed: what was told of them could not be read.
         """
-        found = {p.partition: Progress.restore(max(0, p.offset), p.metadata) for p in committed}
+        found = {p.partition: Progress.restore(p.offset, p.metadata) if p.offset >= 0 else None for p in committed}
         if self._journal is None:
-            ledgers = {partition: self._ledger(progress) for partition, progress in found.items()}
+            ledgers = {partition: self._ledger(progress or Progress(low=0)) for partition, progress in found.items()}
         else:
             self._tell_all(self._journal, found)
             ledgers = self._journal.restore(found, self._overhear)

@@ -10,7 +10,8 @@ from typing import NamedTuple
 from confluent_kafka import Message as Record
 
 from kafka_exec.core.lanes import Lane, Lanes, Run, Ticket
-from kafka_exec.core.ledger import Ledger, Memory, Transition, freed, held, remembered
+from kafka_exec.core.ledger import Ledger, Memory, Transition, freed, held, parked, remembered
+from kafka_exec.core.parking import to_park
 
 #: Of all that waits, so many bytes are held in memory; the rest are offsets, and read again when their turn comes.
 _MOST_BYTES = 512 * 1024
@@ -20,6 +21,9 @@ _OVERHEAD = 1024
 
 #: Of so many that have come to wait it is told that they do.
 _MOST_NEWCOMERS = 10_000
+
+#: The run of a record that is parked and was not read again.
+_UNREAD = Run("", 0)
 
 Headers = Sequence[tuple[str, "bytes | None"]]
 
@@ -78,6 +82,30 @@ class Queued:
     def enter(self, offset: int, ticket: Ticket) -> None:
         """A record was read."""
         self._lanes.enter(offset, ticket)
+
+    def enter_parked(self) -> list[Lane]:
+        """Those that were parked have their places, though nothing is read of them yet; their lanes."""
+        for offset, lane in sorted(self._ledger.parked.items()):
+            self._lanes.enter(offset, Ticket(lane, _UNREAD))
+        return list(dict.fromkeys(self._ledger.parked.values()))
+
+    def know(self, offset: int, ticket: Ticket) -> None:
+        """A record was read again."""
+        self._lanes.know(offset, ticket)
+
+    def park(self, low: int) -> list[Transition]:
+        """Parks what waits in held lanes, if that holds the commit back; what is to be told.
+
+        Args:
+            low: the lowest unfinished offset.
+        """
+        holds = self._ledger.holds
+        if not self._lanes.is_blocked(low, holds):
+            return []
+        chosen = to_park(self._lanes.blocked(holds), self._ledger.parked)
+        for lane, offsets in chosen.items():
+            self._ledger.park(lane, offsets)
+        return [parked(lane, offsets) for lane, offsets in chosen.items()]
 
     def ticket(self, offset: int) -> Ticket | None:
         """A record's place; None if it is in no lane."""

@@ -14,6 +14,7 @@ from kafka_exec.core.envelope import ticket_of
 from kafka_exec.core.gate import must_be_told
 from kafka_exec.core.lanes import Lane, Run, Ticket
 from kafka_exec.core.ledger import ENDED, RELEASED, STARTED, Lease, Ledger, Transition, freed, granted
+from kafka_exec.core.parking import Standstill
 from kafka_exec.core.sharing import Grant, Guests
 from kafka_exec.core.tenure import Tenure
 from kafka_exec.errors import NotConfirmed
@@ -81,12 +82,14 @@ class Work:
         self._awaited: dict[int, Run] = {}
         # What was read and waits in lanes.
         self._queued = Queued(ledger, remember)
+        self._standstill = Standstill()
         self._telling = Telling(partition, journal)
         # What was read and runs elsewhere.
         self._elsewhere: dict[int, Record] = {}
         # What was read in this term, is not run elsewhere, and has not ended.
         self._open: set[int] = set()
         self._lock = native.lock()
+        self._find_parked()
 
     @property
     def outstanding(self) -> int:
@@ -245,7 +248,7 @@ class Work:
             has_turn
             and term == self.term
             and offset not in self._held
-            and not self._ledger.progress.has_ended(offset)
+            and not self._ledger.has_ended(offset)
             and self._lease_elsewhere(offset) is None
         )
 
@@ -336,6 +339,21 @@ class Work:
                 self._on_free(record, self)
                 return
 
+    def _find_parked(self) -> None:
+        """What was parked is in its lanes, and what is next in them is read again."""
+        for lane in self._queued.enter_parked():
+            self._advance(lane)
+
+    def park(self) -> None:
+        """What waits in held lanes, and has kept the commit back for long, keeps it back no more."""
+        with self._lock:
+            low, now = self._ledger.progress.low, time.monotonic()
+            if self._journal is None or not self.alive or not self._standstill.is_long(low, now) or not self._is_sure():
+                return
+            for transition in self._queued.park(low):
+                self._telling.tell(transition)
+                self.uncommitted = True
+
     def newcomers(self) -> list[Newcomer]:
         """Which records have come to wait in lanes of ordering keys since the last call, and still do."""
         with self._lock:
@@ -356,6 +374,10 @@ class Work:
             if record is None:
                 self._finish(offset, ticket)
             else:
+                self._queued.know(offset, (self._ticket(record) or ticket)._replace(lane=ticket.lane))
+                if self._lease_elsewhere(offset) is not None:
+                    self._elsewhere[offset] = record
+                    return
                 self._queued.keep(record, anyway=True)
             self._advance(ticket.lane)
 
@@ -387,7 +409,7 @@ class Work:
         with self._lock:
             self._ledger.apply(value)
             self.uncommitted = True
-            for offset in [each for each in self._elsewhere if self._ledger.progress.has_ended(each)]:
+            for offset in [each for each in self._elsewhere if self._ledger.has_ended(each)]:
                 del self._elsewhere[offset]
                 ticket = self._queued.ticket(offset)
                 self._queued.leave(offset)
@@ -442,12 +464,13 @@ class Work:
         """The partition is owned again: what was told meanwhile is added to what this process knows."""
         with self._lock:
             self.start, self.position, self.committed = restored.progress.low, -1, None
-            restored.merge(self._ledger.progress)
+            restored.merge(self._ledger.progress, self._ledger.parked)
             restored.fold(self._telling.kept(), self._boot)
             self._ledger = restored
             self._queued = Queued(restored, self._remember)
             self._open = set(self._held)
             self.alive = True
+            self._find_parked()
 
     def strays(self) -> list[tuple[str, int, int]]:
         """What this process runs though the partition is another's now: topic, partition, offset."""
@@ -469,7 +492,7 @@ class Work:
     def done_with(self) -> tuple[int, int]:
         """The offsets below which nobody needs the queue's records any more, and the journal's."""
         with self._lock:
-            return self._ledger.progress.low, self._ledger.progress.checkpoint
+            return self._ledger.needed, self._ledger.progress.checkpoint
 
     def check_in(self) -> None:
         """Writes a checkpoint into the journal, if it is due."""

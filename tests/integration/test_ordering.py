@@ -12,8 +12,10 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
 
 from kafka_exec.broker import EmbeddedKafka
+from kafka_exec.core.journal import Progress
 from kafka_exec.errors import ConfigurationError
 from tests.integration.fault_tools import read
 from tests.integration.judge import judge_lanes
@@ -168,6 +170,54 @@ def test_a_lane_stops_at_a_failure_where_the_task_says_so_until_it_is_freed(made
     assert behind not in made.effects.count()
     assert "unblocked k" in made.command("kafka", "groups", "unblock", "k")
     made.effects.wait_for([behind])
+
+
+def test_what_waits_in_stopped_keys_is_parked_and_survives_every_owner(kafka: EmbeddedKafka, tmp_path: Path) -> None:
+    """The commit goes on without it; also when Kafka has forgotten that, as it does after a week without workers."""
+    conf = {"kafka_exec_partitions": {"queue": 1}, "kafka_exec_session_timeout": SESSION}
+    with crew(kafka, tmp_path, backend="same", **conf) as made:
+        group, admin = f"{made.prefix}.queue.celery", kafka.admin()
+        made.ready(made.start("one", "-c", "2"))
+        keys, behind = ("j", "k"), dict[str, list[str]]()
+        for key in keys:
+            with pytest.raises(ValueError, match="broken"):
+                made.app.tasks["break_lane"].apply_async(ordering_key=key).get(timeout=PATIENCE)
+            behind[key] = send_keyed(made, key, 20)
+        others = made.send("work")
+
+        def committed() -> Progress:
+            request = [ConsumerGroupTopicPartitions(group, [TopicPartition(group, 0)])]
+            [found] = admin.list_consumer_group_offsets(request)[group].result(10).topic_partitions
+            return Progress.restore(found.offset, found.metadata)
+
+        def is_parked() -> bool:
+            others.extend(made.send("work"))
+            made.effects.wait_for(others)
+            return committed().low > len(others)
+
+        until(is_parked, what="a commit beyond what waits")
+        before = committed().checkpoint
+        others += made.send("work", number=1200)
+        made.effects.wait_for(others)
+        until(lambda: committed().checkpoint > before, what="a checkpoint of the journal")
+        made.workers[-1].kill()
+        made.ready(made.start("one", "-c", "2"))
+        rows = map(json.loads, made.command("kafka", "groups", "--blocked", "--json").splitlines())
+        assert [(row["key"], row["state"], row["waiting"]) for row in rows] == [(key, "stopped", 20) for key in keys]
+        made.command("kafka", "groups", "unblock", "j")
+        made.effects.wait_for(behind["j"])
+        made.workers[-1].stop()
+        # A journal is trimmed by age too: then it does not begin with a checkpoint.
+        journal = TopicPartition(f"{made.prefix}.journal.celery", 0, committed().checkpoint - 1)
+        admin.delete_records([journal])[journal].result(10)
+        admin.delete_consumer_groups([group])[group].result(10)
+        made.ready(made.start("one", "-c", "2"))
+        behind["k"] += send_keyed(made, "k", 5, begin=20)
+        made.command("kafka", "groups", "unblock", "k")
+        made.effects.wait_for(behind["k"])
+        for key in keys:
+            assert_in_order(made, key)
+        made.effects.assert_once([*others, *behind["j"], *behind["k"]], "begin")
 
 
 def test_a_task_whose_retry_is_not_worth_waiting_for_is_skipped(made: Crew) -> None:

@@ -97,7 +97,7 @@ def test_a_new_owner_knows_what_lanes_wait_for_and_what_must_not_run_again() -> 
     ledger = Ledger("q", Progress(0))
     told(ledger, Transition(ENDED, 0), held(0, KEY, Run("t0", 1)), remembered(0, "d", 50.0, "t"))
     restored = Ledger("q", Progress(0))
-    restored.apply(ledger.checkpoint(), first=True)
+    restored.apply(ledger.checkpoint(), trusted=True)
     for each in (ledger, restored):
         assert each.holds == {KEY: Run("t0", 1)}
         assert each.recall("d", since=50.0) == Memory(50.0, "t")

@@ -11,12 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kafka_exec.core.journal import Progress
-from kafka_exec.core.ledger import ENDED, RELEASED, STARTED, Lease, Ledger, Transition, encode
+from kafka_exec.core.lanes import Lane
+from kafka_exec.core.ledger import ENDED, PARKED, RELEASED, STARTED, Lease, Ledger, Transition, encode, parked
 from tests.unit.twins.ledger import PlainLedger
 
 TOLD = st.lists(
     st.tuples(
-        st.sampled_from([STARTED, STARTED, ENDED, RELEASED]),
+        st.sampled_from([STARTED, STARTED, ENDED, RELEASED, PARKED]),
         st.integers(0, 4),
         st.integers(1, 3),
         st.sampled_from("ab"),
@@ -25,8 +26,12 @@ TOLD = st.lists(
 )
 
 
+KEY = Lane("key", "k")
+
+
 def told(ledger: Ledger, kind: str, offset: int, attempt: int, boot: str) -> None:
-    ledger.apply(encode(boot, "q", [Transition(kind, offset, attempt)]))
+    transition = parked(KEY, [offset]) if kind == PARKED else Transition(kind, offset, attempt)
+    ledger.apply(encode(boot, "q", [transition]))
 
 
 @given(TOLD)
@@ -36,7 +41,8 @@ def test_it_agrees_with_all_that_was_told(transitions: list[tuple[str, int, int,
         told(ledger, *transition)
         twin.tell(*transition)
     for offset in range(5):
-        assert ledger.progress.has_ended(offset) == twin.has_ended(offset)
+        assert ledger.has_ended(offset) == twin.has_ended(offset)
+        assert ledger.progress.has_ended(offset) == (twin.has_ended(offset) or twin.is_parked(offset))
         assert ledger.attempts.get(offset, 0) == twin.attempts(offset)
         lease = ledger.leases.get(offset)
         assert (lease and lease.boot) == twin.lease(offset)
@@ -50,12 +56,27 @@ def test_a_checkpoint_and_what_follows_is_the_same_as_all(
     for transition in before:
         told(whole, *transition)
     restored = Ledger("q", Progress(0))
-    restored.apply(whole.checkpoint(), first=True)
+    restored.apply(whole.checkpoint(), trusted=True)
     for transition in after:
         told(whole, *transition)
         told(restored, *transition)
-    assert (restored.leases, restored.attempts) == (whole.leases, whole.attempts)
+    assert (restored.leases, restored.attempts, restored.parked) == (whole.leases, whole.attempts, whole.parked)
     assert (restored.progress.low, restored.progress.metadata()) == (whole.progress.low, whole.progress.metadata())
+
+
+@given(TOLD, TOLD)
+def test_what_two_know_is_added_up(
+    ones: list[tuple[str, int, int, str]], others: list[tuple[str, int, int, str]]
+) -> None:
+    one, other = Ledger("q", Progress(0)), Ledger("q", Progress(0))
+    for ledger, transitions in ((one, ones), (other, others)):
+        for transition in transitions:
+            told(ledger, *transition)
+    ended = [one.has_ended(offset) or other.has_ended(offset) for offset in range(5)]
+    for_the_commit = [one.progress.has_ended(offset) or other.progress.has_ended(offset) for offset in range(5)]
+    one.merge(other.progress, other.parked)
+    assert [one.has_ended(offset) for offset in range(5)] == ended
+    assert [one.progress.has_ended(offset) for offset in range(5)] == for_the_commit
 
 
 def test_only_the_checkpoint_that_the_commit_names_counts() -> None:
@@ -100,7 +121,7 @@ def test_what_was_purged_is_leased_no_more() -> None:
 )
 def test_what_is_not_understood_changes_nothing(value: bytes | None) -> None:
     ledger = Ledger("q", Progress(0))
-    ledger.apply(value, first=True)
+    ledger.apply(value, trusted=True)
     assert ledger == Ledger("q", Progress(0))
 
 
@@ -108,13 +129,20 @@ def test_what_is_not_understood_changes_nothing(value: bytes | None) -> None:
 
 TASKS = 12
 
+STEPS = [
+    *(["begin"] * 80 + ["end"] * 80),
+    *(["commit", "checkpoint", "crash", "move", "release", "park", "trim"] * 20),
+    "weeks",
+]
+
 
 @dataclass
 class Log:
-    """A partition's journal and its group's commit; a commit of an old generation is refused."""
+    """A partition's journal from ``begin`` on, and its group's commit; a commit of an old generation is refused."""
 
     records: list[bytes] = field(default_factory=list)
-    committed: tuple[int, str] = (0, "")
+    begin: int = 0
+    committed: tuple[int, str] | None = None
     generation: int = 0
 
 
@@ -132,12 +160,16 @@ class Owner:
     def take_over(self) -> None:
         self.log.generation += 1
         self.generation = self.log.generation
-        progress = Progress.restore(*self.log.committed)
-        self.ledger = Ledger("q", progress)
-        for number, value in enumerate(self.log.records[progress.checkpoint :]):
-            self.ledger.apply(value, first=not number)
+        committed = self.log.committed
+        progress = Progress(0) if committed is None else Progress.restore(*committed)
+        self.ledger = Ledger("q", Progress(0))
+        for number, value in enumerate(self.log.records[max(self.log.begin, progress.checkpoint) :]):
+            self.ledger.apply(value, trusted=committed is None or not number)
+        self.ledger.take_commit(progress)
         for offset in range(progress.low, TASKS):
-            progress.receive(offset)
+            self.ledger.progress.receive(offset)
+        if committed is None:
+            self.write_checkpoint()  # the next owner believes none before it
 
     @property
     def owns(self) -> bool:
@@ -146,15 +178,22 @@ class Owner:
     def tell(self, kind: str, offset: int, attempt: int = 0) -> None:
         self.log.records.append(encode(self.boot, "q", [Transition(kind, offset, attempt)]))
 
+    def park(self, offset: int) -> None:
+        self.ledger.park(KEY, [offset])
+        self.log.records.append(encode(self.boot, "q", [parked(KEY, [offset])]))
+
     def commit(self) -> None:
         if self.owns:
             self.log.committed = (self.ledger.progress.low, self.ledger.progress.metadata())
 
     def check_in(self) -> None:
         """A checkpoint; a zombie writes one too, and its commit is refused."""
+        self.write_checkpoint()
+        self.commit()
+
+    def write_checkpoint(self) -> None:
         self.log.records.append(self.ledger.checkpoint())
         self.ledger.progress.checkpoint = len(self.log.records) - 1
-        self.commit()
 
 
 def simulate(seed: int) -> None:
@@ -173,13 +212,13 @@ def simulate(seed: int) -> None:
 
     current = owner()
     for _ in range(400):
-        step = chance.choice(["begin"] * 4 + ["end"] * 4 + ["commit", "checkpoint", "crash", "move", "release"])
+        step = chance.choice(STEPS)
         living = [each for each in owners if each.alive]
         if step == "begin":
             ready = [
                 offset
                 for offset in range(TASKS)
-                if not current.ledger.progress.has_ended(offset)
+                if not current.ledger.has_ended(offset)
                 and offset not in current.running
                 and (lease := current.ledger.leases.get(offset), True)
                 and (lease is None or lease.boot in crashed or lease.boot == current.boot)
@@ -202,6 +241,18 @@ def simulate(seed: int) -> None:
                 for each in living:  # the owner follows the leases of others
                     if each.owns or each is runner:
                         each.ledger.apply(log.records[-1])
+        elif step == "trim" and log.committed is not None:
+            log.begin = max(log.begin, chance.randint(0, Progress.restore(*log.committed).checkpoint))
+        elif step == "weeks":  # nobody is there, and Kafka forgets what was committed
+            for each in living:
+                each.alive = False
+                each.running.clear()
+                crashed.add(each.boot)
+            log.committed = None
+            current = owner()
+        elif step == "park":
+            if waiting := [each for each in range(TASKS) if not current.ledger.has_ended(each)]:
+                current.park(chance.choice(waiting))
         elif step == "commit":
             chance.choice(living).commit()
         elif step == "checkpoint":
@@ -222,7 +273,7 @@ def simulate(seed: int) -> None:
             else:
                 current = owner()
     for offset in range(TASKS):
-        assert current.ledger.progress.has_ended(offset) == (offset in ended)
+        assert current.ledger.has_ended(offset) == (offset in ended)
 
 
 def simulate_many(number: int) -> None:
@@ -239,6 +290,11 @@ def test_no_task_is_begun_twice_whoever_owns_the_partition() -> None:
     [
         pytest.param(lambda: _patch(Ledger, "apply", _believe_any_checkpoint), id="a zombie's checkpoint is believed"),
         pytest.param(lambda: _patch(Ledger, "checkpoint", _forget_leases), id="a checkpoint without leases"),
+        pytest.param(lambda: _patch(Ledger, "checkpoint", _forget_parked), id="a checkpoint without what is parked"),
+        pytest.param(lambda: _patch(Ledger, "take_commit", _believe_the_commit), id="a commit says what has ended"),
+        pytest.param(
+            lambda: _patch(Ledger, "merge", _take_the_latest), id="the latest checkpoint replaces what is known"
+        ),
         pytest.param(lambda: _patch(Progress, "metadata", _commit_the_position), id="the position is committed"),
     ],
 )
@@ -256,15 +312,27 @@ def _patch(target: type, name: str, replacement: object) -> tuple[type, str, obj
 _apply, _checkpoint = Ledger.apply, Ledger.checkpoint
 
 
-def _believe_any_checkpoint(self: Ledger, value: bytes | None, *, first: bool = False) -> None:
+def _believe_any_checkpoint(self: Ledger, value: bytes | None, *, trusted: bool = False) -> None:
     found = json.loads(value or b"{}")
     if "checkpoint" in found:
         self.leases.clear()
-    _apply(self, value, first=True)
+    _apply(self, value, trusted=True)
 
 
 def _forget_leases(self: Ledger) -> bytes:
     return _checkpoint(Ledger(self.queue, self.progress))
+
+
+def _forget_parked(self: Ledger) -> bytes:
+    return _checkpoint(Ledger(self.queue, self.progress, self.leases, self.attempts))
+
+
+def _believe_the_commit(self: Ledger, progress: Progress) -> None:
+    self.merge(progress, {})
+
+
+def _take_the_latest(self: Ledger, progress: Progress, parked: dict[int, Lane]) -> None:
+    self.progress, self.parked = progress, parked
 
 
 def _commit_the_position(self: Progress) -> str:

@@ -13,6 +13,9 @@ class PlainLedger:
     def has_ended(self, offset: int) -> bool:
         return any(kind == "e" and where == offset for kind, where, _, _ in self.told)
 
+    def is_parked(self, offset: int) -> bool:
+        return any(kind == "p" and where == offset for kind, where, _, _ in self.told)
+
     def attempts(self, offset: int) -> int:
         starts = [attempt for kind, where, attempt, _ in self.told if (kind, where) == ("s", offset)]
         return 0 if self.has_ended(offset) else max(starts, default=0)
