@@ -20,7 +20,7 @@ from tests.integration.workers import PATIENCE, Crew, Worker, until
 PAUSE = 3.0
 
 #: A worker that is soon back.
-QUICK = ("-c", "2", "--without-mingle", "--without-gossip")
+QUICK = ("-c", "2", "--without-gossip")
 
 
 def bodies(made: Crew) -> Counter[str]:

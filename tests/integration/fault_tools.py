@@ -101,10 +101,10 @@ class Worker:
     def __init__(self, url: str, effects: Effects, name: str, *options: str, **conf: Any) -> None:
         self.name = name
         self.log = effects.path.with_name(f"{name}-{time.monotonic_ns()}.log")
-        command = [sys.executable, "-m", "celery", "-A", APP, "worker", "-n", f"{name}@test", "-l", "INFO"]
+        command = [sys.executable, "-m", "celery", "-A", APP, "worker", "-n", f"{name}@test", "--without-mingle"]
         with self.log.open("wb") as output:
             self.process = subprocess.Popen(
-                [*command, *(options or ("-c", "2"))],
+                [*command, "-l", "INFO", *(options or ("-c", "2"))],
                 **{"cwd": ROOT, "stdout": output, "stderr": subprocess.STDOUT, "start_new_session": True},
                 env=environment(url, effects, conf),
             )

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from kafka_exec.broker import EmbeddedKafka
-from tests.integration.workers import Crew, crew, until
+from tests.integration.workers import Crew, MinglingWorker, crew, until
 
 POOLS: dict[str, tuple[list[str], dict[str, Any]]] = {
     "solo": (["-P", "solo"], {}),
@@ -83,6 +83,13 @@ def test_all_is_committed_when_a_pool_ends(made: Crew, pool: str) -> None:
     second.stop()
     made.effects.assert_once([*ids, *more])
     made.effects.assert_once([*ids, *more], "begin")
+
+
+def test_a_worker_that_starts_learns_of_its_neighbours(made: Crew) -> None:
+    made.ready(made.start("one", "-c", "1", kind=MinglingWorker))
+    two = made.start("two", "-c", "1", kind=MinglingWorker)
+    two.wait_for_line("mingle: sync with 1 nodes")
+    two.wait_for_line("mingle: sync complete")
 
 
 def test_a_pool_that_grows_by_need_has_its_new_slots_filled(made: Crew) -> None:

@@ -94,6 +94,8 @@ class Effects:
 class Worker:
     """A worker in a process group of its own, its output in a file."""
 
+    mingles = False
+
     def __init__(
         self, name: str, url: str, folder: Path, options: Iterable[str], env: Mapping[str, str], conf: Mapping[str, Any]
     ) -> None:
@@ -114,8 +116,8 @@ class Worker:
             )
 
     def command(self) -> list[str]:
-        """What of Celery runs."""
-        return ["worker", "-n", self.node]
+        """What of Celery runs. A worker that looks for its neighbours waits a second for their answers."""
+        return ["worker", "-n", self.node, *([] if self.mingles else ["--without-mingle"])]
 
     @property
     def output(self) -> str:
@@ -158,6 +160,12 @@ class Worker:
         except ProcessLookupError:
             pass
         self.process.wait(PATIENCE)
+
+
+class MinglingWorker(Worker):
+    """A worker that learns from its neighbours what was revoked."""
+
+    mingles = True
 
 
 class Beat(Worker):
@@ -210,9 +218,16 @@ class Crew:
         """What the app needs in the environment of another process, beside :func:`environment`."""
         return {"RESULT_BACKEND": self.backend} if self.backend else {}
 
-    def start(self, name: str, *options: str, env: Mapping[str, str] | None = None, **conf: Any) -> Worker:
+    def start(
+        self,
+        name: str,
+        *options: str,
+        env: Mapping[str, str] | None = None,
+        kind: type[Worker] = Worker,
+        **conf: Any,
+    ) -> Worker:
         """Starts a worker, and does not wait for it."""
-        worker = Worker(name, self.url, self.folder, options, {**self.env, **(env or {})}, {**self.conf, **conf})
+        worker = kind(name, self.url, self.folder, options, {**self.env, **(env or {})}, {**self.conf, **conf})
         self.workers.append(worker)
         return worker
 
