@@ -7,12 +7,11 @@ the rest, and so on; the longest of all is taken as often as needed.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import datetime, timezone
 from math import isfinite
 from typing import Any, NamedTuple
 
-from kafka_exec.core.envelope import Message
+from kafka_exec.core.envelope import Headers, Message
 from kafka_exec.errors import Undecodable
 
 #: A message goes to its queue so long before its time, seconds: what is left is the timer's of the worker, which is exact.
@@ -25,8 +24,6 @@ _QUEUE = "delay-queue"
 _PRIORITY_STEP = "delay-step"
 _UNTIL = "delay-until"
 _OWN = frozenset({_QUEUE, _PRIORITY_STEP, _UNTIL})
-
-Headers = Sequence[tuple[str, "bytes | None"]]
 
 
 class Delay(NamedTuple):

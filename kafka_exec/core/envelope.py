@@ -38,7 +38,11 @@ RETRY_OF = "retry_of"
 #: Under this name a task's headers say when it was first sent, epoch seconds: it stays so, however often it is sent anew.
 CREATED = "kafka_created"
 
+#: The record header that says over how many partitions the keys of its queue are spread, whatever is added later.
+_KEYS_OVER = "keys-over"
+
 RecordHeaders = list[tuple[str, bytes]]
+Headers = Sequence[tuple[str, "bytes | None"]]
 
 #: What a consumer must know of a record before it is decoded.
 _LANE_HEADERS = ((ORDERING_KEY, "ordering-key"), (DEDUPLICATION_ID, "deduplication-id"), (RETRY_OF, "retry-of"))
@@ -66,6 +70,22 @@ class Message(NamedTuple):
         task_id = self.headers.get("id")
         return task_id if isinstance(task_id, str) else self.routing_key
 
+    @property
+    def is_bound(self) -> bool:
+        """Whether it must be in the same partition as others of its key, also if partitions are added."""
+        return not self.headers.keys().isdisjoint((ORDERING_KEY, DEDUPLICATION_ID))
+
+
+def bind(headers: Headers, over: int) -> Headers:
+    """The record headers of a message whose queue spreads its keys over so many partitions."""
+    return [*headers, (_KEYS_OVER, str(over).encode())]
+
+
+def keys_over(headers: Headers | None) -> int | None:
+    """What :func:`bind` has said; None: nothing."""
+    found = dict(headers or ()).get(_KEYS_OVER) or b""
+    return int(found) if found.isdigit() and int(found) else None
+
 
 def encode(message: Message) -> RecordHeaders:
     """The Kafka headers of a message."""
@@ -88,7 +108,7 @@ def _json(value: Mapping[str, Any]) -> bytes:
         return _dump_ascii(value).encode()  # a lone surrogate, as Python has it in undecodable file names
 
 
-def decode(headers: Sequence[tuple[str, bytes | None]] | None, value: bytes | None) -> Message:
+def decode(headers: Headers | None, value: bytes | None) -> Message:
     """The message of a record.
 
     Raises:
@@ -141,9 +161,7 @@ def created_at(created: object, place: Mapping[str, Any]) -> float | None:
     return place.get("timestamp")
 
 
-def ticket_of(
-    headers: Sequence[tuple[str, bytes | None]] | None, topic: str, partition: int, *, restarted: bool = False
-) -> Ticket | None:
+def ticket_of(headers: Headers | None, topic: str, partition: int, *, restarted: bool = False) -> Ticket | None:
     """The place in its lane of a task's record; None: it is in none.
 
     Args:

@@ -14,6 +14,7 @@ from kafka_exec.core.names import Topics
 from kafka_exec.errors import KafkaExecError, NoSuchLetter, NotConfirmed, NotReplayable
 from kafka_exec.kafka.history import Fetcher, history
 from kafka_exec.kafka.scopes import Outgoing
+from kafka_exec.kafka.spread import partition_again
 from kafka_exec.kafka.transactions import Lost, Refused, Transactor
 
 if TYPE_CHECKING:
@@ -230,10 +231,11 @@ class DeadLetters:
         records, offsets = [], defaultdict[int, list[int]](list)
         for letter in batch:
             if (origin := letter.origin) is not None:
-                # Without a key nothing but its partition says what it must not overtake.
-                exists = origin.partition < (self._cluster.topics.partitions(origin.topic) or 0)
-                partition = origin.partition if letter.key is None and exists else None
+                partitions = self._cluster.topics.partitions(origin.topic) or 0
                 headers = letter.headers_again(self.topic)
+                partition = partition_again(headers, letter.key, partitions)
+                if letter.key is None and origin.partition < partitions:
+                    partition = origin.partition  # nothing else says what it must not overtake
                 records.append(Outgoing(origin.topic, letter.value, letter.key, headers, partition))
                 offsets[letter.address.partition].append(letter.address.offset)
         marks = ((partition, *mark(some)) for partition, some in offsets.items())

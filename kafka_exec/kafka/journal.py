@@ -219,11 +219,7 @@ class Journal:
             ConnectionFailed: a journal could not be read to its end.
         """
         self._cluster.topics.ensure(self._spec)
-        if self._cluster.topics.grow(self._topic, max(found, default=-1) + 1):
-            logger.warning(
-                f"partitions were added to {self._queue}: tasks of an ordering key that were sent before and those that are "
-                "sent now may be in two of them, and run at the same time until the former have ended"
-            )
+        self._cluster.topics.grow(self._topic, max(found, default=-1) + 1)
         self.identify()
         self._overheard = overheard
         sinks = {each: _Sink(each, self.boot, overheard) for each in found}

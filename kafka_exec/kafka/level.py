@@ -17,6 +17,7 @@ from kafka_exec.core.topology import TopicSpec, dead_topic, queue_topic
 from kafka_exec.errors import ConnectionFailed, InvalidName, KafkaExecError, NotConfirmed, Undecodable
 from kafka_exec.kafka.history import Fetcher, history
 from kafka_exec.kafka.scopes import Outgoing
+from kafka_exec.kafka.spread import partition_again
 from kafka_exec.kafka.transactions import Lost, Refused, Transactor
 
 if TYPE_CHECKING:
@@ -203,12 +204,13 @@ class Level:
     def _move(self, record: Record, now: float) -> _Move:
         try:
             delay, headers = Delay.read(record.headers())
-            level = level_for(delay.until - now, self._levels)
-            if level is not None:
+            partition = level_for(delay.until - now, self._levels)
+            if partition is not None:
                 topic, headers = self._topics.waiting.name, record.headers()
             else:
                 topic = self._existing(queue_topic(self._cluster.settings, self._names, delay.queue, delay.step))
-            return _Move(record, Outgoing(topic, record.value(), record.key(), headers, level))
+                partition = partition_again(headers, record.key(), self._cluster.topics.partitions(topic) or 0)
+            return _Move(record, Outgoing(topic, record.value(), record.key(), headers, partition))
         except (ConnectionFailed, NotConfirmed):
             raise
         except KafkaExecError as error:

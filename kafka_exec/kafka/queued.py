@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Container, Sequence
+from collections.abc import Container
 from typing import NamedTuple
 
 from confluent_kafka import Message as Record
 
+from kafka_exec.core.envelope import Headers
 from kafka_exec.core.lanes import Lane, Lanes, Run, Ticket
 from kafka_exec.core.ledger import Ledger, Memory, Transition, freed, held, parked, remembered
 from kafka_exec.core.parking import to_park
@@ -24,8 +25,6 @@ _MOST_NEWCOMERS = 10_000
 
 #: The run of a record that is parked and was not read again.
 _UNREAD = Run("", 0)
-
-Headers = Sequence[tuple[str, "bytes | None"]]
 
 
 class LaneView(NamedTuple):

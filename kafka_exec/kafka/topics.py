@@ -158,16 +158,14 @@ class TopicKeeper:
             native.sleep(0.02)
         raise ConnectionFailed(f"topic {topic} has no leader after {TIMEOUT:.0f} s")
 
-    def grow(self, topic: str, partitions: int) -> bool:
-        """Adds partitions to a topic until there are so many. True: some were missing.
+    def grow(self, topic: str, partitions: int) -> None:
+        """Adds partitions to a topic until there are so many.
 
         Raises:
             Forbidden: this user may not do that.
         """
-        if (self.partitions(topic) or 0) >= partitions or (self.partitions(topic, fresh=True) or 0) >= partitions:
-            return False
-        native.call(self._grow, topic, partitions)
-        return True
+        if (self.partitions(topic) or 0) < partitions and (self.partitions(topic, fresh=True) or 0) < partitions:
+            native.call(self._grow, topic, partitions)
 
     def _grow(self, topic: str, partitions: int) -> None:
         with self._admin() as admin:

@@ -69,9 +69,20 @@ class Bindings:
             if json.loads(key)[0] == "expiring" and now - row["used"] > row["expires"]
         ]
 
+    def keys_over(self, queue: str) -> int | None:
+        """Over how many partitions the keys of a work queue are spread; None: nobody has sent it any."""
+        self._table.load()
+        row = self._table.get(_key(["keys", queue]))
+        return None if row is None else int(row["over"])
+
+    def keep_keys_over(self, queue: str, partitions: int) -> None:
+        """Notes that, for all processes."""
+        self._table.put(_key(["keys", queue]), {"over": partitions})
+
     def delete_queue(self, name: str) -> None:
         """Removes all rows of a work queue."""
         self._erase(["expiring", name])
+        self._erase(["keys", name])
         for binding in self.all():
             if binding.queue == name:
                 self.unbind(binding)

@@ -92,6 +92,20 @@ class Namespace:
             self._ensure_queue(name)
         return topic
 
+    def keys_over(self, queue: str) -> int:
+        """Over how many partitions the keys of a work queue are spread: as many as it had when the first one came.
+
+        More of them may be added: then a key's tasks still are in one partition.
+        """
+        topic = self.queue_to_publish(queue, 0)
+        kept, found = self.bindings.keys_over(queue), self.cluster.topics.partitions(topic) or 0
+        if kept is not None and kept > found:  # it was deleted and made anew, or has more than this process knows
+            found = self.cluster.topics.partitions(topic, fresh=True) or 0
+        if kept is None or kept > found:
+            kept = found
+            self.bindings.keep_keys_over(queue, found)
+        return kept
+
     def delay_to_publish(self, wait: float) -> tuple[str, int] | None:
         """The topic of the messages that wait and the partition for one that has so many seconds; None: too few."""
         if level_for(wait, 1) is None:

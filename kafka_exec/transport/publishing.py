@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from kombu.exceptions import BatchPublishError
 
 from kafka_exec.core import window
-from kafka_exec.core.delay import Delay, Headers, eta_of
-from kafka_exec.core.envelope import ORDERING_KEY
+from kafka_exec.core.delay import Delay, eta_of
+from kafka_exec.core.envelope import ORDERING_KEY, Headers, bind
 from kafka_exec.errors import ConnectionFailed, KafkaExecError, NotConfirmed
+from kafka_exec.kafka.broadcast import partition_of
 from kafka_exec.kafka.scopes import confirmed
 
 if TYPE_CHECKING:
@@ -58,10 +59,14 @@ def place_in(space: Namespace, queue: str, message: Message, headers: Headers) -
     # Tasks of one ordering key keep their order only where their priorities do not part them.
     priority = None if ORDERING_KEY in message.headers else message.properties.get("priority")
     step = window.step_of(priority, space.declaration(queue).max_priority)
+    partition = None
+    if message.is_bound:
+        over = space.keys_over(queue)
+        headers, partition = bind(headers, over), partition_of(message.key, over)
     eta = eta_of(message)
     delayed = None if eta is None else space.delay_to_publish(eta - time.time())
     if eta is None or delayed is None:
-        return Place(space.queue_to_publish(queue, step), headers)
+        return Place(space.queue_to_publish(queue, step), headers, partition)
     return Place(delayed[0], Delay(queue, step, eta).write(headers), delayed[1])
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
+from confluent_kafka.admin import NewPartitions
 
 from kafka_exec.broker import EmbeddedKafka
 from kafka_exec.core.journal import Progress
@@ -228,6 +229,34 @@ def test_a_task_whose_retry_is_not_worth_waiting_for_is_skipped(made: Crew) -> N
     assert f"skipped {head} of k" in made.command("kafka", "groups", "skip", "k")
     made.effects.wait_for(behind)
     assert made.app.control.inspect().revoked() == {"one@test": [head]}
+
+
+def test_a_key_stays_in_its_partition_when_partitions_are_added(made: Crew) -> None:
+    """Whoever sends its tasks: a process that knows of them, the mover of those that wait, a replay of dead letters."""
+    topic, admin, keys = f"{made.prefix}.queue.celery", made.kafka.admin(), [f"k{n}" for n in range(20)]
+    for key in keys:
+        made.app.tasks["work"].apply_async(ordering_key=key)
+        made.app.tasks["picky"].apply_async(("no",), ordering_key=key)
+    made.app.tasks["add"].apply_async((1, 2), deduplication_id="d")
+    admin.create_partitions([NewPartitions(topic, 24)])[topic].result(10)
+    late = (
+        "from tests.integration.app import app\n"
+        f"for key in {keys}:\n"
+        "    app.tasks['work'].apply_async(ordering_key=key)\n"
+        "    app.tasks['work'].apply_async(ordering_key=key, countdown=4)\n"
+        "app.tasks['add'].apply_async((1, 2), deduplication_id='d')\n"
+    )
+    env = environment(made.url, made.folder, made.conf, **made.env)
+    subprocess.run([sys.executable, "-c", late], cwd=ROOT, env=env, check=True, timeout=PATIENCE)
+    made.ready(made.start("one", "-c", "2"))
+    until(lambda: made.effects.count().total() == 3 * len(keys), what="the ends of all that is not refused")
+    read(made.kafka, f"{made.prefix}.dead.celery", len(keys))
+    made.command("kafka", "dead", "replay", "celery", "--all", "--yes")
+    places: dict[bytes, set[int]] = {}
+    for record in read(made.kafka, topic, 5 * len(keys) + 2):
+        places.setdefault(record.key(), set()).add(record.partition())
+    assert {len(partitions) for partitions in places.values()} == {1}
+    assert len(places) == len(keys) + 1
 
 
 def test_a_task_may_say_its_key_by_its_arguments(made: Crew) -> None:

@@ -10,8 +10,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kafka_exec.core.envelope import Message, RecordHeaders, created_at, dead_letter_headers, decode, encode, expired
+from kafka_exec.core.envelope import (
+    Message,
+    RecordHeaders,
+    bind,
+    created_at,
+    dead_letter_headers,
+    decode,
+    encode,
+    expired,
+    keys_over,
+)
 from kafka_exec.errors import Undecodable
+from kafka_exec.kafka.broadcast import partition_of
+from kafka_exec.kafka.spread import partition_again
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(st.characters()),
@@ -217,3 +229,30 @@ def test_a_task_was_created_when_it_says_so_or_when_its_record_was_published(sai
 
 def test_the_deep_record_is_deep_enough() -> None:
     assert DEEP.count(b"{") > sys.getrecursionlimit()
+
+
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [
+        ({}, False),
+        ({"id": "1", "task": "t"}, False),
+        ({"id": "1", "ordering_key": "k"}, True),
+        ({"id": "1", "deduplication_id": "d"}, True),
+    ],
+)
+def test_what_must_stay_together_is_bound_to_a_partition(headers: dict[str, str], expected: bool) -> None:
+    assert message(headers=headers).is_bound == expected
+
+
+def test_a_bound_message_goes_where_it_went_before_partitions_were_added() -> None:
+    headers = bind(encode(message()), 16)
+    assert keys_over(headers) == 16
+    assert partition_again(headers, b"k", 24) == partition_again(headers, "k", 16) == partition_of("k", 16)
+    assert partition_again(headers, b"k", 8) is None  # its topic was made anew
+    assert partition_again(headers, None, 24) is None
+
+
+@pytest.mark.parametrize("found", [None, b"", b"0", b"-3", b"many", b"1.5"])
+def test_what_does_not_say_so_goes_where_its_key_leads_it(found: bytes | None) -> None:
+    assert partition_again([("keys-over", found)], b"k", 24) is None
+    assert partition_again(None, b"k", 24) is None
