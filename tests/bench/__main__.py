@@ -14,9 +14,11 @@ from pathlib import Path
 from kafka_exec.broker import BrokerError
 from tests.bench import report
 from tests.bench.measure import QUICK, STEPS, Figures, Sizes, summary
-from tests.bench.servers import PEERS, NoPeer, Peer, kafka_exec
+from tests.bench.servers import EXTRA, PEERS, NoPeer, Peer, kafka_exec
 
 Step = Callable[[Peer, Sizes], Figures]
+
+KNOWN = {**PEERS, **EXTRA}
 
 NAMES: dict[str, Step] = {step.__name__: step for step in STEPS}
 
@@ -64,7 +66,7 @@ def _start(names: list[str], servers: ExitStack, ours: bool) -> list[Peer]:
     peers = [servers.enter_context(kafka_exec())] if ours else []
     for name in names:
         try:
-            peers.append(servers.enter_context(PEERS[name]()))
+            peers.append(servers.enter_context(KNOWN[name]()))
             print(f"bench: {name} is up", flush=True)
         except NoPeer as reason:
             print(f"no peer: {reason}", flush=True)
@@ -73,7 +75,7 @@ def _start(names: list[str], servers: ExitStack, ours: bool) -> list[Peer]:
 
 def _options(argv: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="./dev bench", description=__doc__)
-    parser.add_argument("--peers", type=_names, default=list(PEERS), help=f"comma-separated, of {','.join(PEERS)}")
+    parser.add_argument("--peers", type=_names, default=list(PEERS), help=f"comma-separated, of {','.join(KNOWN)}")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure of every round")
     parser.add_argument("--steps", type=_steps, default=list(STEPS), help=f"comma-separated, of {','.join(NAMES)}")
@@ -95,8 +97,8 @@ def _steps(text: str) -> list[Step]:
 def _names(text: str) -> list[str]:
     names = [name for name in text.split(",") if name]
     for name in names:
-        if name not in PEERS:
-            raise argparse.ArgumentTypeError(f"there is no peer {name!r}; known: {', '.join(PEERS)}")
+        if name not in KNOWN:
+            raise argparse.ArgumentTypeError(f"there is no peer {name!r}; known: {', '.join(KNOWN)}")
     return names
 
 

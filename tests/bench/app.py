@@ -7,11 +7,15 @@ import os
 
 from celery import Celery
 
-from tests.bench import board, ceiling
+from tests.bench import board, ceiling, servers
 
 URL = os.environ["BENCH_URL"]
 if URL.startswith("kafka-exec"):
     import kafka_exec  # noqa: F401
+    from kafka_exec.transport import sources
+
+    if servers.UNJOURNALED in os.environ:
+        sources.Journal = lambda *arguments: None  # type: ignore[misc,assignment]
 ceiling.register()
 
 app = Celery("bench", broker=URL, backend=os.environ.get("BENCH_RESULTS"))

@@ -118,6 +118,7 @@ class _Run:
             ceiling.BACKLOG: str(self.backlog),
             board.FOLDER: str(self.folder),
             **({"BENCH_RESULTS": self.results} if self.results else {}),
+            **self.peer.env,
         }
 
     def client(self, mode: str, count: int, options: dict[str, Any] | None = None) -> Any:

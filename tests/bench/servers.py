@@ -12,7 +12,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,9 @@ from kafka_exec.broker import EmbeddedKafka
 
 START_TIMEOUT = 60.0
 
+#: In the environment: workers keep no journal.
+UNJOURNALED = "BENCH_UNJOURNALED"
+
 
 class NoPeer(Exception):
     """A broker that cannot be measured on this machine, and why."""
@@ -29,13 +32,18 @@ class NoPeer(Exception):
 
 @dataclass(frozen=True)
 class Peer:
-    """A running broker: where it is, the transport options with which each publish is confirmed, and where results go."""
+    """A running broker: where it is, the transport options with which each publish is confirmed, and where results go.
+
+    Attributes:
+        env: what its clients and workers have in their environment.
+    """
 
     name: str
     url: str
     confirmed: dict[str, Any] = field(default_factory=dict)
     carries_messages: bool = True
     results: str | None = None
+    env: dict[str, str] = field(default_factory=dict)
 
 
 @contextmanager
@@ -44,6 +52,13 @@ def kafka_exec() -> Iterator[Peer]:
     with EmbeddedKafka() as broker:
         url = f"{broker.url}/bench"
         yield Peer("kafka-exec", url, results=url)
+
+
+@contextmanager
+def unjournaled() -> Iterator[Peer]:
+    """Ours, with workers that keep no journal: what it costs."""
+    with kafka_exec() as peer:
+        yield replace(peer, name="unjournaled", env={UNJOURNALED: "1"})
 
 
 @contextmanager
@@ -102,6 +117,9 @@ PEERS: dict[str, Callable[[], AbstractContextManager[Peer]]] = {
     "rabbitmq": rabbitmq,
     "ceiling": ceiling,
 }
+
+#: Those that are measured only if they are named.
+EXTRA: dict[str, Callable[[], AbstractContextManager[Peer]]] = {"unjournaled": unjournaled}
 
 
 def free_port() -> int:
