@@ -24,10 +24,11 @@ from kafka_exec.backend.cache import Cache
 from kafka_exec.backend.chords import Chords
 from kafka_exec.backend.consumer import ResultConsumer
 from kafka_exec.backend.housekeeping import clean_up
+from kafka_exec.backend.pauses import Pauses
 from kafka_exec.backend.records import GROUP_PREFIX, due_of, meta_of, note_of, record_of
 from kafka_exec.backend.starts import Starts
 from kafka_exec.core.control import Effect
-from kafka_exec.core.lifecycle import TERMINAL, State, of_celery, record_key, record_keys, to_celery
+from kafka_exec.core.lifecycle import TERMINAL, State, may_follow, of_celery, record_key, record_keys, to_celery
 from kafka_exec.core.state_record import ABSENT, JSON_TYPE, Encoded, Note, Remark, StateRecord, as_result
 from kafka_exec.core.topology import TopicSpec, notes_topic, state_topic
 from kafka_exec.errors import ConnectionFailed, MessageTooLarge, NotConfirmed, ResultTooLarge
@@ -60,6 +61,7 @@ class KafkaBackend(AsyncBackendMixin, Backend):  # type: ignore[misc]
         self._copies: tuple[Any, Cache | None] | None = None
         self._started: dict[str, float] = {}
         self._starts = Starts(self._publish_state)
+        self._pauses = Pauses()
         self._chords = Chords(self)
         self.result_consumer = self.ResultConsumer(
             self, app, self.accept, self._pending_results, self._pending_messages
@@ -126,6 +128,7 @@ class KafkaBackend(AsyncBackendMixin, Backend):  # type: ignore[misc]
         )
         in_worker = request is not None
         if state == states.STARTED and in_worker:
+            self._pauses.watch(self.space.settings.heartbeat)
             self._starts.add(record)
             return result
         if (note := note_of(record, now)) is not None:
@@ -138,6 +141,20 @@ class KafkaBackend(AsyncBackendMixin, Backend):  # type: ignore[misc]
                 f"(result_compression), or raise max.message.bytes of client and topic: {error}"
             ) from None
         return result
+
+    def _comes_too_late(self, record: StateRecord) -> bool:
+        """Whether a task has ended elsewhere while this process was stopped: what it comes to here changes nothing."""
+        if record.state not in TERMINAL or record.started is None or not self._pauses.since(record.started):
+            return False
+        found = self.reader.find(record.id)
+        if found is None or may_follow(record.state, found.state):
+            return False
+        logger.warning(
+            "task %s was begun elsewhere while this process was stopped, and is %s there (%s): that it is %s here changes "
+            "nothing",
+            *(record.id, found.state.value, found.worker, record.state.value),
+        )
+        return True
 
     def _serialize(self, result: Any) -> Any:
         data = self.encode(result)
@@ -156,7 +173,12 @@ class KafkaBackend(AsyncBackendMixin, Backend):  # type: ignore[misc]
 
     def _write(self, record: StateRecord, *, in_worker: bool) -> None:
         """Writes a record; what a task has come to, durably."""
-        self._surely(lambda: self._publish_state(record), record.id, in_worker=in_worker)
+
+        def write() -> None:
+            if not (in_worker and self._comes_too_late(record)):
+                self._publish_state(record)
+
+        self._surely(write, record.id, in_worker=in_worker)
 
     def _surely(self, write: Callable[[], None], task_id: str, *, in_worker: bool) -> None:
         """A worker tries until it succeeds: a task is not over before its state is stored."""

@@ -97,7 +97,9 @@ class Ownership:
             ledgers = self._journal.restore(found, self._overhear)
         with self._lock:
             for each in committed:
-                self.owned[each.partition] = self._work(each.partition, each.offset, ledgers[each.partition])
+                work = self._work(each.partition, each.offset, ledgers[each.partition])
+                work.uncommitted |= commits.is_behind(each, ledgers[each.partition].progress)
+                self.owned[each.partition] = work
         if self._journal is not None:
             self._journal.listen(ledgers)
         return [

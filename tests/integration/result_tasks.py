@@ -124,13 +124,14 @@ def add_tasks(app: Celery, note: Callable[[str, str], None]) -> None:
 
     @task
     def late(self: Task, slow: str, gate: str, finish: str) -> str:
-        """On the worker named ``slow`` it tells of its progress when a file exists; elsewhere it ends at once."""
+        """On the worker named ``slow`` it tells of its progress when a file exists, and waits for another."""
         note("begin", self.request.id)
         worker = os.environ["WORKER"]
-        if worker == slow:
+        if worker == slow and gate:
             wait_for(gate)
             self.update_state(state="STARTED", meta={"worker": worker})
             note("late", self.request.id)
+        if worker == slow:
             wait_for(finish)
         note("end", self.request.id)
         return worker

@@ -77,6 +77,29 @@ def test_a_worker_killed_around_the_state_record_loses_nothing(made: Crew, pool:
     assert make_app(made.url, made.url).AsyncResult(result.id).state == "SUCCESS"
 
 
+@pytest.mark.parametrize("pool", ["solo", "prefork"])
+def test_a_late_end_after_the_end_elsewhere_changes_nothing(made: Crew, pool: str) -> None:
+    gate = made.gate()
+    paused = made.start("paused", "-P", pool, "-c", "1")
+    made.ready(paused)
+    result = made.app.tasks["late"].delay("paused", "", str(gate))
+    made.effects.wait_for([result.id], "begin")
+    stopped = paused.processes()
+    for process in stopped:
+        process.suspend()
+    made.start("quick", "-P", "solo")
+    assert result.get(timeout=PATIENCE) == "quick"
+    gate.touch()
+    for process in stopped:
+        process.resume()
+    paused.wait_for_line("that it is DONE here changes nothing")
+    assert written(made, result.id).count(State.DONE) == 1
+    assert make_app(made.url, made.url).AsyncResult(result.id).get(timeout=PATIENCE) == "quick"
+    after = made.app.tasks["late"].delay("nobody", "", "")
+    assert after.get(timeout=PATIENCE) in ("paused", "quick")
+    until(lambda: made.backlog() == 0, what="all acknowledged")
+
+
 def test_a_late_start_after_the_end_changes_nothing_for_any_reader(made: Crew) -> None:
     gate, finish = made.gate(), made.gate()
     paused = made.start("paused", "-P", "solo")

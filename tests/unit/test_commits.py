@@ -1,0 +1,51 @@
+"""What ended is committed in the end, though a commit is refused or its owner is gone before it made one."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+from confluent_kafka import KafkaError, TopicPartition
+
+from kafka_exec.core.journal import Progress
+from kafka_exec.kafka.commits import is_behind, note_refusals
+
+
+def ended(low: int, *others: int) -> Progress:
+    progress = Progress(low=low)
+    for offset in others:
+        progress.end(offset)
+    return progress
+
+
+@pytest.mark.parametrize(
+    ("offset", "known", "expected"),
+    [
+        (-1001, ended(0), False),
+        (-1001, ended(0, 0), True),
+        (-1001, ended(0, 3), True),
+        (4, ended(4), False),
+        (4, ended(4, 4), True),
+        (4, ended(4, 9), True),
+    ],
+)
+def test_a_new_owner_commits_what_the_last_one_has_told_and_not_committed(
+    offset: int, known: Progress, expected: bool
+) -> None:
+    metadata = Progress(low=max(0, offset)).metadata()
+    assert is_behind(TopicPartition("q", 0, offset, metadata), known) == expected
+
+
+@pytest.mark.parametrize("for_all", [True, False])
+def test_a_commit_that_is_refused_is_made_again_though_nothing_else_ends(for_all: bool) -> None:
+    work = SimpleNamespace(committed=(5, ""), uncommitted=False)
+    refusal = KafkaError(KafkaError.REBALANCE_IN_PROGRESS)
+    of_one = SimpleNamespace(partition=3, error=None if for_all else refusal)
+    note_refusals({3: work}, refusal if for_all else None, [of_one, SimpleNamespace(partition=4, error=refusal)])
+    assert (work.committed, work.uncommitted) == (None, True)
+
+
+def test_a_commit_that_is_taken_is_not_made_again() -> None:
+    work = SimpleNamespace(committed=(5, ""), uncommitted=False)
+    note_refusals({3: work}, None, [SimpleNamespace(partition=3, error=None)])
+    assert (work.committed, work.uncommitted) == ((5, ""), False)
