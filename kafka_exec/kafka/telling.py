@@ -35,7 +35,7 @@ class Telling:
             return 0
         self._since_checkpoint += len(transitions)
         number = self._journal.tell(self._partition, *transitions)
-        if any(each.kind in OF_LANES for each in transitions):
+        if transitions[-1].kind in OF_LANES:  # what is told of a lane comes behind the end that it follows from
             self._last_of_lanes = number
         if self._kept is not None:
             self._kept += transitions
