@@ -44,6 +44,8 @@ class LogReader:
         self._sinks: dict[Partition, tuple[Sink, ...]] = {}
         self._calls = Calls(_IDLE_POLL)
         self._told: set[str] = set()
+        # Of topics that cannot be read, why.
+        self._refusals: dict[str, Exception] = {}
         self._stopping = False
         self._cluster = cluster
         self._consumer = cluster.new_consumer(
@@ -92,6 +94,8 @@ class LogReader:
     def _subscribe(self, wanted: list[Partition], sink: Sink, since: float | None) -> None:
         new = [p for p in wanted if p not in self._sinks]
         if new:
+            for topic, _ in new:
+                self._refusals.pop(topic, None)
             # Offsets as numbers: librdkafka would look up a logical one half a second later.
             self._consumer.incremental_assign(self._starts(new, since))
         for partition in wanted:
@@ -103,6 +107,16 @@ class LogReader:
         found = self._find(partitions, int(since * 1000) or _EARLIEST)
         none_later = [(p.topic, p.partition) for p in found if p.offset < 0]
         return [p for p in found if p.offset >= 0] + (self._find(none_later, _LATEST) if none_later else [])
+
+    def check(self, topic: str) -> None:
+        """Raises what has been the matter with reading a topic since it was subscribed to last, if anything has.
+
+        Raises:
+            Forbidden: this user may not read it.
+            ConnectionFailed: it cannot be read.
+        """
+        if (refusal := self._refusals.get(topic)) is not None:
+            raise refusal
 
     def unsubscribe(self, sink: Sink) -> None:
         """Gives a sink no more records."""
@@ -160,7 +174,9 @@ class LogReader:
         if (error := record.error()) is not None:
             # It joins no group, so that it may not is nobody's business.
             if error.code() != KafkaError.GROUP_AUTHORIZATION_FAILED and (error.fatal() or not error.retriable()):
-                line = str(translate(error, f"reading {record.topic() or 'broadcast logs'}"))
+                refusal = translate(error, f"reading {record.topic() or 'broadcast logs'}")
+                self._refusals[record.topic() or ""] = refusal
+                line = str(refusal)
                 if line not in self._told:
                     self._told.add(line)
                     logger.warning(line)

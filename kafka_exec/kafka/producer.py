@@ -151,7 +151,7 @@ class Publisher:
             records.append(Outgoing(topic, value, key, tuple(headers), partition))
             return
         self._produce(topic, value, key, headers, partition, None)
-        self._serve(0)
+        self._serve(0, topic)
 
     def enqueue(self, topic: str, value: bytes, partition: int, on_delivery: OnDelivery) -> None:
         """Publishes a record some time soon; never waits, and no scope holds it back.
@@ -185,6 +185,7 @@ class Publisher:
             on_delivery = confirmation.settle if confirmation is not None else self._settle_posted
         if confirmation is not None:
             confirmation.sent += 1
+            confirmation.topic = topic
         while True:
             handle = self._handle
             try:
@@ -231,7 +232,7 @@ class Publisher:
                 elif self._polling.acquire(False):
                     try:
                         while confirmation.outstanding > until and time.monotonic() <= deadline:
-                            self._serve(0.1)
+                            self._serve(0.1, confirmation.topic)
                     finally:
                         self._polling.release()
                 else:
@@ -257,14 +258,14 @@ class Publisher:
         except (KafkaException, SystemError) as error:
             self._note(error)
 
-    def _serve(self, timeout: float) -> None:
-        """Polls: has the reports of messages delivered."""
+    def _serve(self, timeout: float, topic: str = "Kafka") -> None:
+        """Polls: has the reports of messages delivered. ``topic``: to which who polls has published."""
         handle = self._handle
         try:
             handle.poll(timeout)
         except (KafkaException, SystemError) as error:
             self._note(error)
-            raise publish_error(native.call(self._replace, handle), "Kafka") from None
+            raise publish_error(native.call(self._replace, handle), topic) from None
 
 
 class JournalPublisher(Publisher):

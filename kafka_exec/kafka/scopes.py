@@ -20,9 +20,10 @@ if TYPE_CHECKING:
 
 
 class Confirmation:
-    """The messages of one scope that wait for their acknowledgement."""
+    """The messages of one scope that wait for their acknowledgement. ``topic``: of the last one."""
 
     def __init__(self) -> None:
+        self.topic = "Kafka"
         self.sent = 0
         self.settled = 0
         self.errors: list[KafkaExecError] = []

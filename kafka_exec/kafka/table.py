@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from confluent_kafka import Message as Record
 
 from kafka_exec.core.topology import TopicSpec
-from kafka_exec.errors import ConnectionFailed
+from kafka_exec.errors import ConnectionFailed, KafkaExecError
 from kafka_exec.kafka import native
 from kafka_exec.kafka.scopes import uncaptured
 
@@ -81,6 +81,7 @@ class Table:
 
         Raises:
             ConnectionFailed: it could not be read to its end.
+            Forbidden: this user may not read it.
         """
         if not self._loaded:
             self._load()
@@ -95,11 +96,15 @@ class Table:
             # What it has held may all be deleted: then nothing comes that tells of the end.
             begin, end = log.begin(self._spec.name, 0, since=0), log.ends(self._spec.name, [0])[0]
             deadline = time.monotonic() + TIMEOUT
-            while max(begin, self._next) < end:
-                if time.monotonic() > deadline:
-                    log.unsubscribe(self._take)
-                    raise ConnectionFailed(f"topic {self._spec.name} could not be read within {TIMEOUT:.0f} s")
-                time.sleep(0.005)
+            try:
+                while max(begin, self._next) < end:
+                    log.check(self._spec.name)
+                    if time.monotonic() > deadline:
+                        raise ConnectionFailed(f"topic {self._spec.name} could not be read within {TIMEOUT:.0f} s")
+                    time.sleep(0.005)
+            except KafkaExecError:
+                log.unsubscribe(self._take)
+                raise
             self._loaded = True
 
     def _take(self, record: Record) -> None:

@@ -81,11 +81,11 @@ def without(*operations: str, resource: str = "topic") -> list[Rule]:
     return [rule for rule in NEEDED if not (rule[0] in operations and rule[1] == resource)]
 
 
-def refusal(app: Celery) -> str:
-    """What delay() raises, soon."""
+def refusal(app: Celery, **options: str) -> str:
+    """What publishing raises, soon."""
     began = time.monotonic()
     with pytest.raises(OperationalError) as caught:
-        app.tasks["work"].delay()
+        app.tasks["work"].apply_async(**options)
     took = time.monotonic() - began
     print(f"after {took:.1f} s: {caught.value}")
     assert took < SOON
@@ -187,6 +187,17 @@ def test_a_publisher_without_a_right(
         assert wording.format(p=prefix) in text
         assert "uthorization failed" in text
         assert_secret(text)
+
+
+def test_who_sends_keys_must_be_allowed_to_read_over_how_many_partitions_they_are_spread(
+    secured: EmbeddedKafka, user: str, prefix: str, ssl: dict[str, str]
+) -> None:
+    grant(secured, user, prefix, without("read"))
+    app = make_app(url_of(secured, user, prefix), broker_use_ssl=ssl, kafka_exec_publish_timeout=3)
+    app.tasks["work"].delay()
+    text = refusal(app, ordering_key="k")
+    assert f"{prefix}.bindings" in text
+    assert "uthorization failed" in text
 
 
 @pytest.mark.parametrize(
