@@ -103,6 +103,10 @@ class Progress:
         self.delivered = max(self.delivered, other.delivered)
         self.checkpoint = max(self.checkpoint, other.checkpoint)
 
+    def differs(self, committed: Progress) -> bool:
+        """Whether it would be committed as something else than what was."""
+        return (self.low, self.metadata()) != (committed.low, committed.metadata())
+
     def metadata(self) -> str:
         """The text committed with :attr:`low`: format, checkpoint, delivered mark, and the ends above it that fit."""
         text = f"{_FORMAT} {self.checkpoint} {max(0, self.delivered - self.low)}"

@@ -8,7 +8,6 @@ from collections.abc import Collection, Iterable, Mapping
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
-from kafka_exec.core.journal import Progress
 from kafka_exec.kafka import native
 from kafka_exec.kafka.work import Work
 
@@ -60,12 +59,6 @@ def is_accepted(consumer: Consumer, works: Collection[Work]) -> bool:
     for work in works:
         work.committed = None
     return not works
-
-
-def is_behind(committed: TopicPartition, progress: Progress) -> bool:
-    """Whether more is known of a partition than what its last owner has committed."""
-    known = Progress(low=0) if committed.offset < 0 else Progress.restore(committed.offset, committed.metadata)
-    return (known.low, known.metadata()) != (progress.low, progress.metadata())
 
 
 def _refusal(consumer: Consumer, due: list[TopicPartition]) -> KafkaError | None:

@@ -98,7 +98,8 @@ class Ownership:
         with self._lock:
             for each in committed:
                 work = self._work(each.partition, each.offset, ledgers[each.partition])
-                work.uncommitted |= commits.is_behind(each, ledgers[each.partition].progress)
+                # Of what the last owner has told, its last commit may know nothing.
+                work.uncommitted |= ledgers[each.partition].progress.differs(found[each.partition] or Progress(low=0))
                 self.owned[each.partition] = work
         if self._journal is not None:
             self._journal.listen(ledgers)

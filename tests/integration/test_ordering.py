@@ -213,6 +213,7 @@ def test_what_waits_in_stopped_keys_is_parked_and_survives_every_owner(kafka: Em
         admin.delete_records([journal])[journal].result(10)
         admin.delete_consumer_groups([group])[group].result(10)
         made.ready(made.start("one", "-c", "2"))
+        until(lambda: committed().checkpoint > journal.offset, what="a commit that names a new checkpoint")
         behind["k"] += send_keyed(made, "k", 5, begin=20)
         made.command("kafka", "groups", "unblock", "k")
         made.effects.wait_for(behind["k"])
