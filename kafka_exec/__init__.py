@@ -6,12 +6,13 @@ every Celery app created afterwards ready for them. For an app that exists alrea
 
 from __future__ import annotations
 
+from celery import Celery
 from celery.app.base import BUILTIN_FIXUPS
 from kombu.transport import TRANSPORT_ALIASES
 
 from kafka_exec.core.retry import Phase, RetryPolicy
 from kafka_exec.errors import Recoverable, Unrecoverable
-from kafka_exec.fixup import install
+from kafka_exec.fixup import install, prepare_default_app
 from kafka_exec.task import Task, remark
 
 __all__ = ("Phase", "Recoverable", "RetryPolicy", "Task", "Unrecoverable", "install", "remark")
@@ -20,3 +21,13 @@ __version__ = "0.1.0"
 TRANSPORT_ALIASES["kafka-exec"] = "kafka_exec.transport:Transport"
 TRANSPORT_ALIASES["kafka-execs"] = "kafka_exec.transport:SSLTransport"
 BUILTIN_FIXUPS.add("kafka_exec.fixup:Fixup")
+
+_on_init = Celery.on_init
+
+
+def _prepare(app: Celery) -> None:
+    _on_init(app)
+    prepare_default_app(app)
+
+
+Celery.on_init = _prepare

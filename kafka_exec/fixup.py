@@ -15,7 +15,7 @@ from celery.app import utils
 from celery.exceptions import ImproperlyConfigured
 from kombu.utils.uuid import uuid
 
-from kafka_exec.appconf import has_our_broker, settings_of
+from kafka_exec.appconf import APP_OPTION, has_our_broker, is_our_url, is_prepared, settings_of, use_safer_defaults
 from kafka_exec.errors import ConfigurationError
 from kafka_exec.kafka.client import close_all, flush_all
 from kafka_exec.kafka.scopes import confirmed, confirmed_with_others
@@ -24,14 +24,6 @@ from kafka_exec.waiting import tell_scheduled
 
 if TYPE_CHECKING:
     from celery import Celery
-
-#: Celery's own settings that are safer otherwise; they apply where the user has set nothing.
-SAFER_DEFAULTS = {
-    "task_acks_late": True,
-    "task_reject_on_worker_lost": True,
-    "task_track_started": True,
-    "worker_consumer": "kafka_exec.worker:Consumer",
-}
 
 #: The base class of tasks of an app that names no other one.
 _CELERYS_TASK = "celery.app.task:Task"
@@ -46,33 +38,52 @@ def install(app: Celery) -> None:
     Raises:
         ImproperlyConfigured: the app is finalized already: whoever wrote it must call this earlier.
     """
-    if any(isinstance(fixup, Fixup) for fixup in app._fixups):
+    if is_prepared(app):
         return
     if app.finalized:
         raise ImproperlyConfigured(
             "kafka_exec.install() comes too late: the app is finalized; call it where it is made"
         )
-    app.fixups.add(f"{Fixup.__module__}:{Fixup.__name__}")  # for the copies in a pool's spawned children
+    app.fixups = {*app.fixups, f"{Fixup.__module__}:{Fixup.__name__}"}  # for the copies in a pool's spawned children
     app._fixups.append(Fixup(app))
 
 
+def prepare_default_app(app: Celery) -> None:
+    """Prepares Celery's own default app, of ``celery -b URL`` and of tasks without an app, which is made without fixups."""
+    if app.main == "default" and not app.fixups:
+        app._fixups.append(Fixup(app))
+
+
 class Fixup:
-    """Prepares one app; Celery makes one for each."""
+    """Prepares one app; Celery makes one for each.
+
+    It stands before four methods of the app and calls Celery's own, which are looked up at each call: what others put in
+    their place later (Sentry, OpenTelemetry) is in effect.
+    """
 
     def __init__(self, app: Celery) -> None:
         self._app = app
-        self._producer_or_acquire = app.producer_or_acquire
-        app.producer_or_acquire = self.producer_or_acquire
-        self._connection = app._connection
-        app._connection = self.connection
-        self._send_task = app.send_task
-        app.send_task = self.send_task
-        self._task_from_fun = app._task_from_fun
-        app._task_from_fun = self.task_from_fun
+        methods = {
+            "producer_or_acquire": self.producer_or_acquire,
+            "send_task": self.send_task,
+            "_connection": self.connection,
+            "_task_from_fun": self.task_from_fun,
+        }
+        self._replaced = {name: vars(app)[name] for name in methods if name in vars(app)}
+        vars(app).update(methods)
         if app.task_cls == _CELERYS_TASK and "Task" not in vars(app):
             app.task_cls = "kafka_exec.task:Task"
-        app.add_defaults(self.defaults)
+        app.add_defaults(self.configure)
         app.steps["consumer"].add("kafka_exec.worker:Membership")
+
+    def _celerys(self, name: str) -> Callable[..., Any]:
+        if name in self._replaced:
+            found: Callable[..., Any] = self._replaced[name]
+        else:
+            found = getattr(type(self._app), name)
+            if hasattr(type(found), "__get__"):  # a mock has none
+                found = found.__get__(self._app)
+        return found
 
     def task_from_fun(self, fun: Any, name: Any = None, base: Any = None, **options: Any) -> Any:
         """Celery's, which makes a task of a function.
@@ -85,33 +96,36 @@ class Fixup:
                 f"task {name or fun.__name__} has a RetryPolicy that its base class does not know: derive the base class "
                 "from kafka_exec.Task"
             )
-        return self._task_from_fun(fun, name=name, base=base, **options)
+        return self._celerys("_task_from_fun")(fun, name=name, base=base, **options)
 
-    def defaults(self) -> dict[str, Any]:
-        """Called by Celery when the user's configuration has been loaded.
+    def configure(self) -> dict[str, Any]:
+        """Called by Celery when the user's configuration has been loaded; further defaults.
 
         Raises:
             ImproperlyConfigured: one of our settings has a wrong name or value.
         """
         conf = self._app.conf
-        if not has_our_broker(conf):
-            return {}
-        try:
-            settings_of(conf)
-        except ConfigurationError as error:
-            raise ImproperlyConfigured(str(error)) from None
-        return {key: value for key, value in SAFER_DEFAULTS.items() if not conf.value_set_for(key)}
+        use_safer_defaults(conf)
+        if has_our_broker(conf):
+            try:
+                settings_of(conf)
+            except ConfigurationError as error:
+                raise ImproperlyConfigured(str(error)) from None
+        return {}
 
-    def connection(self, *args: Any, transport_options: Any = None, **kwargs: Any) -> Any:
+    def connection(self, url: Any, *args: Any, transport_options: Any = None, **kwargs: Any) -> Any:
         """Celery's, with our settings as transport options."""
-        if not has_our_broker(self._app.conf):
-            return self._connection(*args, transport_options=transport_options, **kwargs)
-        transport_options = {
-            **settings_of(self._app.conf),
-            **self._app.conf.broker_transport_options,
+        connect = self._celerys("_connection")
+        if not is_our_url(url):
+            return connect(url, *args, transport_options=transport_options, **kwargs)
+        conf = self._app.conf
+        options = {
+            **settings_of(conf),
+            **conf.broker_transport_options,
             **(transport_options or {}),
+            APP_OPTION: self._app.main,
         }
-        connection = self._connection(*args, transport_options=transport_options, **kwargs)
+        connection = connect(url, *args, transport_options=options, **kwargs)
         connection.info = partial(_shown, connection.info)
         return connection
 
@@ -126,17 +140,18 @@ class Fixup:
         **options: Any,
     ) -> Any:
         """Celery's, with ``ordering_key`` and ``deduplication_id``; the state of what is to begin later is told."""
+        send = self._celerys("send_task")
         options["task_id"] = task_id
         is_ours = has_our_broker(self._app.conf)
         if is_ours:
             options = addressed(name, options.get("task_type"), args, kwargs, options)
         due = due_of(countdown, eta, time.time())
         if due is None or not is_ours:
-            return self._send_task(name, args, kwargs, countdown, eta, **options)
+            return send(name, args, kwargs, countdown, eta, **options)
         options["task_id"] = options["task_id"] or uuid()
         with confirmed_with_others():
             tell_scheduled(self._app, name, due, options)
-            return self._send_task(name, args, kwargs, countdown, eta, **options)
+            return send(name, args, kwargs, countdown, eta, **options)
 
     @contextmanager
     def producer_or_acquire(self, producer: Any = None) -> Iterator[Any]:
@@ -144,7 +159,7 @@ class Fixup:
         if producer is not None:
             yield producer
             return
-        with self._producer_or_acquire() as acquired, confirmed():
+        with self._celerys("producer_or_acquire")() as acquired, confirmed():
             yield acquired
 
 

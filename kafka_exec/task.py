@@ -10,6 +10,7 @@ from celery import current_app, current_task
 from celery.app.task import Task as CeleryTask
 from celery.exceptions import ImproperlyConfigured, TaskPredicate
 
+from kafka_exec.appconf import SAFER_DEFAULTS
 from kafka_exec.backend import KafkaBackend
 from kafka_exec.core.retry import RetryPolicy
 from kafka_exec.core.state_record import Remark
@@ -17,6 +18,26 @@ from kafka_exec.errors import ConfigurationError
 
 #: Celery's settings of what becomes of the message of a task that has failed.
 _ACKS = ("task_acks_on_failure", "task_acks_on_failure_or_timeout")
+
+
+class _Configured:
+    """An attribute that the task's author has not set: the configuration's value as it is when the attribute is read.
+
+    Celery copies it when the task is first used, which may be before the broker's URL is known.
+    """
+
+    def __init__(self, key: str) -> None:
+        self._key = key
+
+    def __get__(self, task: Any, kind: Any) -> Any:
+        return kind._app.conf[self._key]
+
+
+def settle(task: Any) -> None:
+    """Fixes a task's attributes that follow the broker, for a worker, which reads them for each message."""
+    for name, key in task.from_config:
+        if key in SAFER_DEFAULTS:
+            setattr(task, name, getattr(task, name))
 
 
 class Task(CeleryTask):  # type: ignore[misc]
@@ -53,8 +74,19 @@ class Task(CeleryTask):  # type: ignore[misc]
         Raises:
             ImproperlyConfigured: ``retrying`` is no policy, or there is ``autoretry_for`` too.
         """
+        cls._app = app
+        followed = {
+            name: _Configured(key)
+            for name, key in cls.from_config
+            if key in SAFER_DEFAULTS and getattr(cls, name, None) is None
+        }
+        for name, value in followed.items():
+            setattr(cls, name, value)
         unsaid = cls.acks_on_failure is None and cls.acks_on_failure_or_timeout is None
         bound = super().bind(app)
+        for name, value in followed.items():
+            if vars(cls)[name] is None:  # Celery sets what is None
+                setattr(cls, name, value)
         if cls.retrying is None:
             return bound
         if not isinstance(cls.retrying, RetryPolicy):

@@ -8,6 +8,7 @@ from functools import wraps
 from typing import Any
 
 from celery import Task, bootsteps
+from celery.exceptions import ImproperlyConfigured
 from celery.utils.functional import maybe_list
 from celery.worker import consumer
 from celery.worker import state as worker_state
@@ -27,6 +28,7 @@ from kafka_exec.kafka.nodes import Node
 from kafka_exec.kafka.share import Share
 from kafka_exec.sharing import Sharing
 from kafka_exec.starting import Starter
+from kafka_exec.task import settle
 from kafka_exec.transport.connection import Connection
 from kafka_exec.transport.revoked import Revoked
 from kafka_exec.waiting import tell_newcomers
@@ -62,6 +64,8 @@ class Consumer(consumer.Consumer):
     def __init__(self, on_task_request: Any, *args: Any, pool: Any = None, **kwargs: Any) -> None:
         self.starter = Starter(pool, on_task_request)
         super().__init__(self.starter, *args, pool=pool, **kwargs)
+        for task in self.app.tasks.values():
+            settle(task)
         self._able: frozenset[str] = frozenset()
         self._pumping = False
 
@@ -168,7 +172,19 @@ class Membership(bootsteps.StartStopStep):
         super().__init__(c, **kwargs)
 
     def include_if(self, c: Any) -> bool:
-        return has_our_broker(c.app.conf)
+        """Says whether the worker's broker is kafka-exec.
+
+        Raises:
+            ImproperlyConfigured: it is, and the worker's consumer is not ours: nothing would be kept of what it runs.
+        """
+        if not has_our_broker(c.app.conf):
+            return False
+        if not isinstance(c, Consumer):
+            raise ImproperlyConfigured(
+                f"worker_consumer is {type(c).__module__}:{type(c).__name__}: with kafka-exec:// it must be "
+                "kafka_exec.worker:Consumer, or a class derived from it"
+            )
+        return True
 
     def start(self, c: Any) -> None:
         """Called again after every new connection."""
@@ -180,12 +196,11 @@ class Membership(bootsteps.StartStopStep):
             self._node = Node(c.hostname, space.cluster, nodes_topic(space.topics), lambda: _work(c))
         self._node.start()
         connection.node = self._node
-        if isinstance(c, Consumer) and c.revoked is None:
+        if c.revoked is None:
             revoked = Revoked(space)
             revoked.load()
             c.revoked = revoked
-        if isinstance(c, Consumer):
-            c.sharing = Sharing(c.app, c.starter, self._node, connection)
+        c.sharing = Sharing(c.app, c.starter, self._node, connection)
         if space.settings.control_plane and not self._shares:
             c.delays = Delays(space.cluster, space.topics, self._node)
             shares: list[Share[Any] | ControlPlane] = [c.delays]
@@ -198,8 +213,7 @@ class Membership(bootsteps.StartStopStep):
             share.start()
 
     def stop(self, c: Any) -> None:
-        if isinstance(c, Consumer):
-            c.starter.stop()
+        c.starter.stop()
 
     def shutdown(self, c: Any) -> None:
         self.stop(c)

@@ -9,6 +9,7 @@ from confluent_kafka import libversion
 from kombu.transport import base
 
 from kafka_exec import errors
+from kafka_exec.appconf import APP_OPTION, require_all_prepared
 from kafka_exec.config import Settings, bootstrap_servers, client_properties
 from kafka_exec.kafka.client import cluster
 from kafka_exec.transport.channel import Channel
@@ -72,9 +73,12 @@ class Transport(base.Transport):
             ConnectionFailed: no broker answers within the connection timeout.
             AccessRefused: the cluster refuses the credentials or the certificate.
             ConfigurationError: a setting is wrong.
+            ImproperlyConfigured: a Celery app of this process was made without our parts.
         """
         client = self.client
         options: Mapping[str, Any] = client.transport_options or {}
+        if APP_OPTION not in options:
+            require_all_prepared()
         settings = Settings.read(options)
         properties = client_properties(
             servers=bootstrap_servers(client.hostname, client.port or self.default_port),

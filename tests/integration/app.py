@@ -39,6 +39,15 @@ def note(what: str, task_id: str) -> None:
         os.close(file)
 
 
+def run_until(gate: str, task_id: str) -> None:
+    """The run of a task, which lasts until a file exists."""
+    note("begin", task_id)
+    deadline = time.monotonic() + GATE_TIMEOUT
+    while not Path(gate).exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    note("end", task_id)
+
+
 def make_app(url: str, backend: str | None = None, **conf: Any) -> Celery:
     """An app with the tasks of these tests."""
     app = Celery("worker-tests", broker=url, backend=backend, set_as_current=False)
@@ -56,11 +65,7 @@ def make_app(url: str, backend: str | None = None, **conf: Any) -> Celery:
     @app.task(shared=False, name="hold", bind=True)
     def hold(self: Any, gate: str) -> None:
         """Runs until a file exists."""
-        note("begin", self.request.id)
-        deadline = time.monotonic() + GATE_TIMEOUT
-        while not Path(gate).exists() and time.monotonic() < deadline:
-            time.sleep(0.02)
-        note("end", self.request.id)
+        run_until(gate, self.request.id)
 
     @app.task(shared=False, name="tick", bind=True)
     def tick(self: Any, seconds: float = GATE_TIMEOUT, *, stubborn: bool = False) -> int:

@@ -94,6 +94,7 @@ class Effects:
 class Worker:
     """A worker in a process group of its own, its output in a file."""
 
+    app = APP
     mingles = False
 
     def __init__(
@@ -102,7 +103,7 @@ class Worker:
         self.name = name
         self.node = f"{name}@test"
         self.log = folder / f"{name}.log"
-        command = [sys.executable, "-m", "celery", "-A", APP, *self.command(), "-l", "INFO", *options]
+        command = [sys.executable, "-m", "celery", "-A", self.app, *self.command(), "-l", "INFO", *options]
         with self.log.open("ab") as output:
             self._begin = output.tell()  # after what an earlier one of the same name has said
             self.process = subprocess.Popen(
@@ -180,10 +181,10 @@ class Beat(Worker):
 
 
 def environment(url: str, folder: Path, conf: Mapping[str, Any] | None = None, **more: str) -> dict[str, str]:
-    """The environment of a process that imports the tests' app."""
+    """The environment of a process that imports the tests' app; without a URL Celery's command is told none."""
     return {
         **{key: value for key, value in os.environ.items() if not key.startswith("CELERY")},
-        "BROKER_URL": url,
+        **({"BROKER_URL": url} if url else {}),
         "EFFECTS": str(folder / "effects"),
         "CELERY_CONF": json.dumps(conf or {}),
         "PYTHONPATH": str(ROOT),
