@@ -1,22 +1,57 @@
-"""What all tests share: one real Kafka for the session, and topics of its own for each test."""
+"""All tests share one real Kafka; each has topics of its own.
+
+With pytest-xdist (``-n 3``) the process that hands out the tests runs the Kafka, and those that run them are told its port.
+"""
 
 from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from kafka_exec.broker import EmbeddedKafka
+from kafka_exec.broker.node import Node
+from kafka_exec.broker.ports import Address
+
+#: MB: memory for the topics of all tests. With too little Kafka collects garbage for seconds, and loses its leadership.
+HEAP = 1024
+
+_shared = pytest.StashKey[EmbeddedKafka]()
+
+
+class ElsewhereKafka(EmbeddedKafka):
+    """The Kafka that another process runs, for clients. It cannot be started, stopped or killed here."""
+
+    def __init__(self, port: int) -> None:
+        super().__init__(port=port)
+        self._nodes = [Node(0, Path(), Address(self._hosts[0], port, 0, 0))]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Called by pytest-xdist for each of its processes: starts the Kafka for all of them."""
+    if _shared not in node.config.stash:
+        node.config.stash[_shared] = EmbeddedKafka(heap=HEAP)
+        node.config.stash[_shared].start()
+    node.workerinput["kafka_port"] = node.config.stash[_shared].port
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Ends it."""
+    if (kafka := config.stash.get(_shared, None)) is not None:
+        kafka.close()
 
 
 @pytest.fixture(scope="session")
-def kafka() -> Iterator[EmbeddedKafka]:
-    """One unsecured node, started at the first use. A test that stops or kills a broker makes one of its own.
-
-    It has memory for the topics of all tests: with too little it collects garbage for seconds, and loses its leadership.
-    """
-    with EmbeddedKafka(heap=1024) as broker:
+def kafka(request: pytest.FixtureRequest) -> Iterator[EmbeddedKafka]:
+    """One unsecured node. A test that stops or kills a broker makes one of its own."""
+    if (told := getattr(request.config, "workerinput", None)) is not None:
+        yield ElsewhereKafka(told["kafka_port"])
+        return
+    with EmbeddedKafka(heap=HEAP) as broker:
         yield broker
 
 

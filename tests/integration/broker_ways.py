@@ -103,7 +103,7 @@ WAYS: Mapping[str, Way] = {
     "read and write URL": Way(
         configured(lambda app, url: app.conf.update(broker_read_url=url, broker_write_url=url)),
     ),
-    "TestApp": Way(lambda url: TestApp(config={"broker_url": url})),
+    "TestApp": Way(lambda url: TestApp(config={"broker_url": url}, enable_logging=True)),
     "install": Way(installed),
     "environment": Way(lambda url: app_with(), lambda url: {"CELERY_BROKER_URL": url}),
     "environment, read and write URL": Way(
