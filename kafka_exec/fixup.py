@@ -20,6 +20,7 @@ from kafka_exec.errors import ConfigurationError
 from kafka_exec.kafka.client import close_all, flush_all
 from kafka_exec.kafka.scopes import confirmed, confirmed_with_others
 from kafka_exec.sending import addressed, due_of
+from kafka_exec.task import made_ours, with_ours
 from kafka_exec.waiting import tell_scheduled
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def prepare_default_app(app: Celery) -> None:
 class Fixup:
     """Prepares one app; Celery makes one for each.
 
-    It stands before four methods of the app and calls Celery's own, which are looked up at each call: what others put in
+    It stands before five methods of the app and calls Celery's own, which are looked up at each call: what others put in
     their place later (Sentry, OpenTelemetry) is in effect.
     """
 
@@ -68,6 +69,7 @@ class Fixup:
             "send_task": self.send_task,
             "_connection": self.connection,
             "_task_from_fun": self.task_from_fun,
+            "register_task": self.register_task,
         }
         self._replaced = {name: vars(app)[name] for name in methods if name in vars(app)}
         vars(app).update(methods)
@@ -86,17 +88,13 @@ class Fixup:
         return found
 
     def task_from_fun(self, fun: Any, name: Any = None, base: Any = None, **options: Any) -> Any:
-        """Celery's, which makes a task of a function.
-
-        Raises:
-            ImproperlyConfigured: it has a retry policy that its base class would ignore.
-        """
-        if options.get("retrying") is not None and not hasattr(base or self._app.Task, "retrying"):
-            raise ImproperlyConfigured(
-                f"task {name or fun.__name__} has a RetryPolicy that its base class does not know: derive the base class "
-                "from kafka_exec.Task"
-            )
+        """Celery's, which makes a task of a function, with our base class beneath the application's own."""
+        base = with_ours(base or self._app.Task)
         return self._celerys("_task_from_fun")(fun, name=name, base=base, **options)
+
+    def register_task(self, task: Any, **options: Any) -> Any:
+        """Celery's, which takes a task that is a class, with our base class beneath it."""
+        return self._celerys("register_task")(made_ours(task), **options)
 
     def configure(self) -> dict[str, Any]:
         """Called by Celery when the user's configuration has been loaded; further defaults.

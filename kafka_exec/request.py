@@ -4,11 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
-from celery.exceptions import Ignore, Retry
+from billiard.einfo import ExceptionWithTraceback
+from celery.exceptions import Ignore, Retry, TimeLimitExceeded
 from celery.worker import request
 from kombu.utils.encoding import safe_repr
 
 from kafka_exec.core.envelope import STOPS_ON_FAILURE
+
+
+def is_acknowledged_on_failure(task: Any) -> bool:
+    """Says whether the message of a task that has failed is acknowledged; otherwise it becomes a dead letter.
+
+    Celery before 5.7 has one option for failures and for hard time limits; our base class has the other one too.
+    """
+    own: bool | None = getattr(task, "acks_on_failure", None)
+    return bool(task.acks_on_failure_or_timeout if own is None else own)
 
 
 class Request(request.Request):  # type: ignore[misc]
@@ -21,14 +31,29 @@ class Request(request.Request):  # type: ignore[misc]
         return super().on_retry(exc_info)
 
     _error = ""
+    _is_dead = False
 
     def on_failure(self, exc_info: Any, *args: Any, **kwargs: Any) -> Any:
         """The task has failed, or was sent anew."""
-        self._error = safe_repr(exc_info.exception)
-        stops = self._request_dict.get(STOPS_ON_FAILURE) and not isinstance(exc_info.exception, (Retry, Ignore))
+        error = exc_info.exception
+        if isinstance(error, ExceptionWithTraceback):  # in pools without processes
+            error = error.exc
+        self._error = safe_repr(error)
+        has_failed = not isinstance(error, (Retry, Ignore))
+        self._is_dead = (
+            has_failed and not isinstance(error, TimeLimitExceeded) and not is_acknowledged_on_failure(self.task)
+        )
+        stops = self._request_dict.get(STOPS_ON_FAILURE) and has_failed
         if stops and (deliveries := self._deliveries) is not None:
             deliveries.will_fail(self.message.delivery_tag)
         return super().on_failure(exc_info, *args, **kwargs)
+
+    def acknowledge(self) -> None:
+        """Celery before 5.7 acknowledges failures that are to become dead letters."""
+        if self._is_dead:
+            self.reject(requeue=False)
+        else:
+            super().acknowledge()
 
     def reject(self, requeue: bool = False) -> None:
         """The message becomes a dead letter that says of which error its task died, or is delivered again."""

@@ -15,6 +15,7 @@ from kafka_exec.core.gate import Gate, is_given_up
 from kafka_exec.core.lifecycle import State
 from kafka_exec.core.state_record import StateRecord
 from kafka_exec.errors import KafkaExecError, TooManyDeliveries
+from kafka_exec.request import is_acknowledged_on_failure
 from kafka_exec.transport.deliveries import Deliveries
 from kafka_exec.transport.sources import Item, Source
 
@@ -159,7 +160,7 @@ class Starter:
 
     def _end_again(self, request: Any, ended: StateRecord) -> None:
         """Does with the message what comes after its task's end."""
-        if ended.state is State.FAILED and not request.task.acks_on_failure:
+        if ended.state is State.FAILED and not is_acknowledged_on_failure(request.task):
             request.reject(requeue=False)
         else:
             request.acknowledge()

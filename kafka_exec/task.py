@@ -43,8 +43,8 @@ def settle(task: Any) -> None:
 class Task(CeleryTask):  # type: ignore[misc]
     """Celery's task, which a policy may retry. It is the base class of an app's tasks unless the app has another one.
 
-    A base class of the application's own is derived from this one. A decorated task with a policy and another base class
-    is refused; a class derived from Celery's own is not noticed, and its policy does nothing.
+    Where the app, or a task, has another base class, such as Celery's for Django, this one is put beneath it: see
+    :func:`with_ours`.
 
     An error that the policy retries ends the attempt as ``self.retry()`` does: it is noted, and the task waits in Kafka.
     When all tries are used up, or the policy does not retry the error, the task fails with that error, and its message
@@ -82,7 +82,7 @@ class Task(CeleryTask):  # type: ignore[misc]
         }
         for name, value in followed.items():
             setattr(cls, name, value)
-        unsaid = cls.acks_on_failure is None and cls.acks_on_failure_or_timeout is None
+        unsaid = getattr(cls, "acks_on_failure", None) is None and cls.acks_on_failure_or_timeout is None
         bound = super().bind(app)
         for name, value in followed.items():
             if vars(cls)[name] is None:  # Celery sets what is None
@@ -97,6 +97,20 @@ class Task(CeleryTask):  # type: ignore[misc]
             if type(task) is cls:
                 _retry_by_policy(task)
         return bound
+
+
+def with_ours(base: type) -> type:
+    """The base class of an application's tasks with ours beneath it; what the application's class says wins."""
+    if issubclass(base, Task):
+        return base
+    return type(base.__name__, (base, Task), {"__module__": base.__module__, "__doc__": base.__doc__})
+
+
+def made_ours(task: Any) -> Any:
+    """A task that is a class of its own, or an instance of one, with ours beneath its class."""
+    made = task() if isinstance(task, type) else task
+    made.__class__ = with_ours(type(made))
+    return made
 
 
 def _retry_by_policy(task: Any) -> None:

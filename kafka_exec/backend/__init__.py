@@ -52,6 +52,7 @@ class KafkaBackend(AsyncBackendMixin, Backend):  # type: ignore[misc]
 
     supports_native_join = True
     supports_result_compression = True
+    compression: str | None = None  # Celery before 5.7 compresses no results
 
     def __init__(self, app: Any, url: str | None = None, **kwargs: Any) -> None:
         super().__init__(app, url=url, **kwargs)

@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from celery._state import pop_current_task, push_current_task
-from celery.backends.base import _create_chord_error_with_cause
 from celery.canvas import maybe_signature
 from celery.exceptions import ChordError, ImproperlyConfigured
 from celery.result import GroupResult, result_from_tuple
@@ -184,7 +183,9 @@ class Chords:
         if part.ok:
             return value
         error = self._backend.exception_to_python(value)
-        raise _create_chord_error_with_cause(message=f"Dependency {part.task} raised {error!r}", original_exc=error)
+        raise ChordError(f"Dependency {part.task} raised {error!r}") from (
+            error if isinstance(error, BaseException) else None
+        )
 
 
 def _rooted(request: Any) -> Any:

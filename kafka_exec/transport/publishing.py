@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from kombu.exceptions import BatchPublishError
+from kombu import exceptions as kombu
 
 from kafka_exec.core import window
 from kafka_exec.core.delay import Delay, eta_of
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from kafka_exec.core.envelope import Message
     from kafka_exec.transport.channel import Channel
     from kafka_exec.transport.namespace import Namespace
+
+#: Kombu before 5.7 has no batches, and no name for their error.
+BatchPublishError = getattr(kombu, "BatchPublishError", kombu.KombuError)
 
 
 def has_failover(client: Any) -> bool:
