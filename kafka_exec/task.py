@@ -103,6 +103,8 @@ def with_ours(base: type) -> type:
     """The base class of an application's tasks with ours beneath it; what the application's class says wins."""
     if issubclass(base, Task):
         return base
+    if issubclass(Task, base):  # Celery's own
+        return Task
     return type(base.__name__, (base, Task), {"__module__": base.__module__, "__doc__": base.__doc__})
 
 
