@@ -95,6 +95,7 @@ class Worker:
     """A worker in a process group of its own, its output in a file."""
 
     app = APP
+    root = ROOT
     mingles = False
 
     def __init__(
@@ -108,7 +109,7 @@ class Worker:
             self._begin = output.tell()  # after what an earlier one of the same name has said
             self.process = subprocess.Popen(
                 command,
-                cwd=ROOT,
+                cwd=self.root,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
