@@ -85,7 +85,10 @@ class Consumer(consumer.Consumer):
         if not self._pumping:
             self._pumping = True
             self.timer.call_repeatedly(_PUMP, self._look_after)
+        if not hasattr(consumer.Consumer, "call_soon_ack"):
+            vars(self)["call_soon"] = self.call_soon_ack  # by which Celery before 5.7 acknowledges
         handle: Callable[[Any], Any] = super().create_task_handler(*args, **kwargs)
+        vars(self).pop("call_soon", None)
 
         def on_task_received(message: Any) -> Any:
             if self.revoked is not None and (task_id := message.headers.get("id")) in self.revoked:
