@@ -9,13 +9,12 @@ from celery._state import _get_active_apps
 from celery.exceptions import ImproperlyConfigured
 from kombu import Connection
 
+from kafka_exec.config import SCHEMES
 from kafka_exec.errors import ConfigurationError
 from kafka_exec.options import result_options
 
 if TYPE_CHECKING:
     from celery import Celery
-
-SCHEMES = ("kafka-exec", "kafka-execs")
 
 #: The module of the class that prepares apps; it imports this one.
 FIXUP_MODULE = "kafka_exec.fixup"

@@ -25,6 +25,9 @@ from typing import Any
 from kafka_exec.core import values
 from kafka_exec.errors import ConfigurationError
 
+#: The schemes of our URLs: in the clear, and with TLS.
+SCHEMES = ("kafka-exec", "kafka-execs")
+
 #: How the settings are called in Celery's configuration.
 PREFIX = "kafka_exec_"
 

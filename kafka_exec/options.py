@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from kafka_exec.config import KAFKA, KINDS, PREFIX, Settings, check_names, check_value, in_configuration
+from kafka_exec.config import KAFKA, KINDS, PREFIX, SCHEMES, Settings, check_names, check_value, in_configuration
 from kafka_exec.core import foreign
 from kafka_exec.environment import from_environment
 from kafka_exec.errors import ConfigurationError
@@ -22,7 +22,7 @@ RESULTS = "result_backend_transport_options"
 APP_OPTION = "celery_app"
 
 #: The transport that ``broker_transport`` may name beside a URL of ours.
-_OUR_TRANSPORTS = ("kafka-exec", "kafka-execs", "kafka_exec.transport:Transport", "kafka_exec.transport:SSLTransport")
+_OUR_TRANSPORTS = (*SCHEMES, "kafka_exec.transport:Transport", "kafka_exec.transport:SSLTransport")
 
 
 def broker_options(conf: Any, given: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -41,7 +41,10 @@ def broker_options(conf: Any, given: Mapping[str, Any] | None = None) -> dict[st
 
 def tell(conf: Any) -> None:
     """Tells of what the configuration of an app with our broker says in vain, or gives up; once in a process."""
-    _tell({**_foreign_options(conf.broker_transport_options, BROKER), **_foreign_settings(conf)})
+    advice = {**_foreign_options(conf.broker_transport_options, BROKER), **_foreign_settings(conf)}
+    if _scheme_of_results(conf) in SCHEMES:
+        advice.update(_foreign_options(conf.result_backend_transport_options, RESULTS))
+    _tell(advice)
 
 
 def result_options(conf: Any, *, also_brokers: bool) -> dict[str, Any]:
@@ -173,7 +176,7 @@ def _foreign_options(options: Iterable[str], where: str) -> dict[str, str]:
 def _foreign_settings(conf: Any) -> dict[str, str]:
     """What the user has set of Celery that means nothing here or gives something up, each as written, and why."""
     namespace = str(getattr(conf, "prefix", None) or "")
-    results = str(conf.result_backend or "").partition("://")[0]
+    results = _scheme_of_results(conf)
     # What stands in a Django project's settings without the namespace is not Celery's.
     keys = [key for key in map(str, conf.without_defaults()) if key.startswith(namespace) or key.islower()]
     written = {key.removeprefix(namespace).lower(): key for key in keys}
@@ -188,6 +191,10 @@ def _foreign_settings(conf: Any) -> dict[str, str]:
         if conf.value_set_for(name) and conf[name] is False:
             found[f"{written.get(name, name)}=False"] = reason
     return found
+
+
+def _scheme_of_results(conf: Any) -> str:
+    return str(conf.result_backend or "").partition("://")[0]
 
 
 #: The result back ends that read the settings ``redis_…``.

@@ -13,8 +13,7 @@ from urllib.parse import parse_qsl, urlencode
 
 from kombu.utils import url as kombus
 
-from kafka_exec.appconf import SCHEMES
-from kafka_exec.config import KAFKA, KINDS, check_names, check_value
+from kafka_exec.config import KAFKA, KINDS, SCHEMES, check_names, check_value
 from kafka_exec.errors import ConfigurationError
 from kafka_exec.once import warn_once
 
