@@ -66,6 +66,12 @@ def test_a_wrong_text_is_refused_by_the_variables_name(name: str, text: str) -> 
         from_environment({variable(name): text})
 
 
+def test_what_is_no_json_is_refused_with_an_example() -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        from_environment({"KAFKA_EXEC_PARTITIONS": "queue=3"})
+    assert str(caught.value) == 'KAFKA_EXEC_PARTITIONS must be JSON, such as {"queue": 32}'
+
+
 @given(name=st.sampled_from(sorted(KINDS)), text=st.text(max_size=20))
 def test_any_text_is_a_setting_or_refused(name: str, text: str) -> None:
     refusal, found = "", {}

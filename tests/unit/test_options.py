@@ -17,7 +17,15 @@ from celery import Celery
 from kafka_exec import once
 from kafka_exec.config import KAFKA, KINDS
 from kafka_exec.core import foreign
-from kafka_exec.core.arguments import HARMLESS, HONOURED, check_arguments, check_consumer, check_exchange, no_priority
+from kafka_exec.core.arguments import (
+    HARMLESS,
+    HONOURED,
+    REFUSED,
+    check_arguments,
+    check_consumer,
+    check_exchange,
+    no_priority,
+)
 from kafka_exec.errors import ConfigurationError
 from kafka_exec.options import broker_options, cache_url, check_options, result_options, tell
 
@@ -225,6 +233,13 @@ WRONG_ARGUMENTS = {
 def test_a_wrong_value_of_an_argument_is_refused(name: str, value: Any) -> None:
     with pytest.raises(ConfigurationError, match=f"^queue 'jobs': the argument {name} must be .*, not "):
         check_arguments("jobs", {name: value})
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_a_queue_does_not_do_is_refused_with_what_to_do(name: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        check_arguments("jobs", {"x-max-priority": 3, name: 5})
+    assert str(caught.value) == f"queue 'jobs': the argument {name} is not supported: {REFUSED[name]}"
 
 
 def test_right_arguments_pass_and_none_says_nothing() -> None:
