@@ -42,7 +42,8 @@ The later one wins, as a whole: mappings are not merged.
 3. `broker_transport_options`, for example `{{"max_deliveries": 2}}`;
 4. `result_backend_transport_options`, for the result back end;
 5. the query of the URL, of the broker or of the result back end: `kafka-exec://host:9092/shop?max_deliveries=2`. What
-   is secret is refused there, for URLs are shown. `ssl_…`, `login_method` and `connect_timeout` are Kombu's;
+   is secret is refused there, for URLs are shown. `ssl_…`, `login_method` and `connect_timeout` are Kombu's. Chords need
+   the same settings in both URLs;
 6. the environment, as with Celery's own `CELERY_BROKER_URL`: `KAFKA_EXEC_MAX_DELIVERIES=2`. It holds for workers,
    publishers, `celery beat`, the result back end and `celery kafka` alike. Numbers and texts are written as they are,
    flags as `true` and `false`, mappings and lists as JSON (`KAFKA_EXEC_PARTITIONS='{partitions}'`). A variable that

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from celery import Celery
+from celery.exceptions import ImproperlyConfigured
 from kombu import Connection, Exchange, Queue
 
 from kafka_exec import once
@@ -66,6 +67,14 @@ def test_the_later_place_wins(broker_url: str, monkeypatch: pytest.MonkeyPatch) 
     with Connection(url, transport_options=said["given"]) as connection:
         alone = connection.connect().space.settings
     assert (alone.heartbeat, alone.publish_timeout, alone.commit_interval) == (4, 5, 6)
+
+
+def test_chords_need_the_same_settings_in_both_urls(broker_url: str) -> None:
+    url = f"{broker_url}?buffer=7"
+    make(url, result_backend=url).backend._chords.check()
+    for broker, results in ((url, broker_url), (broker_url, url)):
+        with pytest.raises(ImproperlyConfigured, match="with the same prefix and the same settings"):
+            make(broker, result_backend=results).backend._chords.check()
 
 
 def test_librdkafkas_properties_come_from_the_environment(broker_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
