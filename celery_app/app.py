@@ -8,7 +8,7 @@ from celery import Celery
 
 import kafka_exec  # noqa: F401 - registers the kafka-exec:// scheme, and the integration for apps created after it
 
-BROKER_URL = os.environ.get("KAFKA_EXEC_BROKER_URL", "kafka-exec://127.0.0.1:9092")
+BROKER_URL = os.environ.get("EXAMPLE_BROKER_URL", "kafka-exec://127.0.0.1:9092")
 
 app = Celery("celery_app", broker=BROKER_URL, backend=BROKER_URL, include=["celery_app.tasks"])
 app.conf.update(

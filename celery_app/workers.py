@@ -29,7 +29,7 @@ class Workers:
         self.nodes = [f"demo{number}@pid{os.getpid()}" for number in range(1, count + 1)]
         self.logs = {node: logs / f"{node}.log" for node in self.nodes}
         self._concurrency = concurrency
-        self._environment = {**os.environ, "KAFKA_EXEC_BROKER_URL": broker_url}
+        self._environment = {**os.environ, "EXAMPLE_BROKER_URL": broker_url}
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
 
     def __enter__(self) -> Workers:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from celery import Celery
 from celery.app.base import BUILTIN_FIXUPS
+from kombu import connection as _kombus
 from kombu.transport import TRANSPORT_ALIASES
 
 from kafka_exec.core.retry import Phase, RetryPolicy
 from kafka_exec.errors import Recoverable, Unrecoverable
 from kafka_exec.fixup import install, prepare_default_app
 from kafka_exec.task import Task, remark
+from kafka_exec.url import parse_url
 
 __all__ = ("Phase", "Recoverable", "RetryPolicy", "Task", "Unrecoverable", "install", "remark")
 __version__ = "0.1.0"
@@ -21,6 +23,7 @@ __version__ = "0.1.0"
 TRANSPORT_ALIASES["kafka-exec"] = "kafka_exec.transport:Transport"
 TRANSPORT_ALIASES["kafka-execs"] = "kafka_exec.transport:SSLTransport"
 BUILTIN_FIXUPS.add("kafka_exec.fixup:Fixup")
+_kombus.parse_url = parse_url
 
 _on_init = Celery.on_init
 

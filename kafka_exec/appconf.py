@@ -1,4 +1,4 @@
-"""What an app's configuration says: whether broker and back end are ours, our settings, and where their topics are."""
+"""What an app's configuration says: whether broker and back end are ours, and where their topics are."""
 
 from __future__ import annotations
 
@@ -9,19 +9,15 @@ from celery._state import _get_active_apps
 from celery.exceptions import ImproperlyConfigured
 from kombu import Connection
 
-from kafka_exec.config import PREFIX, Settings, check_names
+from kafka_exec.config import SCHEMES
 from kafka_exec.errors import ConfigurationError
+from kafka_exec.options import result_options
 
 if TYPE_CHECKING:
     from celery import Celery
 
-SCHEMES = ("kafka-exec", "kafka-execs")
-
 #: The module of the class that prepares apps; it imports this one.
 FIXUP_MODULE = "kafka_exec.fixup"
-
-#: The transport option by which an app that has our parts names itself.
-APP_OPTION = "celery_app"
 
 #: Celery's own settings that are safer otherwise; they apply where the user has set nothing.
 SAFER_DEFAULTS: Mapping[str, Any] = {
@@ -101,41 +97,6 @@ def require_all_prepared() -> None:
             require_prepared(app)
 
 
-def settings_of(conf: Any) -> dict[str, Any]:
-    """Our settings in an app's configuration that a connection needs, without their prefix.
-
-    Raises:
-        ConfigurationError: a name or a value is wrong.
-    """
-    found = _ours(conf)
-    found.pop("cache_url", None)  # a connection's options are shown by ``celery inspect stats``
-    return found
-
-
-def cache_url(conf: Any) -> str | None:
-    """The URL of the cache of results, which may hold a password; None if there is none.
-
-    Raises:
-        ConfigurationError: a setting is wrong.
-    """
-    options = {**_ours(conf), **conf.broker_transport_options, **conf.result_backend_transport_options}
-    return Settings.read(options).cache_url
-
-
-def _ours(conf: Any) -> dict[str, Any]:
-    keys = [str(key) for key in conf]
-    # With a namespace (``config_from_object(…, namespace="CELERY")``) the keys are as the user wrote them. It is known
-    # when the configuration is loaded, which happens when it is first read.
-    namespace = getattr(conf, "prefix", None)
-    if namespace:
-        keys = [key.removeprefix(namespace).lower() if key.startswith(namespace) else key for key in keys]
-    keys = sorted({key for key in keys if key.startswith(PREFIX)})
-    check_names(keys)
-    found = {key.removeprefix(PREFIX): conf[key] for key in keys}
-    Settings.read(found)
-    return found
-
-
 def broker_home(app: Celery) -> Any:
     """The namespace (cluster, topic names, settings) of an app's broker.
 
@@ -162,10 +123,9 @@ def result_home(app: Celery, url: str) -> Any:
     """
     require_prepared(app)
     conf = app.conf
-    options = {**settings_of(conf), **conf.broker_transport_options, **conf.result_backend_transport_options}
     with Connection(
         url,
-        transport_options=options,
+        transport_options=result_options(conf, also_brokers=has_our_broker(conf)),
         ssl=conf.broker_use_ssl,
         login_method=conf.broker_login_method,
         connect_timeout=conf.broker_connection_timeout,

@@ -1,55 +1,40 @@
 """All settings in one frozen value.
 
-They come, the later ones winning, from the secrets file, the broker URL with Celery's own security settings, the
-``kafka_exec_*`` keys of Celery's configuration, and ``broker_transport_options`` (same names without the prefix).
-``broker_transport_options["kafka"]`` passes any librdkafka property.
+They come, the later ones winning, from
+
+1. the secrets file (``kafka_exec_secrets_file``), and the broker URL with Celery's own security settings,
+2. the ``kafka_exec_*`` keys of Celery's configuration,
+3. ``broker_transport_options`` (same names without the prefix),
+4. ``result_backend_transport_options``, for the result back end,
+5. the query of the URL (``kafka-exec://host:9092/prefix?max_deliveries=2``; nothing that is secret),
+6. the environment (``KAFKA_EXEC_MAX_DELIVERIES=2``), which wins, as Celery's own ``CELERY_BROKER_URL`` does.
+
+A setting is taken from one place as a whole: mappings are not merged. ``broker_transport_options["kafka"]`` passes any
+librdkafka property; in the environment that is ``KAFKA_EXEC_KAFKA``.
 """
 
 from __future__ import annotations
 
 import difflib
 import json
-import math
-import os
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from kafka_exec.core.names import Topics
-from kafka_exec.core.schedule import read_catch_up
+from kafka_exec.core import values
 from kafka_exec.errors import ConfigurationError
+
+#: The schemes of our URLs: in the clear, and with TLS.
+SCHEMES = ("kafka-exec", "kafka-execs")
 
 #: How the settings are called in Celery's configuration.
 PREFIX = "kafka_exec_"
 
-#: The schemes of a cache's URL.
-CACHE_SCHEMES = ("redis", "rediss", "unix")
+#: What passes librdkafka properties beside the settings, in transport options and in the environment.
+KAFKA = "kafka"
 
 DEFAULT_PARTITIONS: Mapping[str, int] = {"queue": 16, "exchange": 6, "state": 16, "control": 8, "delay": 10}
-
-
-#: Kafka counts in milliseconds, and 0 has special meanings there.
-_SHORTEST = 0.001
-
-
-def _time(name: str, value: object) -> None:
-    if not isinstance(value, (int, float)) or isinstance(value, bool) or not _SHORTEST <= value < math.inf:
-        raise ConfigurationError(f"{PREFIX}{name} must be a number of seconds, at least {_SHORTEST}, not {value!r}")
-
-
-def _count(name: str, value: object) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ConfigurationError(f"{PREFIX}{name} must be a whole number greater than 0, not {value!r}")
-
-
-def _is_cache_url(value: object) -> bool:
-    return isinstance(value, str) and value.partition("://")[0] in CACHE_SCHEMES
-
-
-def _mapping(name: str, value: object) -> None:
-    if not isinstance(value, Mapping):
-        raise ConfigurationError(f"{PREFIX}{name} must be a mapping, not {value!r}")
 
 
 @dataclass(frozen=True)
@@ -77,8 +62,9 @@ class Settings:
         beat_catch_up: what becomes of a periodic entry's times that were missed, unless the entry says: skip, one or all.
         beat_labels: what this machine is or has, for periodic entries that not every beat is able to fire.
         beat_claim_heartbeat: time between two repetitions of a beat's claims.
-        topics: other names of topics, by kind (``queue``, ``exchange``, ``dead``, ``bindings``, ``nodes``, ``state``,
-            ``control``, ``control-state``, ``delay``, ``delay-state``, ``revoked``, ``sync``, ``schedule``).
+        topics: other names of topics, by kind (``queue``, ``journal``, ``exchange``, ``dead``, ``bindings``, ``nodes``,
+            ``state``, ``notes``, ``control``, ``control-state``, ``delay``, ``delay-state``, ``revoked``, ``sync``,
+            ``schedule``).
         secrets_file: a JSON object of librdkafka properties.
         cache_url: the Redis that holds copies of results; None: there is none. It may hold a password and is not shown.
     """
@@ -108,70 +94,82 @@ class Settings:
     cache_url: str | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
-        for name in (
-            *("heartbeat", "session_timeout", "publish_timeout", "commit_interval"),
-            *("exchange_retention", "dead_retention", "audit_retention", "revoked_retention"),
-            *("deduplication_retention", "wrong_node_timeout", "beat_claim_heartbeat"),
-        ):
-            _time(name, getattr(self, name))
-        _count("buffer", self.buffer)
-        _count("max_deliveries", self.max_deliveries)
-        if self.replication is not None:
-            _count("replication", self.replication)
-        if self.group_protocol not in ("classic", "consumer"):
-            raise ConfigurationError(f"{PREFIX}group_protocol is {self.group_protocol!r}: choose classic or consumer")
-        for name in ("control_plane", "work_sharing"):
-            if not isinstance(value := getattr(self, name), bool):
-                raise ConfigurationError(f"{PREFIX}{name} must be True or False, not {value!r}")
-        try:
-            read_catch_up(self.beat_catch_up)
-        except ConfigurationError as error:
-            raise ConfigurationError(f"{PREFIX}beat_{error}") from None
-        if not isinstance(self.beat_labels, (list, tuple, set, frozenset)) or not all(
-            isinstance(label, str) for label in self.beat_labels
-        ):
-            raise ConfigurationError(f"{PREFIX}beat_labels must be a list of texts, not {self.beat_labels!r}")
-        _mapping("partitions", self.partitions)
-        unknown = set(self.partitions) - set(DEFAULT_PARTITIONS)
-        if unknown:
-            raise ConfigurationError(f"{PREFIX}partitions: unknown kind {', '.join(sorted(map(str, unknown)))}")
-        for kind, number in self.partitions.items():
-            _count(f"partitions[{kind!r}]", number)
-        _mapping("topics", self.topics)
-        try:
-            Topics("check", self.topics)
-        except ConfigurationError as error:
-            raise ConfigurationError(f"{PREFIX}{error}") from None
-        if self.secrets_file is not None and not isinstance(self.secrets_file, (str, os.PathLike)):
-            # Not its value: it may be the secrets.
-            raise ConfigurationError(f"{PREFIX}secrets_file must be a path, not {type(self.secrets_file).__name__}")
-        if self.cache_url is not None and not _is_cache_url(self.cache_url):
-            # Not its value either.
-            raise ConfigurationError(f"{PREFIX}cache_url must be a URL of {', '.join(CACHE_SCHEMES)}")
+        for name in KINDS:
+            check_value(name, getattr(self, name))
 
     @classmethod
-    def read(cls, options: Mapping[str, Any]) -> Settings:
-        """Picks the settings out of a mapping of options; names that are not ours are left alone."""
-        names = {f.name for f in fields(cls)}
-        return cls(**{name: value for name, value in options.items() if name in names})
+    def read(cls, *layers: Mapping[str, Any]) -> Settings:
+        """Picks the settings out of mappings of options, the later ones winning; other names are left alone."""
+        return cls(**{name: value for layer in layers for name, value in layer.items() if name in KINDS})
 
     def partitions_of(self, kind: str) -> int:
         """Partitions of a new topic of this kind."""
         return self.partitions.get(kind, DEFAULT_PARTITIONS[kind])
 
 
-def check_names(keys: Iterable[str]) -> None:
-    """Refuses an unknown ``kafka_exec_*`` key.
+#: What the value of each setting may be.
+KINDS: Mapping[str, values.Kind] = {
+    "partitions": values.counts_of(DEFAULT_PARTITIONS),
+    "replication": values.optional(values.COUNT),
+    "heartbeat": values.TIME,
+    "session_timeout": values.TIME,
+    "publish_timeout": values.TIME,
+    "commit_interval": values.TIME,
+    "group_protocol": values.choice("classic", "consumer"),
+    "exchange_retention": values.TIME,
+    "dead_retention": values.TIME,
+    "audit_retention": values.TIME,
+    "deduplication_retention": values.TIME,
+    "revoked_retention": values.TIME,
+    "buffer": values.COUNT,
+    "max_deliveries": values.COUNT,
+    "wrong_node_timeout": values.TIME,
+    "work_sharing": values.FLAG,
+    "control_plane": values.FLAG,
+    "beat_catch_up": values.CATCH_UP,
+    "beat_labels": values.LABELS,
+    "beat_claim_heartbeat": values.TIME,
+    "topics": values.TOPICS,
+    "secrets_file": values.optional(values.PATH),
+    "cache_url": values.optional(values.CACHE_URL),
+}
+
+#: How a user has written a setting's name.
+Written = Callable[[str], str]
+
+
+def in_configuration(name: str) -> str:
+    """A setting as it is written in Celery's configuration."""
+    return PREFIX + name
+
+
+def check_value(name: str, value: object, written: Written = in_configuration) -> None:
+    """Refuses a wrong value of a setting.
 
     Raises:
-        ConfigurationError: names the key and the nearest right one.
+        ConfigurationError: names the setting as it was written.
     """
-    known = [PREFIX + f.name for f in fields(Settings)]
-    for key in keys:
-        if key.startswith(PREFIX) and key not in known:
-            near = difflib.get_close_matches(key, known, n=1)
-            hint = f", did you mean {near[0]}?" if near else f"; known are {', '.join(known)}"
-            raise ConfigurationError(f"unknown setting {key}{hint}")
+    kind = values.PROPERTIES if name == KAFKA else KINDS[name]
+    if complaint := kind.complaint(value):
+        raise ConfigurationError(f"{written(name)}{complaint}")
+
+
+def check_names(names: Iterable[str], written: Written = in_configuration, also: Iterable[str] = ()) -> None:
+    """Refuses the name of an unknown setting.
+
+    Args:
+        names: without their prefix.
+        also: names that are known beside the settings.
+
+    Raises:
+        ConfigurationError: names the setting and the nearest right one, as the user writes them.
+    """
+    known = (*KINDS, *also)
+    for name in names:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {written(near[0])}?" if near else f"known are {', '.join(map(written, known))}"
+            raise ConfigurationError(f"unknown setting {written(name)}{', ' if near else '; '}{hint}")
 
 
 _SSL = {
@@ -217,8 +215,7 @@ def client_properties(
         ConfigurationError: the secrets file cannot be read.
     """
     extra = {} if extra is None else extra
-    if not isinstance(extra, Mapping):
-        raise ConfigurationError('broker_transport_options["kafka"] must be a mapping of librdkafka properties')
+    check_value(KAFKA, extra, lambda name: f'broker_transport_options["{name}"]')
     made: dict[str, Any] = {**_secrets(settings.secrets_file), "bootstrap.servers": servers}
     if user:
         made["sasl.username"] = user

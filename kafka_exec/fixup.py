@@ -15,12 +15,14 @@ from celery.app import utils
 from celery.exceptions import ImproperlyConfigured
 from kombu.utils.uuid import uuid
 
-from kafka_exec.appconf import APP_OPTION, has_our_broker, is_our_url, is_prepared, settings_of, use_safer_defaults
+from kafka_exec.appconf import has_our_broker, is_our_url, is_prepared, use_safer_defaults
 from kafka_exec.errors import ConfigurationError
 from kafka_exec.kafka.client import close_all, flush_all
 from kafka_exec.kafka.scopes import confirmed, confirmed_with_others
+from kafka_exec.options import APP_OPTION, broker_options, tell
 from kafka_exec.sending import addressed, due_of
 from kafka_exec.task import made_ours, with_ours
+from kafka_exec.url import check_schemes, split
 from kafka_exec.waiting import tell_scheduled
 
 if TYPE_CHECKING:
@@ -104,25 +106,22 @@ class Fixup:
         """
         conf = self._app.conf
         use_safer_defaults(conf)
-        if has_our_broker(conf):
-            try:
-                settings_of(conf)
-            except ConfigurationError as error:
-                raise ImproperlyConfigured(str(error)) from None
+        try:
+            check_schemes(conf.broker_read_url, conf.broker_write_url, conf.result_backend)
+            if has_our_broker(conf):
+                broker_options(conf)
+        except ConfigurationError as error:
+            raise ImproperlyConfigured(str(error)) from None
         return {}
 
     def connection(self, url: Any, *args: Any, transport_options: Any = None, **kwargs: Any) -> Any:
         """Celery's, with our settings as transport options."""
+        check_schemes(url)
         connect = self._celerys("_connection")
         if not is_our_url(url):
             return connect(url, *args, transport_options=transport_options, **kwargs)
-        conf = self._app.conf
-        options = {
-            **settings_of(conf),
-            **conf.broker_transport_options,
-            **(transport_options or {}),
-            APP_OPTION: self._app.main,
-        }
+        options = {**broker_options(self._app.conf, transport_options), APP_OPTION: self._app.main}
+        tell(self._app.conf)
         connection = connect(url, *args, transport_options=options, **kwargs)
         connection.info = partial(_shown, connection.info)
         return connection
@@ -162,8 +161,12 @@ class Fixup:
 
 
 def _shown(info: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """What ``celery inspect stats`` shows of a connection: not the values of librdkafka's properties, some are secrets."""
+    """What ``celery inspect stats`` shows of a connection: not the values of librdkafka's properties, some are secrets.
+
+    The path of the URL is shown without the settings of its query.
+    """
     shown = info()
+    shown["virtual_host"] = split(shown["virtual_host"])[0] or "/"
     options = shown.get("transport_options") or {}
     if "kafka" in options:
         shown["transport_options"] = {**options, "kafka": sorted(options["kafka"])}

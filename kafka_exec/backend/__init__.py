@@ -19,7 +19,7 @@ from celery.backends.base import Backend
 from celery.result import result_from_tuple
 from kombu.utils.encoding import bytes_to_str
 
-from kafka_exec.appconf import cache_url, result_home
+from kafka_exec.appconf import has_our_broker, result_home
 from kafka_exec.backend.cache import Cache
 from kafka_exec.backend.chords import Chords
 from kafka_exec.backend.consumer import ResultConsumer
@@ -38,6 +38,7 @@ from kafka_exec.kafka.partitions import Performer
 from kafka_exec.kafka.scopes import capture, confirmed
 from kafka_exec.kafka.states import StateReader
 from kafka_exec.kafka.states import states as state_reader
+from kafka_exec.options import cache_url
 
 logger = logging.getLogger("kafka_exec")
 
@@ -100,7 +101,7 @@ class KafkaBackend(AsyncBackendMixin, Backend):  # type: ignore[misc]
         """
         space = self.space
         if self._copies is None or self._copies[0] is not space:
-            url = cache_url(self.app.conf)
+            url = cache_url(self.app.conf, also_brokers=has_our_broker(self.app.conf))
             self._copies = (space, None if url is None else Cache(url, space.cluster, self._topic.name))
         return self._copies[1]
 

@@ -48,7 +48,7 @@ class Chords:
         """Refuses chords where the body cannot be published in the control plane's transaction.
 
         Raises:
-            ImproperlyConfigured: broker and back end are not of one cluster and prefix.
+            ImproperlyConfigured: broker and back end are not of one cluster and prefix, or their settings differ.
         """
         app = self._backend.app
         if has_our_broker(app.conf):
@@ -57,7 +57,8 @@ class Chords:
             if home is self._backend.space:
                 return
         raise ImproperlyConfigured(
-            "chords need broker and result back end in the same Kafka cluster, with the same prefix: "
+            "chords need broker and result back end in the same Kafka cluster, with the same prefix and the same settings "
+            "(what stands in the query of one URL stands in the other's too): "
             f"the broker is {app.connection_for_write().as_uri()}, the back end {self._backend.as_uri()}"
         )
 

@@ -9,22 +9,21 @@ from confluent_kafka import libversion
 from kombu.transport import base
 
 from kafka_exec import errors
-from kafka_exec.appconf import APP_OPTION, require_all_prepared
-from kafka_exec.config import Settings, bootstrap_servers, client_properties
+from kafka_exec.appconf import require_all_prepared
+from kafka_exec.config import KAFKA, Settings, bootstrap_servers, client_properties
+from kafka_exec.environment import PASSWORD, USER, from_environment
 from kafka_exec.kafka.client import cluster
+from kafka_exec.options import APP_OPTION, check_options
 from kafka_exec.transport.channel import Channel
 from kafka_exec.transport.connection import Connection
 from kafka_exec.transport.namespace import namespace
+from kafka_exec.url import split, warn_of_number
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 #: The topic prefix of a URL without a path.
 DEFAULT_PREFIX = "celery"
-
-#: Where a user and a password are looked for that are not in the URL.
-USER_VARIABLE = "KAFKA_EXEC_USER"
-PASSWORD_VARIABLE = "KAFKA_EXEC_PASSWORD"
 
 
 class _Management(base.Management):
@@ -79,19 +78,23 @@ class Transport(base.Transport):
         options: Mapping[str, Any] = client.transport_options or {}
         if APP_OPTION not in options:
             require_all_prepared()
-        settings = Settings.read(options)
+        check_options(options)
+        prefix, query = split(client.virtual_host)
+        warn_of_number(prefix)
+        environment = from_environment()
+        settings = Settings.read(options, query, environment)
         properties = client_properties(
             servers=bootstrap_servers(client.hostname, client.port or self.default_port),
             settings=settings,
-            user=client.userid or os.environ.get(USER_VARIABLE),
-            password=client.password or os.environ.get(PASSWORD_VARIABLE),
+            user=client.userid or os.environ.get(USER),
+            password=client.password or os.environ.get(PASSWORD),
             mechanism=client.login_method,
             tls=client.ssl or self.tls,
-            extra=options.get("kafka"),
+            extra=environment.get(KAFKA, options.get(KAFKA)),
         )
         found = cluster(properties, settings)
         found.connect(client.connect_timeout or 5)
-        return Connection(client, self, namespace(found, (client.virtual_host or "").strip("/") or DEFAULT_PREFIX))
+        return Connection(client, self, namespace(found, prefix or DEFAULT_PREFIX))
 
     def close_connection(self, connection: Connection) -> None:
         connection.close()

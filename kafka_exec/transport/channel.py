@@ -13,6 +13,7 @@ from kombu.utils.encoding import str_to_bytes
 from kombu.utils.uuid import uuid
 
 from kafka_exec.core import envelope
+from kafka_exec.core.arguments import check_consumer, check_exchange, no_priority
 from kafka_exec.core.routing import Binding, log_key
 from kafka_exec.errors import ChannelFailed, ConnectionFailed, NoSuchQueue
 from kafka_exec.transport.connection import SETTLE_TIMEOUT
@@ -51,9 +52,15 @@ class Channel(base.StdChannel):
         headers: Mapping[str, Any] | None = None,
         properties: Mapping[str, Any] | None = None,
     ) -> envelope.Message:
-        """The message as :meth:`basic_publish` takes it; the body's bytes are not touched."""
+        """The message as :meth:`basic_publish` takes it; the body's bytes are not touched.
+
+        Raises:
+            ChannelFailed: the priority is no number.
+        """
         properties = dict(properties or {})
         if priority is not None:
+            if complaint := no_priority(priority):
+                raise ChannelFailed(f"the priority of a message {complaint}")
             properties["priority"] = priority
         return envelope.Message(
             body=str_to_bytes(body),
@@ -136,10 +143,16 @@ class Channel(base.StdChannel):
         nowait: bool = False,
         passive: bool = False,
     ) -> None:
-        """Declares an exchange of type direct, topic or fanout."""
+        """Declares an exchange of type direct, topic or fanout.
+
+        Raises:
+            ChannelFailed: it is of another type.
+            ConfigurationError: it has arguments, which would be ignored.
+        """
         self._check_open()
         if type not in ("direct", "topic", "fanout"):
             raise ChannelFailed(f"exchange {exchange!r}: Kafka has no exchanges of type {type!r}")
+        check_exchange(exchange, arguments or {})
         if not passive:
             self._space.bindings.declare_exchange(exchange, type, durable=durable and not auto_delete)
 
@@ -164,6 +177,7 @@ class Channel(base.StdChannel):
 
         Raises:
             NoSuchQueue: ``passive``, and there is none of this name.
+            ConfigurationError: an argument is wrong, or promises what a queue here does not do.
             TopicMismatch: its topic has another number of partitions than ``x-partitions``.
         """
         self._check_open()
@@ -271,8 +285,14 @@ class Channel(base.StdChannel):
         arguments: Mapping[str, Any] | None = None,
         on_cancel: Callable[[str], Any] | None = None,
     ) -> str:
-        """Starts to consume a queue; the tag by which to cancel it."""
+        """Starts to consume a queue; the tag by which to cancel it.
+
+        Raises:
+            NoSuchQueue: it is not declared.
+            ConfigurationError: an argument of the consumer would be ignored.
+        """
         self._check_open()
+        check_consumer(queue, arguments or {})
         tag = consumer_tag or f"ctag-{uuid()}"
         source: Source
         if (subscription := self._space.subscription(queue)) is not None:

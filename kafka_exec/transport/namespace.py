@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from kafka_exec.core.arguments import check_arguments
 from kafka_exec.core.delay import level_for
 from kafka_exec.core.names import Topics
 from kafka_exec.core.topology import (
@@ -64,11 +65,13 @@ class Namespace:
         """Makes a work queue's topics.
 
         Raises:
+            ConfigurationError: an argument is wrong, or promises what a queue here does not do.
             TopicMismatch: a topic has another number of partitions than ``x-partitions`` says.
         """
         known = self._queues.get(name)
         if known is not None and arguments in ({}, known.arguments):
             return
+        check_arguments(name, arguments)
         declared = QueueDeclaration(arguments)
         if declared.expires is not None:
             self.sweep()
@@ -185,9 +188,14 @@ class Namespace:
         return spec.name
 
     def subscribe(self, name: str, arguments: Mapping[str, Any], *, auto_delete: bool) -> Subscription:
-        """Declares a subscription; one of the same name is used again."""
+        """Declares a subscription; one of the same name is used again.
+
+        Raises:
+            ConfigurationError: an argument is wrong, or promises what a queue here does not do.
+        """
         found = self.subscription(name)
         if found is None:
+            check_arguments(name, arguments)
             declared = QueueDeclaration(arguments)
             found = Subscription(
                 name,

@@ -15,6 +15,7 @@ from kafka_exec.core.envelope import ORDERING_KEY, Headers, bind
 from kafka_exec.errors import ConnectionFailed, KafkaExecError, NotConfirmed
 from kafka_exec.kafka.broadcast import partition_of
 from kafka_exec.kafka.scopes import confirmed
+from kafka_exec.once import warn_once
 
 if TYPE_CHECKING:
     from kafka_exec.core.envelope import Message
@@ -60,8 +61,10 @@ class Place(NamedTuple):
 def place_in(space: Namespace, queue: str, message: Message, headers: Headers) -> Place:
     """Where a message for a work queue goes: to the queue, or to those that wait for their time."""
     # Tasks of one ordering key keep their order only where their priorities do not part them.
-    priority = None if ORDERING_KEY in message.headers else message.properties.get("priority")
-    step = window.step_of(priority, space.declaration(queue).max_priority)
+    priority, most = message.properties.get("priority"), space.declaration(queue).max_priority
+    step = window.step_of(None if ORDERING_KEY in message.headers else priority, most)
+    if priority:
+        tell_of_priority(queue, most, has_key=ORDERING_KEY in message.headers)
     partition = None
     if message.is_bound:
         over = space.keys_over(queue)
@@ -71,6 +74,20 @@ def place_in(space: Namespace, queue: str, message: Message, headers: Headers) -
     if eta is None or delayed is None:
         return Place(space.queue_to_publish(queue, step), headers, partition)
     return Place(delayed[0], Delay(queue, step, eta).write(headers), delayed[1])
+
+
+def tell_of_priority(queue: str, most: int | None, *, has_key: bool) -> None:
+    """Warns once for each queue of a priority that changes nothing."""
+    if not most:
+        warn_once(
+            f"priorities of messages for queue {queue} change nothing: give it steps by x-max-priority (or "
+            "task_queue_max_priority), wherever it is declared"
+        )
+    elif has_key:
+        warn_once(
+            f"priorities of messages for queue {queue} that have an ordering key change nothing: a key's tasks run in the "
+            "order in which they were sent"
+        )
 
 
 class PublishBatch:

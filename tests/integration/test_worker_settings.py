@@ -94,7 +94,8 @@ def test_a_wrong_name_in_a_namespace_is_refused() -> None:
     app = Celery("settings", set_as_current=False)
     conf = SimpleNamespace(CELERY_BROKER_URL=URL, CELERY_KAFKA_EXEC_SESSION_TIMOUT=7)
     app.config_from_object(conf, namespace="CELERY")
-    with pytest.raises(ImproperlyConfigured, match="did you mean kafka_exec_session_timeout"):
+    message = "CELERY_KAFKA_EXEC_SESSION_TIMOUT, did you mean CELERY_KAFKA_EXEC_SESSION_TIMEOUT?"
+    with pytest.raises(ImproperlyConfigured, match=message):
         app.conf.task_acks_late  # noqa: B018
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from kafka_exec.config import PREFIX, Settings, bootstrap_servers, check_names, client_properties
+from kafka_exec.config import KINDS, PREFIX, Settings, bootstrap_servers, check_names, check_value, client_properties
 from kafka_exec.errors import ConfigurationError
 
 SECRET = "correct-horse"
@@ -58,7 +58,7 @@ WRONG: dict[str, list[Any]] = {
 
 
 def test_the_table_of_wrong_values_knows_every_setting() -> None:
-    assert set(WRONG) == set(NAMES)
+    assert set(WRONG) == set(NAMES) == set(KINDS)
 
 
 @pytest.mark.parametrize(
@@ -96,9 +96,14 @@ def test_settings_are_frozen() -> None:
         Settings().buffer = 5  # type: ignore[misc]
 
 
-def test_read_takes_what_is_ours() -> None:
-    found = Settings.read({"buffer": 7, "visibility_timeout": 3600, "kafka": {"debug": "all"}})
-    assert found == Settings(buffer=7)
+def test_read_takes_what_is_ours_and_the_last_layer_wins() -> None:
+    first = {"buffer": 7, "heartbeat": 2, "visibility_timeout": 3600, "kafka": {"debug": "all"}}
+    assert Settings.read(first, {"buffer": 8}, {}) == Settings(buffer=8, heartbeat=2)
+
+
+def test_a_wrong_value_is_named_as_it_was_written() -> None:
+    with pytest.raises(ConfigurationError, match=r"^HEART must be a number of seconds"):
+        check_value("heartbeat", 0, lambda name: name.upper()[:5])
 
 
 @pytest.mark.parametrize(("kind", "number"), [("queue", 2), ("exchange", 6), ("state", 16), ("control", 8)])
@@ -109,8 +114,9 @@ def test_partitions_of_a_kind(kind: str, number: int) -> None:
 # Names
 
 
-def test_known_and_foreign_names_pass() -> None:
-    check_names([*(PREFIX + name for name in NAMES), "broker_url", "kafka", "result_backend"])
+def test_known_names_pass() -> None:
+    check_names(NAMES)
+    check_names([*NAMES, "kafka"], also=["kafka"])
 
 
 @pytest.mark.parametrize(
@@ -125,14 +131,14 @@ def test_known_and_foreign_names_pass() -> None:
 )
 def test_an_unknown_name_is_refused_with_the_nearest(wrong: str, right: str) -> None:
     with pytest.raises(ConfigurationError, match=f"unknown setting {wrong}, did you mean {right}\\?"):
-        check_names(["broker_url", wrong])
+        check_names(["buffer", wrong.removeprefix(PREFIX)])
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_one_wrong_letter_leads_to_the_right_name(name: str) -> None:
     for place in range(len(name)):
         for letter in ("", "z", f"{name[place]}z"):
-            wrong = PREFIX + name[:place] + letter + name[place + 1 :]
+            wrong = name[:place] + letter + name[place + 1 :]
             with pytest.raises(ConfigurationError, match=f"did you mean {PREFIX}{name}\\?"):
                 check_names([wrong])
 

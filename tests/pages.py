@@ -1,0 +1,111 @@
+"""Pages of docs/ that are made from the code: ``python -m tests.pages`` writes them anew."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import MISSING, fields
+from pathlib import Path
+from typing import Any
+
+from kafka_exec.config import DEFAULT_PARTITIONS, KAFKA, KINDS, PREFIX, Settings
+from kafka_exec.core.foreign import KOMBUS
+from kafka_exec.core.values import PROPERTIES
+from kafka_exec.environment import PASSWORD, USER, variable
+
+DOCS = Path(__file__).parents[1] / "docs"
+
+CONFIGURATION = """# Settings
+
+*Made from the code by `python -m tests.pages`; a test says when it is to be made again.*
+
+A setting is a key of Celery's configuration. All of them have the same name, without `kafka_exec_`, in
+`broker_transport_options`, and an environment variable. What is wrong, or unknown, is refused in words that name it as
+you wrote it.
+
+| setting | type | default | environment variable | meaning |
+|---|---|---|---|---|
+{settings}
+
+Times are seconds. With a namespace (`config_from_object("django.conf:settings", namespace="CELERY")`) the keys are
+`CELERY_KAFKA_EXEC_MAX_DELIVERIES` and the like.
+
+## Where a setting comes from
+
+The later one wins, as a whole: mappings are not merged.
+
+1. the secrets file (`kafka_exec_secrets_file`), and the broker's URL with Celery's own security settings
+   (`broker_use_ssl`, `broker_login_method`);
+2. `kafka_exec_…` of Celery's configuration;
+3. `broker_transport_options`, for example `{{"max_deliveries": 2}}`;
+4. `result_backend_transport_options`, for the result back end;
+5. the query of the URL, of the broker or of the result back end: `kafka-exec://host:9092/shop?max_deliveries=2`. What
+   is secret is refused there, for URLs are shown. `ssl_…`, `login_method` and `connect_timeout` are Kombu's. Chords need
+   the same settings in both URLs;
+6. the environment, as with Celery's own `CELERY_BROKER_URL`: `KAFKA_EXEC_MAX_DELIVERIES=2`. It holds for workers,
+   publishers, `celery beat`, the result back end and `celery kafka` alike. Numbers and texts are written as they are,
+   flags as `true` and `false`, mappings and lists as JSON (`KAFKA_EXEC_PARTITIONS='{partitions}'`). A variable that
+   is empty says nothing; one that begins with `KAFKA_EXEC_` and is unknown is refused.
+
+## What is no setting
+
+| where | |
+|---|---|
+| `broker_transport_options["{kafka}"]` · `{kafka_variable}` | a mapping of [librdkafka's properties][1]: `{properties}` |
+| `{user}` · `{password}` | user and password, where the URL has none |
+| `broker_transport_options` | {kombus}: Kombu reads these for every transport |
+| `CELERY_BROKER_URL` · `CELERY_RESULT_BACKEND` | Celery's own: the URLs |
+
+librdkafka's properties win over all that the settings make of them. What other brokers' settings become is in
+[migration.md](migration.md).
+
+[1]: https://github.com/confluentinc/librdkafka/blob/master/CONFIGURATION.md
+"""
+
+
+def configuration() -> str:
+    """docs/configuration.md."""
+    return CONFIGURATION.format(
+        settings="\n".join(_rows()),
+        partitions=KINDS["partitions"].example,
+        kafka=KAFKA,
+        kafka_variable=variable(KAFKA),
+        properties=PROPERTIES.example,
+        user=USER,
+        password=PASSWORD,
+        kombus=", ".join(f"`{name}`" for name in sorted(KOMBUS)),
+    )
+
+
+def _rows() -> Iterator[str]:
+    meanings = _meanings()
+    for setting in fields(Settings):
+        default = DEFAULT_PARTITIONS if setting.name == "partitions" else setting.default
+        meaning = meanings[setting.name].replace("``", "`")
+        yield (
+            f"| `{PREFIX}{setting.name}` | {KINDS[setting.name].name} | {_default(default)} | `{variable(setting.name)}` "
+            f"| {meaning} |"
+        )
+
+
+def _default(value: Any) -> str:
+    if value in (None, (), MISSING):
+        return "none"
+    return f"`{json.dumps(int(value) if isinstance(value, float) and value == int(value) else value)}`"
+
+
+def _meanings() -> dict[str, str]:
+    """What the documentation in the code says of each setting."""
+    text = inspect.cleandoc(Settings.__doc__ or "").partition("Attributes:")[2]
+    found = re.findall(r"^    (\w+): ((?:.|\n {8})+)", text, re.MULTILINE)
+    return {name: re.sub(r"\s+", " ", meaning).strip() for name, meaning in found}
+
+
+PAGES = {"configuration.md": configuration}
+
+if __name__ == "__main__":
+    for name, make in PAGES.items():
+        (DOCS / name).write_text(make())
+        print(DOCS / name)
