@@ -8,7 +8,7 @@ import time
 import click
 
 from kafka_exec.appconf import broker_home
-from kafka_exec.cli.common import echo_table, json_option, time_of, told, verbose_option
+from kafka_exec.cli.common import echo_table, json_option, time_of
 from kafka_exec.core.nodes import NodeState, Seen, roll
 
 COLUMNS = (
@@ -21,22 +21,20 @@ COLUMNS = (
 @click.option("--task", help="Only nodes that know the task of this name.")
 @click.option("--hours", type=click.FloatRange(0, 24), default=1.0, show_default=True, help="Nodes heard since then.")
 @json_option
-@verbose_option
 @click.pass_context
-def nodes(context: click.Context, task: str | None, hours: float, as_json: bool, verbose: bool) -> None:
+def nodes(context: click.Context, task: str | None, hours: float, as_json: bool) -> None:
     """List the nodes that send heartbeats, and those that did."""
-    with told(verbose):
-        from kafka_exec.core.topology import nodes_topic
-        from kafka_exec.kafka.nodes import heard
+    from kafka_exec.core.topology import nodes_topic
+    from kafka_exec.kafka.nodes import heard
 
-        space = broker_home(context.obj.app)
-        now = time.time()
-        beats = heard(space.cluster, nodes_topic(space.topics), now - hours * 3600)
-        listed = [
-            (seen, state)
-            for seen, state in roll(beats, now=now, period=space.settings.heartbeat)
-            if task is None or task in (seen.beat.tasks or ())
-        ]
+    space = broker_home(context.obj.app)
+    now = time.time()
+    beats = heard(space.cluster, nodes_topic(space.topics), now - hours * 3600)
+    listed = [
+        (seen, state)
+        for seen, state in roll(beats, now=now, period=space.settings.heartbeat)
+        if task is None or task in (seen.beat.tasks or ())
+    ]
     if as_json:
         for seen, state in listed:
             click.echo(json.dumps(_facts(seen, state, now)))
