@@ -321,7 +321,12 @@ class Channel(base.StdChannel):
                 joined.settle(SETTLE_TIMEOUT)
             if not self.connection.is_consumed(joined):
                 joined.release()
-        return self.deliveries.take(source, no_ack=no_ack)
+        message = self.deliveries.take(source, no_ack=no_ack)
+        if message is not None:
+            message.delivery_info["delivery_tag"] = (
+                message.delivery_tag
+            )  # as AMQP's answer; a person has no other way to it
+        return message
 
     def basic_ack(self, delivery_tag: int, multiple: bool = False) -> None:
         """The message is finished; with ``multiple``, all up to it."""
