@@ -193,7 +193,7 @@ class Membership(bootsteps.StartStopStep):
             return
         space = connection.space
         if self._node is None:
-            self._node = Node(c.hostname, space.cluster, nodes_topic(space.topics), lambda: _work(c))
+            self._node = Node(c.hostname, space.cluster, nodes_topic(space.topics), lambda: _work(c), kind="worker")
         self._node.start()
         connection.node = self._node
         if c.revoked is None:

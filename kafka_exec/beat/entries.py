@@ -131,7 +131,11 @@ def entry_of(name: str, given: Mapping[str, Any], app: Any) -> PeriodicEntry:
         raise ConfigurationError(f"periodic entry {name}: nobody knows {', '.join(sorted(unknown))}")
     if not isinstance(given.get("task"), str) or not isinstance(given.get("schedule"), (str, int, float)):
         raise ConfigurationError(f"periodic entry {name}: it needs the name of a task, and a schedule")
-    entry = PeriodicEntry(**{**given, "name": name, "app": app, "schedule": parsed(str(given["schedule"]), app)})
+    try:
+        schedule = parsed(str(given["schedule"]), app)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"periodic entry {name}: {error}") from None
+    entry = PeriodicEntry(**{**given, "name": name, "app": app, "schedule": schedule})
     entry.plan("one")
     return entry
 

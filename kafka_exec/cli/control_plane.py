@@ -54,7 +54,7 @@ def _parts(context: click.Context) -> tuple[list[Any], list[Any], list[str]]:
 
     def node_of(space: Any) -> Any:
         name = f"control-plane-{os.getpid()}@{socket.gethostname()}"
-        return nodes.setdefault(space, Node(name, space.cluster, nodes_topic(space.topics)))
+        return nodes.setdefault(space, Node(name, space.cluster, nodes_topic(space.topics), kind="control-plane"))
 
     if has_our_broker(app.conf):
         space = broker_home(app)

@@ -28,18 +28,22 @@ def schedule() -> None:
 @click.pass_context
 def list_(context: click.Context, as_json: bool) -> None:
     """List the periodic entries: who holds them, the last slot that was fired, and the next one."""
-    found = [each.facts() for each in _tasks(context).all()]
+    tasks = _tasks(context)
+    found = [each.facts() for each in tasks.all()]
     if as_json:
         for facts in found:
             click.echo(json.dumps(facts))
     else:
         echo_table([COLUMNS, *(_row(facts) for facts in found)])
+    if not tasks.beats():
+        click.echo(
+            "No beat is alive: nothing is fired until one is started with celery -A APP beat -S kafka-exec", err=True
+        )
 
 
 def _row(facts: dict[str, Any]) -> tuple[str, ...]:
-    state = "paused" if facts["paused"] else "held" if facts["holder"] else "free"
     return (
-        *(facts["name"], str(facts["task"]), str(facts["schedule"]), str(facts["source"]), state),
+        *(facts["name"], str(facts["task"]), str(facts["schedule"]), str(facts["source"]), facts["state"]),
         *(facts["holder"] or "", time_of(facts["last"]), time_of(facts["next"])),
         *(str(facts["runs"]), str(facts["missed"])),
     )
@@ -95,8 +99,11 @@ def add(
     texts = {"args": (arguments, list), "kwargs": (named, dict), "options": (options, dict)}
     given = {key: _json(key, text, kind) for key, (text, kind) in texts.items()}
     said = {key: value for key, value in policy.items() if value not in (None, ())}
-    _tasks(context).add(name, task, when, **given, **said)
+    tasks = _tasks(context)
+    tasks.add(name, task, when, **given, **said)
     click.echo(f"added {name}")
+    if not policy["on_node"] and not task.startswith("celery.") and not tasks.knows(task):
+        click.echo(f"No worker that is alive knows the task {task}: its runs wait until one does", err=True)
 
 
 def _json(name: str, text: str, kind: type) -> Any:
