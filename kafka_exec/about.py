@@ -2,7 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any
+
 __version__ = "0.1.0"
+
+
+def in_force(settings: Any) -> dict[str, Any]:
+    """Our settings by name, as JSON has them. Those that may hold a secret are left out, as in their ``repr``."""
+    shown = {field.name: getattr(settings, field.name) for field in fields(settings) if field.repr}
+    return {name: _plain(value) for name, value in shown.items()}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return dict(value)
+    return sorted(value) if isinstance(value, (list, tuple, set, frozenset)) else value
 
 
 def versions() -> dict[str, str]:

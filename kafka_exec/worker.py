@@ -17,6 +17,7 @@ from celery.worker.consumer.mingle import Mingle
 from celery.worker.control import Panel
 
 from kafka_exec import remote  # noqa: F401 - registers its commands
+from kafka_exec.about import in_force, versions
 from kafka_exec.appconf import has_our_broker
 from kafka_exec.backend import KafkaBackend
 from kafka_exec.backend.control_plane import ControlPlane, control_plane
@@ -185,6 +186,13 @@ class Membership(bootsteps.StartStopStep):
                 "kafka_exec.worker:Consumer, or a class derived from it"
             )
         return True
+
+    def info(self, c: Any) -> dict[str, Any]:
+        """Called for ``celery inspect stats``."""
+        connection = getattr(c.connection, "connection", None)
+        if not isinstance(connection, Connection):
+            return {}
+        return {"kafka_exec": {"versions": versions(), "settings": in_force(connection.space.settings)}}
 
     def start(self, c: Any) -> None:
         """Called again after every new connection."""

@@ -66,6 +66,15 @@ class Transport(base.Transport):
     def default_connection_params(self) -> dict[str, Any]:
         return {"hostname": "localhost", "port": self.default_port, "virtual_host": "/"}
 
+    @property
+    def settings(self) -> Settings:
+        """Our settings in force; nothing is connected.
+
+        Raises:
+            ConfigurationError: one is wrong.
+        """
+        return Settings.read(self.client.transport_options or {})
+
     def establish_connection(self) -> Connection:
         """Connects, unless this process is connected already.
 
@@ -79,7 +88,7 @@ class Transport(base.Transport):
         options: Mapping[str, Any] = client.transport_options or {}
         if APP_OPTION not in options:
             require_all_prepared()
-        settings = Settings.read(options)
+        settings = self.settings
         properties = client_properties(
             servers=bootstrap_servers(client.hostname, client.port or self.default_port),
             settings=settings,

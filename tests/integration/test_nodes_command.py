@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +17,7 @@ from kafka_exec.broker import EmbeddedKafka
 from kafka_exec.core.nodes import Heartbeat
 from kafka_exec.kafka.nodes import TASKS_EVERY
 from tests.integration.fault_tools import read
-from tests.integration.workers import Crew, crew, until
+from tests.integration.workers import PATIENCE, Crew, crew, until
 
 
 @pytest.fixture
@@ -70,6 +73,17 @@ def test_it_tells_who_lives_who_left_who_is_lost_and_what_each_does(made: Crew) 
     again = until(lambda: (found := nodes(made))["killed@test"]["state"] == "alive" and found)
     assert again["killed@test"]["incarnation"] != found["killed@test"]["incarnation"]
     assert len(made.command("kafka", "nodes").splitlines()) == 1 + len(expected)
+
+
+def test_the_brokers_url_is_enough(made: Crew) -> None:
+    made.start("one", "-c", "1", "-P", "solo").wait_for_line(" ready.")
+    asked = subprocess.run(
+        [sys.executable, "-m", "celery", "-b", made.url, "kafka", "nodes"],
+        **{"cwd": made.folder, "capture_output": True, "text": True, "timeout": PATIENCE},
+        env={name: value for name, value in os.environ.items() if not name.startswith("CELERY")},
+    )
+    assert (asked.returncode, asked.stderr) == (0, "")
+    assert "one@test" in asked.stdout
 
 
 def test_task_names_are_told_now_and_then(made: Crew, kafka: EmbeddedKafka) -> None:

@@ -6,6 +6,7 @@ import uuid
 from pathlib import Path
 from typing import Any
 
+import kafka_exec
 from kafka_exec.broker import EmbeddedKafka
 from tests.integration.workers import Crew, crew, until
 
@@ -61,6 +62,10 @@ def test_a_task_is_found_wherever_it_waits(kafka: EmbeddedKafka, tmp_path: Path)
         assert facts[scheduled[1]]["delivery_info"]["routing_key"] == "mail"
         assert "active" in made.command("inspect", "query_task", runs)
         assert query(made, "nobody") == {}
+        stats = made.app.control.inspect(timeout=10, limit=2).stats()
+        for told in stats.values():
+            assert told["kafka_exec"]["versions"]["kafka_exec"] == kafka_exec.__version__
+            assert told["kafka_exec"]["settings"]["partitions"] == {"queue": 1}
         gate.touch()
         far.touch()
         made.effects.wait_for([runs, elsewhere, slot, *buffered])

@@ -214,6 +214,16 @@ def test_an_application_of_no_use_is_told_in_one_line(
         assert_one_line(told, 1, text)
 
 
+def test_a_cluster_that_is_away_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "app_away.py").write_text(
+        "from celery import Celery\nimport kafka_exec\n"
+        "app = Celery(broker='kafka-exec://127.0.0.1:1/shop', backend='kafka-exec://127.0.0.1:1/shop')\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    for words in (("nodes",), ("show",)):  # one that asks the broker, one that asks for results
+        assert_one_line(run(celery, "-A", "app_away", "kafka", *words_of(words)), 69, "127.0.0.1:1")
+
+
 @pytest.mark.parametrize(
     ("name", "text"),
     [
