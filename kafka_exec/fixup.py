@@ -15,7 +15,9 @@ from celery.app import utils
 from celery.exceptions import ImproperlyConfigured
 from kombu.utils.uuid import uuid
 
+from kafka_exec.about import in_force, versions
 from kafka_exec.appconf import has_our_broker, is_our_url, is_prepared, use_safer_defaults
+from kafka_exec.config import PREFIX
 from kafka_exec.errors import ConfigurationError
 from kafka_exec.kafka.client import close_all, flush_all
 from kafka_exec.kafka.scopes import confirmed, confirmed_with_others
@@ -60,7 +62,7 @@ def prepare_default_app(app: Celery) -> None:
 class Fixup:
     """Prepares one app; Celery makes one for each.
 
-    It stands before five methods of the app and calls Celery's own, which are looked up at each call: what others put in
+    It stands before some methods of the app and calls Celery's own, which are looked up at each call: what others put in
     their place later (Sentry, OpenTelemetry) is in effect.
     """
 
@@ -72,6 +74,7 @@ class Fixup:
             "_connection": self.connection,
             "_task_from_fun": self.task_from_fun,
             "register_task": self.register_task,
+            "bugreport": self.bugreport,
         }
         self._replaced = {name: vars(app)[name] for name in methods if name in vars(app)}
         vars(app).update(methods)
@@ -158,6 +161,16 @@ class Fixup:
             return
         with self._celerys("producer_or_acquire")() as acquired, confirmed():
             yield acquired
+
+    def bugreport(self) -> str:
+        """Celery's, of ``celery report``, with our versions, and our settings in force where the broker is kafka-exec."""
+        lines = [f"{name}:{version}" for name, version in versions().items()]
+        told = f"{self._celerys('bugreport')().rstrip()}\n\nversions -> {' '.join(lines)}\n"
+        if not has_our_broker(self._app.conf):
+            return told
+        with self._app.connection_for_write() as connection:
+            settings = in_force(connection.transport.settings)
+        return f"{told}in force:\n" + "".join(f"{PREFIX}{name}: {value!r}\n" for name, value in settings.items())
 
 
 def _shown(info: Callable[[], dict[str, Any]]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Remote control of what waits: ``inspect scheduled`` and ``inspect ordering_keys``, ``control unblock_ordering_key``."""
+"""Remote control of what waits: ``scheduled``, ``query_task`` and ``ordering_keys``, and ``unblock_ordering_key``."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from celery.exceptions import InvalidTaskError
+from celery.utils.functional import maybe_list
 from celery.worker import control
 from celery.worker.control import control_command, inspect_command
 from celery.worker.request import Request
@@ -16,12 +17,14 @@ from kombu.serialization import prepare_accept_content
 from kombu.transport import base
 
 from kafka_exec.core.delay import Delay
-from kafka_exec.core.envelope import decode
+from kafka_exec.core.envelope import Headers, decode
 from kafka_exec.core.lanes import Lane
 from kafka_exec.errors import KafkaExecError, Undecodable
 from kafka_exec.kafka import native
 from kafka_exec.kafka.delays import Delays
+from kafka_exec.kafka.finding import MOST
 from kafka_exec.kafka.queued import LaneView
+from kafka_exec.sharing import Sharing
 from kafka_exec.transport.connection import Connection
 from kafka_exec.transport.sources import WorkQueue
 
@@ -63,26 +66,68 @@ def scheduled(state: Any, **kwargs: Any) -> list[dict[str, Any]]:
     return list({each["request"]["id"]: each for each in (*told, *control.scheduled(state, **kwargs))}.values())
 
 
+@inspect_command(variadic="ids", signature="[id1 [id2 [... [idN]]]]")  # type: ignore[untyped-decorator]
+def query_task(state: Any, ids: Any, **kwargs: Any) -> dict[str, tuple[str, dict[str, Any]]]:
+    """Query for task information by id: of Celery's own, and of what waits for its time, its turn, or who knows it."""
+    ids = [str(each) for each in maybe_list(ids) or ()]
+    found = dict(control.query_task(state, ids, **kwargs))
+    missing = set(ids) - found.keys()
+    try:
+        waiting = native.call(_waiting, state, missing) if missing else []
+    except KafkaExecError as error:
+        logger.warning("what waits in Kafka could not be looked through: %s", error)
+        waiting = []
+    for stage, request in waiting:
+        found.setdefault(request.id, (stage, request.info()))
+    return found
+
+
+def _waiting(state: Any, ids: set[str]) -> list[tuple[str, Request]]:
+    """The requests of tasks with these ids that wait, and what Celery calls that. It reads Kafka."""
+    sharing: Sharing | None = getattr(state.consumer, "sharing", None)
+    delays: Delays | None = getattr(state.consumer, "delays", None)
+    here = [] if sharing is None else sharing.find(ids)
+    here += [(queue.name, record) for queue in _queues(state) for record in queue.find(ids)]
+    requests = [("reserved", _request(state, record, record.headers(), queue)) for queue, record in here]
+    for record in [] if delays is None else delays.find(ids, MOST):
+        requests.append(("scheduled", _delayed_request(state, record)))
+    return [(stage, request) for stage, request in requests if request is not None]
+
+
 def _told_of(state: Any, record: Record) -> dict[str, Any] | None:
     """What Celery tells of a task that waits in its timer, of one that waits in Kafka; None: it is no task."""
+    request = _delayed_request(state, record)
+    if request is None or request.eta is None:
+        return None
+    return {"eta": request.eta.isoformat(), "priority": _PRIORITY, "request": request.info()}
+
+
+def _delayed_request(state: Any, record: Record) -> Request | None:
     try:
         delay, headers = Delay.read(record.headers())
+    except Undecodable:
+        return None  # whoever moves it says so
+    return _request(state, record, headers, delay.queue)
+
+
+def _request(state: Any, record: Record, headers: Headers | None, queue: str) -> Request | None:
+    """The request of a task that was not delivered; None: it is no task."""
+    try:
         found = decode(headers, record.value())
         message = base.Message(
             body=found.body,
             content_type=found.content_type,
             content_encoding=found.content_encoding,
-            delivery_info={"exchange": found.exchange, "routing_key": delay.queue},
+            delivery_info={"exchange": found.exchange, "routing_key": queue},
             properties=found.properties,
             headers=found.headers,
             accept=prepare_accept_content(state.app.conf.accept_content),
         )
         # A task of another worker has a request too.
         task = state.app.tasks.get(found.headers["task"]) or state.app.Task()
-        request = Request(message, app=state.app, hostname=state.hostname, task=task)
+        return Request(message, app=state.app, hostname=state.hostname, task=task)
     except (Undecodable, ContentDisallowed, DecodeError, InvalidTaskError, KeyError, ValueError, TypeError):
         return None  # whoever delivers it says so
-    return {"eta": request.eta.isoformat(), "priority": _PRIORITY, "request": request.info()}
 
 
 def _queues(state: Any) -> Iterator[WorkQueue]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from typing import Any, NamedTuple
 
 from celery.exceptions import NotRegistered
 from celery.utils.objects import Bunch
+from confluent_kafka import Message as Record
 
 from kafka_exec import waiting
 from kafka_exec.core.lifecycle import State
@@ -107,6 +108,10 @@ class Sharing:
         self._misfits.append(Misfit(source, item, task_id, name, headers, time.monotonic()))
         waiting.tell(self._app, headers, State.WRONG_NODE)
         return True
+
+    def find(self, ids: Container[str]) -> list[tuple[str, Record]]:
+        """The tasks with these ids that wait for a worker that knows them: their queues and records."""
+        return [(each.source.name, each.item.record) for each in self._misfits if each.task_id in ids]
 
     def _place_misfits(self) -> None:
         peers = self._node.peers() if self._misfits else []

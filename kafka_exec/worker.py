@@ -17,6 +17,7 @@ from celery.worker.consumer.mingle import Mingle
 from celery.worker.control import Panel
 
 from kafka_exec import remote  # noqa: F401 - registers its commands
+from kafka_exec.about import in_force, versions
 from kafka_exec.appconf import has_our_broker
 from kafka_exec.backend import KafkaBackend
 from kafka_exec.backend.control_plane import ControlPlane, control_plane
@@ -86,9 +87,9 @@ class Consumer(consumer.Consumer):
             self._pumping = True
             self.timer.call_repeatedly(_PUMP, self._look_after)
         if not hasattr(consumer.Consumer, "call_soon_ack"):
-            vars(self)["call_soon"] = self.call_soon_ack  # by which Celery before 5.7 acknowledges
+            self.__dict__["call_soon"] = self.call_soon_ack  # by which Celery before 5.7 acknowledges
         handle: Callable[[Any], Any] = super().create_task_handler(*args, **kwargs)
-        vars(self).pop("call_soon", None)
+        self.__dict__.pop("call_soon", None)
 
         def on_task_received(message: Any) -> Any:
             if self.revoked is not None and (task_id := message.headers.get("id")) in self.revoked:
@@ -189,6 +190,13 @@ class Membership(bootsteps.StartStopStep):
             )
         return True
 
+    def info(self, c: Any) -> dict[str, Any]:
+        """Called for ``celery inspect stats``."""
+        connection = getattr(c.connection, "connection", None)
+        if not isinstance(connection, Connection):
+            return {}
+        return {"kafka_exec": {"versions": versions(), "settings": in_force(connection.space.settings)}}
+
     def start(self, c: Any) -> None:
         """Called again after every new connection."""
         connection = c.connection.connection
@@ -196,7 +204,7 @@ class Membership(bootsteps.StartStopStep):
             return
         space = connection.space
         if self._node is None:
-            self._node = Node(c.hostname, space.cluster, nodes_topic(space.topics), lambda: _work(c))
+            self._node = Node(c.hostname, space.cluster, nodes_topic(space.topics), lambda: _work(c), kind="worker")
         self._node.start()
         connection.node = self._node
         if c.revoked is None:

@@ -14,7 +14,7 @@ from kafka_exec.beat.rules import parsed, rule_of, text_of
 from kafka_exec.core.agenda import Plan
 from kafka_exec.core.claimant import Firing
 from kafka_exec.core.envelope import FENCE, ORDERING_KEY
-from kafka_exec.core.schedule import Grid, Policy, definition_hash
+from kafka_exec.core.schedule import Asked, CatchUp, Grid, Policy, definition_hash
 from kafka_exec.errors import ConfigurationError
 
 #: Under this name a fired task's request says for which time it was due, epoch seconds.
@@ -67,6 +67,10 @@ class PeriodicEntry(beat.ScheduleEntry):  # type: ignore[misc]
             rule = rule_of(self.schedule, _time(self.ours.get(START)))
             if policy.after_end and (not isinstance(rule, Grid) or rule.start is not None):
                 raise ConfigurationError("after_end goes with an interval that has no start")
+            if isinstance(rule, Asked) and policy.catch_up is not CatchUp.ONE and "catch_up" in self.ours:
+                raise ConfigurationError(
+                    "catch_up goes with no schedule that is asked by is_due: nobody knows what it missed"
+                )
             if policy.on_node and (wrong := self.options.keys() - _ON_NODE):
                 raise ConfigurationError(f"an entry with on_node sends no message: remove {', '.join(sorted(wrong))}")
             return Plan(rule, policy, self.definition(policy), **changes)
@@ -127,7 +131,11 @@ def entry_of(name: str, given: Mapping[str, Any], app: Any) -> PeriodicEntry:
         raise ConfigurationError(f"periodic entry {name}: nobody knows {', '.join(sorted(unknown))}")
     if not isinstance(given.get("task"), str) or not isinstance(given.get("schedule"), (str, int, float)):
         raise ConfigurationError(f"periodic entry {name}: it needs the name of a task, and a schedule")
-    entry = PeriodicEntry(**{**given, "name": name, "app": app, "schedule": parsed(str(given["schedule"]), app)})
+    try:
+        schedule = parsed(str(given["schedule"]), app)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"periodic entry {name}: {error}") from None
+    entry = PeriodicEntry(**{**given, "name": name, "app": app, "schedule": schedule})
     entry.plan("one")
     return entry
 

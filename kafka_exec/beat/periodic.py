@@ -12,8 +12,10 @@ from kafka_exec.beat.book import Book
 from kafka_exec.beat.entries import entry_of
 from kafka_exec.beat.rules import parsed, rule_of
 from kafka_exec.core.claimlog import Standing
-from kafka_exec.core.topology import sync_topic
+from kafka_exec.core.nodes import Heartbeat, NodeState, roll
+from kafka_exec.core.topology import nodes_topic, sync_topic
 from kafka_exec.errors import KafkaExecError
+from kafka_exec.kafka.nodes import TASKS_EVERY, heard
 from kafka_exec.kafka.synclog import present
 
 
@@ -24,20 +26,37 @@ class Periodic:
     Attributes:
         row: as :class:`~kafka_exec.beat.book.Book` has it; empty: it was removed.
         standing: what the log of claims says of it.
-        next: the next slot, epoch seconds; None: it is paused, was never claimed, or its schedule is a class of the user's.
+        next: the next slot, epoch seconds; None: it is paused, was never claimed, or its schedule is a class of the user's,
+            or no beat lives that would fire it.
+        is_held: whether its holder lives.
     """
 
     name: str
     row: Mapping[str, Any]
     standing: Standing
     next: float | None
+    is_held: bool
+
+    @property
+    def state(self) -> str:
+        """``paused``, ``held``, ``lost`` (its holder is, and nobody has taken it over), or ``free``."""
+        if self.row.get("paused"):
+            return "paused"
+        if self.is_held:
+            return "held"
+        return "lost" if self.standing.holder else "free"
 
     def facts(self) -> dict[str, Any]:
         """The same as JSON has it."""
         row, standing = self.row, self.standing
         return {
             **{"name": self.name, "task": row.get("task"), "schedule": row.get("schedule")},
-            **{"source": row.get("source"), "paused": bool(row.get("paused")), "policy": row.get("policy")},
+            **{
+                "source": row.get("source"),
+                "state": self.state,
+                "paused": bool(row.get("paused")),
+                "policy": row.get("policy"),
+            },
             **{"holder": standing.name if standing.holder else None, "incarnation": standing.holder or None},
             **{"last": standing.slot, "fired": standing.fired, "next": self.next, "runs": standing.runs},
             **{"missed": standing.missed, "given": row.get("given"), "definition": row.get("definition")},
@@ -59,11 +78,28 @@ class PeriodicTasks:
 
     def all(self) -> list[Periodic]:
         """All entries that a beat has or had, or that were added, by name."""
-        log = present(self._space.cluster, sync_topic(self._space.topics))
-        return [
-            Periodic(name, row, log.standing(name), self._next(row, log.standing(name)))
-            for name, row in sorted(self._book.rows().items())
-        ]
+        log, beats = present(self._space.cluster, sync_topic(self._space.topics)), self.beats()
+        found = []
+        for name, row in sorted(self._book.rows().items()):
+            standing = log.standing(name)
+            due = self._next(row, standing) if beats else None
+            found.append(Periodic(name, row, standing, due, standing.holder in beats))
+        return found
+
+    def beats(self) -> frozenset[str]:
+        """The incarnations of beats that live."""
+        return frozenset(beat.boot for beat in self._living() if beat.beat)
+
+    def knows(self, task: str) -> bool:
+        """Whether a worker that lives knows a task of this name."""
+        return any(task in (beat.tasks or ()) for beat in self._living())
+
+    def _living(self) -> list[Heartbeat]:
+        period, now = self._space.settings.heartbeat, time.time()
+        # Far enough back that each has told all that it does.
+        since = now - 2 * TASKS_EVERY * period
+        seen = heard(self._space.cluster, nodes_topic(self._space.topics), since)
+        return [each.beat for each, state in roll(seen, now=now, period=period) if state is NodeState.ALIVE]
 
     def _next(self, row: Mapping[str, Any], standing: Standing) -> float | None:
         last = standing.last(after_end=bool((row.get("policy") or {}).get("after_end")))

@@ -10,7 +10,7 @@ from typing import Any
 
 from celery.schedules import BaseSchedule, crontab, maybe_schedule, schedule, solar
 
-from kafka_exec.core.schedule import Calendar, Grid, Rule
+from kafka_exec.core.schedule import Asked, Calendar, Grid, Rule
 from kafka_exec.errors import ConfigurationError
 
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -24,20 +24,26 @@ def rule_of(given: Any, start: float | None = None) -> Rule:
     """The rule of a Celery schedule.
 
     Args:
-        given: ``crontab``, ``solar``, ``schedule`` or a class of the user's with ``remaining_estimate``.
+        given: ``crontab``, ``solar``, ``schedule`` or a class of the user's with ``remaining_estimate`` or ``is_due``. The
+            times follow from the first; the second is asked where it is the more special of the two.
         start: of an interval: a time at which it is due, epoch seconds.
 
     Raises:
         ConfigurationError: the schedule has no future, or ``start`` does not go with it.
     """
-    if _is(given, crontab):
-        rule: Rule = Calendar(lambda time: _after_in_crontab(given, time))
+    if _must_be_asked(given):
+        rule: Rule = Asked(lambda last, now: _is_due(given, last, now))
+    elif _is(given, crontab):
+        rule = Calendar(lambda time: _after_in_crontab(given, time))
     elif _is(given, schedule) and not given.relative:
         return Grid(given.run_every.total_seconds(), start)
-    elif isinstance(given, BaseSchedule):
+    elif _defines(type(given), "remaining_estimate") is not None:
         rule = Calendar(lambda time: _after_by_estimate(given, time))
     else:
-        raise ConfigurationError(f"a schedule must be crontab, solar, an interval or seconds, not {given!r}")
+        raise ConfigurationError(
+            f"a schedule must be crontab, solar, an interval, seconds, or of a class that has is_due or remaining_estimate "
+            f"of its own, not {given!r}"
+        )
     if start is not None:
         raise ConfigurationError(f"start goes with an interval, not with {given!r}")
     return rule
@@ -46,6 +52,25 @@ def rule_of(given: Any, start: float | None = None) -> Rule:
 def _is(given: Any, kind: type) -> bool:
     """Whether a schedule is one of Celery's own of this kind. A class of the user's may compute other times."""
     return isinstance(given, kind) and type(given).remaining_estimate is kind.remaining_estimate  # type: ignore[attr-defined]
+
+
+def _must_be_asked(given: Any) -> bool:
+    """Whether only ``is_due`` says when a schedule is due: its class has that of its own, and no ``remaining_estimate``."""
+    asked, estimated = _defines(type(given), "is_due"), _defines(type(given), "remaining_estimate")
+    return asked is not None and (estimated is None or asked < estimated)
+
+
+def _defines(kind: type, name: str) -> int | None:
+    """The number of the first of a class and its bases that has a method; None: only Celery's abstract class, or none."""
+    bases = (number for number, each in enumerate(kind.__mro__) if name in vars(each) and each is not BaseSchedule)
+    return next(bases, None)
+
+
+def _is_due(given: Any, last: float, now: float) -> tuple[bool, float]:
+    """The answer of a schedule's ``is_due``, as Celery's beat asks it."""
+    with _clock(given, datetime.fromtimestamp(now, timezone.utc)):
+        yes, wait = given.is_due(datetime.fromtimestamp(last, timezone.utc))
+    return yes, wait
 
 
 def _after_in_crontab(given: crontab, time: float) -> float:
@@ -85,7 +110,7 @@ def _after_by_estimate(given: Any, time: float) -> float:
 @contextmanager
 def _clock(given: Any, now: datetime) -> Iterator[None]:
     """Has a schedule believe that it is this time. A copy would not do: a class of the user's may not know how."""
-    before, given.nowfun = given.nowfun, lambda: now
+    before, given.nowfun = getattr(given, "nowfun", None), lambda: now
     try:
         yield
     finally:
@@ -94,6 +119,8 @@ def _clock(given: Any, now: datetime) -> Iterator[None]:
 
 def text_of(given: Any) -> str:
     """A schedule for people, and for telling one definition from another: the same in every process."""
+    if _must_be_asked(given):
+        return _text_of_own(given)
     if _is(given, crontab):
         fields = ("minute", "hour", "day_of_month", "month_of_year", "day_of_week")
         return "crontab " + " ".join(str(getattr(given, f"_orig_{field}")).replace(" ", "") for field in fields)
@@ -102,7 +129,16 @@ def text_of(given: Any) -> str:
     if _is(given, schedule):
         relative = " relative" if given.relative else ""
         return f"every {given.run_every.total_seconds():g} s{relative}"
-    return repr(given)
+    return _text_of_own(given)
+
+
+def _text_of_own(given: Any) -> str:
+    """The text of a schedule of a class of the user's: without addresses."""
+    name = type(given).__qualname__
+    if any("__repr__" in vars(each) for each in type(given).__mro__[:-1]):
+        return f"{name} {given!r}"
+    told = {key: value for key, value in vars(given).items() if isinstance(value, (str, int, float))}
+    return f"{name} {told}" if told else name
 
 
 def parsed(expression: str, app: Any) -> Any:
@@ -116,14 +152,49 @@ def parsed(expression: str, app: Any) -> Any:
         if found := _EVERY.fullmatch(expression.strip()):
             return maybe_schedule(float(found[1]) * _UNITS[found[2] or "s"], app=app)
         if words[:1] == ["solar"]:
-            event, lat, lon = words[1:]
-            return solar(event, float(lat), float(lon), app=app)
-        if words[:1] == ["crontab"]:
-            words = words[1:]
-        minute, hour, day_of_month, month_of_year, day_of_week = words
-        return crontab(minute, hour, day_of_week, day_of_month, month_of_year, app=app)
-    except Exception as error:
-        raise ConfigurationError(
-            f"{expression!r} is no schedule ({error}): say seconds, 'every 5 m', five fields of a crontab, or "
-            "'solar EVENT LATITUDE LONGITUDE'"
-        ) from None
+            return _solar(words[1:], app)
+        return _crontab(words[1:] if words[:1] == ["crontab"] else words, app)
+    except OverflowError:
+        reason = "since nobody can wait for so long"
+    except _Nonsense as nonsense:
+        reason = str(nonsense)
+    raise ConfigurationError(
+        f"{expression!r} is no schedule, {reason}: say seconds as 30, 'every 5 m', five fields of a crontab as "
+        "'0 4 * * mon', or 'solar sunset 52.5 13.4'"
+    )
+
+
+class _Nonsense(Exception):
+    """Why a text is no schedule."""
+
+
+def _solar(words: list[str], app: Any) -> solar:
+    try:
+        event, (lat, lon) = words[0], map(float, words[1:])
+    except (IndexError, ValueError):
+        raise _Nonsense("since 'solar' needs the name of an event, a latitude and a longitude") from None
+    try:
+        return solar(event, lat, lon, app=app)
+    except Exception as error:  # of Celery, which says what is wrong, or of the library that it needs
+        raise _Nonsense(f"since {str(error).rstrip('.')}") from None
+
+
+#: The fields of a crontab, in their order in a text.
+_FIELDS = {
+    "minute": "minute",
+    "hour": "hour",
+    "day_of_month": "day of the month",
+    "month_of_year": "month",
+    "day_of_week": "day of the week",
+}
+
+
+def _crontab(words: list[str], app: Any) -> crontab:
+    if len(words) != len(_FIELDS):
+        raise _Nonsense(f"since it is no interval, and a crontab has five fields, not {len(words)}")
+    for (field, name), word in zip(_FIELDS.items(), words, strict=True):
+        try:
+            crontab(**{field: word})
+        except Exception:  # Celery's parser of fields raises what comes up
+            raise _Nonsense(f"since {word!r} is no {name} of a crontab") from None
+    return crontab(**dict(zip(_FIELDS, words, strict=True)), app=app)

@@ -4,19 +4,38 @@ from __future__ import annotations
 
 import click
 
+from kafka_exec.about import versions
+
 from .broker import broker
+from .common import Guarded
 from .control_plane import control_plane
 from .dead import dead
 from .executions import executions, remark, show
 from .groups import groups
+from .loading import guard_loading
 from .nodes import nodes
 from .schedule import claims, schedule
 
 
-@click.group()
+def _show_versions(context: click.Context, option: click.Parameter, value: bool) -> None:
+    if value:
+        click.echo(" ".join(f"{name}:{version}" for name, version in versions().items()))
+        context.exit()
+
+
+@click.group(cls=Guarded)
+@click.option(
+    *("--version", "version"),
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_show_versions,
+    help="Show the versions of kafka_exec and of what it runs on.",
+)
 def kafka() -> None:
     """Run and look after kafka_exec's Kafka."""
 
 
 for command in (broker, claims, control_plane, dead, executions, groups, nodes, remark, schedule, show):
     kafka.add_command(command)
+guard_loading(kafka)

@@ -5,9 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import signal
-import sys
 import threading
-import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,8 +29,7 @@ STEPS = {
 @click.option("--port", type=click.IntRange(1, 65535), default=9092, show_default=True, help="Where to listen.")
 @click.option("--nodes", type=click.IntRange(1, 9), default=1, show_default=True, help="How many nodes.")
 @click.option("--secure", is_flag=True, help="SASL/SCRAM over TLS, access rules and a demo user.")
-@click.option("--verbose", is_flag=True, help="Show details of an error.")
-def broker(data: Path | None, port: int, nodes: int, secure: bool, verbose: bool) -> None:
+def broker(data: Path | None, port: int, nodes: int, secure: bool) -> None:
     """Run a real Apache Kafka on this machine, for development.
 
     It listens on loopback addresses only and runs until Ctrl-C or SIGTERM.
@@ -69,10 +66,7 @@ def broker(data: Path | None, port: int, nodes: int, secure: bool, verbose: bool
         return
     except BrokerError as error:
         summary, _, details = str(error).partition("\n")
-        click.echo(f"Error: {summary}{' (--verbose shows it)' if details and not verbose else ''}", err=True)
-        if verbose:
-            click.echo(details or traceback.format_exc(), err=True)
-        sys.exit(1)
+        raise click.ClickException(f"{summary}{' (--verbose shows it)' if details else ''}") from error
 
 
 def _show_progress(step: str, done: int, total: int) -> None:

@@ -10,30 +10,28 @@ from typing import Any
 
 import click
 
-from kafka_exec.cli.common import result_backend, told, verbose_option
+from kafka_exec.cli.common import result_backend
 
 #: What writing may take that is under way at the end, seconds.
 STOP_TIMEOUT = 10.0
 
 
 @click.command("control-plane")
-@verbose_option
 @click.pass_context
-def control_plane(context: click.Context, verbose: bool) -> None:
+def control_plane(context: click.Context) -> None:
     """Drive the control plane (chords, delayed tasks), alone or beside workers, until Ctrl-C."""
     ending = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: ending.set())
-    with told(verbose):
-        nodes, shares, urls = _parts(context)
-        for share in shares:
-            share.start()
-        click.echo(f"Driving the control plane of {' and '.join(urls)}. Stop it with Ctrl-C.")
-        ending.wait()
-        for share in shares:
-            share.stop(STOP_TIMEOUT)
-        for node in nodes:
-            node.stop()
+    nodes, shares, urls = _parts(context)
+    for share in shares:
+        share.start()
+    click.echo(f"Driving the control plane of {' and '.join(urls)}. Stop it with Ctrl-C.")
+    ending.wait()
+    for share in shares:
+        share.stop(STOP_TIMEOUT)
+    for node in nodes:
+        node.stop()
 
 
 def _parts(context: click.Context) -> tuple[list[Any], list[Any], list[str]]:
@@ -56,7 +54,7 @@ def _parts(context: click.Context) -> tuple[list[Any], list[Any], list[str]]:
 
     def node_of(space: Any) -> Any:
         name = f"control-plane-{os.getpid()}@{socket.gethostname()}"
-        return nodes.setdefault(space, Node(name, space.cluster, nodes_topic(space.topics)))
+        return nodes.setdefault(space, Node(name, space.cluster, nodes_topic(space.topics), kind="control-plane"))
 
     if has_our_broker(app.conf):
         space = broker_home(app)

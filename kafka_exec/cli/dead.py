@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from kafka_exec.appconf import broker_home
-from kafka_exec.cli.common import confirm, echo_table, json_option, printable, progress, time_of, told, verbose_option
+from kafka_exec.cli.common import confirm, echo_table, json_option, printable, progress, time_of
 from kafka_exec.core.dead import Address, Letter, Order, as_text
 
 if TYPE_CHECKING:
@@ -93,7 +93,6 @@ def _letters(context: click.Context, queue: str) -> DeadLetters:
 @click.option("--all-letters", is_flag=True, help="Those that were replayed too.")
 @click.option("--limit", type=click.IntRange(1), default=100, show_default=True, help="So many, the latest.")
 @json_option
-@verbose_option
 @click.pass_context
 def list_letters(
     context: click.Context,
@@ -103,7 +102,6 @@ def list_letters(
     all_letters: bool,
     limit: int,
     as_json: bool,
-    verbose: bool,
 ) -> None:
     """List the dead letters of a queue, or of all queues, the latest first."""
     order = Order(reason=reason, task=task)
@@ -120,13 +118,12 @@ def list_letters(
             matching += 1
             yield letter, letters.queue
 
-    with told(verbose):
-        from kafka_exec.kafka.dead import DeadLetters, queues_with_letters
+    from kafka_exec.kafka.dead import DeadLetters, queues_with_letters
 
-        space = broker_home(context.obj.app)
-        queues = [queue] if queue is not None else queues_with_letters(space.cluster, space.topics)
-        read = (wanted(DeadLetters(space.cluster, space.topics, name)) for name in queues)
-        found = heapq.nlargest(limit, chain.from_iterable(read), key=lambda each: each[0].at)
+    space = broker_home(context.obj.app)
+    queues = [queue] if queue is not None else queues_with_letters(space.cluster, space.topics)
+    read = (wanted(DeadLetters(space.cluster, space.topics, name)) for name in queues)
+    found = heapq.nlargest(limit, chain.from_iterable(read), key=lambda each: each[0].at)
     if as_json:
         for letter, name in found:
             click.echo(json.dumps({"queue": name, **letter.as_json()}))
@@ -151,12 +148,10 @@ def _row(letter: Letter, queue: str) -> tuple[str, ...]:
 @click.argument("queue")
 @click.argument("address", type=_address, metavar="PARTITION:OFFSET")
 @json_option
-@verbose_option
 @click.pass_context
-def show(context: click.Context, queue: str, address: Address, as_json: bool, verbose: bool) -> None:
+def show(context: click.Context, queue: str, address: Address, as_json: bool) -> None:
     """Show a dead letter: all its headers, its body, and where it came from."""
-    with told(verbose):
-        letter = _letters(context, queue).find(address)
+    letter = _letters(context, queue).find(address)
     click.echo(_as_json(letter, queue) if as_json else "\n".join(_details(letter, queue)))
 
 
@@ -209,7 +204,6 @@ def _details(letter: Letter, queue: str) -> Iterator[str]:
 @click.option("--rate", type=_a_second, metavar="N/s", help="So many a second at most; N/m, N/h: a minute, an hour.")
 @click.option("--dry-run", is_flag=True, help="Only list what would be replayed.")
 @_yes
-@verbose_option
 @click.pass_context
 def replay(
     context: click.Context,
@@ -224,7 +218,6 @@ def replay(
     rate: float | None,
     dry_run: bool,
     yes: bool,
-    verbose: bool,
 ) -> None:
     """Publish dead letters again: same topic, key, headers and body, so the same task id in the same order.
 
@@ -243,25 +236,24 @@ def replay(
         refused += 1
         refusals[:] = refusals or [refusal]
 
-    with told(verbose):
-        letters = _letters(context, queue)
-        count, latest = 0, None
-        for letter in letters.chosen(order, progress(), refuse):
-            count, latest = count + 1, letter.address
-            if dry_run and letter.origin is not None:
-                click.echo(printable(f"{letter.address} to {letter.origin.topic}  {letter.task} {letter.id}".rstrip()))
-        if refusals:
-            click.echo(f"{refused} cannot be replayed, such as: {refusals[0]}", err=True)
-        if count > 1 and not of_all and (args, kwargs) != (None, None):
-            raise click.UsageError(f"{count} letters would get the same arguments: name one, or add --all")
-        if dry_run or not count:
-            click.echo(f"{count} letters would be replayed" if dry_run else "Nothing to replay", err=True)
-            return
-        if latest is not None and count == 1:
-            order = replace(order, addresses=(latest,))  # others that have come meanwhile are not meant
-        confirm(f"Replay {count} letters of {queue}?", yes)
-        say = progress("Replaying")
-        done = letters.replay(order, rate=rate, on_progress=lambda replayed: say(min(replayed, count), count))
+    letters = _letters(context, queue)
+    count, latest = 0, None
+    for letter in letters.chosen(order, progress(), refuse):
+        count, latest = count + 1, letter.address
+        if dry_run and letter.origin is not None:
+            click.echo(printable(f"{letter.address} to {letter.origin.topic}  {letter.task} {letter.id}".rstrip()))
+    if refusals:
+        click.echo(f"{refused} cannot be replayed, such as: {refusals[0]}", err=True)
+    if count > 1 and not of_all and (args, kwargs) != (None, None):
+        raise click.UsageError(f"{count} letters would get the same arguments: name one, or add --all")
+    if dry_run or not count:
+        click.echo(f"{count} letters would be replayed" if dry_run else "Nothing to replay", err=True)
+        return
+    if latest is not None and count == 1:
+        order = replace(order, addresses=(latest,))  # others that have come meanwhile are not meant
+    confirm(f"Replay {count} letters of {queue}?", yes)
+    say = progress("Replaying")
+    done = letters.replay(order, rate=rate, on_progress=lambda replayed: say(min(replayed, count), count))
     click.echo(f"{done} replayed")
 
 
@@ -269,17 +261,15 @@ def replay(
 @click.argument("queue")
 @click.option("--before", type=click.DateTime(), help="Only letters older than this local time.")
 @_yes
-@verbose_option
 @click.pass_context
-def purge(context: click.Context, queue: str, before: datetime | None, yes: bool, verbose: bool) -> None:
+def purge(context: click.Context, queue: str, before: datetime | None, yes: bool) -> None:
     """Delete dead letters for good: all, or the oldest.
 
     Kafka deletes from the beginning of a partition up to an offset, so there is no choice by reason or task.
     """
-    with told(verbose):
-        letters = _letters(context, queue)
-        doomed = letters.older(None if before is None else before.timestamp(), progress())
-        if doomed.letters:
-            confirm(f"Delete {doomed.letters} letters of {queue}?", yes)
-        letters.purge(doomed)
+    letters = _letters(context, queue)
+    doomed = letters.older(None if before is None else before.timestamp(), progress())
+    if doomed.letters:
+        confirm(f"Delete {doomed.letters} letters of {queue}?", yes)
+    letters.purge(doomed)
     click.echo(f"{doomed.letters} deleted")

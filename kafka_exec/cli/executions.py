@@ -5,13 +5,12 @@ from __future__ import annotations
 import getpass
 import heapq
 import json
-import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import click
 
-from kafka_exec.cli.common import echo_table, json_option, progress, result_backend, time_of, told, verbose_option
+from kafka_exec.cli.common import echo_table, json_option, progress, result_backend, time_of
 from kafka_exec.core.lifecycle import TERMINAL, State
 from kafka_exec.core.state_record import ABSENT, Encoded
 
@@ -24,15 +23,12 @@ COLUMNS = ("ID", "STATE", "NAME", "QUEUE", "WORKER", "ATTEMPTS", "STARTED", "SEC
 @click.command()
 @click.argument("task_id")
 @json_option
-@verbose_option
 @click.pass_context
-def show(context: click.Context, task_id: str, as_json: bool, verbose: bool) -> None:
+def show(context: click.Context, task_id: str, as_json: bool) -> None:
     """Show what is known of a task."""
-    with told(verbose):
-        found = result_backend(context).history(task_id)
+    found = result_backend(context).history(task_id)
     if found is None:
-        click.echo(f"Error: nothing is known of task {task_id}", err=True)
-        sys.exit(1)
+        raise click.ClickException(f"nothing is known of task {task_id}")
     click.echo(json.dumps(found.as_json()) if as_json else "\n".join(_details(found)))
 
 
@@ -40,18 +36,13 @@ def show(context: click.Context, task_id: str, as_json: bool, verbose: bool) -> 
 @click.argument("task_id")
 @click.argument("text")
 @click.option("--by", default=getpass.getuser, show_default="the user", help="Who says it.")
-@verbose_option
 @click.pass_context
-def remark(context: click.Context, task_id: str, text: str, by: str, verbose: bool) -> None:
+def remark(context: click.Context, task_id: str, text: str, by: str) -> None:
     """Note something of a task; its state stays what it is."""
-    with told(verbose):
-        backend = result_backend(context)
-        known = backend.reader.find(task_id) is not None
-        if known:
-            backend.remark(task_id, text, by)
-    if not known:
-        click.echo(f"Error: nothing is known of task {task_id}", err=True)
-        sys.exit(1)
+    backend = result_backend(context)
+    if backend.reader.find(task_id) is None:
+        raise click.ClickException(f"nothing is known of task {task_id}")
+    backend.remark(task_id, text, by)
 
 
 @click.command()
@@ -60,7 +51,6 @@ def remark(context: click.Context, task_id: str, text: str, by: str, verbose: bo
 @click.option("--name", help="Only tasks of this name.")
 @click.option("--limit", type=click.IntRange(1), default=100, show_default=True, help="So many, the latest.")
 @json_option
-@verbose_option
 @click.pass_context
 def executions(
     context: click.Context,
@@ -69,7 +59,6 @@ def executions(
     name: str | None,
     limit: int,
     as_json: bool,
-    verbose: bool,
 ) -> None:
     """List tasks, the latest first. A running one whose worker is gone is marked as lost; it runs again elsewhere."""
     matching = 0
@@ -87,9 +76,8 @@ def executions(
 
     from kafka_exec.backend.housekeeping import lost
 
-    with told(verbose):
-        found = heapq.nlargest(limit, wanted(), key=_latest)
-        gone = {record.id for record in lost(result_backend(context), found)}
+    found = heapq.nlargest(limit, wanted(), key=_latest)
+    gone = {record.id for record in lost(result_backend(context), found)}
     if as_json:
         for record in found:
             click.echo(json.dumps({**record.as_json(), **({"lost": True} if record.id in gone else {})}))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from kafka_exec.appconf import broker_home
-from kafka_exec.cli.common import echo_table, json_option, told, verbose_option
+from kafka_exec.cli.common import echo_table, json_option
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -25,14 +25,12 @@ _TIMEOUT = 2.0
 @click.group(invoke_without_command=True)
 @click.option("--blocked", is_flag=True, help="Only keys that wait for a retry, or were stopped by a failure.")
 @json_option
-@verbose_option
 @click.pass_context
-def groups(context: click.Context, blocked: bool, as_json: bool, verbose: bool) -> None:
+def groups(context: click.Context, blocked: bool, as_json: bool) -> None:
     """List the ordering keys that have unfinished tasks, unblock one, or skip the task that blocks it."""
     if context.invoked_subcommand is not None:
         return
-    with told(verbose):
-        found = [each for each in _keys(context.obj.app) if not blocked or each["state"] in _BLOCKED]
+    found = [each for each in _keys(context.obj.app) if not blocked or each["state"] in _BLOCKED]
     found.sort(key=lambda each: (each["queue"], each["key"]))
     if as_json:
         for each in found:
@@ -57,30 +55,26 @@ def _keys(app: Celery) -> list[dict[str, Any]]:
 
 @groups.command()
 @click.argument("key")
-@verbose_option
 @click.pass_context
-def unblock(context: click.Context, key: str, verbose: bool) -> None:
+def unblock(context: click.Context, key: str) -> None:
     """Let the tasks of KEY go on that wait for a retry, or since one of them has failed.
 
     A retry that was waited for runs when it is due, with no place of its own any more.
     """
-    with told(verbose):
-        done = _unblock(context.obj.app, key)
+    done = _unblock(context.obj.app, key)
     click.echo(f"unblocked {key} in {', '.join(done)}")
 
 
 @groups.command()
 @click.argument("key")
-@verbose_option
 @click.pass_context
-def skip(context: click.Context, key: str, verbose: bool) -> None:
+def skip(context: click.Context, key: str) -> None:
     """Give up the task whose retry the others of KEY wait for: it is revoked, and they go on."""
-    with told(verbose):
-        app = context.obj.app
-        awaited = {each["task"] for each in _keys(app) if each["key"] == key and each["state"] in _BLOCKED}
-        if awaited:
-            app.control.revoke(list(awaited), reply=True, timeout=_TIMEOUT)
-        done = _unblock(app, key)
+    app = context.obj.app
+    awaited = {each["task"] for each in _keys(app) if each["key"] == key and each["state"] in _BLOCKED}
+    if awaited:
+        app.control.revoke(list(awaited), reply=True, timeout=_TIMEOUT)
+    done = _unblock(app, key)
     click.echo(f"skipped {', '.join(sorted(awaited))} of {key} in {', '.join(done)}")
 
 

@@ -1,4 +1,4 @@
-"""`celery kafka nodes`: which workers there are, from their heartbeats."""
+"""`celery kafka nodes`: which workers and beats there are, from their heartbeats."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import time
 import click
 
 from kafka_exec.appconf import broker_home
-from kafka_exec.cli.common import echo_table, json_option, time_of, told, verbose_option
-from kafka_exec.core.nodes import NodeState, Seen, roll
+from kafka_exec.cli.common import echo_table, json_option, time_of
+from kafka_exec.core.nodes import Heartbeat, NodeState, Seen, roll
 
 COLUMNS = (
-    *("NAME", "STATE", "INCARNATION", "HOST", "PID", "SINCE", "HEARD", "SLOTS", "ACTIVE", "QUEUES", "TASKS"),
-    "CONTROL-PLANE",
+    *("NAME", "STATE", "KIND", "VERSION", "INCARNATION", "HOST", "PID", "SINCE"),
+    *("HEARD", "SLOTS", "ACTIVE", "QUEUES", "TASKS", "CONTROL-PLANE"),
 )
 
 
@@ -21,22 +21,20 @@ COLUMNS = (
 @click.option("--task", help="Only nodes that know the task of this name.")
 @click.option("--hours", type=click.FloatRange(0, 24), default=1.0, show_default=True, help="Nodes heard since then.")
 @json_option
-@verbose_option
 @click.pass_context
-def nodes(context: click.Context, task: str | None, hours: float, as_json: bool, verbose: bool) -> None:
+def nodes(context: click.Context, task: str | None, hours: float, as_json: bool) -> None:
     """List the nodes that send heartbeats, and those that did."""
-    with told(verbose):
-        from kafka_exec.core.topology import nodes_topic
-        from kafka_exec.kafka.nodes import heard
+    from kafka_exec.core.topology import nodes_topic
+    from kafka_exec.kafka.nodes import heard
 
-        space = broker_home(context.obj.app)
-        now = time.time()
-        beats = heard(space.cluster, nodes_topic(space.topics), now - hours * 3600)
-        listed = [
-            (seen, state)
-            for seen, state in roll(beats, now=now, period=space.settings.heartbeat)
-            if task is None or task in (seen.beat.tasks or ())
-        ]
+    space = broker_home(context.obj.app)
+    now = time.time()
+    beats = heard(space.cluster, nodes_topic(space.topics), now - hours * 3600)
+    listed = [
+        (seen, state)
+        for seen, state in roll(beats, now=now, period=space.settings.heartbeat)
+        if task is None or task in (seen.beat.tasks or ())
+    ]
     if as_json:
         for seen, state in listed:
             click.echo(json.dumps(_facts(seen, state, now)))
@@ -47,6 +45,7 @@ def nodes(context: click.Context, task: str | None, hours: float, as_json: bool,
 def _facts(seen: Seen, state: NodeState, now: float) -> dict[str, object]:
     beat = seen.beat
     return {
+        **{"kind": _kind(beat), "version": beat.version or None},
         **{"name": seen.name, "state": state.value, "incarnation": beat.boot, "place": beat.place, "pid": beat.pid},
         **{"since": beat.since, "heard": seen.at, "age": max(0.0, now - seen.at), "control_plane": beat.control},
         **{"slots": beat.slots, "active": beat.active, "queues": beat.queues, "known": beat.known},
@@ -57,8 +56,14 @@ def _facts(seen: Seen, state: NodeState, now: float) -> dict[str, object]:
 def _row(seen: Seen, state: NodeState, now: float) -> tuple[str, ...]:
     beat = seen.beat
     return (
-        *(seen.name, state.value, beat.boot[:8], beat.place.partition(" ")[0], str(beat.pid), time_of(beat.since)),
+        *(seen.name, state.value, _kind(beat) or "?", beat.version or "?", beat.boot[:8]),
+        *(beat.place.partition(" ")[0], str(beat.pid), time_of(beat.since)),
         f"{max(0.0, now - seen.at):.1f} s ago",
         *(str(beat.slots), str(beat.active), ",".join(beat.queues), str(beat.known)),
         "yes" if beat.control else "",
     )
+
+
+def _kind(beat: Heartbeat) -> str | None:
+    """What a node is; one of an older version does not say it, but beats and workers can be told apart."""
+    return beat.kind or ("beat" if beat.beat else "worker" if beat.slots else None)

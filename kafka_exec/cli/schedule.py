@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from kafka_exec.cli.common import echo_table, json_option, time_of, told, verbose_option
+from kafka_exec.cli.common import echo_table, json_option, time_of
 
 COLUMNS = ("NAME", "TASK", "SCHEDULE", "SOURCE", "STATE", "HOLDER", "LAST", "NEXT", "RUNS", "MISSED")
 
@@ -25,23 +25,25 @@ def schedule() -> None:
 
 @schedule.command("list")
 @json_option
-@verbose_option
 @click.pass_context
-def list_(context: click.Context, as_json: bool, verbose: bool) -> None:
+def list_(context: click.Context, as_json: bool) -> None:
     """List the periodic entries: who holds them, the last slot that was fired, and the next one."""
-    with told(verbose):
-        found = [each.facts() for each in _tasks(context).all()]
+    tasks = _tasks(context)
+    found = [each.facts() for each in tasks.all()]
     if as_json:
         for facts in found:
             click.echo(json.dumps(facts))
     else:
         echo_table([COLUMNS, *(_row(facts) for facts in found)])
+    if not tasks.beats():
+        click.echo(
+            "No beat is alive: nothing is fired until one is started with celery -A APP beat -S kafka-exec", err=True
+        )
 
 
 def _row(facts: dict[str, Any]) -> tuple[str, ...]:
-    state = "paused" if facts["paused"] else "held" if facts["holder"] else "free"
     return (
-        *(facts["name"], str(facts["task"]), str(facts["schedule"]), str(facts["source"]), state),
+        *(facts["name"], str(facts["task"]), str(facts["schedule"]), str(facts["source"]), facts["state"]),
         *(facts["holder"] or "", time_of(facts["last"]), time_of(facts["next"])),
         *(str(facts["runs"]), str(facts["missed"])),
     )
@@ -50,12 +52,10 @@ def _row(facts: dict[str, Any]) -> tuple[str, ...]:
 @schedule.command()
 @click.argument("name")
 @json_option
-@verbose_option
 @click.pass_context
-def show(context: click.Context, name: str, as_json: bool, verbose: bool) -> None:
+def show(context: click.Context, name: str, as_json: bool) -> None:
     """Show all that is known of a periodic entry."""
-    with told(verbose):
-        found = [each.facts() for each in _tasks(context).all() if each.name == name]
+    found = [each.facts() for each in _tasks(context).all() if each.name == name]
     if not found:
         raise click.ClickException(f"there is no periodic entry {name}")
     if as_json:
@@ -83,7 +83,6 @@ def show(context: click.Context, name: str, as_json: bool, verbose: bool) -> Non
 )
 @click.option("--after-end", is_flag=True, default=None, help="With --on-node: the period begins when a run ends.")
 @click.option("--label", "labels", multiple=True, help="Only beats with this label fire it.")
-@verbose_option
 @click.pass_context
 def add(
     context: click.Context,
@@ -94,16 +93,17 @@ def add(
     arguments: str,
     named: str,
     options: str,
-    verbose: bool,
     **policy: Any,
 ) -> None:
     """Add the periodic entry NAME: TASK, at WHEN ("30", "every 5 m", "0 4 * * mon", "solar sunset 52.5 13.4")."""
     texts = {"args": (arguments, list), "kwargs": (named, dict), "options": (options, dict)}
     given = {key: _json(key, text, kind) for key, (text, kind) in texts.items()}
     said = {key: value for key, value in policy.items() if value not in (None, ())}
-    with told(verbose):
-        _tasks(context).add(name, task, when, **given, **said)
+    tasks = _tasks(context)
+    tasks.add(name, task, when, **given, **said)
     click.echo(f"added {name}")
+    if not policy["on_node"] and not task.startswith("celery.") and not tasks.knows(task):
+        click.echo(f"No worker that is alive knows the task {task}: its runs wait until one does", err=True)
 
 
 def _json(name: str, text: str, kind: type) -> Any:
@@ -119,11 +119,9 @@ def _json(name: str, text: str, kind: type) -> Any:
 def _verb(verb: str, done: str, meaning: str) -> None:
     @schedule.command(verb, help=meaning)
     @click.argument("name")
-    @verbose_option
     @click.pass_context
-    def act(context: click.Context, name: str, verbose: bool) -> None:
-        with told(verbose):
-            getattr(_tasks(context), verb.replace("-", "_"))(name)
+    def act(context: click.Context, name: str) -> None:
+        getattr(_tasks(context), verb.replace("-", "_"))(name)
         click.echo(f"{done} {name}")
 
 
@@ -139,22 +137,20 @@ CLAIMS = ("ENTRY", "STATE", "HOLDER", "INCARNATION", "EPOCH", "LAST SLOT", "FIRE
 @click.command()
 @click.option("--table", "table", is_flag=True, help="Print the table of states instead.")
 @json_option
-@verbose_option
 @click.pass_context
-def claims(context: click.Context, table: bool, as_json: bool, verbose: bool) -> None:
+def claims(context: click.Context, table: bool, as_json: bool) -> None:
     """List who holds which periodic entry, as the log of claims says."""
     from kafka_exec.core.claim import document
 
     if table:
         click.echo(document(), nl=False)
         return
-    with told(verbose):
-        from kafka_exec.appconf import broker_home
-        from kafka_exec.core.topology import sync_topic
-        from kafka_exec.kafka.synclog import present
+    from kafka_exec.appconf import broker_home
+    from kafka_exec.core.topology import sync_topic
+    from kafka_exec.kafka.synclog import present
 
-        space = broker_home(context.obj.app)
-        log = present(space.cluster, sync_topic(space.topics))
+    space = broker_home(context.obj.app)
+    log = present(space.cluster, sync_topic(space.topics))
     rows = []
     for entry, found in sorted(log.all().items()):
         state = "handling" if found.handling else "held" if found.holder else "free"

@@ -75,12 +75,14 @@ class Proposal(NamedTuple):
 
     Attributes:
         runs: for each firing how many runs were before it.
+        again: nothing is to be done, but it must be looked again at this time; None: something is, or is passed over.
     """
 
     entry: str
     firings: tuple[Firing, ...]
     runs: tuple[int, ...]
     cursor: Cursor
+    again: float | None = None
 
 
 class Agenda:
@@ -140,10 +142,15 @@ class Agenda:
             _, entry = heapq.heappop(self._heap)
             del self._next[entry]
             try:
-                found.append(self._proposal(entry, self._plans[entry], self._cursors[entry], now))
+                proposal = self._proposal(entry, self._plans[entry], self._cursors[entry], now)
             except Exception as error:
                 self._complain(entry, error)
                 self._push(entry, now + _AGAIN)
+                continue
+            if proposal.again is None:
+                found.append(proposal)
+            else:
+                self._push(entry, proposal.again)
         return found
 
     def done(self, proposal: Proposal) -> None:
@@ -210,13 +217,14 @@ class Agenda:
 
     def _proposal(self, entry: str, plan: Plan, cursor: Cursor, now: float) -> Proposal:
         firings: list[Firing] = []
-        after = cursor
+        after, again = cursor, None
         if not plan.paused:
             found = _due(plan, cursor, now)
             missed = cursor.missed + found.missed
             for slot in found.slots:
                 firings.append(Firing(slot, run_id(entry, slot), missed))
                 missed = 0
+            again = found.again
             last = found.slots[-1] if found.slots else found.passed
             after = replace(after, last=cursor.last if last is None else last, missed=missed)
         one_at_a_time = plan.policy.on_node and firings
@@ -225,7 +233,8 @@ class Agenda:
             after = replace(after, request=plan.request)
         number = len(firings)
         after = replace(after, runs=cursor.runs + number, turns=cursor.turns + number)
-        return Proposal(entry, tuple(firings), tuple(range(cursor.runs, cursor.runs + number)), after)
+        runs = tuple(range(cursor.runs, cursor.runs + number))
+        return Proposal(entry, tuple(firings), runs, after, None if firings else again)
 
 
 def _base(plan: Plan, cursor: Cursor) -> float:

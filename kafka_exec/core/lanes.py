@@ -130,6 +130,10 @@ class Lanes:
         """A record's place; None if it is in no lane."""
         return self._tickets.get(offset)
 
+    def tickets(self) -> list[tuple[int, Ticket]]:
+        """All records with their places, by their offsets."""
+        return list(self._tickets.items())
+
     def next(self, lane: Lane, holds: Holds) -> int | None:
         """The record of a lane that may run; None if none may."""
         if (awaited := holds.get(lane)) is not None:

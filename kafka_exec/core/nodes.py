@@ -57,6 +57,8 @@ class Heartbeat:
         slots, active, queues: as in :class:`Work`.
         known: how many task names the node knows.
         tasks: which these are; None if this heartbeat does not tell.
+        kind: what the node is: ``worker``, ``beat`` or ``control-plane``; empty: it does not say.
+        version: of kafka_exec; empty: it does not say.
     """
 
     boot: str
@@ -73,6 +75,8 @@ class Heartbeat:
     tasks: tuple[str, ...] | None = None
     delays: bool = False
     beat: bool = False
+    kind: str = ""
+    version: str = ""
 
     def telling(self, work: Work, *, tasks: bool) -> Heartbeat:
         """The same with what the node does now; ``tasks``: with all their names."""
@@ -107,6 +111,8 @@ class Heartbeat:
                 tasks=None if found.get("tasks") is None else tuple(map(str, found["tasks"])),
                 delays=bool(found.get("delays", False)),
                 beat=bool(found.get("beat", False)),
+                kind=str(found.get("kind", "")),
+                version=str(found.get("version", "")),
             )
         except (ValueError, TypeError, KeyError, AttributeError):
             return None

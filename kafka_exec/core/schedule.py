@@ -101,6 +101,32 @@ class Calendar:
         return found
 
 
+#: Who must be asked whether it is time is asked this often at most, and at least, seconds.
+_OFTEN, _SELDOM = 0.05, 300.0
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Times that nobody can know before they come: somebody is asked, again and again. A slot is when the answer was yes.
+
+    Args:
+        ask: whether it is time, and in how many seconds to ask again, of the last slot and the time.
+    """
+
+    ask: Callable[[float, float], tuple[bool, float]]
+
+    def after(self, time: float) -> float:
+        """When it is asked first after a slot: as was said at the slot."""
+        return time + self.answer(time, time)[1]
+
+    def answer(self, last: float, now: float) -> tuple[bool, float]:
+        """Whether it is time now, and in how many seconds to ask again."""
+        yes, wait = self.ask(last, now)
+        if type(wait) not in (int, float) or math.isnan(wait):
+            raise ConfigurationError(f"a schedule says that it is to be asked again in {wait!r} seconds")
+        return bool(yes), min(max(wait, _OFTEN), _SELDOM)
+
+
 class Due(NamedTuple):
     """What is to be fired now.
 
@@ -108,11 +134,13 @@ class Due(NamedTuple):
         slots: in their order.
         missed: how many before them are not fired, and never will be.
         passed: the last slot that is missed and not followed by one that is fired; None: there is none.
+        again: who was asked says no, and is to be asked again at this time; None: nobody was.
     """
 
     slots: tuple[float, ...] = ()
     missed: int = 0
     passed: float | None = None
+    again: float | None = None
 
 
 def due(rule: Rule, last: float, now: float, catch_up: CatchUp) -> Due:
@@ -123,6 +151,9 @@ def due(rule: Rule, last: float, now: float, catch_up: CatchUp) -> Due:
         now: the time.
         catch_up: which of the missed ones are fired.
     """
+    if isinstance(rule, Asked):
+        yes, wait = rule.answer(last, now)
+        return Due((now,)) if yes else Due(again=now + wait)
     if catch_up is CatchUp.ALL:
         return Due(tuple(_slots(rule, last, now, MOST_AT_ONCE)))
     begin, missed = _shortened(rule, last, now)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from confluent_kafka import Consumer
 from confluent_kafka import Message as Record
@@ -10,6 +10,7 @@ from confluent_kafka import Message as Record
 from kafka_exec.core.names import Topics
 from kafka_exec.core.topology import delay_state_topic, delay_topic
 from kafka_exec.kafka.client import Cluster
+from kafka_exec.kafka.finding import among
 from kafka_exec.kafka.level import DelayTopics, Level
 from kafka_exec.kafka.nodes import Node
 from kafka_exec.kafka.share import Share
@@ -48,8 +49,15 @@ class Delays(Share[Level]):
         Raises:
             ConnectionFailed: they could not be read.
         """
-        levels = sorted(self._partitions.items(), reverse=True)  # as messages move: none is missed
-        return [record for _, level in levels for record in level.first(most)]
+        return list(self._first(most))
+
+    def find(self, ids: Collection[str], most: int) -> list[Record]:
+        """Those of :meth:`first` that are of tasks with these ids."""
+        return list(among(self._first(most), ids))
+
+    def _first(self, most: int) -> Iterator[Record]:
+        for _, level in sorted(self._partitions.items(), reverse=True):  # as messages move: none is missed
+            yield from level.first(most)
 
     def _make(self, number: int) -> Level:
         return Level(self._cluster, self._names, self._topics, number, self._count)

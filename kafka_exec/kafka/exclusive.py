@@ -123,7 +123,7 @@ class Exclusive:
             native.sleep(0.05)
 
     def _new_node(self) -> Node:
-        return Node(self._name, self._cluster, nodes_topic(self._topics))
+        return Node(self._name, self._cluster, nodes_topic(self._topics), kind="beat")
 
     def _transactor_of(self, boot: str) -> Transactor:
         return Transactor(self._cluster, f"{self._topics.prefix}.beat.{boot}")

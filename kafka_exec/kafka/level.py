@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from confluent_kafka import Consumer, TopicPartition
@@ -112,17 +112,18 @@ class Level:
         """What was moved: whatever has waited for long would be there once for each of its levels."""
         return self.position if self.fenced else 0
 
-    def first(self, most: int) -> list[Record]:
+    def first(self, most: int) -> Iterator[Record]:
         """The first messages that wait, so many at most; from any thread.
 
         Raises:
             ConnectionFailed: they could not be read.
         """
         if not self.fenced:
-            return []  # there is none
+            return  # there is none
         topic, begin = self._topics.waiting.name, self.position
         end = min(self._end(topic), begin + most)
-        return [record for batch in history(self._cluster, topic, self.number, end, begin) for record in batch]
+        for batch in history(self._cluster, topic, self.number, end, begin):
+            yield from batch
 
     def _end(self, topic: str) -> int:
         fetcher = Fetcher(self._cluster, topic)

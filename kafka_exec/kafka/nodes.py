@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from confluent_kafka import Message as Record
 
+from kafka_exec.about import __version__
 from kafka_exec.core.assignment import owned
 from kafka_exec.core.clock import LogClock
 from kafka_exec.core.nodes import (
@@ -52,6 +53,7 @@ class Node:
 
     Args:
         work: says what the node does; called in the thread of the heartbeats.
+        kind: what the node is, as of :class:`~kafka_exec.core.nodes.Heartbeat`.
 
     Attributes:
         period: seconds between two heartbeats.
@@ -59,7 +61,9 @@ class Node:
         leased_until: its end, seconds of the monotonic clock.
     """
 
-    def __init__(self, name: str, cluster: Cluster, registry: TopicSpec, work: Callable[[], Work] = Work) -> None:
+    def __init__(
+        self, name: str, cluster: Cluster, registry: TopicSpec, work: Callable[[], Work] = Work, *, kind: str = ""
+    ) -> None:
         self.name = name
         self._work = work
         self._last_work: Work | None = None
@@ -69,7 +73,9 @@ class Node:
         self.period = cluster.settings.heartbeat
         self.lease = Lease(self.period)
         self.leased_until = -math.inf
-        self._beat = Heartbeat(boot=uuid.uuid4().hex, place=_place(), pid=os.getpid(), since=time.time())
+        self._beat = Heartbeat(
+            *(uuid.uuid4().hex, _place(), os.getpid()), since=time.time(), kind=kind, version=__version__
+        )
         self._seen: list[Heartbeat] = []
         self._next = 0
         self._presence = Presence(self._beat.boot, self.period)

@@ -189,6 +189,12 @@ class Queued:
         self.leave(offset)
         return told
 
+    def find(self, ids: Container[str]) -> tuple[dict[int, Record | None], list[int]]:
+        """By their offsets the records of tasks with these ids, None those not held in memory; and those of unknown ids."""
+        tickets = self._lanes.tickets()
+        found = {offset: self._kept.get(offset) for offset, ticket in tickets if ticket.run.task_id in ids}
+        return found, [offset for offset, ticket in tickets if ticket.run == _UNREAD]
+
     def views(self, held_here: Container[int | None]) -> list[LaneView]:
         """The lanes in which something waits or runs, or that wait for a run. ``held_here``: what is being run."""
         holds = self._ledger.holds

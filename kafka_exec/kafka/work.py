@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import TYPE_CHECKING
 
 from confluent_kafka import Message as Record
@@ -395,6 +395,17 @@ class Work:
         """The lanes in which something waits or runs, or that wait for a run."""
         with self._lock:
             return self._queued.views(self._held)
+
+    def waiting(self, ids: Container[str]) -> tuple[list[Record], list[int], set[int]]:
+        """What waits in lanes and neither runs nor is handed out: of tasks with these ids the records, as far as they are in
+        memory, and the offsets of the others; and the offsets of what was not read yet, of whatever task.
+        """
+        with self._lock:
+            found, unread = self._queued.find(ids)
+            others = self._held.keys() | self._elsewhere.keys() | self._open
+            waiting = {offset: record for offset, record in found.items() if offset not in others}
+        kept = [record for record in waiting.values() if record is not None]
+        return kept, [offset for offset, record in waiting.items() if record is None], set(unread) - others
 
     # -- what runs elsewhere -------------------------------------------------------------------------------------------
 

@@ -65,6 +65,17 @@ class Transport(base.Transport):
     def default_connection_params(self) -> dict[str, Any]:
         return {"hostname": "localhost", "port": self.default_port, "virtual_host": "/"}
 
+    @property
+    def settings(self) -> Settings:
+        """Our settings in force; nothing is connected.
+
+        Raises:
+            ConfigurationError: one is wrong.
+        """
+        return Settings.read(
+            self.client.transport_options or {}, split(self.client.virtual_host)[1], from_environment()
+        )
+
     def establish_connection(self) -> Connection:
         """Connects, unless this process is connected already.
 
@@ -79,10 +90,9 @@ class Transport(base.Transport):
         if APP_OPTION not in options:
             require_all_prepared()
         check_options(options)
-        prefix, query = split(client.virtual_host)
+        prefix = split(client.virtual_host)[0]
         warn_of_number(prefix)
-        environment = from_environment()
-        settings = Settings.read(options, query, environment)
+        settings = self.settings
         properties = client_properties(
             servers=bootstrap_servers(client.hostname, client.port or self.default_port),
             settings=settings,
@@ -90,7 +100,7 @@ class Transport(base.Transport):
             password=client.password or os.environ.get(PASSWORD),
             mechanism=client.login_method,
             tls=client.ssl or self.tls,
-            extra=environment.get(KAFKA, options.get(KAFKA)),
+            extra=from_environment().get(KAFKA, options.get(KAFKA)),
         )
         found = cluster(properties, settings)
         found.connect(client.connect_timeout or 5)

@@ -72,7 +72,7 @@ class Channel(base.StdChannel):
 
     def basic_publish(
         self,
-        message: envelope.Message,
+        message: envelope.Message | str | bytes,
         exchange: str = "",
         routing_key: str = "",
         mandatory: bool = False,
@@ -84,6 +84,9 @@ class Channel(base.StdChannel):
 
         A task with a time of its own waits for it in Kafka, unless that is only a moment away.
 
+        Args:
+            message: of :meth:`prepare_message`; or a body alone, as ``celery amqp`` gives it.
+
         Raises:
             NotConfirmed: the broker has not acknowledged it in time, so it may or may not be there.
             ConnectionFailed: likewise, when there is another broker URL to fail over to.
@@ -91,6 +94,10 @@ class Channel(base.StdChannel):
             NoSuchQueue: ``mandatory``, and no work queue takes it.
         """
         self._check_open()
+        if isinstance(message, str):
+            message = self.prepare_message(message, content_type="text/plain", content_encoding="utf-8")
+        elif isinstance(message, bytes):
+            message = self.prepare_message(message)
         message = message._replace(exchange=exchange or "", routing_key=routing_key or "")
         queues = self._route(message.exchange, message.routing_key)
         if mandatory and not queues:
@@ -334,7 +341,12 @@ class Channel(base.StdChannel):
                 joined.settle(SETTLE_TIMEOUT)
             if not self.connection.is_consumed(joined):
                 joined.release()
-        return self.deliveries.take(source, no_ack=no_ack)
+        message = self.deliveries.take(source, no_ack=no_ack)
+        if message is not None:
+            message.delivery_info["delivery_tag"] = (
+                message.delivery_tag
+            )  # as AMQP's answer; a person has no other way to it
+        return message
 
     def basic_ack(self, delivery_tag: int, multiple: bool = False) -> None:
         """The message is finished; with ``multiple``, all up to it."""

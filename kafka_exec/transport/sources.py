@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from confluent_kafka import Message as Record
@@ -14,6 +15,7 @@ from kafka_exec.core.envelope import dead_letter_headers
 from kafka_exec.core.lanes import Lane
 from kafka_exec.core.sharing import Grant
 from kafka_exec.kafka.consumer import GroupReader
+from kafka_exec.kafka.finding import among, waiting_at
 from kafka_exec.kafka.journal import Journal
 from kafka_exec.kafka.native import Waker
 from kafka_exec.kafka.queued import LaneView, Newcomer
@@ -214,6 +216,16 @@ class WorkQueue:
         given = reader.grant(item.record, item.work, item.term, boot)
         # If it is not durable nobody is told, and its lease is soon over.
         return given if given is not None and reader.are_durable([given]) else None
+
+    def find(self, ids: Collection[str]) -> list[Record]:
+        """The records of tasks with these ids that wait here, or in lanes. It may read Kafka.
+
+        Raises:
+            ConnectionFailed: they could not be read.
+        """
+        returned = [item.record for items in self._returned for item in items.copy() if item.is_ours]
+        waiting = (waiting_at(reader, self._space.cluster, ids) for reader in self._readers)
+        return [*among(returned, ids), *chain.from_iterable(waiting)]
 
     def lanes(self) -> list[LaneView]:
         """The lanes in which something is unfinished here."""

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from kafka_exec import __version__
 from kafka_exec.broker import EmbeddedKafka
 from kafka_exec.core.nodes import Heartbeat
 from kafka_exec.kafka.nodes import TASKS_EVERY
 from tests.integration.fault_tools import read
-from tests.integration.workers import Crew, crew, until
+from tests.integration.workers import PATIENCE, Crew, crew, until
 
 
 @pytest.fixture
@@ -43,6 +47,7 @@ def test_it_tells_who_lives_who_left_who_is_lost_and_what_each_does(made: Crew) 
         **{"busy@test": "alive", "other@test": "alive", "killed@test": "alive"}
     }
     mine = found["busy@test"]
+    assert {(node["kind"], node["version"]) for node in found.values()} == {("worker", __version__)}
     assert (mine["slots"], mine["queues"], mine["pid"]) == (3, ["celery"], busy.process.pid)
     assert mine["known"] == len(mine["tasks"])
     assert {"add", "hold", "work"} <= set(mine["tasks"])
@@ -60,13 +65,25 @@ def test_it_tells_who_lives_who_left_who_is_lost_and_what_each_does(made: Crew) 
     until(lambda: {name: node["state"] for name, node in nodes(made).items()} == expected, what=str(expected))
     until(lambda: nodes(made)["busy@test"]["active"] == 0)
     heading, *rows = made.command("kafka", "nodes").splitlines()
-    assert heading.split()[:5] == ["NAME", "STATE", "INCARNATION", "HOST", "PID"]
-    assert [row.split()[:2] for row in rows] == [[name, expected[name]] for name in sorted(expected)]
+    assert heading.split()[:7] == ["NAME", "STATE", "KIND", "VERSION", "INCARNATION", "HOST", "PID"]
+    told = [[name, expected[name], "worker", __version__] for name in sorted(expected)]
+    assert [row.split()[:4] for row in rows] == told
 
     made.ready(made.start("killed", "-c", "1", "-P", "solo", "-Q", "mail"), queue=None)
     again = until(lambda: (found := nodes(made))["killed@test"]["state"] == "alive" and found)
     assert again["killed@test"]["incarnation"] != found["killed@test"]["incarnation"]
     assert len(made.command("kafka", "nodes").splitlines()) == 1 + len(expected)
+
+
+def test_the_brokers_url_is_enough(made: Crew) -> None:
+    made.start("one", "-c", "1", "-P", "solo").wait_for_line(" ready.")
+    asked = subprocess.run(
+        [sys.executable, "-m", "celery", "-b", made.url, "kafka", "nodes"],
+        **{"cwd": made.folder, "capture_output": True, "text": True, "timeout": PATIENCE},
+        env={name: value for name, value in os.environ.items() if not name.startswith("CELERY")},
+    )
+    assert (asked.returncode, asked.stderr) == (0, "")
+    assert "one@test" in asked.stdout
 
 
 def test_task_names_are_told_now_and_then(made: Crew, kafka: EmbeddedKafka) -> None:
@@ -77,4 +94,4 @@ def test_task_names_are_told_now_and_then(made: Crew, kafka: EmbeddedKafka) -> N
     assert told[0] == 0
     assert TASKS_EVERY in told
     assert len(told) <= len(beats) / TASKS_EVERY + 1
-    assert all(len(beat.encode()) < 300 for beat in beats if beat.tasks is None)
+    assert all(len(beat.encode()) < 350 for beat in beats if beat.tasks is None)

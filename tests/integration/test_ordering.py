@@ -205,6 +205,9 @@ def test_what_waits_in_stopped_keys_is_parked_and_survives_every_owner(kafka: Em
         made.ready(made.start("one", "-c", "2"))
         rows = map(json.loads, made.command("kafka", "groups", "--blocked", "--json").splitlines())
         assert [(row["key"], row["state"], row["waiting"]) for row in rows] == [(key, "stopped", 20) for key in keys]
+        parked = behind["k"][-1]
+        asked = made.app.control.inspect(timeout=10, limit=1).query_task(parked)["one@test"]
+        assert (asked.keys(), asked[parked][0]) == ({parked}, "reserved"), "its id is in the queue only"
         made.command("kafka", "groups", "unblock", "j")
         made.effects.wait_for(behind["j"])
         made.workers[-1].stop()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +16,7 @@ from kafka_exec.beat.periodic import PeriodicTasks
 from kafka_exec.broker import EmbeddedKafka
 from kafka_exec.errors import ConfigurationError
 from tests.integration.beat_tools import Diary, name_of, published
-from tests.integration.workers import Crew, crew, until
+from tests.integration.workers import APP, PATIENCE, ROOT, Crew, crew, environment, until
 
 
 @pytest.fixture
@@ -92,3 +94,43 @@ def test_wrong_changes_are_refused(made: Crew) -> None:
         with pytest.raises(ConfigurationError):
             act()
     assert [each.name for each in tasks.all()] == ["mine"]
+
+
+def told(made: Crew, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """A command with what it says on stderr."""
+    return subprocess.run(
+        [sys.executable, "-m", "celery", "-A", APP, "kafka", "schedule", *arguments],
+        **{"cwd": ROOT, "capture_output": True, "text": True, "timeout": PATIENCE},
+        env=environment(made.url, made.folder, made.conf, **made.env),
+    )
+
+
+def test_it_says_so_when_nobody_fires_or_knows_the_task(made: Crew) -> None:
+    nobody, unknown = "No beat is alive: nothing is fired", "No worker that is alive knows the task nosuch.task"
+    added = told(made, "add", "mine", "nosuch.task", "every 1 s")
+    assert (added.returncode, added.stdout) == (0, "added mine\n")
+    assert unknown in added.stderr
+    assert nobody in told(made, "list").stderr
+    beat = made.start_beat("b1")
+    diary = Diary(made)
+    diary.until_fired("mine", 1)
+    listed_now = told(made, "list", "--json")
+    assert nobody not in listed_now.stderr
+    facts = {each["name"]: each for each in map(json.loads, listed_now.stdout.splitlines())}
+    assert {each["state"] for each in facts.values()} == {"held"}
+    assert facts["mine"]["next"] is not None
+    beat.kill()
+    until(lambda: nobody in told(made, "list").stderr, what="the beat is lost")
+    facts = listed(made)
+    assert {(each["state"], each["next"]) for each in facts.values()} == {("lost", None)}
+    made.ready(made.start("one", "-c", "1"), queue=None)
+    known = told(made, "add", "yours", "work", "every 1 s")
+    assert (known.returncode, known.stderr) == (0, "")
+    assert told(made, "add", "theirs", "celery.backend_cleanup", "every 1 d").stderr == ""
+
+
+def test_what_is_no_schedule_is_one_line(made: Crew) -> None:
+    refused = told(made, "add", "mine", "work", "nonsense")
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert refused.stderr.startswith("Error: periodic entry mine: 'nonsense' is no schedule")
+    assert len(refused.stderr.splitlines()) == 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -136,6 +136,18 @@ def test_a_wrong_password(
     assert "Authentication failed" in line
     assert_secret(worker.output)
     assert worker.is_alive
+    asked = command(url, effects, {"broker_use_ssl": ssl}, "kafka", "nodes")
+    assert (asked.returncode, asked.stdout, len(asked.stderr.splitlines())) == (1, "", 1), asked.stderr
+    assert "Authentication failed" in asked.stderr
+    assert_secret(asked.stderr)
+
+
+def command(url: str, effects: Effects, conf: Mapping[str, Any], *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "celery", "-A", APP, *arguments],
+        **{"cwd": ROOT, "capture_output": True, "text": True, "timeout": 60},
+        env=environment(url, effects, conf),
+    )
 
 
 def one_line(worker: Worker, text: str) -> str:
@@ -263,11 +275,7 @@ def test_nothing_shows_the_password(
         shown += [connection.as_uri(), str({**app.connection_for_read().info(), "password": None})]
         shown += [str(inner.space.cluster.publisher), str(vars(inner.space.cluster.health))]
     shown += [app.bugreport(), app.conf.humanize(with_defaults=False)]
-    for command in (["report"], ["inspect", "conf", "--timeout", "1"], ["list", "bindings"]):
-        done = subprocess.run(
-            [sys.executable, "-m", "celery", "-A", APP, *command],
-            **{"cwd": ROOT, "capture_output": True, "text": True, "timeout": 60},
-            env=environment(url, effects, conf),
-        )
+    for arguments in (["report"], ["inspect", "conf", "--timeout", "1"], ["list", "bindings"]):
+        done = command(url, effects, conf, *arguments)
         shown += [done.stdout, done.stderr]
     assert_secret(*shown)

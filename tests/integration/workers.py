@@ -233,9 +233,9 @@ class Crew:
         self.workers.append(worker)
         return worker
 
-    def start_beat(self, name: str, *options: str, **conf: Any) -> Beat:
+    def start_beat(self, name: str, *options: str, env: Mapping[str, str] | None = None, **conf: Any) -> Beat:
         """Starts a beat, and does not wait for it."""
-        beat = Beat(name, self.url, self.folder, options, self.env, {**self.conf, **conf})
+        beat = Beat(name, self.url, self.folder, options, {**self.env, **(env or {})}, {**self.conf, **conf})
         self.workers.append(beat)
         return beat
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from kafka_exec.core.nodes import Heartbeat, NodeState, Seen, Work, node_state, roll
@@ -22,6 +24,13 @@ def test_a_heartbeat_comes_back_with_what_the_node_does() -> None:
     for tasks in (True, False):
         beat = seen("n", "a", 1.0, tasks=tasks).beat
         assert Heartbeat.decode(beat.encode()) == beat
+        # As versions of this package wrote it that did not know all of today's fields.
+        known = {
+            name: value for name, value in json.loads(beat.encode()).items() if name in ("boot", "place", "pid", "left")
+        }
+        older = Heartbeat.decode(json.dumps(known).encode())
+        assert older is not None
+        assert (older.boot, older.kind, older.version) == (beat.boot, "", "")
         assert beat.known == 2
         assert beat.tasks == (("add", "work") if tasks else None)
 

@@ -1,0 +1,272 @@
+"""Errors of `celery kafka …`: one line on stderr and the right status, whatever the command and whatever the error."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+from celery.bin.celery import celery
+from celery.exceptions import ImproperlyConfigured
+from click.testing import CliRunner, Result
+from hypothesis import given
+from hypothesis import strategies as st
+from kombu.exceptions import OperationalError
+
+from kafka_exec import errors
+from kafka_exec.cli import kafka
+from kafka_exec.cli.common import Guarded
+
+
+def caused(error: Exception, cause: Exception) -> Exception:
+    error.__cause__ = cause
+    return error
+
+
+def at_a_question() -> None:
+    """As Click does when the user presses Ctrl-C at a question."""
+    try:
+        raise KeyboardInterrupt
+    except KeyboardInterrupt:
+        raise click.Abort from None
+
+
+#: An error, its status, and what its line says.
+KINDS: dict[str, tuple[BaseException, int, str]] = {
+    "our setting": (errors.ConfigurationError("kafka_exec_x must be y"), 1, "kafka_exec_x must be y"),
+    "Celery's setting": (ImproperlyConfigured("no such\n\nsetting"), 1, "no such setting"),
+    "cluster away": (errors.ConnectionFailed("nobody answers"), 69, "nobody answers"),
+    "cluster away, by Kombu": (caused(OperationalError("away"), errors.ConnectionFailed("away")), 69, "away"),
+    "another transport's broker away": (OperationalError("redis is away"), 69, "redis is away"),
+    "not confirmed": (errors.NotConfirmed("not in time"), 69, "not in time"),
+    "access refused": (errors.AccessRefused("wrong password"), 1, "wrong password"),
+    "access refused, by Kombu": (caused(OperationalError("no"), errors.AccessRefused("no")), 1, "no"),
+    "forbidden": (errors.Forbidden("no right"), 1, "no right"),
+    "no queue": (errors.NoSuchQueue("no queue q"), 1, "no queue q"),
+    "wrong usage": (click.UsageError("choose one"), 2, "choose one"),
+    "nothing found": (click.ClickException("nothing is known"), 1, "nothing is known"),
+    "a file": (FileNotFoundError(2, "No such file", "secrets"), 1, "No such file"),
+    "a module": (ModuleNotFoundError("No module named 'shop'"), 1, "No module named 'shop'"),
+    "a fault of ours": (KeyError("x"), 1, "KeyError: 'x' (--verbose shows where)"),
+    "an error without a text": (RuntimeError(), 1, "RuntimeError"),
+}
+
+
+def walk(group: click.Group, *names: str) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    """All commands of a group that do something, with the words that name them."""
+    for name, command in sorted(group.commands.items()):
+        if isinstance(command, click.Group):
+            yield from walk(command, *names, name)
+        else:
+            yield (*names, name), command
+
+
+COMMANDS = dict(walk(kafka))
+
+#: What a command wants beside its arguments.
+MORE = {("dead", "replay"): ["--all"]}
+
+#: Those that need no application.
+ALONE = {("broker",)}
+
+
+@pytest.fixture(autouse=True)
+def _log_as_before() -> Iterator[None]:
+    logger = logging.getLogger("kafka_exec")
+    level = logger.level
+    yield
+    logger.setLevel(level)
+
+
+def run(group: click.Group, *words: str) -> Result:
+    return CliRunner().invoke(group, [*words], prog_name="celery")
+
+
+def assert_one_line(result: Result, status: int, text: str) -> None:
+    told = f"{result.stdout!r} {result.stderr!r}"
+    assert result.exit_code == status, told
+    assert result.stdout == "", told
+    assert result.stderr.splitlines(keepends=True) == [result.stderr.rstrip("\n") + "\n"], told
+    assert text in result.stderr, told
+
+
+def raising(monkeypatch: pytest.MonkeyPatch, command: click.Command, act: Any) -> None:
+    """Has a command do nothing but that, whatever its arguments."""
+    monkeypatch.setattr(command, "callback", act)
+    monkeypatch.setattr(command, "params", [each for each in command.params if each.name == "verbose"])
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+def test_every_error_of_every_command_is_one_line(words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    for error, status, text in KINDS.values():
+
+        def fail(error: BaseException = error, **given: Any) -> None:
+            raise error
+
+        raising(monkeypatch, COMMANDS[words], fail)
+        assert_one_line(run(kafka, *words), status, text)
+        for detailed in (run(kafka, *words, "--verbose"), run(kafka, "--verbose", *words)):
+            assert detailed.exit_code == status
+            assert "Traceback" in detailed.stderr, "--verbose shows where, wherever it stands"
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+def test_every_command_can_be_interrupted(words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(**given: Any) -> None:
+        raise KeyboardInterrupt
+
+    for act in (interrupt, at_a_question):
+        raising(monkeypatch, COMMANDS[words], act)
+        assert_one_line(run(kafka, *words), 130, "Interrupted")
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+def test_a_wrong_usage_of_every_command_is_one_line_that_says_where_help_is(words: tuple[str, ...]) -> None:
+    assert_one_line(run(kafka, *words, "--nosuch"), 2, f"(see celery {' '.join(words)} --help)")
+    assert_one_line(run(kafka, *words, "-A", "shop"), 2, "celery -A … kafka")
+
+
+def test_a_command_that_is_added_later_is_guarded_too() -> None:
+    @click.group(cls=Guarded)
+    def late() -> None: ...
+
+    @click.group()
+    def nested() -> None: ...
+
+    @nested.command()
+    def fail() -> None:
+        raise ValueError("later")
+
+    late.add_command(nested)
+    assert_one_line(run(late, "nested", "fail"), 1, "ValueError: later")
+    assert "Traceback" in run(late, "nested", "fail", "--verbose").stderr
+
+
+@given(st.text())
+def test_a_text_of_whatever_characters_is_one_line(text: str) -> None:
+    @click.group(cls=Guarded)
+    def group() -> None: ...
+
+    @group.command()
+    def fail() -> None:
+        raise errors.KafkaExecError(text)
+
+    assert_one_line(run(group, "fail"), 1, "")
+
+
+def test_help_and_versions_are_no_errors() -> None:
+    for words in ((), ("dead",), ("schedule",)):
+        assert "Commands:" in run(kafka, *words).output
+    for command in COMMANDS:
+        shown = run(kafka, *command, "--help")
+        assert (shown.exit_code, "--verbose" in shown.output) == (0, True)
+    shown = run(kafka, "--version")
+    assert shown.exit_code == 0
+    assert {pair.partition(":")[0] for pair in shown.output.split()} >= {"kafka_exec", "celery", "kombu", "librdkafka"}
+
+
+# -- applications ------------------------------------------------------------------------------------------------------
+
+#: A module with an application, and what is said of it.
+APPS = {
+    "raises": ("raise RuntimeError('the settings\\nare missing')", "RuntimeError: the settings are missing"),
+    "imports": ("import nosuch_library", "No module named 'nosuch_library'"),
+    "broken": ("def", "SyntaxError"),
+    "no application": ("app = 42", "not a Celery application"),
+    "another broker": ("app = Celery(broker='redis://')", "has no kafka-exec:// broker"),
+    "a wrong setting": (
+        "app = Celery(broker='kafka-exec://', backend='kafka-exec://'); app.conf.kafka_exec_heartbeat = 'soon'",
+        "kafka_exec_heartbeat must be a number of seconds",
+    ),
+    "an unknown setting": (
+        "app = Celery(broker='kafka-exec://', backend='kafka-exec://'); app.conf.kafka_exec_hartbeat = 1",
+        "did you mean kafka_exec_heartbeat?",
+    ),
+    "no configuration": ("app = Celery(); app.config_from_object('nosuch_settings')", "nosuch_settings"),
+}
+
+
+def words_of(words: tuple[str, ...]) -> list[str]:
+    """A command with something for each of its arguments."""
+    wanted = [param for param in COMMANDS[words].params if isinstance(param, click.Argument) and param.required]
+    return [*words, *("0:0" if param.name == "address" else "x" for param in wanted), *MORE.get(words, [])]
+
+
+@pytest.mark.parametrize("kind", APPS)
+def test_an_application_of_no_use_is_told_in_one_line(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, text = APPS[kind]
+    name = f"app_{kind.replace(' ', '_')}"
+    (tmp_path / f"{name}.py").write_text(f"from celery import Celery\nimport kafka_exec\n{source}\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    for words in COMMANDS.keys() - ALONE:
+        sys.modules.pop(name, None)
+        told = run(celery, "-A", f"{name}:app" if "app =" in source else name, "kafka", *words_of(words))
+        if kind == "another broker" and words in (("show",), ("remark",), ("executions",), ("control-plane",)):
+            text = "no result back end"
+        else:
+            text = APPS[kind][1]
+        assert_one_line(told, 1, text)
+
+
+def test_a_cluster_that_is_away_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "app_away.py").write_text(
+        "from celery import Celery\nimport kafka_exec\n"
+        "app = Celery(broker='kafka-exec://127.0.0.1:1/shop', backend='kafka-exec://127.0.0.1:1/shop')\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    for words in (("nodes",), ("show",)):  # one that asks the broker, one that asks for results
+        assert_one_line(run(celery, "-A", "app_away", "kafka", *words_of(words)), 69, "127.0.0.1:1")
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("nosuch_shop", "No module named 'nosuch_shop'"),
+        ("os:nosuch", "module 'os' has no attribute 'nosuch'"),
+        ("os.nosuch", "No module named 'os.nosuch'"),
+    ],
+)
+def test_an_application_that_is_not_there_is_named(name: str, text: str) -> None:
+    for words in COMMANDS.keys() - ALONE:
+        assert_one_line(run(celery, "-A", name, "kafka", *words_of(words)), 1, text)
+    assert "Traceback" in run(celery, "-A", name, "kafka", "nodes", "--verbose").stderr
+
+
+def test_what_needs_no_application_does_without() -> None:
+    assert run(celery, "-A", "nosuch_shop", "kafka", "--version").exit_code == 0
+    assert run(celery, "-A", "nosuch_shop", "kafka", "claims", "--table").stdout.startswith("# The claim")
+
+
+def test_celerys_other_commands_tell_of_an_application_as_ever() -> None:
+    told = run(celery, "-A", "nosuch_shop", "report")
+    assert told.exit_code == 2
+    assert "Unable to load celery application" in told.stderr
+
+
+@pytest.mark.parametrize(
+    ("backend", "text"),
+    [
+        ("django-db", "the results are in django-db, not in Kafka"),
+        ("redis://:hunter2@127.0.0.1:1/0", "the results are in redis, not in Kafka"),
+        ("cache+memory://", "the results are in cache+memory, not in Kafka"),
+        ("disabled", "the application has no result back end"),
+    ],
+)
+def test_results_that_are_elsewhere_are_told_of(
+    backend: str, text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = f"app_of_{''.join(filter(str.isalpha, backend))}"
+    (tmp_path / f"{name}.py").write_text(
+        f"from celery import Celery\napp = Celery(broker='redis://', backend={backend!r})"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    for words in (("show",), ("remark",), ("executions",)):
+        told = run(celery, "-A", name, "kafka", *words_of(words))
+        assert_one_line(told, 1, text)
+        assert "hunter2" not in told.stderr
