@@ -18,6 +18,7 @@ from kafka_exec.appconf import broker_home
 from kafka_exec.beat.book import ADDED, Book
 from kafka_exec.beat.entries import PeriodicEntry, entry_of
 from kafka_exec.beat.house import House
+from kafka_exec.beat.periodic import PeriodicTasks
 from kafka_exec.beat.rules import text_of
 from kafka_exec.beat.stopping import ended_by_signals, exit_now
 from kafka_exec.core.agenda import Plan
@@ -27,7 +28,7 @@ from kafka_exec.errors import ConfigurationError, KafkaExecError
 from kafka_exec.kafka.exclusive import Exclusive
 from kafka_exec.kafka.scopes import Outgoing, captured, confirmed
 
-__all__ = ("PeriodicEntry", "Scheduler", "claim_acquired", "claim_released")
+__all__ = ("PeriodicEntry", "PeriodicTasks", "Scheduler", "claim_acquired", "claim_released")
 
 logger = logging.getLogger("kafka_exec")
 
