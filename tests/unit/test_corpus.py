@@ -78,9 +78,9 @@ def test_batches_hold_every_name_once(files: int) -> None:
 
 
 def test_the_default_input_is_there() -> None:
-    found = corpus.find(corpus.installed_packages(), 100)
+    found = corpus.find(corpus.installed_packages(), 1000)
 
-    assert len(found.names) == 100
+    assert len(found.names) == 1000
     assert any(name.startswith("celery-") for name in found.names)
 
 
