@@ -19,6 +19,7 @@ from kafka_exec.appconf import has_our_broker, settings_of
 from kafka_exec.errors import ConfigurationError
 from kafka_exec.kafka.client import close_all, flush_all
 from kafka_exec.kafka.scopes import confirmed, confirmed_with_others
+from kafka_exec.pooling import Pool
 from kafka_exec.sending import addressed, due_of
 from kafka_exec.waiting import tell_scheduled
 
@@ -113,6 +114,7 @@ class Fixup:
         }
         connection = self._connection(*args, transport_options=transport_options, **kwargs)
         connection.info = partial(_shown, connection.info)
+        connection.Pool = partial(Pool, connection)
         return connection
 
     def send_task(
