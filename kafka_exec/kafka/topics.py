@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from confluent_kafka import ConsumerGroupTopicPartitions, KafkaError, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import ConfigResource, NewPartitions, NewTopic, OffsetSpec, ResourceType
 
 from kafka_exec.core.failures import Failure
@@ -15,15 +15,12 @@ from kafka_exec.errors import ConnectionFailed, NoSuchQueue, TopicMismatch
 from kafka_exec.kafka import native
 from kafka_exec.kafka.admin import TIMEOUT, Admin, administration
 from kafka_exec.kafka.failures import failure, persist, time_left, within
-from kafka_exec.kafka.offsets import answered
 
 if TYPE_CHECKING:
     from kafka_exec.kafka.client import Cluster
 
 #: A topic that was not there is looked for again after this time, seconds.
 _MISSING_FOR = 5.0
-
-_NO_GROUP = frozenset({KafkaError.GROUP_ID_NOT_FOUND})
 
 
 class Backlog(NamedTuple):
@@ -211,26 +208,10 @@ class TopicKeeper:
                 partitions = self._members(topic)
                 ends = admin.offsets(partitions, OffsetSpec.latest())
                 starts = admin.offsets(partitions, OffsetSpec.earliest())
-                committed = self._committed(admin, topic, partitions)
-                messages += sum(max(0, end - max(starts[key], committed.get(key, 0))) for key, end in ends.items())
-                consumers = max(consumers, self._consumers(admin, topic))
+                done = admin.committed(topic, partitions)
+                messages += sum(max(0, end - max(starts[key], done.get(key, 0))) for key, end in ends.items())
+                consumers = max(consumers, admin.members(topic))
         return Backlog(messages, consumers)
-
-    def _committed(self, admin: Admin, group: str, partitions: list[TopicPartition]) -> dict[tuple[str, int], int]:
-        wanted = [ConsumerGroupTopicPartitions(group, partitions)]
-        answer = admin.ask(
-            lambda client, timeout: client.list_consumer_group_offsets(wanted, request_timeout=timeout),
-            *(f"reading group {group}", _NO_GROUP),
-        )[group]
-        found = answered(answer.topic_partitions) if answer is not None else []
-        return {(p.topic, p.partition): p.offset for p in found if p.offset >= 0}
-
-    def _consumers(self, admin: Admin, group: str) -> int:
-        described = admin.ask(
-            lambda client, timeout: client.describe_consumer_groups([group], request_timeout=timeout),
-            *(f"reading group {group}", _NO_GROUP),
-        )[group]
-        return len(described.members) if described is not None else 0
 
     def purge(self, topics: Sequence[str]) -> int:
         """Deletes all that waits in the topics; how much that was."""
@@ -292,9 +273,9 @@ class TopicKeeper:
             for topic in topics:
                 self._partitions.pop(topic, None)
             # A member that is still there makes a group stay, without offsets of a topic that is gone.
-            admin.ask(
+            admin.ask_coordinator(
                 lambda client, timeout: client.delete_consumer_groups(list(topics), request_timeout=timeout),
-                *(f"deleting group {', '.join(topics)}", {*_NO_GROUP, KafkaError.NON_EMPTY_GROUP}),
+                *(f"deleting group {', '.join(topics)}", {KafkaError.GROUP_ID_NOT_FOUND, KafkaError.NON_EMPTY_GROUP}),
             )
 
 
