@@ -25,7 +25,7 @@ class ConfigurationError(KafkaExecError, ValueError):
     """A setting is wrong: whoever deploys the application must correct it."""
 
 
-class ConnectionFailed(KafkaExecError, kombu.ConnectionError):  # type: ignore[misc]
+class ConnectionFailed(KafkaExecError, kombu.ConnectionError, kombu.OperationalError):  # type: ignore[misc]
     """No broker of the cluster answers: whoever runs the cluster must look, the client tries again by itself."""
 
 

@@ -22,6 +22,7 @@ from kafka_exec.errors import ConfigurationError
 from kafka_exec.kafka.client import close_all, flush_all
 from kafka_exec.kafka.scopes import confirmed, confirmed_with_others
 from kafka_exec.options import APP_OPTION, broker_options, tell
+from kafka_exec.pooling import Pool
 from kafka_exec.sending import addressed, due_of
 from kafka_exec.task import made_ours, with_ours
 from kafka_exec.url import check_schemes, split
@@ -127,6 +128,7 @@ class Fixup:
         tell(self._app.conf)
         connection = connect(url, *args, transport_options=options, **kwargs)
         connection.info = partial(_shown, connection.info)
+        connection.Pool = partial(Pool, connection)
         return connection
 
     def send_task(

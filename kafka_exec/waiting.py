@@ -12,6 +12,7 @@ from kafka_exec.backend import KafkaBackend
 from kafka_exec.core.envelope import RECORD_HEADER, decode
 from kafka_exec.core.lifecycle import State
 from kafka_exec.errors import KafkaExecError, Undecodable
+from kafka_exec.kafka.failures import within
 from kafka_exec.transport.connection import Connection
 
 logger = logging.getLogger("kafka_exec")
@@ -33,7 +34,8 @@ def tell_scheduled(app: Any, name: str, due: float, options: Mapping[str, Any]) 
         return
     told = {"task": name, "id": options["task_id"], **(options.get("headers") or {})}
     told |= {field: options.get(field) for field in ("parent_id", "root_id")}
-    app.backend.tell_waiting(Context(told), State.SCHEDULED, due=due)
+    with within(app.backend.space.settings.publish_timeout):
+        app.backend.tell_waiting(Context(told), State.SCHEDULED, due=due)
 
 
 def tell(app: Any, headers: Mapping[str, Any], state: State, position: int | None = None, **delivery_info: Any) -> None:

@@ -33,6 +33,7 @@ from kafka_exec.core.state_record import ABSENT, JSON_TYPE, Encoded, Note, Remar
 from kafka_exec.core.topology import TopicSpec, notes_topic, state_topic
 from kafka_exec.errors import ConnectionFailed, MessageTooLarge, NotConfirmed, ResultTooLarge
 from kafka_exec.kafka.broadcast import partition_of
+from kafka_exec.kafka.failures import within
 from kafka_exec.kafka.notes import append, read
 from kafka_exec.kafka.partitions import Performer
 from kafka_exec.kafka.scopes import capture, confirmed
@@ -304,7 +305,8 @@ class KafkaBackend(AsyncBackendMixin, Backend):  # type: ignore[misc]
     def on_task_call(self, producer: Any, task_id: str) -> dict[str, Any]:
         """Watches for a task's result from before it is sent; not in a worker, which does not wait for it."""
         if get_current_worker_task() is None and capture() is None:
-            self.result_consumer.note_sent(task_id)
+            with within(self.space.settings.publish_timeout):
+                self.result_consumer.note_sent(task_id)
         return {}
 
     def exception_safe_to_retry(self, exc: Exception) -> bool:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
-from confluent_kafka import KafkaError, KafkaException, TopicPartition, murmur2
+from confluent_kafka import KafkaError, TopicPartition, murmur2
 from confluent_kafka import Message as Record
 
+from kafka_exec.core.failures import Failure
 from kafka_exec.kafka import native
 from kafka_exec.kafka.calls import Calls
-from kafka_exec.kafka.client import NOT_YET_KNOWN, translate
+from kafka_exec.kafka.failures import failure, time_left, translate
+from kafka_exec.kafka.offsets import EARLIEST, LATEST, look_up
 
 if TYPE_CHECKING:
     from kafka_exec.kafka.client import Cluster
@@ -22,12 +24,14 @@ logger = logging.getLogger("kafka_exec")
 #: How long finding the end of a log may take, seconds.
 TIMEOUT = 10.0
 
+#: What the reader's thread may take beside it, to come to a call and to end one, seconds.
+_SLACK = 5.0
+
+_PASSING = (Failure.NEWS, Failure.PASSES)
 _BATCH = 500
 _IDLE_POLL = 0.25  # bounds what a new subscription waits
-# Timestamps of special meaning in Kafka's ListOffsets request.
-_LATEST = -1
-_EARLIEST = -2
 
+T = TypeVar("T")
 Sink = Callable[[Record], None]
 Partition = tuple[str, int]
 
@@ -68,10 +72,10 @@ class LogReader:
         Raises:
             ConnectionFailed: the cluster does not say where the log ends.
         """
-        return self._calls.ask(lambda: self._follow(topic, begins, sinks), 2 * TIMEOUT)
+        return self._ask(lambda until: self._follow(topic, begins, sinks, until))
 
-    def _follow(self, topic: str, begins: Mapping[int, int], sinks: Mapping[int, Sink]) -> dict[int, int]:
-        ends = {p.partition: p.offset for p in self._find([(topic, number) for number in begins], _LATEST)}
+    def _follow(self, topic: str, begins: Mapping[int, int], sinks: Mapping[int, Sink], until: float) -> dict[int, int]:
+        ends = {p.partition: p.offset for p in self._find([(topic, number) for number in begins], LATEST, until)}
         if again := [TopicPartition(topic, number) for number in begins if (topic, number) in self._sinks]:
             self._consumer.incremental_unassign(again)
         self._consumer.incremental_assign([TopicPartition(topic, number, at) for number, at in begins.items()])
@@ -89,24 +93,24 @@ class LogReader:
             ConnectionFailed: the cluster does not say where the log ends.
         """
         wanted = [(topic, number) for number in partitions]
-        self._calls.ask(lambda: self._subscribe(wanted, sink, since), 2 * TIMEOUT)
+        self._ask(lambda until: self._subscribe(wanted, sink, since, until))
 
-    def _subscribe(self, wanted: list[Partition], sink: Sink, since: float | None) -> None:
+    def _subscribe(self, wanted: list[Partition], sink: Sink, since: float | None, until: float) -> None:
         new = [p for p in wanted if p not in self._sinks]
         if new:
             for topic, _ in new:
                 self._refusals.pop(topic, None)
             # Offsets as numbers: librdkafka would look up a logical one half a second later.
-            self._consumer.incremental_assign(self._starts(new, since))
+            self._consumer.incremental_assign(self._starts(new, since, until))
         for partition in wanted:
             self._sinks[partition] = (*self._sinks.get(partition, ()), sink)
 
-    def _starts(self, partitions: list[Partition], since: float | None) -> list[TopicPartition]:
+    def _starts(self, partitions: list[Partition], since: float | None, until: float) -> list[TopicPartition]:
         if since is None:
-            return self._find(partitions, _LATEST)
-        found = self._find(partitions, int(since * 1000) or _EARLIEST)
+            return self._find(partitions, LATEST, until)
+        found = self._find(partitions, int(since * 1000) or EARLIEST, until)
         none_later = [(p.topic, p.partition) for p in found if p.offset < 0]
-        return [p for p in found if p.offset >= 0] + (self._find(none_later, _LATEST) if none_later else [])
+        return [p for p in found if p.offset >= 0] + (self._find(none_later, LATEST, until) if none_later else [])
 
     def check(self, topic: str) -> None:
         """Raises what has been the matter with reading a topic since it was subscribed to last, if anything has.
@@ -135,25 +139,22 @@ class LogReader:
     def ends(self, topic: str, partitions: Iterable[int]) -> dict[int, int]:
         """The offset after the last record of each partition."""
         wanted = [(topic, number) for number in partitions]
-        found = self._calls.ask(lambda: self._find(wanted, _LATEST), 2 * TIMEOUT)
+        found = self._ask(lambda until: self._find(wanted, LATEST, until))
         return {p.partition: p.offset for p in found}
 
     def begin(self, topic: str, partition: int, since: float) -> int:
         """The offset of the first record from a time on, epoch seconds; the end if there is none."""
-        found = self._calls.ask(lambda: self._starts([(topic, partition)], since), 2 * TIMEOUT)
+        found = self._ask(lambda until: self._starts([(topic, partition)], since, until))
         return int(found[0].offset)
 
-    def _find(self, partitions: Iterable[Partition], where: int) -> list[TopicPartition]:
-        wanted = [TopicPartition(*p, where) for p in partitions]
-        deadline = time.monotonic() + TIMEOUT
-        while True:
-            try:
-                found: list[TopicPartition] = self._consumer.offsets_for_times(wanted, TIMEOUT)
-                return found
-            except KafkaException as error:
-                if error.args[0].code() not in NOT_YET_KNOWN or time.monotonic() > deadline:
-                    raise translate(error, f"finding the offsets of {wanted[0].topic}") from None
-            native.sleep(0.02)
+    def _ask(self, function: Callable[[float], T]) -> T:
+        """Has the reader's thread call a function with the time by which it must have succeeded, monotonic seconds."""
+        left = time_left(TIMEOUT)
+        until = time.monotonic() + left
+        return self._calls.ask(lambda: function(until), left + _SLACK)
+
+    def _find(self, partitions: Iterable[Partition], where: int, until: float) -> list[TopicPartition]:
+        return look_up(self._consumer, [TopicPartition(*p, where) for p in partitions], until - time.monotonic())
 
     def _run(self) -> None:
         consumer = self._consumer
@@ -173,7 +174,7 @@ class LogReader:
     def _hand_over(self, record: Record) -> None:
         if (error := record.error()) is not None:
             # It joins no group, so that it may not is nobody's business.
-            if error.code() != KafkaError.GROUP_AUTHORIZATION_FAILED and (error.fatal() or not error.retriable()):
+            if error.code() != KafkaError.GROUP_AUTHORIZATION_FAILED and failure(error) not in _PASSING:
                 refusal = translate(error, f"reading {record.topic() or 'broadcast logs'}")
                 self._refusals[record.topic() or ""] = refusal
                 line = str(refusal)

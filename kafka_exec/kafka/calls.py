@@ -49,8 +49,11 @@ class Calls:
         done = native.lock()
         done.acquire()
         outcome: list[Any] = []
+        given_up: list[bool] = []
 
         def run() -> None:
+            if given_up:
+                return
             try:
                 outcome.append((function(), None))
             except Exception as error:
@@ -60,6 +63,7 @@ class Calls:
         self._last = time.monotonic()
         self._waiting.append(run)
         if not done.acquire(timeout=timeout):
+            given_up.append(True)  # what nobody waits for is not begun any more
             raise ConnectionFailed(f"Kafka's client has not answered within {timeout:.0f} s")
         result, error = outcome[0]
         if error is not None:

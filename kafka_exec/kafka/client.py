@@ -17,17 +17,11 @@ from typing import TYPE_CHECKING, Any
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
 from confluent_kafka.admin import AdminClient
 
+from kafka_exec.core.failures import Failure
 from kafka_exec.core.health import Health
-from kafka_exec.errors import (
-    AccessRefused,
-    ChannelFailed,
-    ConfigurationError,
-    ConnectionFailed,
-    Forbidden,
-    KafkaExecError,
-    MessageTooLarge,
-)
+from kafka_exec.errors import AccessRefused, ConfigurationError, ConnectionFailed
 from kafka_exec.kafka import native
+from kafka_exec.kafka.failures import failure, reason_of, remedy
 
 if TYPE_CHECKING:
     from kafka_exec.config import Settings
@@ -51,62 +45,6 @@ COMMON: Mapping[str, Any] = {
     "topic.metadata.refresh.interval.ms": 60000,
     "log.connection.close": False,
 }
-
-#: Refusals of a connection, and where to look.
-_REFUSED = {
-    KafkaError._AUTHENTICATION: "check user name, password and mechanism",
-    KafkaError._SSL: "check the certificates (broker_use_ssl)",
-    KafkaError.SASL_AUTHENTICATION_FAILED: "check user name, password and mechanism",
-}
-_FORBIDDEN = {
-    KafkaError.TOPIC_AUTHORIZATION_FAILED,
-    KafkaError.GROUP_AUTHORIZATION_FAILED,
-    KafkaError.CLUSTER_AUTHORIZATION_FAILED,
-    KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
-}
-_AWAY = {
-    KafkaError._ALL_BROKERS_DOWN,
-    KafkaError._TRANSPORT,
-    KafkaError._TIMED_OUT,
-    KafkaError._TIMED_OUT_QUEUE,
-    KafkaError._MSG_TIMED_OUT,
-    KafkaError._RESOLVE,
-    KafkaError.REQUEST_TIMED_OUT,
-    KafkaError.NOT_ENOUGH_REPLICAS,
-    KafkaError.BROKER_NOT_AVAILABLE,
-    KafkaError.COORDINATOR_NOT_AVAILABLE,
-}
-#: What is answered about a topic that was made a moment ago.
-NOT_YET_KNOWN = frozenset(
-    {
-        KafkaError._UNKNOWN_PARTITION,
-        KafkaError._UNKNOWN_TOPIC,
-        KafkaError.UNKNOWN_TOPIC_OR_PART,
-        KafkaError.LEADER_NOT_AVAILABLE,
-        KafkaError.NOT_LEADER_FOR_PARTITION,
-        KafkaError.UNKNOWN_LEADER_EPOCH,
-        KafkaError._NOENT,  # the broker that was asked knows no leader of any partition
-    }
-)
-_TOO_LARGE = {KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE}
-
-
-def translate(error: KafkaError | KafkaException, what: str) -> KafkaExecError:
-    """The error of ours that says who must act. ``what`` is what was tried."""
-    if isinstance(error, KafkaException):
-        error = error.args[0]
-    text = f"{what}: {error.str()}"
-    code = error.code()
-    if code in _REFUSED:
-        return AccessRefused(f"{text}: {_REFUSED[code]}")
-    if code in _FORBIDDEN:
-        return Forbidden(f"{text.rstrip('.')}: an administrator of the cluster must allow it to this user")
-    if code in _TOO_LARGE:
-        return MessageTooLarge(text)
-    if code in _AWAY:
-        return ConnectionFailed(text)
-    return ChannelFailed(text)
-
 
 #: What all consumers have in common.
 _CONSUMING = {
@@ -251,8 +189,8 @@ class Cluster:
 
     def _on_error(self, error: KafkaError) -> None:
         code = error.code()
-        if code in _REFUSED:
-            self.refused = AccessRefused(f"Kafka at {self.servers} refuses access: {error.str()}: {_REFUSED[code]}")
+        if failure(error) is Failure.REFUSED:
+            self.refused = AccessRefused(f"Kafka at {self.servers} refuses access: {error.str()}: {remedy(error)}")
             if not self._told_refusal:
                 self._told_refusal = True
                 logger.error(str(self.refused))
@@ -284,7 +222,7 @@ class Cluster:
                 self.answered()
                 return
             except KafkaException as error:
-                reason = error.args[0].str()
+                reason = reason_of(error).str()
             if self.refused is not None:
                 raise self.refused
             if self._times_down > times_down or time.monotonic() > deadline:

@@ -8,7 +8,9 @@ from collections.abc import Collection, Iterable, Mapping
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
+from kafka_exec.core.failures import Failure
 from kafka_exec.kafka import native
+from kafka_exec.kafka.failures import failure, reason_of
 from kafka_exec.kafka.work import Work
 
 logger = logging.getLogger("kafka_exec")
@@ -43,7 +45,7 @@ def commit_now(consumer: Consumer, works: Collection[Work]) -> None:
             return
         for work in works:
             work.committed = None
-        if time.monotonic() > deadline or refusal.fatal():
+        if time.monotonic() > deadline or failure(refusal) is Failure.FATAL:
             logger.warning("what ended in %s was not committed: %s", due[0].topic, refusal.str())
             return
         native.sleep(0.02)
@@ -65,7 +67,7 @@ def _refusal(consumer: Consumer, due: list[TopicPartition]) -> KafkaError | None
     try:
         answers = consumer.commit(offsets=due, asynchronous=False)
     except KafkaException as error:
-        return error.args[0]
+        return reason_of(error)
     return next((p.error for p in answers if p.error is not None), None)
 
 

@@ -17,11 +17,13 @@ from typing import TYPE_CHECKING, NamedTuple
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka import Message as Record
 
+from kafka_exec.core.failures import Failure
 from kafka_exec.core.sharing import Grant
 from kafka_exec.kafka import commits, native
 from kafka_exec.kafka.calls import Calls
-from kafka_exec.kafka.client import translate
+from kafka_exec.kafka.failures import failure, reason_of, translate
 from kafka_exec.kafka.journal import Journal
+from kafka_exec.kafka.offsets import LATEST, look_up
 from kafka_exec.kafka.ownership import Ownership
 from kafka_exec.kafka.work import Work
 
@@ -32,10 +34,9 @@ logger = logging.getLogger("kafka_exec")
 
 _BATCH = 500
 _IDLE_POLL = 1.0
-_LATEST = -1  # as a timestamp of Kafka's ListOffsets request
 
-#: What a partition's restoring and its last commit may take, seconds.
-_REBALANCE_TIMEOUT = 5.0
+#: What finding the ends of partitions may take, seconds.
+_LOOK_UP_TIMEOUT = 5.0
 
 #: A reader that nobody uses stays in its group for this time, in case somebody consumes again, seconds.
 _LINGER = 1.0
@@ -321,7 +322,10 @@ class GroupReader:
     def _failed(self, error: KafkaError) -> None:
         if error.code() in (KafkaError._FATAL, KafkaError.FENCED_INSTANCE_ID, KafkaError._FENCED):
             raise Fenced
-        line = str(translate(error, f"consuming {self.topic}"))
+        translated = translate(error, f"consuming {self.topic}")
+        if failure(error) is Failure.FATAL:
+            raise translated  # the thread begins anew with another client
+        line = str(translated)
         if line != self._last_error:
             self._last_error = line
             logger.warning(line)
@@ -342,12 +346,8 @@ class GroupReader:
     def _find_ends(self) -> dict[int, int]:
         if self._consumer is None:
             return {}
-        wanted = [TopicPartition(self.topic, number, _LATEST) for number in self._owned]
-        try:
-            found = self._consumer.offsets_for_times(wanted, _REBALANCE_TIMEOUT)
-        except KafkaException as error:
-            raise translate(error, f"reading {self.topic}") from None
-        return {p.partition: p.offset for p in found}
+        wanted = [TopicPartition(self.topic, number, LATEST) for number in self._owned]
+        return {p.partition: p.offset for p in look_up(self._consumer, wanted, _LOOK_UP_TIMEOUT)}
 
     def _commit_all(self) -> None:
         if self._consumer is not None:
@@ -357,7 +357,7 @@ class GroupReader:
         try:
             consumer.list_topics(self.topic, 0.5)
         except KafkaException as error:
-            self._cluster.silent(self._cluster.last_error or error.args[0].str())
+            self._cluster.silent(self._cluster.last_error or reason_of(error).str())
         else:
             self._cluster.answered()
 
@@ -383,8 +383,7 @@ class GroupReader:
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         if partitions:
-            committed = consumer.committed(partitions, _REBALANCE_TIMEOUT)
-            consumer.incremental_assign(self._ownership.take_over(committed))
+            consumer.incremental_assign(self._ownership.take_over(consumer, partitions))
             if self._paused:
                 consumer.pause(partitions)
         self.assigned = True

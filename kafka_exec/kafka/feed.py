@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from confluent_kafka import KafkaError, KafkaException, TopicPartition
+from confluent_kafka import KafkaError, TopicPartition
 from confluent_kafka import Message as Record
 
-from kafka_exec.kafka.client import translate
+from kafka_exec.kafka.failures import persist
 from kafka_exec.kafka.history import FOLLOWING, TIMEOUT, is_record, position_after
 
 if TYPE_CHECKING:
@@ -48,11 +48,11 @@ class Feed:
         self._consumer = cluster.new_consumer(FOLLOWING)
         try:
             # Known topics are read at once; unknown ones when librdkafka looks for them, a second later.
-            self._consumer.list_topics(topic, TIMEOUT)
+            persist(lambda timeout: self._consumer.list_topics(topic, timeout), f"reading {topic}", TIMEOUT)
             self._consumer.assign([TopicPartition(topic, partition, offset) for partition, offset in starts.items()])
-        except KafkaException as error:
+        except BaseException:
             self.close()
-            raise translate(error, f"reading {topic}") from None
+            raise
 
     def read(self, timeout: float) -> dict[int, Batch]:
         """What has come, by partition; nothing if nothing comes within ``timeout`` seconds.

@@ -7,12 +7,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaError, TopicPartition
 from confluent_kafka import Message as Record
 
+from kafka_exec.core.failures import Failure
 from kafka_exec.errors import ConnectionFailed
 from kafka_exec.kafka import native
-from kafka_exec.kafka.client import NOT_YET_KNOWN, translate
+from kafka_exec.kafka.failures import failure, persist, time_left, translate
+from kafka_exec.kafka.offsets import LOOKING
 
 if TYPE_CHECKING:
     from kafka_exec.kafka.client import Cluster
@@ -21,14 +23,7 @@ if TYPE_CHECKING:
 TIMEOUT = 15.0
 
 _BATCH = 2000
-_PASSING = NOT_YET_KNOWN | {
-    KafkaError._PARTITION_EOF,
-    KafkaError._TRANSPORT,
-    KafkaError._ALL_BROKERS_DOWN,
-    KafkaError._RESOLVE,
-    # No group is joined, so that it may not is nobody's business.
-    KafkaError.GROUP_AUTHORIZATION_FAILED,
-}
+_PASSING = (Failure.NEWS, *LOOKING)
 _POLL = 0.2
 
 READING = {
@@ -57,7 +52,8 @@ def is_record(record: Record, topic: str) -> bool:
     error = record.error()
     if error is None:
         return True
-    if error.code() not in _PASSING and (error.fatal() or not error.retriable()):
+    # No group is joined, so that it may not is nobody's business.
+    if failure(error) not in _PASSING and error.code() != KafkaError.GROUP_AUTHORIZATION_FAILED:
         raise translate(error, f"reading {topic}")
     return False
 
@@ -139,17 +135,20 @@ class Fetcher:
 
     def span(self, partition: int) -> tuple[int, int]:
         """The offsets of the first record, and after the last that was acknowledged."""
+        where = TopicPartition(self._topic, partition)
         with self._lock:
-            try:
-                marks = self._consumer.get_watermark_offsets(TopicPartition(self._topic, partition), TIMEOUT)
-            except KafkaException as error:
-                raise translate(error, f"finding the ends of {self._topic}") from None
-            return int(marks[0]), int(marks[1])
+            # Which leader it asks, the client knows of the cluster's metadata, and asks for that too seldom.
+            first, last = persist(
+                lambda timeout: self._consumer.get_watermark_offsets(where, timeout),
+                *(f"finding the ends of {self._topic}", TIMEOUT, LOOKING),
+                between=lambda timeout: self._consumer.list_topics(self._topic, timeout),
+            )
+            return int(first), int(last)
 
     def fetch(self, partition: int, offset: int) -> Record | None:
         """The record at an offset; None if it was compacted away."""
         where = TopicPartition(self._topic, partition, offset)
-        deadline = time.monotonic() + TIMEOUT
+        deadline = time.monotonic() + time_left(TIMEOUT)
         with self._lock:
             self._consumer.incremental_assign([where])
             try:
@@ -159,7 +158,7 @@ class Fetcher:
                         return record if record.offset() == offset else None
             finally:
                 self._consumer.incremental_unassign([where])
-        raise ConnectionFailed(f"{self._topic} could not be read within {TIMEOUT:.0f} s")
+        raise ConnectionFailed(f"{self._topic} could not be read in time")
 
     def close(self, timeout: float) -> None:
         """Ends it within ``timeout`` seconds."""

@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, NamedTuple
 from confluent_kafka import KafkaError
 from confluent_kafka import Message as Record
 
+from kafka_exec.core.failures import Failure
 from kafka_exec.core.journal import Progress
 from kafka_exec.core.ledger import ENDED, Ledger, Transition, encode
 from kafka_exec.core.reading import TIMEOUT, Reading
 from kafka_exec.core.topology import TopicSpec
 from kafka_exec.errors import ConnectionFailed, KafkaExecError, MessageTooLarge
 from kafka_exec.kafka import native
+from kafka_exec.kafka.failures import failure
 
 if TYPE_CHECKING:
     from kafka_exec.kafka.client import Cluster
@@ -148,7 +150,7 @@ class Journal:
     def _settle(self, entry: _Entry, error: KafkaError | None, record: Record) -> None:
         """Called in the producer's thread."""
         if error is not None:
-            if error.code() == KafkaError.MSG_SIZE_TOO_LARGE:
+            if failure(error) is Failure.TOO_LARGE:
                 self._give_up(entry)
             else:
                 self._refused.append(entry)
@@ -225,13 +227,13 @@ class Journal:
         sinks = {each: _Sink(each, self.boot, overheard) for each in found}
         self._sinks.update(sinks)
         begins = {each: 0 if progress is None else progress.checkpoint for each, progress in found.items()}
-        ends = self._cluster.log.follow(self._topic, begins, {each: sink.take for each, sink in sinks.items()})
         try:
+            ends = self._cluster.log.follow(self._topic, begins, {each: sink.take for each, sink in sinks.items()})
             self._read_to(begins, ends)
             restored = {each: sinks[each].fold(self.identity, progress) for each, progress in found.items()}
             forgotten = [each for each, progress in found.items() if progress is None and sinks[each].position]
             self._sum_up({each: restored[each] for each in forgotten})
-        except ConnectionFailed:
+        except KafkaExecError:
             self.leave(found)
             raise
         self.leave(each for each, ledger in restored.items() if not ledger.leases)

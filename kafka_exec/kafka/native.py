@@ -6,6 +6,7 @@ ones), and whoever waits for them waits on a socket, which patched code does coo
 
 from __future__ import annotations
 
+import contextvars
 import os
 import socket
 import sys
@@ -140,10 +141,11 @@ def call(function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
     if not is_green():
         return function(*args, **kwargs)
     waker, result, raised = Waker(), [], []
+    context = contextvars.copy_context()  # the scopes of the caller hold for what it calls
 
     def run() -> None:
         try:
-            result.append(function(*args, **kwargs))
+            result.append(context.run(function, *args, **kwargs))
         except BaseException as error:
             raised.append(error)
         finally:

@@ -15,16 +15,24 @@ from kafka_exec.core.journal import Progress
 from kafka_exec.core.ledger import Ledger
 from kafka_exec.core.sharing import Grant
 from kafka_exec.core.tenure import Tenure
-from kafka_exec.errors import ConnectionFailed, KafkaExecError
+from kafka_exec.errors import AccessRefused, ConnectionFailed, KafkaExecError
 from kafka_exec.kafka import commits, native
 from kafka_exec.kafka.history import Fetcher
 from kafka_exec.kafka.journal import Journal
+from kafka_exec.kafka.offsets import committed
 from kafka_exec.kafka.work import Work
 
 if TYPE_CHECKING:
     from kafka_exec.kafka.client import Cluster
 
 logger = logging.getLogger("kafka_exec")
+
+#: How long what a group has committed is asked for in one go, seconds.
+_COMMITTED_TIMEOUT = 5.0
+
+#: How long taking partitions over is tried, and between two tries, seconds: Kafka gives up a member that does not poll.
+_RESTORE_TIMEOUT = 60.0
+_RESTORE_PAUSE = 0.1
 
 #: How long partitions that are to be given away wait until what was told of them is durable, seconds.
 _FLUSH_TIMEOUT = 2.0
@@ -83,20 +91,37 @@ class Ownership:
 
     # -- coming --------------------------------------------------------------------------------------------------------
 
-    def take_over(self, committed: list[TopicPartition]) -> list[TopicPartition]:
-        """Partitions come, of which this is committed; where to read them from.
+    def take_over(self, consumer: Consumer, partitions: Sequence[TopicPartition]) -> list[TopicPartition]:
+        """Partitions come; where to read them from.
+
+        An outage is waited for: to leave the group for it, and to join it again, would be worse.
 
         Raises:
-            ConnectionFailed, ChannelFailed: what was told of them could not be read.
+            ConnectionFailed: what was told of them could not be read for :data:`_RESTORE_TIMEOUT` seconds.
+            ChannelFailed, Forbidden: it cannot be read.
         """
-        found = {p.partition: Progress.restore(p.offset, p.metadata) if p.offset >= 0 else None for p in committed}
+        deadline = time.monotonic() + _RESTORE_TIMEOUT
+        told = False
+        while True:
+            try:
+                return self._take_over(committed(consumer, partitions, _COMMITTED_TIMEOUT))
+            except ConnectionFailed as error:
+                if isinstance(error, AccessRefused) or self._is_stopping() or time.monotonic() > deadline:
+                    raise
+                if not told:
+                    logger.warning(f"taking over partitions of {self._topic}: {error}; trying until it succeeds")
+                    told = True
+                native.sleep(_RESTORE_PAUSE)
+
+    def _take_over(self, marks: list[TopicPartition]) -> list[TopicPartition]:
+        found = {p.partition: Progress.restore(p.offset, p.metadata) if p.offset >= 0 else None for p in marks}
         if self._journal is None:
             ledgers = {partition: self._ledger(progress or Progress(low=0)) for partition, progress in found.items()}
         else:
             self._tell_all(self._journal, found)
             ledgers = self._journal.restore(found, self._overhear)
         with self._lock:
-            for each in committed:
+            for each in marks:
                 work = self._work(each.partition, each.offset, ledgers[each.partition])
                 # Of what the last owner has told, its last commit may know nothing.
                 work.uncommitted |= ledgers[each.partition].progress.differs(found[each.partition] or Progress(low=0))
@@ -104,7 +129,7 @@ class Ownership:
         if self._journal is not None:
             self._journal.listen(ledgers)
         return [
-            TopicPartition(self._topic, p.partition, p.offset if p.offset >= 0 else OFFSET_BEGINNING) for p in committed
+            TopicPartition(self._topic, p.partition, p.offset if p.offset >= 0 else OFFSET_BEGINNING) for p in marks
         ]
 
     def _tell_all(self, journal: Journal, partitions: Collection[int]) -> None:

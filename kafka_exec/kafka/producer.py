@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 from confluent_kafka import Message as Record
 
+from kafka_exec.core.failures import Failure
 from kafka_exec.errors import KafkaExecError, NotConfirmed
 from kafka_exec.kafka import native, scopes
+from kafka_exec.kafka.failures import failure, reason_of, time_left
 from kafka_exec.kafka.scopes import Confirmation, Outgoing, publish_error
 
 if TYPE_CHECKING:
     from kafka_exec.kafka.client import Cluster
 
+logger = logging.getLogger("kafka_exec")
+
 OnDelivery = Callable[[KafkaError | None, Record], None]
 
 #: Unconfirmed messages that one scope may have under way; beyond it, sending waits.
 MOST_OUTSTANDING = 10_000
+
+_PURGED = (KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT)
 
 #: A waiting thread looks after itself this often when another one does the polling, seconds.
 _SLICE = 0.01
@@ -45,6 +53,8 @@ class Publisher:
         self._waiting: set[Confirmation] = set()
         self._stopped = False
         self._cause = KafkaError(KafkaError._FATAL)
+        self._replacing = native.lock()
+        self._broken: list[Producer] = []
         self._poller = native.Thread(self._poll, "kafka-exec-producer") if native.is_green() else None
         cluster.on_close(self.flush)
 
@@ -71,17 +81,30 @@ class Publisher:
         if cause.code() != KafkaError._FATAL:
             self._cause = cause
 
-    def _replace(self, broken: Producer) -> KafkaError:
-        """After a fatal error, of which a producer never recovers; what it was, or was before if that is not told."""
-        self._flush(broken, 1.0)
-        try:
-            broken.poll(0.5)  # sending fails a moment before the cause is told
-        except (KafkaException, SystemError) as error:
-            self._note(error)
-        if self._handle is broken:
+    def _replace(self, broken: Producer) -> None:
+        """After a fatal error, of which a producer never recovers. What became of its messages, who polls learns.
+
+        It does not poll: whoever publishes may hold what the reports of other messages need.
+        """
+        with self._replacing:
+            if self._handle is not broken:
+                return
+            self._broken.append(broken)
             self._handle = self._new_handle()
-            self._cluster.forget(broken)
-        return self._cause
+        broken.purge()
+        logger.info("a producer has failed for good, another one takes its place")
+
+    def _poll_broken(self) -> None:
+        """Has the reports called of what was published by producers that were replaced."""
+        for broken in tuple(self._broken):
+            try:
+                broken.poll(0)
+            except (KafkaException, SystemError) as error:
+                self._note(error)
+            with self._replacing:
+                if not len(broken) and broken in self._broken:
+                    self._broken.remove(broken)
+                    self._cluster.forget(broken)
 
     def ask(self, timeout: float) -> None:
         """Asks the cluster for its metadata. Raises KafkaException if it does not answer in ``timeout`` seconds."""
@@ -151,7 +174,7 @@ class Publisher:
             records.append(Outgoing(topic, value, key, tuple(headers), partition))
             return
         self._produce(topic, value, key, headers, partition, None)
-        self._serve(0, topic)
+        self._serve(0)
 
     def enqueue(self, topic: str, value: bytes, partition: int, on_delivery: OnDelivery) -> None:
         """Publishes a record some time soon; never waits, and no scope holds it back.
@@ -179,13 +202,13 @@ class Publisher:
         on_delivery: OnDelivery | None = None,
     ) -> None:
         deadline = None
+        replaced = False
         where = -1 if partition is None else partition  # -1: the partitioner's choice
         never_waits = on_delivery is not None
         if on_delivery is None:
-            on_delivery = confirmation.settle if confirmation is not None else self._settle_posted
+            on_delivery = self._settle_posted if confirmation is None else partial(self._settle, confirmation)
         if confirmation is not None:
             confirmation.sent += 1
-            confirmation.topic = topic
         while True:
             handle = self._handle
             try:
@@ -198,16 +221,25 @@ class Publisher:
                 if time.monotonic() < deadline:
                     native.call(self._handle.poll, 0.05)
                     continue
-                failure: KafkaExecError = NotConfirmed(f"publishing to {topic}: too many messages wait to be sent")
+                refusal: KafkaExecError = NotConfirmed(f"publishing to {topic}: too many messages wait to be sent")
             except KafkaException as error:
-                cause = error.args[0]
-                if cause.code() == KafkaError._FATAL:
-                    cause = native.call(self._replace, handle)
-                failure = publish_error(cause, topic)
+                cause = reason_of(error)
+                if failure(cause) is Failure.FATAL:
+                    self._replace(handle)
+                    if not replaced:
+                        replaced = True
+                        continue  # what was not taken is published by the other one
+                    cause = self._cause
+                refusal = publish_error(cause, topic)
                 self._cluster.topics.forget(topic)
             if confirmation is not None:
                 confirmation.sent -= 1
-            raise failure
+            raise refusal
+
+    def _settle(self, confirmation: Confirmation, error: KafkaError | None, record: Record) -> None:
+        if error is not None and error.code() in _PURGED:
+            error = self._cause  # for which the producer was replaced
+        confirmation.settle(error, record)
 
     def _settle_posted(self, error: KafkaError | None, record: Record) -> None:
         if error is None:
@@ -220,7 +252,7 @@ class Publisher:
         One of the waiting threads polls for all of them; under a cooperative scheduler a thread of its own does.
         """
         # librdkafka reports every message by the publish timeout, so the slack is for the report's way only.
-        limit = min(timeout or self._timeout, self._timeout) + 1.0
+        limit = time_left(min(timeout or self._timeout, self._timeout)) + 1.0
         deadline = time.monotonic() + limit
         self._waiting.add(confirmation)
         try:
@@ -232,7 +264,7 @@ class Publisher:
                 elif self._polling.acquire(False):
                     try:
                         while confirmation.outstanding > until and time.monotonic() <= deadline:
-                            self._serve(0.1, confirmation.topic)
+                            self._serve(0.1)
                     finally:
                         self._polling.release()
                 else:
@@ -246,7 +278,7 @@ class Publisher:
 
     def _poll(self) -> None:
         while not self._stopped:
-            self._handle.poll(0.5)
+            self._serve(0.5)
 
     def flush(self, timeout: float) -> None:
         """Sends what is still to be sent, as far as it can within ``timeout`` seconds."""
@@ -258,14 +290,16 @@ class Publisher:
         except (KafkaException, SystemError) as error:
             self._note(error)
 
-    def _serve(self, timeout: float, topic: str = "Kafka") -> None:
-        """Polls: has the reports of messages delivered. ``topic``: to which who polls has published."""
+    def _serve(self, timeout: float) -> None:
+        """Polls: has the reports of messages delivered."""
         handle = self._handle
         try:
             handle.poll(timeout)
         except (KafkaException, SystemError) as error:
             self._note(error)
-            raise publish_error(native.call(self._replace, handle), topic) from None
+            self._replace(handle)
+        if self._broken:
+            self._poll_broken()
 
 
 class JournalPublisher(Publisher):

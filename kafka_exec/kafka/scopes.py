@@ -11,19 +11,18 @@ from typing import TYPE_CHECKING, NamedTuple
 from confluent_kafka import KafkaError
 from confluent_kafka import Message as Record
 
-from kafka_exec.errors import AccessRefused, Forbidden, KafkaExecError, NotConfirmed
+from kafka_exec.errors import ConnectionFailed, Forbidden, KafkaExecError, NotConfirmed
 from kafka_exec.kafka import native
-from kafka_exec.kafka.client import translate
+from kafka_exec.kafka.failures import translate
 
 if TYPE_CHECKING:
     from kafka_exec.kafka.client import Cluster
 
 
 class Confirmation:
-    """The messages of one scope that wait for their acknowledgement. ``topic``: of the last one."""
+    """The messages of one scope that wait for their acknowledgement."""
 
     def __init__(self) -> None:
-        self.topic = "Kafka"
         self.sent = 0
         self.settled = 0
         self.errors: list[KafkaExecError] = []
@@ -160,10 +159,8 @@ def capture() -> list[Outgoing] | None:
 
 
 def publish_error(error: KafkaError, topic: str | None) -> KafkaExecError:
-    """What a publisher is told of a record that was not taken."""
+    """What a publisher is told of a record that was not taken, after the client has tried for the publish timeout."""
     translated = translate(error, f"publishing to {topic}")
-    if isinstance(translated, (AccessRefused, Forbidden)):
-        return NotConfirmed(str(translated))
     if error.code() in (KafkaError._MSG_TIMED_OUT, KafkaError._TIMED_OUT, KafkaError._TIMED_OUT_QUEUE):
         return NotConfirmed(f"publishing to {topic}: no acknowledgement of the broker in time")
-    return translated
+    return NotConfirmed(str(translated)) if isinstance(translated, (ConnectionFailed, Forbidden)) else translated

@@ -15,10 +15,12 @@ from typing import Generic, Protocol, TypeVar
 from confluent_kafka import Consumer, KafkaError
 from confluent_kafka import Message as Record
 
+from kafka_exec.core.failures import Failure
 from kafka_exec.core.topology import TopicSpec
 from kafka_exec.errors import ConnectionFailed, KafkaExecError
 from kafka_exec.kafka import native
-from kafka_exec.kafka.client import Cluster, translate
+from kafka_exec.kafka.client import Cluster
+from kafka_exec.kafka.failures import failure, persist, translate
 from kafka_exec.kafka.nodes import Node
 from kafka_exec.kafka.transactions import TIMEOUT, Lost
 
@@ -149,7 +151,7 @@ class Share(ABC, Generic[P]):
         try:
             # Known topics are read at once; unknown ones when librdkafka looks for them, a second later.
             for topic in self._logs:
-                consumer.list_topics(topic.name, TIMEOUT)
+                self._look_for(consumer, topic.name)
             consumer.assign([])
             while not self._stopping:
                 self._follow(consumer)
@@ -162,6 +164,9 @@ class Share(ABC, Generic[P]):
             self._partitions.clear()
             consumer.close()
             self._cluster.forget(consumer)
+
+    def _look_for(self, consumer: Consumer, topic: str) -> None:
+        persist(lambda timeout: consumer.list_topics(topic, timeout), f"looking for topic {topic}", TIMEOUT)
 
     def _follow(self, consumer: Consumer) -> None:
         """Takes over what belongs to this node by now, and lets go what does not."""
@@ -244,14 +249,14 @@ class Share(ABC, Generic[P]):
 
     def _failed(self, error: KafkaError, topic: str | None) -> None:
         # It joins no group, so that it may not is nobody's business.
-        if error.code() == KafkaError.GROUP_AUTHORIZATION_FAILED or error.retriable():
+        if error.code() == KafkaError.GROUP_AUTHORIZATION_FAILED or failure(error) is Failure.PASSES:
             return
-        failure = translate(error, f"reading {topic or self._logs[0].name}")
-        if error.code() in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC):
+        translated = translate(error, f"reading {topic or self._logs[0].name}")
+        if failure(error) in (Failure.MISSING, Failure.FATAL):
             for log in self._logs:
                 self._cluster.topics.forget(log.name)
-            raise failure
-        self._tell(failure)
+            raise translated
+        self._tell(translated)
 
     def _tell(self, error: Exception) -> None:
         """Logs an error, unless it is an outage, of which others tell, or it was told just before."""

@@ -7,14 +7,15 @@ import time
 from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING
 
-from confluent_kafka import KafkaException, TopicPartition
 from confluent_kafka import Message as Record
+from confluent_kafka import TopicPartition
 
 from kafka_exec.errors import ConnectionFailed, KafkaExecError
 from kafka_exec.kafka import native
 from kafka_exec.kafka.calls import Calls
-from kafka_exec.kafka.client import NOT_YET_KNOWN, translate
+from kafka_exec.kafka.failures import time_left
 from kafka_exec.kafka.history import FOLLOWING, TIMEOUT, is_record, position_after
+from kafka_exec.kafka.offsets import LATEST, look_up
 
 if TYPE_CHECKING:
     from kafka_exec.kafka.client import Cluster
@@ -23,7 +24,9 @@ logger = logging.getLogger("kafka_exec")
 
 _BATCH = 1000
 _IDLE_POLL = 0.1  # bounds what a partition asked for later waits
-_LATEST = -1  # the timestamp that means the end, in Kafka's ListOffsets request
+
+#: What the reader's thread may take beside it, to come to a call and to end one, seconds.
+_SLACK = 5.0
 
 Take = Callable[[list[Record]], None]
 
@@ -52,42 +55,31 @@ class Tail:
             ConnectionFailed: the cluster does not say where they end.
         """
         if not all(partition in self.starts for partition in partitions):
-            self._calls.ask(lambda: self._follow(partitions), 2 * TIMEOUT)
+            left = time_left(TIMEOUT)
+            until = time.monotonic() + left
+            self._calls.ask(lambda: self._follow(partitions, until), left + _SLACK)
 
-    def _follow(self, partitions: Collection[int]) -> None:
-        new = [TopicPartition(self._topic, each, _LATEST) for each in partitions if each not in self.starts]
+    def _follow(self, partitions: Collection[int], until: float) -> None:
+        new = [TopicPartition(self._topic, each, LATEST) for each in partitions if each not in self.starts]
         if not new:
             return
         # To a reader of committed records the end is where the first open transaction begins: nothing of it is missed.
-        found = self._find(new)
+        found = look_up(self._consumer, new, until - time.monotonic())
         self._consumer.incremental_assign(found)
         for each in found:
             self._positions[each.partition] = each.offset
             self.starts[each.partition] = each.offset
 
-    def _find(self, wanted: list[TopicPartition]) -> list[TopicPartition]:
-        deadline = time.monotonic() + TIMEOUT
-        while True:
-            try:
-                found: list[TopicPartition] = self._consumer.offsets_for_times(wanted, TIMEOUT)
-                if (error := next((each.error for each in found if each.error is not None), None)) is None:
-                    return found
-                raise KafkaException(error)
-            except KafkaException as error:
-                if error.args[0].code() not in NOT_YET_KNOWN or time.monotonic() > deadline:
-                    raise translate(error, f"finding the end of {self._topic}") from None
-            native.sleep(0.02)
-
     def wait(self, partition: int, end: int) -> None:
         """Waits until all committed records of a partition before an end were taken; call it from a native thread.
 
         Raises:
-            ConnectionFailed: they were not within :data:`TIMEOUT` seconds.
+            ConnectionFailed: they were not in time, :data:`TIMEOUT` seconds at most.
         """
-        deadline = time.monotonic() + TIMEOUT
+        deadline = time.monotonic() + time_left(TIMEOUT)
         while self._positions[partition] < end:
             if time.monotonic() > deadline:
-                raise ConnectionFailed(f"{self._topic} could not be read to its end within {TIMEOUT:.0f} s")
+                raise ConnectionFailed(f"{self._topic} could not be read to its end in time")
             native.sleep(0.001)
 
     def _run(self) -> None:

@@ -11,7 +11,7 @@ from confluent_kafka import Message as Record
 
 from kafka_exec.core.claimlog import ClaimLog, Kind, Signal, restored
 from kafka_exec.core.topology import TopicSpec
-from kafka_exec.errors import ChannelFailed, KafkaExecError, Undecodable
+from kafka_exec.errors import ChannelFailed, ConnectionFailed, KafkaExecError, Undecodable
 from kafka_exec.kafka import native
 from kafka_exec.kafka.history import FOLLOWING, Fetcher, is_record, position_after
 
@@ -83,8 +83,14 @@ class SyncLog:
         self._consumer.assign([TopicPartition(self._topic, 0, first)])
         found: list[tuple[Record, Signal]] = []
         is_over = first >= self._end
+        deadline = time.monotonic() + TIMEOUT
         while not is_over:
-            for record in self._poll(_POLL):
+            records = self._poll(_POLL)
+            if records:
+                deadline = time.monotonic() + TIMEOUT
+            elif time.monotonic() > deadline:
+                raise ConnectionFailed(f"{self._topic} could not be read: nothing has come for {TIMEOUT:.0f} s")
+            for record in records:
                 if is_record(record, self._topic):
                     found += self._decoded(record)
                 is_end = record.error() is not None and record.error().code() == KafkaError._PARTITION_EOF

@@ -11,6 +11,7 @@ from confluent_kafka import Message as Record
 from kafka_exec.core.topology import TopicSpec
 from kafka_exec.errors import ConnectionFailed, KafkaExecError
 from kafka_exec.kafka import native
+from kafka_exec.kafka.failures import time_left, within
 from kafka_exec.kafka.scopes import uncaptured
 
 if TYPE_CHECKING:
@@ -80,32 +81,41 @@ class Table:
         """Reads the whole table, once.
 
         Raises:
-            ConnectionFailed: it could not be read to its end.
+            ConnectionFailed: it could not be read to its end in time.
             Forbidden: this user may not read it.
         """
         if not self._loaded:
             self._load()
 
     def _load(self) -> None:
-        with self._arrived:
-            if self._loaded:
-                return
-            self._cluster.topics.ensure(self._spec)
-            log = self._cluster.log
-            log.subscribe(self._spec.name, [0], self._take, since=0)
+        with within(TIMEOUT):
+            while not self._arrived.acquire(False):
+                self._pause()  # another thread or greenlet reads it
+            try:
+                if not self._loaded:
+                    self._read()
+                    self._loaded = True
+            finally:
+                self._arrived.release()
+
+    def _read(self) -> None:
+        self._cluster.topics.ensure(self._spec)
+        log = self._cluster.log
+        log.subscribe(self._spec.name, [0], self._take, since=0)
+        try:
             # What it has held may all be deleted: then nothing comes that tells of the end.
             begin, end = log.begin(self._spec.name, 0, since=0), log.ends(self._spec.name, [0])[0]
-            deadline = time.monotonic() + TIMEOUT
-            try:
-                while max(begin, self._next) < end:
-                    log.check(self._spec.name)
-                    if time.monotonic() > deadline:
-                        raise ConnectionFailed(f"topic {self._spec.name} could not be read within {TIMEOUT:.0f} s")
-                    time.sleep(0.005)
-            except KafkaExecError:
-                log.unsubscribe(self._take)
-                raise
-            self._loaded = True
+            while max(begin, self._next) < end:
+                log.check(self._spec.name)
+                self._pause()
+        except KafkaExecError:
+            log.unsubscribe(self._take)
+            raise
+
+    def _pause(self) -> None:
+        if not time_left(TIMEOUT):
+            raise ConnectionFailed(f"topic {self._spec.name} could not be read in time")
+        time.sleep(0.005)
 
     def _take(self, record: Record) -> None:
         self._next = record.offset() + 1

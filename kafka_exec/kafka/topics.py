@@ -3,30 +3,24 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from confluent_kafka import ConsumerGroupTopicPartitions, KafkaError, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import ConfigResource, NewPartitions, NewTopic, OffsetSpec, ResourceType
 
+from kafka_exec.core.failures import Failure
 from kafka_exec.core.topology import TopicSpec, differences
 from kafka_exec.errors import ConnectionFailed, NoSuchQueue, TopicMismatch
 from kafka_exec.kafka import native
-from kafka_exec.kafka.client import NOT_YET_KNOWN, translate
+from kafka_exec.kafka.admin import TIMEOUT, Admin, administration
+from kafka_exec.kafka.failures import failure, persist, time_left, within
 
 if TYPE_CHECKING:
-    from confluent_kafka.admin import AdminClient
-
     from kafka_exec.kafka.client import Cluster
-
-#: How long one administrative request may take, seconds.
-TIMEOUT = 10.0
 
 #: A topic that was not there is looked for again after this time, seconds.
 _MISSING_FOR = 5.0
-
-_NO_GROUP = frozenset({KafkaError.GROUP_ID_NOT_FOUND})
 
 
 class Backlog(NamedTuple):
@@ -44,15 +38,6 @@ class TopicKeeper:
         self._partitions: dict[str, int] = {}
         self._missing: dict[str, float] = {}
 
-    @contextmanager
-    def _admin(self) -> Iterator[AdminClient]:
-        """A client for one operation: it is rarely needed, and has threads and connections of its own."""
-        admin = self._cluster.new_admin()
-        try:
-            yield admin
-        finally:
-            self._cluster.forget(admin)
-
     def partitions(self, topic: str, *, fresh: bool = False) -> int | None:
         """The number of partitions of a topic; None if there is no such topic."""
         if not fresh:
@@ -69,24 +54,25 @@ class TopicKeeper:
         return found
 
     def _metadata(self, topic: str | None) -> Any:
-        try:
-            return self._cluster.publisher.metadata(topic, TIMEOUT)
-        except KafkaException as error:
-            raise translate(error, f"looking for topic {topic}" if topic else "listing topics") from None
+        return persist(
+            lambda timeout: self._cluster.publisher.metadata(topic, timeout),
+            *(f"looking for topic {topic}" if topic else "listing topics", TIMEOUT),
+        )
 
     def names(self) -> list[str]:
         """All topics that this user may see."""
         return list(self._metadata(None).topics)
 
     def _look_up(self, topic: str) -> int | None:
-        described = self._metadata(topic).topics[topic]
-        if described.error is None:
-            return len(described.partitions)
-        if described.error.code() in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC):
-            return None
-        if described.error.code() == KafkaError.LEADER_NOT_AVAILABLE:
-            return len(described.partitions) or None
-        raise translate(described.error, f"looking for topic {topic}")
+        def ask(timeout: float) -> int | None:
+            described = self._cluster.publisher.metadata(topic, timeout).topics[topic]
+            if described.error is None or described.partitions:
+                return len(described.partitions)
+            if failure(described.error) is Failure.MISSING:
+                return None
+            raise KafkaException(described.error)
+
+        return persist(ask, f"looking for topic {topic}", TIMEOUT)
 
     def identity(self, topic: str) -> str:
         """What tells a topic from every other one, also of the same name: before it, or in another cluster.
@@ -97,9 +83,12 @@ class TopicKeeper:
         return native.call(self._identify, topic)
 
     def _identify(self, topic: str) -> str:
-        with self._admin() as admin:
-            asked = admin.describe_topics(TopicCollection([topic]), request_timeout=TIMEOUT)
-            return str(self._result(asked[topic], f"looking for topic {topic}").topic_id)
+        with administration(self._cluster) as admin:
+            described = admin.ask(
+                lambda client, timeout: client.describe_topics(TopicCollection([topic]), request_timeout=timeout),
+                f"looking for topic {topic}",
+            )
+        return str(described[topic].topic_id)
 
     def is_known(self, topic: str) -> bool:
         """Whether the topic was seen and not found missing since; asks nobody."""
@@ -127,36 +116,37 @@ class TopicKeeper:
             native.call(self._create, missing)
 
     def _create(self, specs: Sequence[TopicSpec]) -> None:
-        wanted = self._cluster.settings.replication
-        brokers = len(self._metadata(specs[0].name).brokers)
-        replication = wanted or min(3, brokers)
-        new = [
-            NewTopic(
-                spec.name,
-                spec.partitions,
-                replication,
-                config={**spec.config, "min.insync.replicas": str(max(1, replication - 1))},
+        with within(TIMEOUT), administration(self._cluster) as admin:
+            what = f"creating topic {', '.join(spec.name for spec in specs)}"
+            admin.ask(
+                lambda client, timeout: client.create_topics(
+                    self._new(specs, timeout), operation_timeout=timeout, request_timeout=timeout
+                ),
+                *(what, {KafkaError.TOPIC_ALREADY_EXISTS}),
             )
-            for spec in specs
-        ]
-        with self._admin() as admin:
-            for name, future in admin.create_topics(new, operation_timeout=TIMEOUT).items():
-                self._result(future, f"creating topic {name}", passing_over={KafkaError.TOPIC_ALREADY_EXISTS})
             for spec in specs:
                 self._await(spec.name, admin)
 
-    def _await(self, topic: str, admin: AdminClient) -> None:
-        deadline = time.monotonic() + TIMEOUT
-        while time.monotonic() < deadline:
+    def _new(self, specs: Sequence[TopicSpec], timeout: float) -> list[NewTopic]:
+        brokers = len(self._cluster.publisher.metadata(specs[0].name, timeout).brokers)
+        if not brokers:
+            raise KafkaException(KafkaError(KafkaError.BROKER_NOT_AVAILABLE))
+        replication = self._cluster.settings.replication or min(3, brokers)
+        in_sync = {"min.insync.replicas": str(max(1, replication - 1))}
+        return [NewTopic(spec.name, spec.partitions, replication, config={**spec.config, **in_sync}) for spec in specs]
+
+    def _await(self, topic: str, admin: Admin) -> None:
+        while True:
             described = self._metadata(topic).topics[topic]
             if described.partitions and all(p.leader >= 0 for p in described.partitions.values()):
                 # Metadata is ahead of the leaders: asked for offsets, they answer when they know that they lead.
-                self._offsets(admin, [TopicPartition(topic, n) for n in described.partitions], OffsetSpec.latest())
+                admin.offsets([TopicPartition(topic, n) for n in described.partitions], OffsetSpec.latest())
                 self._partitions[topic] = len(described.partitions)
                 self._missing.pop(topic, None)
                 return
+            if not time_left(TIMEOUT):
+                raise ConnectionFailed(f"topic {topic} has no leader")
             native.sleep(0.02)
-        raise ConnectionFailed(f"topic {topic} has no leader after {TIMEOUT:.0f} s")
 
     def grow(self, topic: str, partitions: int) -> None:
         """Adds partitions to a topic until there are so many.
@@ -168,10 +158,14 @@ class TopicKeeper:
             native.call(self._grow, topic, partitions)
 
     def _grow(self, topic: str, partitions: int) -> None:
-        with self._admin() as admin:
-            asked = admin.create_partitions([NewPartitions(topic, partitions)], operation_timeout=TIMEOUT)
+        with within(TIMEOUT), administration(self._cluster) as admin:
             # Another worker may have been quicker.
-            self._result(asked[topic], f"adding partitions to {topic}", passing_over={KafkaError.INVALID_PARTITIONS})
+            admin.ask(
+                lambda client, timeout: client.create_partitions(
+                    [NewPartitions(topic, partitions)], operation_timeout=timeout, request_timeout=timeout
+                ),
+                *(f"adding partitions to {topic}", {KafkaError.INVALID_PARTITIONS}),
+            )
             self._await(topic, admin)
 
     def check(self, spec: TopicSpec) -> None:
@@ -187,41 +181,11 @@ class TopicKeeper:
 
     def _describe(self, topic: str) -> Any:
         resource = ConfigResource(ResourceType.TOPIC, topic)
-        with self._admin() as admin:
-            return self._result(admin.describe_configs([resource])[resource], f"reading the settings of {topic}")
-
-    def _result(self, future: Any, what: str, passing_over: Collection[int] = ()) -> Any:
-        # Not future.result(TIMEOUT): under eventlet its condition is a green one, which another thread cannot notify.
-        done = native.lock()
-        done.acquire()
-        future.add_done_callback(lambda _: done.release())
-        done.acquire(timeout=TIMEOUT)
-        if not future.done():
-            raise ConnectionFailed(f"{what}: no answer within {TIMEOUT:.0f} s")
-        error = future.exception()
-        if error is None:
-            return future.result()
-        if error.args[0].code() in passing_over:
-            return None
-        raise translate(error, what)
-
-    def _offsets(
-        self, admin: AdminClient, partitions: Iterable[TopicPartition], spec: OffsetSpec
-    ) -> dict[tuple[str, int], int]:
-        wanted = list(partitions)
-        found: dict[tuple[str, int], int] = {}
-        deadline = time.monotonic() + TIMEOUT
-        while True:
-            for partition, future in admin.list_offsets(dict.fromkeys(wanted, spec)).items():
-                answer = self._result(future, "reading offsets", passing_over=NOT_YET_KNOWN)
-                if answer is not None:
-                    found[partition.topic, partition.partition] = answer.offset
-            wanted = [partition for partition in wanted if (partition.topic, partition.partition) not in found]
-            if not wanted:
-                return found
-            if time.monotonic() > deadline:
-                raise ConnectionFailed(f"topic {wanted[0].topic} has no leader after {TIMEOUT:.0f} s")
-            native.sleep(0.02)
+        with administration(self._cluster) as admin:
+            return admin.ask(
+                lambda client, timeout: client.describe_configs([resource], request_timeout=timeout),
+                f"reading the settings of {topic}",
+            )[resource]
 
     def _members(self, topic: str) -> list[TopicPartition]:
         found = self.partitions(topic, fresh=True)
@@ -239,28 +203,15 @@ class TopicKeeper:
 
     def _backlog(self, topics: Sequence[str]) -> Backlog:
         messages = consumers = 0
-        with self._admin() as admin:
+        with within(TIMEOUT), administration(self._cluster) as admin:
             for topic in topics:
                 partitions = self._members(topic)
-                ends = self._offsets(admin, partitions, OffsetSpec.latest())
-                starts = self._offsets(admin, partitions, OffsetSpec.earliest())
-                committed = self._committed(admin, topic, partitions)
-                messages += sum(max(0, end - max(starts[key], committed.get(key, 0))) for key, end in ends.items())
-                consumers = max(consumers, self._consumers(admin, topic))
+                ends = admin.offsets(partitions, OffsetSpec.latest())
+                starts = admin.offsets(partitions, OffsetSpec.earliest())
+                done = admin.committed(topic, partitions)
+                messages += sum(max(0, end - max(starts[key], done.get(key, 0))) for key, end in ends.items())
+                consumers = max(consumers, admin.members(topic))
         return Backlog(messages, consumers)
-
-    def _committed(
-        self, admin: AdminClient, group: str, partitions: list[TopicPartition]
-    ) -> dict[tuple[str, int], int]:
-        future = admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group, partitions)])[group]
-        answer = self._result(future, f"reading group {group}", passing_over=_NO_GROUP)
-        found = answer.topic_partitions if answer is not None else []
-        return {(p.topic, p.partition): p.offset for p in found if p.offset >= 0}
-
-    def _consumers(self, admin: AdminClient, group: str) -> int:
-        future = admin.describe_consumer_groups([group])[group]
-        described = self._result(future, f"reading group {group}", passing_over=_NO_GROUP)
-        return len(described.members) if described is not None else 0
 
     def purge(self, topics: Sequence[str]) -> int:
         """Deletes all that waits in the topics; how much that was."""
@@ -268,9 +219,9 @@ class TopicKeeper:
 
     def _purge(self, topics: Sequence[str]) -> int:
         waiting = self._backlog(topics).messages
-        with self._admin() as admin:
+        with administration(self._cluster) as admin:
             for topic in topics:
-                ends = self._offsets(admin, self._members(topic), OffsetSpec.latest())
+                ends = admin.offsets(self._members(topic), OffsetSpec.latest())
                 self._truncate(admin, topic, {number: end for (_, number), end in ends.items()})
         return waiting
 
@@ -287,37 +238,47 @@ class TopicKeeper:
 
     def _trim(self, topic: str, marks: Mapping[int, int], before: float) -> None:
         partitions = [TopicPartition(topic, number) for number in marks]
-        with self._admin() as admin:
-            starts = self._offsets(admin, partitions, OffsetSpec.earliest())
-            young = self._offsets(admin, partitions, OffsetSpec.for_timestamp(int(before * 1000)))
+        with administration(self._cluster) as admin:
+            starts = admin.offsets(partitions, OffsetSpec.earliest())
+            young = admin.offsets(partitions, OffsetSpec.for_timestamp(int(before * 1000)))
             doomed = []
             for (name, number), start in starts.items():
                 first_young = young.get((name, number), -1)
                 end = marks[number] if first_young < 0 else min(marks[number], first_young)
                 if end > start:
                     doomed.append(TopicPartition(name, number, end))
-            for future in admin.delete_records(doomed).values() if doomed else ():
-                self._result(future, f"trimming {topic}")
+            _delete(admin, doomed, f"trimming {topic}")
 
     def truncate(self, topic: str, offsets: Mapping[int, int]) -> None:
         """Deletes all records of some partitions before an offset of each."""
-        with self._admin() as admin:
+        with administration(self._cluster) as admin:
             native.call(self._truncate, admin, topic, offsets)
 
-    def _truncate(self, admin: AdminClient, topic: str, offsets: Mapping[int, int]) -> None:
+    def _truncate(self, admin: Admin, topic: str, offsets: Mapping[int, int]) -> None:
         doomed = [TopicPartition(topic, number, end) for number, end in offsets.items() if end > 0]
-        for future in admin.delete_records(doomed).values() if doomed else ():
-            self._result(future, f"purging {topic}")
+        _delete(admin, doomed, f"purging {topic}")
 
     def delete(self, topics: Sequence[str]) -> None:
         """Deletes topics and the consumer groups of the same names; those that do not exist are passed over."""
         native.call(self._delete, topics)
 
     def _delete(self, topics: Sequence[str]) -> None:
-        with self._admin() as admin:
-            for topic, future in admin.delete_topics(list(topics), operation_timeout=TIMEOUT).items():
-                self._result(future, f"deleting topic {topic}", passing_over={KafkaError.UNKNOWN_TOPIC_OR_PART})
+        with administration(self._cluster) as admin:
+            admin.ask(
+                lambda client, timeout: client.delete_topics(
+                    list(topics), operation_timeout=timeout, request_timeout=timeout
+                ),
+                *(f"deleting topic {', '.join(topics)}", {KafkaError.UNKNOWN_TOPIC_OR_PART}),
+            )
+            for topic in topics:
                 self._partitions.pop(topic, None)
-            for group, future in admin.delete_consumer_groups(list(topics)).items():
-                # A member that is still there makes it stay, without offsets of a topic that is gone.
-                self._result(future, f"deleting group {group}", passing_over={*_NO_GROUP, KafkaError.NON_EMPTY_GROUP})
+            # A member that is still there makes a group stay, without offsets of a topic that is gone.
+            admin.ask_coordinator(
+                lambda client, timeout: client.delete_consumer_groups(list(topics), request_timeout=timeout),
+                *(f"deleting group {', '.join(topics)}", {KafkaError.GROUP_ID_NOT_FOUND, KafkaError.NON_EMPTY_GROUP}),
+            )
+
+
+def _delete(admin: Admin, doomed: list[TopicPartition], what: str) -> None:
+    if doomed:
+        admin.ask(lambda client, timeout: client.delete_records(doomed, request_timeout=timeout), what)

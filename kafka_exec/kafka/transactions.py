@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 from confluent_kafka import KafkaError, KafkaException, Producer
 from confluent_kafka import Message as Record
 
+from kafka_exec.core.failures import Failure
 from kafka_exec.errors import KafkaExecError
-from kafka_exec.kafka.client import NOT_YET_KNOWN, translate
+from kafka_exec.kafka.failures import failure, reason_of, translate
 from kafka_exec.kafka.scopes import Outgoing
 
 if TYPE_CHECKING:
@@ -24,16 +25,8 @@ _PROPAGATION = 2.0
 #: After a refusal the client may let the next transaction fail too, to begin its sequence numbers anew.
 _TRIES = 3
 
-_TOO_LARGE = frozenset({KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE})
 #: What another try would meet again.
-_DETERMINISTIC = frozenset(
-    {
-        *_TOO_LARGE,
-        *(KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION, KafkaError.UNKNOWN_TOPIC_OR_PART),
-        *(KafkaError.TOPIC_EXCEPTION, KafkaError.TOPIC_AUTHORIZATION_FAILED),
-        *(KafkaError.INVALID_RECORD, KafkaError.POLICY_VIOLATION),
-    }
-)
+_DETERMINISTIC = (Failure.MISSING, Failure.FORBIDDEN, Failure.TOO_LARGE, Failure.WRONG)
 
 
 class Refused(Exception):
@@ -51,7 +44,7 @@ class Refused(Exception):
     @property
     def is_too_large(self) -> bool:
         """Whether one of them is too large, or in the same request as one that is."""
-        return any(error.code() in _TOO_LARGE for _, error in self.errors)
+        return any(failure(error) is Failure.TOO_LARGE for _, error in self.errors)
 
 
 class Lost(Exception):
@@ -130,13 +123,13 @@ class Transactor:
                 f"transactions of {self._id} have failed for good, most likely fenced by another owner"
             ) from None
         except KafkaException as error:
-            if error.args[0].fatal():
+            if reason_of(error).fatal():  # of a transaction's errors the client knows best which can be undone
                 raise self._lost(error) from None
             self._abort(producer)
             if not self._refused:
                 return error
             for topic, reason in self._refused:
-                if reason.code() in NOT_YET_KNOWN:
+                if failure(reason) is Failure.MISSING:
                     self._cluster.topics.forget(topic)
             raise Refused(self._refused) from None
         return None
@@ -171,7 +164,7 @@ class Transactor:
             self._note(error, record.topic())
 
     def _note(self, error: KafkaError, topic: str) -> None:
-        if error.code() in _DETERMINISTIC:
+        if failure(error) in _DETERMINISTIC:
             self._refused.append((topic, error))
 
     def _abort(self, producer: Producer) -> None:

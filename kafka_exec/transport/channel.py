@@ -16,6 +16,7 @@ from kafka_exec.core import envelope
 from kafka_exec.core.arguments import check_consumer, check_exchange, no_priority
 from kafka_exec.core.routing import Binding, log_key
 from kafka_exec.errors import ChannelFailed, ConnectionFailed, NoSuchQueue
+from kafka_exec.kafka.failures import within
 from kafka_exec.transport.connection import SETTLE_TIMEOUT
 from kafka_exec.transport.deliveries import Deliveries
 from kafka_exec.transport.publishing import PublishBatch, has_failover, in_time, place_in
@@ -99,11 +100,13 @@ class Channel(base.StdChannel):
         elif isinstance(message, bytes):
             message = self.prepare_message(message)
         message = message._replace(exchange=exchange or "", routing_key=routing_key or "")
-        queues = self._route(message.exchange, message.routing_key)
-        if mandatory and not queues:
-            raise NoSuchQueue(f"no work queue takes messages of exchange {exchange!r} with routing key {routing_key!r}")
         headers = envelope.encode(message)
-        with in_time(self.connection.client):
+        with in_time(self.connection.client), within(self._space.settings.publish_timeout):
+            queues = self._route(message.exchange, message.routing_key)
+            if mandatory and not queues:
+                raise NoSuchQueue(
+                    f"no work queue takes messages of exchange {exchange!r} with routing key {routing_key!r}"
+                )
             for name in queues:
                 place = place_in(self._space, name, message, headers)
                 self._space.cluster.publisher.send(
