@@ -14,8 +14,9 @@ from kombu import Connection, Exchange, Producer, Queue
 from kombu.exceptions import ChannelError, OperationalError
 
 from kafka_exec.broker import EmbeddedKafka
+from kafka_exec.core.failures import Failure
 from kafka_exec.errors import InvalidName, MessageTooLarge, NoSuchQueue
-from kafka_exec.kafka.client import NOT_YET_KNOWN
+from kafka_exec.kafka.failures import failure
 from kafka_exec.kafka.producer import Publisher
 from tests.integration.app import make_app
 from tests.integration.workers import until
@@ -66,7 +67,10 @@ def count(raw: Consumer, topic: str) -> int:
         try:
             return [raw.get_watermark_offsets(TopicPartition(topic, number), 10) for number in partitions]
         except KafkaException as error:
-            if error.args[0].code() not in NOT_YET_KNOWN:  # a topic that is new: its leader does not know yet
+            if failure(error) not in (
+                Failure.PASSES,
+                Failure.MISSING,
+            ):  # a topic that is new: its leader does not know yet
                 raise
             return []
 
