@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
-from billiard.einfo import ExceptionWithTraceback
+from billiard.einfo import ExceptionInfo, ExceptionWithTraceback
 from celery.exceptions import Ignore, Retry, TimeLimitExceeded
 from celery.worker import request
 from kombu.utils.encoding import safe_repr
@@ -23,6 +25,12 @@ def is_acknowledged_on_failure(task: Any) -> bool:
 
 class Request(request.Request):  # type: ignore[misc]
     """Celery's, which tells the channel what an end is before it acknowledges it."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Celery derives a class for each task."""
+        super().__init_subclass__(**kwargs)
+        if "on_success" in vars(cls):
+            cls.on_success = _unless_lost(cls.on_success)
 
     def on_retry(self, exc_info: Any) -> Any:
         """The task was sent anew."""
@@ -56,12 +64,27 @@ class Request(request.Request):  # type: ignore[misc]
             super().acknowledge()
 
     def reject(self, requeue: bool = False) -> None:
-        """The message becomes a dead letter that says of which error its task died, or is delivered again."""
+        """The message becomes a dead letter that says of which error its task died, now or when it is delivered again."""
         deliveries = self._deliveries
-        if deliveries is not None and self._error and not requeue and not self.acknowledged:
+        if deliveries is not None and self._error and not self.acknowledged:
             deliveries.because(self.message.delivery_tag, self._error)
         super().reject(requeue)
 
     @property
     def _deliveries(self) -> Any:
         return getattr(self.message.channel, "deliveries", None)
+
+
+def _unless_lost(on_success: Callable[..., Any]) -> Callable[..., Any]:
+    """Celery's handler of a run's outcome, for runs too that end by ``sys.exit()`` where the pool has no processes.
+
+    Celery's other pools report such a run as lost, to this handler, which knows nothing of it: the task would never end.
+    """
+
+    @wraps(on_success)
+    def on_end(self: Request, outcome: Any, **kwargs: Any) -> Any:
+        if isinstance(outcome, ExceptionInfo):
+            return self.on_failure(outcome)
+        return on_success(self, outcome, **kwargs)
+
+    return on_end

@@ -7,11 +7,15 @@ import time
 from collections.abc import Container, Iterator
 from typing import Any, NamedTuple
 
+from celery.app.task import Context
 from celery.exceptions import NotRegistered
-from celery.utils.objects import Bunch
 from confluent_kafka import Message as Record
+from kombu.exceptions import OperationalError
+from kombu.message import Message
+from kombu.serialization import prepare_accept_content
 
 from kafka_exec import waiting
+from kafka_exec.core.envelope import decode
 from kafka_exec.core.lifecycle import State
 from kafka_exec.core.nodes import Heartbeat
 from kafka_exec.core.sharing import Fullness, Grant, idle_peers, is_given_up, who_knows
@@ -129,17 +133,35 @@ class Sharing:
             return False
         try:
             self._give_up(misfit)
-        except KafkaExecError as error:
+        except (KafkaExecError, OperationalError) as error:
             logger.warning("the dead letter of task %s is not written yet: %s", misfit.task_id, error)
             return False
         return True
 
     def _give_up(self, misfit: Misfit) -> None:
-        request = Bunch(
-            name=misfit.name,
-            chord=misfit.headers.get("chord"),
-            root_id=misfit.headers.get("root_id"),
-            errbacks=None,
+        request = Context(
+            {**misfit.headers, **self._embedded(misfit)}, delivery_info={"routing_key": misfit.source.name}
         )
-        self._app.backend.mark_as_failure(misfit.task_id, NotRegistered(misfit.name), request=request)
+        try:
+            self._app.backend.mark_as_failure(misfit.task_id, NotRegistered(misfit.name), request=request)
+        except OperationalError:
+            raise  # all of it is done again
+        except Exception:
+            logger.exception("what follows from the end of task %s[%s] cannot be done", misfit.name, misfit.task_id)
         misfit.source.bury(misfit.item, "unknown-task", f"no worker knows the task {misfit.name!r}")
+
+    def _embedded(self, misfit: Misfit) -> dict[str, Any]:
+        """What the message's body says of the tasks that come after it: they fail too, and a chord must not wait for it."""
+        try:
+            found = decode(misfit.item.record.headers(), misfit.item.record.value())
+            message = Message(
+                body=found.body,
+                content_type=found.content_type,
+                content_encoding=found.content_encoding,
+                headers=misfit.headers,
+                accept=prepare_accept_content(self._app.conf.accept_content),
+            )
+            return dict(message.payload[2])
+        except Exception as error:  # no body of Celery's second protocol, or none that is accepted here
+            logger.warning("what follows from task %s is not known: %r", misfit.task_id, error)
+            return {}

@@ -8,13 +8,14 @@ from collections.abc import Callable
 from typing import Any
 
 from celery.worker.state import task_ready
+from kombu.exceptions import OperationalError
 
 from kafka_exec.backend import KafkaBackend
 from kafka_exec.core.envelope import FENCE, RECORD_HEADER
 from kafka_exec.core.gate import Gate, is_given_up
 from kafka_exec.core.lifecycle import State
 from kafka_exec.core.state_record import StateRecord
-from kafka_exec.errors import KafkaExecError, TooManyDeliveries
+from kafka_exec.errors import KafkaExecError, TooManyDeliveries, Undecodable
 from kafka_exec.request import is_acknowledged_on_failure
 from kafka_exec.transport.deliveries import Deliveries
 from kafka_exec.transport.sources import Item, Source
@@ -127,7 +128,7 @@ class Starter:
                 self._start_when_told(key, request)
             else:
                 task_ready(request)
-        except KafkaExecError as error:
+        except (KafkaExecError, OperationalError) as error:
             self._later(self._begin, key, request, error)
 
     def _start_when_told(self, key: tuple[Deliveries, int], request: Any) -> None:
@@ -155,26 +156,40 @@ class Starter:
         nothing_follows = not (context.errbacks or context.chord or context.chain)
         place = context.get(RECORD_HEADER) or {}
         where = (place.get("topic"), place.get("partition"), place.get("offset"))
-        record = backend.reader.find(request.id)
+        try:
+            record = backend.reader.find(request.id)
+        except Undecodable as error:
+            logger.warning("the state of task %s is not understood, it is begun again: %s", request.id, error)
+            return None
         return record if record is not None and record.ends_run_of(where, also_failed=nothing_follows) else None
 
     def _end_again(self, request: Any, ended: StateRecord) -> None:
         """Does with the message what comes after its task's end."""
         if ended.state is State.FAILED and not is_acknowledged_on_failure(request.task):
+            deliveries = request.message.channel.deliveries
+            if (raised := ended.exception) is not None:
+                deliveries.because(request.message.delivery_tag, f"{raised.type}: {raised.message}")
             request.reject(requeue=False)
         else:
             request.acknowledge()
         task_ready(request)
 
     def _give_up(self, request: Any, deliveries: Deliveries, tag: int, attempts: int) -> None:
+        lost = deliveries.error(tag)
         error = TooManyDeliveries(
-            f"task {request.name}[{request.id}] was begun {attempts} times and never ended: it may be what kills its "
-            "workers; it is in the dead letters (kafka_exec_max_deliveries)"
+            f"task {request.name}[{request.id}] was begun {attempts} times and never ended"
+            f"{f', the last time {lost}' if lost else ''}: it may be what kills its workers; it is in the dead letters "
+            "(kafka_exec_max_deliveries)"
         )
         logger.error(str(error))
-        request.task.backend.mark_as_failure(
-            request.id, error, request=request._context, store_result=request.store_errors
-        )
+        try:
+            request.task.backend.mark_as_failure(
+                request.id, error, request=request._context, store_result=request.store_errors
+            )
+        except OperationalError:
+            raise  # all of it is done again
+        except Exception:
+            logger.exception("what follows from the end of task %s[%s] cannot be done", request.name, request.id)
         deliveries.bury(tag, "max-deliveries", str(error))
         request.send_event("task-failed", exception=repr(error), traceback="")
         task_ready(request)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import sys
@@ -10,28 +9,38 @@ import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from celery import states
 from celery._state import get_current_worker_task
 from celery.backends.asynchronous import AsyncBackendMixin
-from celery.backends.base import Backend
 from celery.result import result_from_tuple
 from kombu.utils.encoding import bytes_to_str
 
 from kafka_exec.appconf import has_our_broker, result_home
+from kafka_exec.backend import raised
 from kafka_exec.backend.cache import Cache
 from kafka_exec.backend.chords import Chords
+from kafka_exec.backend.codec import Codec
 from kafka_exec.backend.consumer import ResultConsumer
 from kafka_exec.backend.housekeeping import clean_up
 from kafka_exec.backend.pauses import Pauses
-from kafka_exec.backend.records import GROUP_PREFIX, due_of, meta_of, note_of, record_of
+from kafka_exec.backend.records import GROUP_PREFIX, as_another_told, children_of, due_of, meta_of, note_of, record_of
 from kafka_exec.backend.starts import Starts
 from kafka_exec.core.control import Effect
 from kafka_exec.core.lifecycle import TERMINAL, State, may_follow, of_celery, record_key, record_keys, to_celery
-from kafka_exec.core.state_record import ABSENT, JSON_TYPE, Encoded, Note, Remark, StateRecord, as_result
+from kafka_exec.core.smaller import Shorten, smaller
+from kafka_exec.core.state_record import ABSENT, Note, Remark, StateRecord
 from kafka_exec.core.topology import TopicSpec, notes_topic, state_topic
-from kafka_exec.errors import ConnectionFailed, MessageTooLarge, NotConfirmed, ResultTooLarge
+from kafka_exec.errors import (
+    ConnectionFailed,
+    KafkaExecError,
+    MessageTooLarge,
+    NotConfirmed,
+    ResultTooLarge,
+    Undecodable,
+)
 from kafka_exec.kafka.broadcast import partition_of
 from kafka_exec.kafka.failures import within
 from kafka_exec.kafka.notes import append, read
@@ -47,7 +56,7 @@ logger = logging.getLogger("kafka_exec")
 _PAUSE = 0.5
 
 
-class KafkaBackend(AsyncBackendMixin, Backend):  # type: ignore[misc]
+class KafkaBackend(AsyncBackendMixin, Codec):  # type: ignore[misc]
     """Celery's way to results in Kafka. Thread-safe: one for a process. Nothing is connected before it is used."""
 
     ResultConsumer = ResultConsumer
@@ -116,16 +125,17 @@ class KafkaBackend(AsyncBackendMixin, Backend):  # type: ignore[misc]
         if state == states.STARTED:
             self._started[task_id] = now
         runs_on = of_celery(state) is State.RUNNING
+        exception = raised.facts(result) if state in self.EXCEPTION_STATES else None
         record = record_of(
             task_id,
             state,
-            self._serialize(result),
+            self.serialized(result, exception),
             now=now,
             started=self._started.get(task_id) if runs_on else self._started.pop(task_id, None),
             due=due_of(sys.exc_info()[1], now) if state == states.RETRY else None,
             traceback=traceback,
-            exception=result if state in self.EXCEPTION_STATES and isinstance(result, dict) else None,
-            children=json.loads(json.dumps(self.current_task_children(request))),
+            exception=exception,
+            children=children_of(self.current_task_children, request),
             request=request,
             extended=bool(self.app.conf.find_value_for_key("extended", "result")),
         )
@@ -134,10 +144,13 @@ class KafkaBackend(AsyncBackendMixin, Backend):  # type: ignore[misc]
             self._pauses.watch(self.space.settings.heartbeat)
             self._starts.add(record)
             return result
+        if runs_on and not in_worker and (found := self._find(task_id)) is not None:
+            record = as_another_told(found, record)
         if (note := note_of(record, now)) is not None:
-            self._surely(lambda: append(self.space.cluster, self._notes, note), note.id, in_worker=in_worker)
+            self._note(note, in_worker=in_worker)
         try:
-            self._write(record, in_worker=in_worker)
+            shorten = None if exception is None else partial(self.shortened, result)
+            self._write(record, in_worker=in_worker, shorten=shorten)
         except MessageTooLarge as error:
             raise ResultTooLarge(
                 f"the result of task {task_id} is too large to be stored: return less, compress it "
@@ -145,11 +158,20 @@ class KafkaBackend(AsyncBackendMixin, Backend):  # type: ignore[misc]
             ) from None
         return result
 
+    def _note(self, note: Note, *, in_worker: bool) -> None:
+        try:
+            self.surely(lambda: append(self.space.cluster, self._notes, note), note.id, in_worker=in_worker)
+        except MessageTooLarge as error:  # the state has the error too, and is told smaller if it must be
+            logger.warning("an error of task %s is not noted: %s", note.id, error)
+
     def _comes_too_late(self, record: StateRecord) -> bool:
         """Whether a task has ended elsewhere while this process was stopped: what it comes to here changes nothing."""
         if record.state not in TERMINAL or record.started is None or not self._pauses.since(record.started):
             return False
-        found = self.reader.find(record.id)
+        try:
+            found = self.reader.find(record.id)
+        except Undecodable:
+            return False
         if found is None or may_follow(record.state, found.state):
             return False
         logger.warning(
@@ -159,37 +181,33 @@ class KafkaBackend(AsyncBackendMixin, Backend):  # type: ignore[misc]
         )
         return True
 
-    def _serialize(self, result: Any) -> Any:
-        data = self.encode(result)
-        if self.compression:
-            return Encoded(self.content_type, self.content_encoding, data)
-        return as_result(self.content_type, self.content_encoding, data)
+    def _write(self, record: StateRecord, *, in_worker: bool, shorten: Shorten | None = None) -> None:
+        """Writes a record; what a task has come to, durably.
 
-    def _deserialize(self, stored: Any) -> Any:
-        if stored is ABSENT:
-            return None
-        if isinstance(stored, Encoded):
-            return self.decode(stored.data)
-        if self.content_type != JSON_TYPE:
-            return stored
-        return self.decode(json.dumps(stored))
-
-    def _write(self, record: StateRecord, *, in_worker: bool) -> None:
-        """Writes a record; what a task has come to, durably."""
+        Raises:
+            MessageTooLarge: its result is too large.
+        """
 
         def write() -> None:
             if not (in_worker and self._comes_too_late(record)):
-                self._publish_state(record)
+                self._publish_state(record, shorten)
 
-        self._surely(write, record.id, in_worker=in_worker)
+        self.surely(write, record.id, in_worker=in_worker)
 
-    def _surely(self, write: Callable[[], None], task_id: str, *, in_worker: bool) -> None:
-        """A worker tries until it succeeds: a task is not over before its state is stored."""
+    def surely(self, write: Callable[[], None], task_id: str, *, in_worker: bool) -> None:
+        """A worker tries until it succeeds: a task is not over before its state is stored.
+
+        Raises:
+            MessageTooLarge: what is to be written is.
+            KafkaExecError: it is not written, and this is no worker.
+        """
         while True:
             try:
                 write()
                 return
-            except (NotConfirmed, ConnectionFailed) as error:
+            except MessageTooLarge:
+                raise
+            except KafkaExecError as error:
                 if not in_worker:
                     raise
                 logger.warning("the state of task %s is not stored yet, trying until it is: %s", task_id, error)
@@ -212,13 +230,28 @@ class KafkaBackend(AsyncBackendMixin, Backend):  # type: ignore[misc]
             record = replace(record, previous=None, attempts=None)  # it is the first one, and of no run
         self._publish_state(replace(record, state=state, position=position))
 
-    def _publish_state(self, record: StateRecord) -> None:
-        self._publish([(record_key(record.id, record.state), record.encode())], record)
+    def _publish_state(self, record: StateRecord, shorten: Shorten | None = None) -> None:
+        """Publishes a record as it is, or as much of it as its topic takes.
+
+        Raises:
+            MessageTooLarge: it is too large, whatever but its result is left out.
+        """
+        key, largest = record_key(record.id, record.state), self.space.cluster.largest
+        for each in smaller(record, shorten):
+            value = each.encode()
+            refused = MessageTooLarge(f"a state of {len(value)} bytes")
+            if capture() is not None and len(value) > largest:
+                continue  # in a transaction nobody would be told
+            try:
+                return self._publish([(key, value)], record)
+            except MessageTooLarge as error:
+                refused = error
+        raise refused
 
     def _publish(self, records: Iterable[tuple[str, bytes | None]], of: StateRecord) -> None:
         cluster, topic = self.space.cluster, self._topic
         cluster.topics.ensure(topic)
-        partition = partition_of(of.id, cluster.topics.partitions(topic.name))
+        partition = partition_of(of.id, cluster.topics.partitions(topic.name) or topic.partitions)
         # A state that another will follow need not be waited for.
         is_followed = of.state in (State.RUNNING, State.WRONG_NODE, State.GROUP)
         publish = cluster.publisher.post if is_followed else cluster.publisher.send
@@ -282,7 +315,7 @@ class KafkaBackend(AsyncBackendMixin, Backend):  # type: ignore[misc]
 
     def meta_of(self, record: StateRecord) -> dict[str, Any]:
         """Celery's meta-data of a state record."""
-        decoded: dict[str, Any] = self.meta_from_decoded(meta_of(record, self._deserialize(record.result)))
+        decoded: dict[str, Any] = self.meta_from_decoded(meta_of(record, self.deserialized(record.result)))
         return decoded
 
     def _get_task_meta_for(self, task_id: str) -> dict[str, Any]:
@@ -315,7 +348,7 @@ class KafkaBackend(AsyncBackendMixin, Backend):  # type: ignore[misc]
     # -- groups --------------------------------------------------------------------------------------------------------
 
     def _save_group(self, group_id: str, result: Any) -> Any:
-        stored = self._serialize(result.as_tuple())
+        stored = self.serialized(result.as_tuple())
         self._write(
             StateRecord(GROUP_PREFIX + group_id, State.DONE, states.SUCCESS, finished=time.time(), result=stored),
             in_worker=False,
@@ -326,7 +359,7 @@ class KafkaBackend(AsyncBackendMixin, Backend):  # type: ignore[misc]
         record = self._find(GROUP_PREFIX + group_id)
         if record is None:
             return None
-        return {"result": result_from_tuple(self._deserialize(record.result), self.app)}
+        return {"result": result_from_tuple(self.deserialized(record.result), self.app)}
 
     def _delete_group(self, group_id: str) -> None:
         self._forget(GROUP_PREFIX + group_id)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import logging
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,12 +13,18 @@ from celery.canvas import maybe_signature
 from celery.exceptions import ChordError, ImproperlyConfigured
 from celery.result import GroupResult, result_from_tuple
 from celery.utils.functional import _regen
+from kombu.exceptions import EncodeError
+from kombu.serialization import prepare_accept_content, registry
 from kombu.utils.uuid import uuid
 
 from kafka_exec.appconf import has_our_broker
+from kafka_exec.backend import raised, serial
 from kafka_exec.core.chord import FailChord, Fire, Part
 from kafka_exec.core.control import Command, Effect
+from kafka_exec.core.envelope import RECORD_HEADER
+from kafka_exec.core.plain import plain, shown
 from kafka_exec.core.topology import control_topic
+from kafka_exec.errors import MessageTooLarge, ResultTooLarge
 from kafka_exec.kafka.scopes import Outgoing, captured
 
 if TYPE_CHECKING:
@@ -68,7 +73,7 @@ class Chords:
         group_id, results = header_result_args[0], header_result_args[1]
         header = None
         if not isinstance(results, _regen) and any(isinstance(result, GroupResult) for result in results):
-            header = self._dump([result.as_tuple() for result in results])
+            header = serial.as_text(plain([result.as_tuple() for result in results]))
         body.options[_RUN] = run = uuid()
         self._begun[group_id] = (run, header)
         while len(self._begun) > _MOST_BEGUN:
@@ -87,32 +92,70 @@ class Chords:
         """Tells that a header's task has ended; its message is acknowledged after it."""
         if not request.group or not request.id or not request.chord:
             return
+        try:
+            body = self._body_of(request)
+            for payload in self._payloads(state, result):
+                try:
+                    return self._return(request, state, payload, body)
+                except MessageTooLarge as error:
+                    too_large = error
+        except EncodeError as error:
+            if state not in self._backend.EXCEPTION_STATES:
+                raise
+            return self._fail_body(request, error)
+        if state in self._backend.EXCEPTION_STATES:
+            return self._fail_body(request, too_large)
+        raise ResultTooLarge(f"task {request.id} returns too much for its chord: return less ({too_large})") from None
+
+    def _payloads(self, state: str, result: Any) -> Iterator[str]:
+        """The result of a part; of what it has raised, ever less."""
         backend = self._backend
         stored = backend.encode_result(result, state)
-        self._command(
-            "chord.part",
-            request.group,
-            task=request.id,
-            index=getattr(request, "group_index", None),
-            ok=state not in backend.EXCEPTION_STATES,
-            payload=self._dump(stored),
-            body=self._dump(_rooted(request)),
-            run=request.chord["options"].get(_RUN),
-        )
+        exception = raised.facts(stored) if state in backend.EXCEPTION_STATES else None
+        yield serial.as_text(backend.serialized(stored, exception))
+        for longest in (10_000, 100) if exception is not None else ():
+            yield serial.as_text(backend.shortened(stored, longest)[0])
+
+    def _return(self, request: Any, state: str, payload: str, body: str) -> None:
+        def send() -> None:
+            self._command(
+                "chord.part",
+                request.group,
+                task=request.id,
+                index=getattr(request, "group_index", None),
+                ok=state not in self._backend.EXCEPTION_STATES,
+                payload=payload,
+                body=body,
+                run=_options(request.chord).get(_RUN),
+            )
+
+        self._backend.surely(send, request.id, in_worker=True)
+
+    def _body_of(self, request: Any) -> str:
+        """The body, serialized as the message was in which it came; with its root if it had none when it was frozen."""
+        options = _options(request.chord)
+        body = {**request.chord, "options": {**options, "root_id": options.get("root_id") or request.root_id}}
+        place = getattr(request, RECORD_HEADER, None)
+        content_type = place.get("content_type") if isinstance(place, Mapping) else None
+        serializer = registry.type_to_name.get(content_type) or self._backend.app.conf.task_serializer
+        return serial.as_text(serial.encoded(body, serializer), str(options.get("task_id") or ""))
+
+    def _fail_body(self, request: Any, error: Exception) -> None:
+        """Fails a chord whose body cannot be told to the control plane; each of its parts does, if several fail."""
+        logger.error("chord %s fails, its body cannot be kept: %s", request.group, error)
+        self._fail(maybe_signature(request.chord, app=self._backend.app), f"its body cannot be kept: {error}")
+
+    def _fail(self, callback: Any, reason: str) -> None:
+        try:
+            raise ChordError(reason)  # Celery needs one that was raised
+        except ChordError as error:
+            self._backend.chord_error_from_stack(callback, error)
 
     def _command(self, kind: str, group_id: str, **body: Any) -> None:
         space = self._backend.space
         topic = control_topic(space.settings, space.topics)
         space.cluster.topics.ensure(topic)
         space.cluster.publisher.send(topic.name, Command(kind, {"group": group_id, **body}).encode(), key=group_id)
-
-    def _dump(self, value: Any) -> str:
-        data = self._backend.encode(value)
-        return data if isinstance(data, str) else "base64:" + base64.b64encode(data).decode("ascii")
-
-    def _load(self, text: str) -> Any:
-        data = base64.b64decode(text[7:]) if text.startswith("base64:") else text
-        return self._backend.decode(data)
 
     # -- what the control plane decides --------------------------------------------------------------------------------
 
@@ -136,12 +179,21 @@ class Chords:
     def fail(self, effect: FailChord) -> Sequence[Outgoing]:
         """The records by which a chord fails that cannot be fired."""
         logger.error("chord %s fails: %s", effect.group, effect.reason)
-        callback = self._callback(effect.body)
+        try:
+            callback = self._callback(effect.body)
+        except Exception as error:
+            return self._fail_unread(effect, error)
         with captured() as records, self._as_its_last_task(effect, callback):
-            try:
-                raise ChordError(f"Callback error: {effect.reason}")  # Celery needs one that was raised
-            except ChordError as error:
-                self._backend.chord_error_from_stack(callback, error)
+            self._fail(callback, f"Callback error: {effect.reason}")
+        return records
+
+    def _fail_unread(self, effect: FailChord, error: Exception) -> Sequence[Outgoing]:
+        """Fails who waits for a body that cannot be read here; who else is to be told of it, only the body says."""
+        logger.error("the body of chord %s cannot be read: %s", effect.group, error)
+        task_id = serial.name_of(effect.body) if isinstance(effect.body, str) else ""
+        with captured() as records:
+            if task_id:
+                self._backend.mark_as_failure(task_id, ChordError(f"Callback error: {effect.reason}"))
         return records
 
     @contextmanager
@@ -159,7 +211,9 @@ class Chords:
             task.pop_request()
 
     def _callback(self, body: str) -> Any:
-        callback = maybe_signature(self._load(body), app=self._backend.app)
+        conf = self._backend.app.conf
+        found = serial.decoded(serial.of_text(body), prepare_accept_content(conf.accept_content))
+        callback = maybe_signature(found, app=self._backend.app)
         callback.options.pop(_RUN, None)
         return callback
 
@@ -167,7 +221,7 @@ class Chords:
         values = {part.task: part for part in effect.parts}
         if effect.header is None:
             return [self._value(part) for part in effect.parts]
-        header = [result_from_tuple(each, self._backend.app) for each in self._load(effect.header)]
+        header = [result_from_tuple(each, self._backend.app) for each in serial.of_text(effect.header)]
         return list(self._nested(header, values))
 
     def _nested(self, header: Sequence[Any], parts: Mapping[str, Part]) -> Iterator[Any]:
@@ -180,16 +234,15 @@ class Chords:
                 raise ChordError(f"task {result.id} of the header has returned no part")
 
     def _value(self, part: Part) -> Any:
-        value = self._load(part.payload)
+        value = self._backend.deserialized(serial.of_text(part.payload))
         if part.ok:
             return value
         error = self._backend.exception_to_python(value)
-        raise ChordError(f"Dependency {part.task} raised {error!r}") from (
+        raise ChordError(f"Dependency {part.task} raised {shown(error)}") from (
             error if isinstance(error, BaseException) else None
         )
 
 
-def _rooted(request: Any) -> Any:
-    """The body of a part's request, with its root if it had none of its own when it was frozen."""
-    options = request.chord["options"]
-    return {**request.chord, "options": {**options, "root_id": options.get("root_id") or request.root_id}}
+def _options(signature: Any) -> Any:
+    found = signature.get("options") if isinstance(signature, Mapping) else None
+    return found if isinstance(found, Mapping) else {}

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from celery import states
 from celery.backends.asynchronous import BaseResultConsumer
 from confluent_kafka import Message as Record
 
@@ -166,9 +167,17 @@ class ResultConsumer(BaseResultConsumer):
                 record = self._arrived.popleft()
             except IndexError:
                 break  # another thread was quicker
-            meta = self.backend.meta_of(StateRecord.decode(record.value()))
-            self.on_state_change(meta, None)
+            self.on_state_change(self._meta(record), None)
             delivered = True
         if delivered:
             self._news.tell()  # another thread's result may have been among them
         return delivered
+
+    def _meta(self, record: Record) -> dict[str, Any]:
+        """Celery's meta-data of a record. One that cannot be read here fails for who waits for it, and nobody else."""
+        try:
+            return self.backend.meta_of(StateRecord.decode(record.value()))
+        except Exception as error:
+            task_id, rank = split_key(record.key().decode())
+            status = states.PENDING if rank is Rank.PROGRESS else states.FAILURE
+            return {"task_id": task_id, "status": status, "result": error, "traceback": None, "children": []}

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import datetime, timezone
 from typing import Any
 
 from celery.app.task import Context
 from celery.states import STARTED
 
+from kafka_exec.backend.serial import arguments_as_json, arguments_of_json
 from kafka_exec.core import envelope
 from kafka_exec.core.lifecycle import TERMINAL, State, of_celery, previous
+from kafka_exec.core.plain import plain
 from kafka_exec.core.state_record import Note, Raised, StateRecord, TaskError
+
+logger = logging.getLogger("kafka_exec")
 
 #: Where the group of a saved ``GroupResult`` is written: under an id that no task has.
 GROUP_PREFIX = "group:"
@@ -27,14 +33,14 @@ def record_of(
     started: float | None = None,
     due: float | None = None,
     traceback: Any = None,
-    exception: Mapping[str, Any] | None = None,
+    exception: Raised | None = None,
     children: Any = None,
     extended: bool = False,
 ) -> StateRecord:
     """The record of a task's new state. ``result`` is serialized already; times are epoch seconds."""
     state = of_celery(status)
-    delivery = getattr(request, "delivery_info", None) or {}
-    place = getattr(request, envelope.RECORD_HEADER, None) or {}
+    delivery = _mapping(getattr(request, "delivery_info", None))
+    place = _mapping(getattr(request, envelope.RECORD_HEADER, None))
     retries = getattr(request, "retries", None)
     return StateRecord(
         id=task_id,
@@ -48,7 +54,7 @@ def record_of(
         due=due,
         started=started,
         finished=now if state in TERMINAL else None,
-        attempts=None if retries is None else retries + 1,
+        attempts=retries + 1 if isinstance(retries, int) else None,
         worker=getattr(request, "hostname", None),
         queue=delivery.get("routing_key"),
         topic=place.get("topic"),
@@ -57,18 +63,36 @@ def record_of(
         ordering_key=getattr(request, envelope.ORDERING_KEY, None),
         deduplication_id=getattr(request, envelope.DEDUPLICATION_ID, None),
         result=result,
-        exception=None
-        if exception is None
-        else Raised(str(exception["exc_type"]), exception.get("exc_message"), exception.get("exc_module")),
+        exception=exception,
         traceback=None if traceback is None else str(traceback),
         children=children or None,
         parent=getattr(request, "parent_id", None),
         root=getattr(request, "root_id", None),
         group=getattr(request, "group", None),
         retries=retries,
-        args=_plain(request, "args") if extended else None,
-        kwargs=_plain(request, "kwargs") if extended else None,
-    )
+        args=arguments_as_json(getattr(request, "args", None)) if extended else None,
+        kwargs=arguments_as_json(getattr(request, "kwargs", None)) if extended else None,
+    ).sound()
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def children_of(called: Callable[[Any], Any], request: Any) -> Any:
+    """The tasks that a task has called; None if they cannot be told. ``called``: Celery's way to them."""
+    try:
+        return plain(called(request))
+    except Exception as error:
+        logger.warning("the children of task %s are not told: %r", getattr(request, "id", None), error)
+        return None
+
+
+def as_another_told(found: StateRecord, told: StateRecord) -> StateRecord:
+    """A state that another than the task's worker tells, such as that it shall abort; with what is known of the task."""
+    if found.state in TERMINAL:
+        return told
+    return replace(found, state=told.state, status=told.status, previous=found.state, result=told.result)
 
 
 def request_of(record: StateRecord) -> Context:
@@ -111,25 +135,11 @@ def note_of(record: StateRecord, now: float) -> Note | None:
 
 def due_of(raised: Any, now: float) -> float | None:
     """When a task goes on that raised Celery's ``Retry``, epoch seconds; None for anything else."""
-    when = getattr(raised, "when", None)
-    if isinstance(when, datetime):
-        return when.timestamp()
-    return now + when if isinstance(when, (int, float)) else None
-
-
-def _plain(request: Any, name: str) -> Any:
-    """Arguments as JSON has them; of others, their text."""
-    return _json(getattr(request, name, None))
-
-
-def _json(value: Any) -> Any:
-    if value is None or isinstance(value, (str, int, float, bool)):
-        return value
-    if isinstance(value, (list, tuple)):
-        return [_json(item) for item in value]
-    if isinstance(value, Mapping):
-        return {str(key): _json(item) for key, item in value.items()}
-    return repr(value)
+    when: Any = getattr(raised, "when", None)
+    try:
+        return when.timestamp() if isinstance(when, datetime) else now + when
+    except (TypeError, ValueError, OverflowError):
+        return None
 
 
 def meta_of(record: StateRecord, result: Any) -> dict[str, Any]:
@@ -146,7 +156,8 @@ def meta_of(record: StateRecord, result: Any) -> dict[str, Any]:
     }
     for name, value in (
         *(("group_id", record.group), ("parent_id", record.parent), ("name", record.name)),
-        *(("args", record.args), ("kwargs", record.kwargs), ("worker", record.worker)),
+        *(("args", arguments_of_json(record.args)), ("kwargs", arguments_of_json(record.kwargs))),
+        ("worker", record.worker),
         *(("retries", record.retries), ("queue", record.queue)),
     ):
         if value is not None:

@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable
 
 from kafka_exec.core.state_record import StateRecord
-from kafka_exec.errors import KafkaExecError
 from kafka_exec.kafka import native
 
 logger = logging.getLogger("kafka_exec")
@@ -58,8 +57,8 @@ class Starts:
                 for task_id in [each for each, (due, _) in self._waiting.items() if due <= now]:
                     try:
                         self._write(self._waiting.pop(task_id)[1])
-                    except KafkaExecError as error:
-                        logger.debug("the start of task %s was not told: %s", task_id, error)
+                    except Exception as error:  # it is told for those who look on; the thread goes on for other tasks
+                        logger.debug("the start of task %s was not told: %r", task_id, error)
                 if not self._waiting:
                     self._running = False
                     return

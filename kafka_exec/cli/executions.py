@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from kafka_exec.cli.common import echo_table, json_option, progress, result_backend, time_of
-from kafka_exec.core.lifecycle import TERMINAL, State
+from kafka_exec.core.lifecycle import TERMINAL, State, to_celery
 from kafka_exec.core.state_record import ABSENT, Encoded
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def _latest(record: StateRecord) -> float:
 def _row(record: StateRecord, lost: bool) -> tuple[str, ...]:
     return (
         record.id,
-        f"{record.state.value} (lost)" if lost else record.state.value,
+        _state(record, lost),
         record.name or "",
         record.queue or "",
         record.worker or "",
@@ -102,6 +102,13 @@ def _row(record: StateRecord, lost: bool) -> tuple[str, ...]:
         time_of(record.started),
         _duration(record),
     )
+
+
+def _state(record: StateRecord, lost: bool) -> str:
+    """The state; of a running task also the application's own word for it, such as ABORTED."""
+    is_own = record.state is State.RUNNING and record.status != to_celery(State.RUNNING)
+    more = [*([record.status] if is_own else []), *(["lost"] if lost else [])]
+    return f"{record.state.value} ({', '.join(more)})" if more else record.state.value
 
 
 def _details(record: StateRecord) -> Iterator[str]:

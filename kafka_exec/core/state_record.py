@@ -7,15 +7,18 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Final
+from uuid import UUID
 
 from kafka_exec.core.lifecycle import TERMINAL, State
+from kafka_exec.core.plain import DEEPEST, cut, is_deep, plain
 from kafka_exec.errors import Undecodable
 
 #: The version of the schema. A reader refuses any other; new optional fields do not change it.
 SCHEMA = 1
 
-#: Of a task's errors the last ones are shown, each with the end of its traceback.
+#: Of a task's errors the last ones are shown, each with the beginning of its message and the end of its traceback.
 MOST_ERRORS = 10
+LONGEST_MESSAGE = 4000  # characters
 LONGEST_TRACEBACK = 4000  # characters
 
 JSON_TYPE = "application/json"
@@ -77,8 +80,13 @@ class Note:
     def encode(self) -> bytes:
         """The note's value in its topic: JSON."""
         error = self.error
-        if error is not None and error.traceback is not None:
-            error = replace(error, traceback=error.traceback[-LONGEST_TRACEBACK:])
+        if error is not None:
+            error = replace(
+                error,
+                type=cut(error.type, LONGEST_MESSAGE),
+                message=cut(error.message, LONGEST_MESSAGE),
+                traceback=None if error.traceback is None else error.traceback[-LONGEST_TRACEBACK:],
+            )
         kinds = {"error": error, "remark": self.remark}
         told = {name: _written(item) for name, item in kinds.items() if item is not None}
         return json.dumps({"schema": SCHEMA, "id": self.id, **told}, separators=(",", ":")).encode()
@@ -179,11 +187,19 @@ class StateRecord:
             return False
         return also_failed or self.state is not State.FAILED
 
+    def sound(self) -> StateRecord:
+        """The same, of which all can be written and read again: no field is of another type.
+
+        The requests of tasks are made of what others have sent.
+        """
+        values = {name: _sound(name, getattr(self, name)) for name in _FORMS[StateRecord] if name not in _SOUND}
+        return replace(self, **values)
+
     def encode(self) -> bytes:
         """The record's value in the topic: JSON.
 
         Raises:
-            ValueError, TypeError: the result, or another free field, is no JSON value.
+            ValueError, TypeError: it is not :meth:`sound`, or its result is no JSON value.
         """
         return json.dumps(self.as_json(), allow_nan=False, separators=(",", ":")).encode()
 
@@ -224,14 +240,17 @@ class StateRecord:
 def as_result(content_type: str, content_encoding: str, data: str | bytes) -> Any:
     """A serialized result as it is put into a record: the JSON value itself, or :class:`Encoded`.
 
-    JSON is embedded unless it has numbers that only Python knows (NaN, Infinity).
+    JSON is embedded unless it has numbers that only Python knows (NaN, Infinity), or is very deep.
     """
-    encoded = data.encode() if isinstance(data, str) else data
+    encoded = data.encode(errors="surrogatepass") if isinstance(data, str) else data
     if content_type == JSON_TYPE and content_encoding.lower() == "utf-8":
         try:
-            return json.loads(encoded, parse_constant=_refuse)
-        except ValueError:
+            found = json.loads(encoded, parse_constant=_refuse)
+        except (ValueError, RecursionError):
             pass
+        else:
+            if encoded.count(b"[") + encoded.count(b"{") <= DEEPEST or not is_deep(found):
+                return found
     return Encoded(content_type, content_encoding, encoded)
 
 
@@ -308,6 +327,32 @@ _FORMS: Mapping[type[Any], Mapping[str, Callable[[Any], Any]]] = {
     kind: {each.name: _READERS.get(each.name, lambda value: value) for each in fields(kind)}
     for kind in (StateRecord, TaskError, Remark, Raised, Note)
 }
+
+
+#: The fields that are what they should be, or JSON values, whoever makes the record.
+_SOUND = frozenset({"state", "previous", "errors", "remarks", "result", "args", "kwargs"})
+
+#: Numbers are less than this, as they are for readers in other languages.
+_WHOLE = 2**63
+
+
+def _sound(name: str, value: Any) -> Any:
+    """A field's value that can be written and read again; None instead of one that cannot."""
+    if value is None:
+        return None
+    if name in ("id", "status") or (isinstance(value, UUID) and _READERS.get(name) is _text):
+        return str(value)
+    if name == "exception":
+        return Raised(str(value.type), plain(value.message), value.module if isinstance(value.module, str) else None)
+    if name not in _READERS:
+        return plain(value)
+    try:
+        value = _READERS[name](value)
+    except ValueError:
+        return None
+    if isinstance(value, (int, float)):
+        return value if abs(value) < _WHOLE else None
+    return plain(value) if isinstance(value, list) else value
 
 
 def _read(kind: type[Any], found: Any) -> Any:

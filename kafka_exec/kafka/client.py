@@ -154,6 +154,11 @@ class Cluster:
         _alive.add(handle)
         return handle
 
+    @property
+    def largest(self) -> int:
+        """How large the value of a record may be for sure that a client takes, in bytes: key and headers count too."""
+        return int(self._properties.get("message.max.bytes", 1_000_000)) - 1000
+
     def new_producer(self, properties: Mapping[str, Any]) -> Producer:
         """A producer with these properties beside the common ones."""
         return self.new(_Producer, properties)

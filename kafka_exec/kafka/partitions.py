@@ -12,6 +12,7 @@ from confluent_kafka import Message as Record
 
 from kafka_exec.core.control import Change, Command, Effect, Output, Reducers
 from kafka_exec.core.envelope import dead_letter_headers
+from kafka_exec.core.plain import said
 from kafka_exec.core.topology import TopicSpec
 from kafka_exec.errors import ChannelFailed, ConnectionFailed, NotConfirmed, Undecodable
 from kafka_exec.kafka.scopes import Outgoing
@@ -184,7 +185,7 @@ class Partition:
             except Exception as error:
                 if isinstance(error, _TRANSIENT) or isinstance(error.__cause__, _TRANSIENT):
                     raise Lost(str(error)) from error
-                reason = f"{type(error).__name__}: {error}"
+                reason = said(error)
                 logger.warning(f"{type(effect).__name__} of the control plane cannot be done: {reason}")
                 waiting = [*effect.failed(reason), *waiting]
 

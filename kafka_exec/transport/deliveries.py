@@ -6,7 +6,7 @@ import itertools
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from confluent_kafka import Message as Record
@@ -171,7 +171,7 @@ class Deliveries:
                 "offset": record.offset(),
             },
             properties=found.properties,
-            headers=_located(found.headers, record) if "task" in found.headers else found.headers,
+            headers=_located(found, record) if "task" in found.headers else found.headers,
             channel=self._channel,
         )
 
@@ -193,6 +193,11 @@ class Deliveries:
         """How often a message's run was begun before."""
         found = self._unacked.get(delivery_tag)
         return 0 if found is None else found[1].attempts
+
+    def error(self, delivery_tag: int) -> str:
+        """How the last run of a message was lost, if it was one of this process."""
+        found = self._unacked.get(delivery_tag)
+        return "" if found is None else found[1].error
 
     def begin(self, delivery_tag: int) -> bool:
         """A message's run begins. False: it must not, the message is another consumer's by now, and forgotten here."""
@@ -229,7 +234,7 @@ class Deliveries:
             found[1].work.will_end(found[1].record.offset(), awaits)
 
     def because(self, delivery_tag: int, error: str) -> None:
-        """Why a message will be rejected: its dead letter says so."""
+        """Why a message will be rejected: its dead letter says so, now or after its next runs are lost too."""
         self._reasons[delivery_tag] = error[:_LONGEST_REASON]
 
     def withdraw(self, delivery_tag: int) -> tuple[Source, Item] | None:
@@ -265,8 +270,9 @@ class Deliveries:
         if not requeue:
             self.bury(delivery_tag, "rejected", self._reasons.pop(delivery_tag, "the consumer rejected it"))
             return
+        error = self._reasons.pop(delivery_tag, "")
         for source, item in self._settle(delivery_tag, False):
-            source.put_back(item)
+            source.put_back(item._replace(error=error))
             self._wake()
         self._refill()
 
@@ -288,12 +294,13 @@ class Deliveries:
             self._wake()
 
 
-def _located(headers: Mapping[str, Any], record: Record) -> dict[str, Any]:
-    """A task's headers with where its record is, and when it was published: the only way to its request."""
+def _located(message: envelope.Message, record: Record) -> dict[str, Any]:
+    """A task's headers with where its record is, when it was published, and how: the only way to its request."""
     place = {
+        "content_type": message.content_type,
         "topic": record.topic(),
         "partition": record.partition(),
         "offset": record.offset(),
         "timestamp": record.timestamp()[1] / 1000,
     }
-    return {**headers, envelope.RECORD_HEADER: place}
+    return {**message.headers, envelope.RECORD_HEADER: place}

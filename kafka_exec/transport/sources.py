@@ -28,13 +28,19 @@ if TYPE_CHECKING:
 
 
 class Item(NamedTuple):
-    """A record to deliver. ``work`` is the partition that it belongs to, in a term of it; None for a subscription's."""
+    """A record to deliver.
+
+    Attributes:
+        work: the partition that it belongs to, in a term of it; None for a subscription's.
+        error: how its last run was lost.
+    """
 
     record: Record
     work: Work | None
     step: int
     redelivered: bool
     term: int = 0
+    error: str = ""
 
     def begin(self) -> bool:
         """Notes that its run begins here. False: it must not, by now it is another's."""

@@ -23,6 +23,7 @@ import kafka_exec  # noqa: F401 - registers the scheme
 from kafka_exec.beat import claim_acquired, claim_released
 from kafka_exec.errors import RunStopped
 from tests.integration.result_tasks import add_tasks
+from tests.integration.storing_tasks import add_storing_tasks
 
 #: The queue that reaches every worker which consumes it.
 BROADCAST = "everybody"
@@ -170,6 +171,7 @@ def make_app(url: str, backend: str | None = None, **conf: Any) -> Celery:
         raise ValueError("broken")
 
     add_tasks(app, note)
+    add_storing_tasks(app, note)
     return app
 
 
