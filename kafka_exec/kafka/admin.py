@@ -51,8 +51,9 @@ class Admin:
     def ask_coordinator(self, request: Request, what: str, passing_over: Collection[int] = ()) -> dict[Any, Any]:
         """The same of a request to a group's coordinator, made once.
 
-        When one of them is not answered in time, the client library may end the process (librdkafka's pull request 5397): so
-        it has all the time there is, and what can be asked otherwise is.
+        When one of them is not answered in time, the client library may end the process (librdkafka's pull request 5397). So
+        it has all the time there is, comes after what has shown that the coordinator answers, and what can be asked
+        otherwise is.
         """
         timeout = time_left(TIMEOUT)
         try:
@@ -82,13 +83,9 @@ class Admin:
         Raises:
             ConnectionFailed: the cluster does not answer for so long.
         """
-        what = f"reading group {group}"
-        if self._cluster.settings.group_protocol == "classic":
-            found = persist(lambda timeout: self._client.list_groups(group, timeout), what, TIMEOUT)
-            return sum(len(each.members) for each in found)
         described = self.ask_coordinator(
             lambda client, timeout: client.describe_consumer_groups([group], request_timeout=timeout),
-            *(what, {KafkaError.GROUP_ID_NOT_FOUND}),
+            *(f"reading group {group}", {KafkaError.GROUP_ID_NOT_FOUND}),
         )[group]
         return len(described.members) if described is not None else 0
 

@@ -15,7 +15,6 @@ from typing import Any
 
 import pytest
 from celery import Celery
-from confluent_kafka import libversion
 from kombu.exceptions import OperationalError
 
 from kafka_exec.broker import EmbeddedKafka
@@ -110,7 +109,6 @@ def test_a_broker_that_pauses_for_five_seconds_costs_nothing_but_time(fragile: E
         tried = attempts(known)
         tried.append(Attempt("executions", lambda: made.command("kafka", "executions")))
         late = made.start("late", "-c", "1")
-        late.wait_for_line("Connecting to" if "Connecting to" in late.output else "")
         time.sleep(max(0.0, PAUSE - (time.monotonic() - paused)))
         fragile.resume()
         for attempt in tried:
@@ -145,7 +143,6 @@ def test_a_broker_that_stays_paused_gives_operational_errors_in_bounded_time(fra
 
 def break_for_good(publisher: Publisher) -> None:
     """Makes librdkafka believe that its producer has met an error of which it cannot recover."""
-    assert libversion()
     library = next(
         line.split()[-1] for line in Path("/proc/self/maps").read_text().splitlines() if "librdkafka" in line
     )
