@@ -13,6 +13,7 @@ from typing import Any
 
 import click
 import pytest
+from celery import _state
 from celery.bin.celery import celery
 from celery.exceptions import ImproperlyConfigured
 from click.testing import CliRunner, Result
@@ -78,11 +79,15 @@ ALONE = {("broker",)}
 
 
 @pytest.fixture(autouse=True)
-def _log_as_before() -> Iterator[None]:
-    logger = logging.getLogger("kafka_exec")
-    level = logger.level
+def _all_as_before() -> Iterator[None]:
+    """A command is a process of its own: in this one the log, the current app and the modules are for other tests too."""
+    logger, modules = logging.getLogger("kafka_exec"), set(sys.modules)
+    level, current = logger.level, _state._tls.current_app
     yield
     logger.setLevel(level)
+    _state._set_current_app(current)
+    for name in [name for name in sys.modules.keys() - modules if name.startswith("app_")]:
+        del sys.modules[name]
 
 
 def run(group: click.Group, *words: str) -> Result:
