@@ -176,8 +176,8 @@ def result_backend(context: click.Context) -> Any:
         return backend
     if not chosen or chosen == "disabled":
         raise ConfigurationError(
-            "the application has no result back end: name the application with celery -A APP, or its back end with "
-            "celery --result-backend URL"
+            "the application has no kafka-exec:// result backend: name the application with celery -A APP, or its backend "
+            "with celery --result-backend URL"
         )
     name = chosen.partition("://")[0] if isinstance(chosen, str) else getattr(chosen, "__name__", str(chosen))
     raise ConfigurationError(f"the results are in {name}, not in Kafka: this command reads those in Kafka only")

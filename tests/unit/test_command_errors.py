@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import logging
+import signal
+import socket
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +13,7 @@ from typing import Any
 
 import click
 import pytest
+from celery import _state
 from celery.bin.celery import celery
 from celery.exceptions import ImproperlyConfigured
 from click.testing import CliRunner, Result
@@ -75,11 +79,15 @@ ALONE = {("broker",)}
 
 
 @pytest.fixture(autouse=True)
-def _log_as_before() -> Iterator[None]:
-    logger = logging.getLogger("kafka_exec")
-    level = logger.level
+def _all_as_before() -> Iterator[None]:
+    """A command is a process of its own: in this one the log, the current app and the modules are for other tests too."""
+    logger, modules = logging.getLogger("kafka_exec"), set(sys.modules)
+    level, current = logger.level, _state._tls.current_app
     yield
     logger.setLevel(level)
+    _state._set_current_app(current)
+    for name in [name for name in sys.modules.keys() - modules if name.startswith("app_")]:
+        del sys.modules[name]
 
 
 def run(group: click.Group, *words: str) -> Result:
@@ -208,7 +216,7 @@ def test_an_application_of_no_use_is_told_in_one_line(
         sys.modules.pop(name, None)
         told = run(celery, "-A", f"{name}:app" if "app =" in source else name, "kafka", *words_of(words))
         if kind == "another broker" and words in (("show",), ("remark",), ("executions",), ("control-plane",)):
-            text = "no result back end"
+            text = "has no kafka-exec:// result backend"
         else:
             text = APPS[kind][1]
         assert_one_line(told, 1, text)
@@ -255,7 +263,7 @@ def test_celerys_other_commands_tell_of_an_application_as_ever() -> None:
         ("django-db", "the results are in django-db, not in Kafka"),
         ("redis://:hunter2@127.0.0.1:1/0", "the results are in redis, not in Kafka"),
         ("cache+memory://", "the results are in cache+memory, not in Kafka"),
-        ("disabled", "the application has no result back end"),
+        ("disabled", "the application has no kafka-exec:// result backend"),
     ],
 )
 def test_results_that_are_elsewhere_are_told_of(
@@ -270,3 +278,20 @@ def test_results_that_are_elsewhere_are_told_of(
         told = run(celery, "-A", name, "kafka", *words_of(words))
         assert_one_line(told, 1, text)
         assert "hunter2" not in told.stderr
+
+
+def test_who_waits_for_a_broker_that_says_nothing_can_interrupt() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        url = f"kafka-exec://127.0.0.1:{mute.getsockname()[1]}/shop"
+        waiting = subprocess.Popen(
+            [sys.executable, "-m", "celery", "-b", url, "kafka", "nodes"],
+            **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True},
+            # Whoever runs the tests in the background has it ignored, which children inherit.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        )
+        mute.settimeout(60)
+        connected, _ = mute.accept()
+        with connected:
+            waiting.send_signal(signal.SIGINT)
+            told = waiting.communicate(timeout=60)
+    assert (waiting.returncode, *told) == (130, "", "Interrupted\n")
