@@ -21,7 +21,7 @@ from kafka_exec.config import PREFIX
 from kafka_exec.errors import ConfigurationError
 from kafka_exec.kafka.client import close_all, flush_all
 from kafka_exec.kafka.scopes import confirmed, confirmed_with_others
-from kafka_exec.options import APP_OPTION, broker_options, tell
+from kafka_exec.options import APP_OPTION, broker_options, note
 from kafka_exec.pooling import Pool
 from kafka_exec.sending import addressed, due_of
 from kafka_exec.task import made_ours, with_ours
@@ -125,7 +125,7 @@ class Fixup:
         if not is_our_url(url):
             return connect(url, *args, transport_options=transport_options, **kwargs)
         options = {**broker_options(self._app.conf, transport_options), APP_OPTION: self._app.main}
-        tell(self._app.conf)
+        note(self._app.conf)
         connection = connect(url, *args, transport_options=options, **kwargs)
         connection.info = partial(_shown, connection.info)
         connection.Pool = partial(Pool, connection)

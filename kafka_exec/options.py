@@ -39,12 +39,16 @@ def broker_options(conf: Any, given: Mapping[str, Any] | None = None) -> dict[st
     return options
 
 
-def tell(conf: Any) -> None:
-    """Tells of what the configuration of an app with our broker says in vain, or gives up; once in a process."""
-    advice = {**_foreign_options(conf.broker_transport_options, BROKER), **_foreign_settings(conf)}
+#: What is to be told when a connection is made, for a worker sets up its log after it has made its first object of one.
+_untold: dict[str, str] = {}
+
+
+def note(conf: Any) -> None:
+    """Notes what the configuration of an app with our broker says in vain, or gives up; it is told with a connection."""
+    _untold.update(_foreign_options(conf.broker_transport_options, BROKER))
+    _untold.update(_foreign_settings(conf))
     if _scheme_of_results(conf) in SCHEMES:
-        advice.update(_foreign_options(conf.result_backend_transport_options, RESULTS))
-    _tell(advice)
+        _untold.update(_foreign_options(conf.result_backend_transport_options, RESULTS))
 
 
 def result_options(conf: Any, *, also_brokers: bool) -> dict[str, Any]:
@@ -60,7 +64,7 @@ def result_options(conf: Any, *, also_brokers: bool) -> dict[str, Any]:
     if also_brokers:
         options.update(_checked(conf.broker_transport_options, BROKER))
     options.update(_checked(conf.result_backend_transport_options, RESULTS))
-    _tell(_foreign_options(conf.result_backend_transport_options, RESULTS))
+    _untold.update(_foreign_options(conf.result_backend_transport_options, RESULTS))
     return options
 
 
@@ -77,15 +81,23 @@ def cache_url(conf: Any, *, also_brokers: bool = True) -> str | None:
 
 
 def check_options(options: Mapping[str, Any]) -> None:
-    """Checks the options of a connection that has come to the transport, whoever made it; likewise.
+    """Checks the options of a connection that is made now, by whomever, and tells what is to be told.
 
     Raises:
         ConfigurationError: one has a wrong name or value.
     """
     _checked(options, "transport_options")
-    # Those of a Celery app have been told of as they were written.
-    new = [name for name in options if not any(is_said(_option(where, name)) for where in (BROKER, RESULTS))]
-    _tell(_foreign_options(new, "transport_options"))
+    # Those of a Celery app are told of as they were written.
+    told = [name for name in options for where in (BROKER, RESULTS) if _is_known(_option(where, name))]
+    _untold.update(_foreign_options([name for name in options if name not in told], "transport_options"))
+    now = dict(_untold)  # other threads may add to it
+    for written in now:
+        _untold.pop(written, None)
+    _tell(now)
+
+
+def _is_known(option: str) -> bool:
+    return option in _untold or is_said(option)
 
 
 def configured(conf: Any) -> dict[str, Any]:

@@ -102,7 +102,6 @@ SETTINGS: Mapping[str, str] = {
     "task_create_missing_queue_type": _QUORUM,
     "broker_heartbeat": "AMQP's: kafka_exec_session_timeout says after which silence a worker's share goes to others",
     "broker_heartbeat_checkrate": "AMQP's: kafka_exec_session_timeout says after which silence a worker is lost",
-    "worker_disable_prefetch": "not needed: what waits in a worker goes to others that have a free slot",
     "beat_cron_starting_deadline": "celery beat -S kafka-exec does not ask it: kafka_exec_beat_catch_up says it",
 }
 

@@ -124,6 +124,7 @@ def test_processes_follow_their_environment_and_tell_once(
         assert (partitions("queue.celery"), partitions("state"), partitions("schedule")) == (3, 2, 0)
         for process in (worker, beat):
             (line,) = [line for line in process.output.splitlines() if "docs/migration.md" in line]
+            assert ": WARNING/MainProcess] " in line  # it is in the log, which the worker has set up by now
             assert 'broker_transport_options["visibility_timeout"]: not needed' in line
             assert 'result_backend_transport_options["retry_policy"]: not needed' in line
             assert "task_acks_late=False: a task that has begun is lost" in line

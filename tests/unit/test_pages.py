@@ -15,7 +15,7 @@ from kombu import Exchange, Queue
 from kafka_exec import once
 from kafka_exec.core import arguments, foreign
 from kafka_exec.errors import ChannelFailed, ConfigurationError
-from kafka_exec.options import result_options
+from kafka_exec.options import check_options, result_options
 from kafka_exec.transport.channel import Channel
 from kafka_exec.transport.publishing import tell_of_priority
 from kafka_exec.url import split, warn_of_number
@@ -118,4 +118,5 @@ def configure(written: str) -> None:
     connections = [app.connection_for_read(), app.connection_for_write()]
     result_options(app.conf, also_brokers=True)
     for connection in connections:
+        check_options(connection.transport_options)
         warn_of_number(split(connection.virtual_host)[0])
