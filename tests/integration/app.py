@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from celery import Celery
-from celery.exceptions import Reject
+from celery.exceptions import Ignore, Reject
 from kombu.common import Broadcast
 
 import kafka_exec  # noqa: F401 - registers the scheme
@@ -111,6 +111,10 @@ def make_app(url: str, backend: str | None = None, **conf: Any) -> Celery:
     @app.task(shared=False, name="fail")
     def fail(text: str) -> None:
         raise ValueError(text)
+
+    @app.task(shared=False, name="ignored")
+    def ignored() -> None:
+        raise Ignore
 
     @app.task(shared=False, name="picky", bind=True)
     def picky(self: Any, word: str) -> None:
