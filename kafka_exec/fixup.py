@@ -15,6 +15,7 @@ from celery.app import utils
 from celery.exceptions import ImproperlyConfigured
 from kombu.utils.uuid import uuid
 
+from kafka_exec import letting_go  # noqa: F401 - connects to signals
 from kafka_exec.about import in_force, versions
 from kafka_exec.appconf import has_our_broker, is_our_url, is_prepared, use_safer_defaults
 from kafka_exec.config import PREFIX

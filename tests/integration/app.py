@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from celery import Celery
-from celery.exceptions import Reject
+from celery.exceptions import Ignore, Reject
 from celery.schedules import BaseSchedule, schedstate
 from kombu.common import Broadcast
 
@@ -114,6 +114,10 @@ def make_app(url: str, backend: str | None = None, **conf: Any) -> Celery:
     @app.task(shared=False, name="fail")
     def fail(text: str) -> None:
         raise ValueError(text)
+
+    @app.task(shared=False, name="ignored")
+    def ignored() -> None:
+        raise Ignore
 
     @app.task(shared=False, name="picky", bind=True)
     def picky(self: Any, word: str) -> None:
