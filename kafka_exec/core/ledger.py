@@ -12,8 +12,9 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from kafka_exec.core.fields import a_list, an_object, from_json, number, text, whole
 from kafka_exec.core.journal import Progress
-from kafka_exec.core.lanes import Lane, Run
+from kafka_exec.core.lanes import STOPPED, Lane, Run
 
 STARTED = "s"
 ENDED = "e"
@@ -198,7 +199,7 @@ class Ledger:
             if transition.kind == STARTED:
                 self._started(transition.offset, Lease(boot, transition.attempt))
             elif transition.kind == GRANTED:
-                self._started(transition.offset, Lease(str(transition.about[0]), transition.attempt))
+                self._started(transition.offset, Lease(transition.about[0], transition.attempt))
             elif transition.kind == ENDED:
                 self.end(transition.offset)
             elif transition.kind == RELEASED and self._is_of(transition.offset, boot):
@@ -245,19 +246,18 @@ class Ledger:
             self.leases[offset] = lease
 
     def _apply_to_lane(self, transition: Transition) -> None:
-        with suppress(TypeError, ValueError):  # of a later version
+        with suppress(ValueError):  # of a later version
             if transition.kind == HELD:
                 kind, name, task_id, retries = transition.about
-                self.hold(Lane(kind, name), Run(task_id, int(retries)))
+                self.hold(_lane(kind, name), _run(task_id, retries))
             elif transition.kind == FREED:
                 kind, name, *run = transition.about
-                self.free(Lane(kind, name), Run(*run) if run else None)
+                self.free(_lane(kind, name), _run(*run) if len(run) == 2 else None)
             elif transition.kind == PARKED:
                 kind, name, *offsets = transition.about
-                self.park(Lane(kind, name), [int(offset) for offset in offsets])
+                self.park(_lane(kind, name), list(map(whole, offsets)))
             elif transition.kind == REMEMBERED:
-                name, at, *task = transition.about
-                self.remember(name, Memory(float(at), *task))
+                self.remember(*_memory(transition.about))
 
     def _parked_by_lane(self) -> dict[Lane, list[int]]:
         found: dict[Lane, list[int]] = {}
@@ -270,36 +270,66 @@ class Ledger:
         return lease is not None and lease.boot == boot
 
     def _restore(self, found: Any) -> None:
-        try:
-            if isinstance(found, dict):
-                waiting = {int(n): Lane(kind, name) for kind, name, offsets in found.get("parked", ()) for n in offsets}
-                self.merge(Progress.from_json(found["progress"]), waiting)
-                for offset, number in found["attempts"]:
-                    if not self.has_ended(offset):
-                        self.attempts[int(offset)] = max(int(number), self.attempts.get(int(offset), 0))
-                for offset, boot, attempt in found["leases"]:
-                    self._started(int(offset), Lease(str(boot), int(attempt)))
-                for kind, name, task_id, retries in found.get("holds", ()):
-                    self.hold(Lane(kind, name), Run(task_id, int(retries)))
-                for name, at, *task in found.get("remembered", ()):
-                    self.remember(name, Memory(float(at), *task))
-        except (KeyError, TypeError, ValueError):
-            return  # of a later version: it costs repeated runs, never a loss
+        with suppress(ValueError, KeyError):  # of a later version: it costs repeated runs, never a loss
+            state = an_object(found)
+            progress = Progress.from_json(state["progress"])
+            waiting = {
+                whole(offset): _lane(kind, name)
+                for kind, name, offsets in map(a_list, a_list(state.get("parked", [])))
+                for offset in a_list(offsets)
+            }
+            attempts = [(whole(offset), whole(number)) for offset, number in map(a_list, a_list(state["attempts"]))]
+            leases = [
+                (whole(offset), Lease(text(boot), whole(attempt)))
+                for offset, boot, attempt in map(a_list, a_list(state["leases"]))
+            ]
+            holds = [
+                (_lane(kind, name), _run(task_id, retries))
+                for kind, name, task_id, retries in map(a_list, a_list(state.get("holds", [])))
+            ]
+            remembered = [_memory(a_list(each)) for each in a_list(state.get("remembered", []))]
+            # All of it was read: it is taken as a whole, or not at all.
+            self.merge(progress, waiting)
+            for offset, number in attempts:
+                if not self.has_ended(offset):
+                    self.attempts[offset] = max(number, self.attempts.get(offset, 0))
+            for offset, lease in leases:
+                self._started(offset, lease)
+            for lane, run in holds:
+                self.hold(lane, run)
+            for name, memory in remembered:
+                self.remember(name, memory)
+
+
+def _lane(kind: Any, name: Any) -> Lane:
+    return Lane(text(kind), text(name))
+
+
+def _run(task_id: Any, retries: Any) -> Run:
+    return Run(text(task_id), whole(retries, least=STOPPED))
+
+
+def _memory(found: Sequence[Any]) -> tuple[str, Memory]:
+    name, at, *task = found
+    return text(name), Memory(number(at), *map(text, task[:1]))
 
 
 def _object(value: bytes | None) -> Mapping[str, Any]:
     try:
-        found = json.loads(value or b"null")
+        return an_object(from_json(value))
     except ValueError:
         return {}
-    return found if isinstance(found, dict) else {}
 
 
 def _transitions(found: Mapping[str, Any]) -> Iterator[tuple[Transition, str]]:
     told = found.get("t")
     for each in told if isinstance(told, list) else ():
         try:
-            kind, offset, attempt, *about = each
-            yield Transition(str(kind), int(offset), int(attempt), tuple(about)), str(found["boot"])
-        except (KeyError, TypeError, ValueError):
+            kind, offset, attempt, *about = a_list(each)
+            # What is parked is of many offsets: it has none of its own.
+            transition = Transition(text(kind), whole(offset, least=-1), whole(attempt), tuple(about))
+            if transition.kind == GRANTED:
+                text(about[0])
+            yield transition, text(found["boot"])
+        except (KeyError, ValueError, IndexError):
             continue
