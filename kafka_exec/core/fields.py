@@ -36,7 +36,7 @@ def from_json(data: bytes | str | None, hook: Callable[[dict[str, Any]], Any] | 
 def an_object(value: Any) -> dict[str, Any]:
     """A JSON object."""
     if not isinstance(value, dict):
-        raise ValueError(f"an object is expected, not {shown(value)}")
+        raise ValueError(f"a JSON object is expected, not {type(value).__name__}")
     return value
 
 
@@ -93,9 +93,9 @@ def flag(value: Any) -> bool:
 def digits(value: bytes | str | None) -> int:
     """The whole number, 0 or more, that a text of digits says."""
     found = value.decode() if isinstance(value, bytes) else value or ""
-    if not (found.isascii() and found.isdigit() and len(found) < len(str(MOST))):
+    if not (found.isascii() and found.isdigit() and len(found) <= len(str(MOST))):
         raise ValueError(f"a number in digits is expected, not {shown(found)}")
-    return int(found)
+    return whole(int(found))
 
 
 def optional(found: Mapping[str, Any], name: str, read: Callable[[Any], Any], default: Any = None) -> Any:

@@ -178,8 +178,8 @@ class Ledger:
         found = self.remembered.get(name)
         return found if found is not None and found.at >= since else None
 
-    def apply(self, value: bytes | None, *, trusted: bool = False) -> None:
-        """Folds a record of the journal.
+    def apply(self, value: bytes | None, *, trusted: bool = False) -> bool:
+        """Folds a record of the journal. False: it is none, and changes nothing.
 
         Args:
             trusted: it is the one that the commit names, or there is no commit any more. Of other checkpoints nobody knows
@@ -187,11 +187,12 @@ class Ledger:
         """
         found = _object(value)
         if found.get("queue") != self.queue:
-            return
+            return "queue" in found
         for transition, boot in _transitions(found):
             self.fold([transition], boot)
         if trusted:
             self._restore(found.get("checkpoint"))
+        return True
 
     def fold(self, transitions: Iterable[Transition], boot: str) -> None:
         """Folds what an incarnation has told."""

@@ -13,6 +13,7 @@ from confluent_kafka import Message as Record
 from kafka_exec.kafka import native
 from kafka_exec.kafka.calls import Calls
 from kafka_exec.kafka.client import NOT_YET_KNOWN, translate
+from kafka_exec.kafka.oddities import pass_over
 
 if TYPE_CHECKING:
     from kafka_exec.kafka.client import Cluster
@@ -32,9 +33,9 @@ Sink = Callable[[Record], None]
 Partition = tuple[str, int]
 
 
-def partition_of(key: str, partitions: int) -> int:
+def partition_of(key: str | bytes, partitions: int) -> int:
     """The partition of a record key, as the producers choose it."""
-    return int(murmur2(key.encode(), partitions))
+    return int(murmur2(key.encode() if isinstance(key, str) else key, partitions))
 
 
 class LogReader:
@@ -184,8 +185,8 @@ class LogReader:
         for sink in self._sinks.get((record.topic(), record.partition()), ()):
             try:
                 sink(record)
-            except Exception:
-                logger.exception("a record of %s was not understood", record.topic())
+            except Exception as failure:
+                pass_over(record, failure)
 
     def close(self, timeout: float) -> None:
         """Ends the reader within ``timeout`` seconds."""

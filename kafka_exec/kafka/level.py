@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from confluent_kafka import Consumer, TopicPartition
@@ -12,10 +12,12 @@ from confluent_kafka import Message as Record
 
 from kafka_exec.core.delay import Delay, level_for, wait_of
 from kafka_exec.core.envelope import dead_letter_headers
+from kafka_exec.core.fields import digits, whole
 from kafka_exec.core.names import Topics
 from kafka_exec.core.topology import TopicSpec, dead_topic, queue_topic
-from kafka_exec.errors import ConnectionFailed, InvalidName, KafkaExecError, NotConfirmed, Undecodable
+from kafka_exec.errors import ConnectionFailed, InvalidName, NotConfirmed, Undecodable
 from kafka_exec.kafka.history import Fetcher, history
+from kafka_exec.kafka.oddities import pass_over
 from kafka_exec.kafka.scopes import Outgoing
 from kafka_exec.kafka.spread import partition_again
 from kafka_exec.kafka.transactions import Lost, Refused, Transactor
@@ -135,14 +137,22 @@ class Level:
         topic = self._topics.positions.name
         end = self._end(topic)
         for begin in dict.fromkeys((max(0, end - _TAIL), 0)):
-            found = [
-                int(record.value())
-                for batch in history(self._cluster, topic, self.number, end, begin)
-                for record in batch
-            ]
+            batches = history(self._cluster, topic, self.number, end, begin)
+            found = [position for batch in batches for position in self._positions(batch)]
             if found:
                 return found[-1]
         return 0
+
+    def _positions(self, records: Iterable[Record]) -> Iterator[int]:
+        """The positions that records tell, which cannot be behind the last message."""
+        end = None
+        for record in records:
+            try:
+                position = digits(record.value())
+                end = self._end(self._topics.waiting.name) if end is None else end
+                yield whole(position, most=end)
+            except ValueError as error:
+                pass_over(record, error)
 
     def flow(self, consumer: Consumer, now: float) -> None:
         """Reads no more than is needed soon."""
@@ -213,7 +223,7 @@ class Level:
             return _Move(record, Outgoing(topic, record.value(), record.key(), headers, partition))
         except (ConnectionFailed, NotConfirmed):
             raise
-        except KafkaExecError as error:
+        except Exception as error:
             return self._bury(record, error)
 
     def _existing(self, spec: TopicSpec) -> str:

@@ -13,12 +13,13 @@ from kombu.utils.encoding import str_to_bytes
 from kombu.utils.uuid import uuid
 
 from kafka_exec.core import envelope
-from kafka_exec.core.routing import Binding, log_key
+from kafka_exec.core.routing import EXCHANGE_TYPES, Binding, log_key
 from kafka_exec.errors import ChannelFailed, ConnectionFailed, NoSuchQueue
 from kafka_exec.transport.connection import SETTLE_TIMEOUT
 from kafka_exec.transport.deliveries import Deliveries
 from kafka_exec.transport.publishing import PublishBatch, has_failover, in_time, place_in
 from kafka_exec.transport.sources import Source, SubscriptionSource, WorkQueue
+from kafka_exec.transport.values import to_json
 
 if TYPE_CHECKING:
     from kafka_exec.transport.connection import Connection
@@ -82,13 +83,14 @@ class Channel(base.StdChannel):
             ConnectionFailed: likewise, when there is another broker URL to fail over to.
             MessageTooLarge: nothing was published.
             NoSuchQueue: ``mandatory``, and no work queue takes it.
+            Unwritable: a header or property would not come as it is.
         """
         self._check_open()
         message = message._replace(exchange=exchange or "", routing_key=routing_key or "")
         queues = self._route(message.exchange, message.routing_key)
         if mandatory and not queues:
             raise NoSuchQueue(f"no work queue takes messages of exchange {exchange!r} with routing key {routing_key!r}")
-        headers = envelope.encode(message)
+        headers = envelope.encode(message, to_json)
         with in_time(self.connection.client):
             for name in queues:
                 place = place_in(self._space, name, message, headers)
@@ -138,7 +140,7 @@ class Channel(base.StdChannel):
     ) -> None:
         """Declares an exchange of type direct, topic or fanout."""
         self._check_open()
-        if type not in ("direct", "topic", "fanout"):
+        if type not in EXCHANGE_TYPES:
             raise ChannelFailed(f"exchange {exchange!r}: Kafka has no exchanges of type {type!r}")
         if not passive:
             self._space.bindings.declare_exchange(exchange, type, durable=durable and not auto_delete)
