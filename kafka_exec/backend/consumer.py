@@ -13,7 +13,6 @@ from confluent_kafka import Message as Record
 from kafka_exec.core.lifecycle import Rank, split_key
 from kafka_exec.core.state_record import StateRecord
 from kafka_exec.kafka import native
-from kafka_exec.kafka.oddities import pass_over
 from kafka_exec.kafka.states import StateReader
 
 if TYPE_CHECKING:
@@ -167,11 +166,7 @@ class ResultConsumer(BaseResultConsumer):
                 record = self._arrived.popleft()
             except IndexError:
                 break  # another thread was quicker
-            try:
-                meta = self.backend.meta_of(StateRecord.decode(record.value()))
-            except Exception as error:  # it is one task's: those who wait for others go on
-                pass_over(record, error)
-                continue
+            meta = self.backend.meta_of(StateRecord.decode(record.value()))
             self.on_state_change(meta, None)
             delivered = True
         if delivered:
