@@ -14,7 +14,6 @@ from typing import Any
 
 from celery import states
 from celery._state import get_current_worker_task
-from celery.backends.asynchronous import AsyncBackendMixin
 from celery.backends.base import Backend
 from celery.result import result_from_tuple
 from kombu.utils.encoding import bytes_to_str
@@ -24,6 +23,7 @@ from kafka_exec.backend.cache import Cache
 from kafka_exec.backend.chords import Chords
 from kafka_exec.backend.consumer import ResultConsumer
 from kafka_exec.backend.housekeeping import clean_up
+from kafka_exec.backend.ids import TextIds
 from kafka_exec.backend.pauses import Pauses
 from kafka_exec.backend.records import GROUP_PREFIX, due_of, meta_of, note_of, record_of
 from kafka_exec.backend.starts import Starts
@@ -45,7 +45,7 @@ logger = logging.getLogger("kafka_exec")
 _PAUSE = 0.5
 
 
-class KafkaBackend(AsyncBackendMixin, Backend):  # type: ignore[misc]
+class KafkaBackend(TextIds, Backend):  # type: ignore[misc]
     """Celery's way to results in Kafka. Thread-safe: one for a process. Nothing is connected before it is used."""
 
     ResultConsumer = ResultConsumer

@@ -20,6 +20,7 @@ from kombu.utils.uuid import uuid
 from kafka_exec.appconf import has_our_broker
 from kafka_exec.core.chord import FailChord, Fire, Part
 from kafka_exec.core.control import Command, Effect
+from kafka_exec.core.fields import id_text
 from kafka_exec.core.topology import control_topic
 from kafka_exec.kafka.scopes import Outgoing, captured
 
@@ -81,7 +82,7 @@ class Chords:
 
     def add(self, group_id: str, result: Any) -> None:
         """Tells that a task was added to the header."""
-        self._command("chord.more", group_id, task=result.id)
+        self._command("chord.more", group_id, task=id_text(result.id))
 
     def part(self, request: Any, state: str, result: Any) -> None:
         """Tells that a header's task has ended; its message is acknowledged after it."""
@@ -101,7 +102,7 @@ class Chords:
         )
 
     def _command(self, kind: str, group_id: str, **body: Any) -> None:
-        space = self._backend.space
+        space, group_id = self._backend.space, id_text(group_id)
         topic = control_topic(space.settings, space.topics)
         space.cluster.topics.ensure(topic)
         space.cluster.publisher.send(topic.name, Command(kind, {"group": group_id, **body}).encode(), key=group_id)

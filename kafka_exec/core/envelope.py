@@ -263,7 +263,7 @@ def dead_letter_headers(
     return [
         *(original or ()),
         ("dead-reason", reason.encode()),
-        ("dead-error", error.encode()),
+        ("dead-error", error.encode(errors="backslashreplace")),
         ("dead-topic", topic.encode()),
         ("dead-partition", str(partition).encode()),
         ("dead-offset", str(offset).encode()),

@@ -49,10 +49,18 @@ def a_list(value: Any) -> list[Any]:
 
 def text(value: Any) -> str:
     """A text that can be written as UTF-8: without lone surrogates."""
-    if not isinstance(value, str):
+    if not isinstance(value, str) or not is_unicode(value):
         raise ValueError(f"a text is expected, not {shown(value)}")
-    value.encode()
     return value
+
+
+def is_unicode(value: str) -> bool:
+    """Whether a text can be written as UTF-8."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def texts(value: Any) -> tuple[str, ...]:

@@ -10,8 +10,14 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 
-from kafka_exec.core.fields import from_json, number, shown, text, whole
+from kafka_exec.core.fields import from_json, moment, number, shown, text, whole
 from kafka_exec.errors import Undecodable
+
+#: The reason of what no task is.
+NOT_A_TASK = "not-a-task"
+
+#: The reason of a task that nobody can run.
+BAD_TASK = "bad-task"
 
 #: The parts of a task beside its arguments that are signatures.
 _SIGNATURES = ("callbacks", "errbacks", "chain")
@@ -48,12 +54,12 @@ def as_task(headers: Mapping[str, Any], payload: Any) -> dict[str, Any]:
         told.update(headers)
         args, kwargs, embed = payload.get("args", ()), payload.get("kwargs", {}), payload
     elif "task" not in headers:
-        raise Undecodable("not-a-task", "neither its headers nor its body name a task")
+        raise Undecodable(NOT_A_TASK, "neither its headers nor its body name a task")
     elif isinstance(payload, (list, tuple)) and len(payload) == 3:
         told = dict(headers)
         args, kwargs, embed = payload
     else:
-        raise Undecodable("bad-task", "its body is no list of arguments, named arguments and options")
+        raise Undecodable(BAD_TASK, "its body is no list of arguments, named arguments and options")
     check(told)
     try:
         if not isinstance(args, (list, tuple)):
@@ -63,7 +69,7 @@ def as_task(headers: Mapping[str, Any], payload: Any) -> dict[str, Any]:
         if embed is not None:
             _check_embed(embed)
     except ValueError as error:
-        raise Undecodable("bad-task", str(error)) from None
+        raise Undecodable(BAD_TASK, str(error)) from None
     return told
 
 
@@ -74,15 +80,24 @@ def check(headers: Mapping[str, Any]) -> None:
         Undecodable: the task is not named, or one of them is of a type with which nobody can run it.
     """
     if not isinstance(headers.get("task"), str) or not headers["task"]:
-        raise Undecodable("not-a-task", f"its task's name is no text, but {shown(headers.get('task'))}")
+        raise Undecodable(NOT_A_TASK, f"its task's name is no text, but {shown(headers.get('task'))}")
     if headers.get("id") in (None, ""):
-        raise Undecodable("bad-task", "it has no id")
+        raise Undecodable(BAD_TASK, "it has no id")
+    check_types(headers)
+
+
+def check_types(headers: Mapping[str, Any]) -> None:
+    """Looks at those of a task's headers that mean something to Celery or to us.
+
+    Raises:
+        Undecodable: one of them is of a type with which nobody can run the task.
+    """
     for name, read in _FIELDS.items():
         if (value := headers.get(name)) is not None:
             try:
                 read(value)
             except ValueError as error:
-                raise Undecodable("bad-task", f"its header {name}: {error}") from None
+                raise Undecodable(BAD_TASK, f"its header {name}: {error}") from None
 
 
 def _check_embed(embed: Any) -> None:
@@ -134,4 +149,5 @@ _FIELDS: Mapping[str, Callable[[Any], Any]] = {
     "stamped_headers": _names,
     "timelimit": _limits,
     "task_version": _version,
+    "kafka_created": moment,
 }

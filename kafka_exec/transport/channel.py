@@ -37,7 +37,9 @@ class Channel(base.StdChannel):
         self.no_ack_consumers: set[str] = set()
         self.events: dict[str, set[Any]] = {"basic_return": set()}
         self.closed = False
-        self.deliveries = Deliveries(self, connection.waker.wake)
+        self.deliveries = Deliveries(
+            self, connection.waker.wake, lambda message, error: connection.on_fault(message, error)
+        )
         self._space = connection.space
         self._own: set[str] = set()
 
