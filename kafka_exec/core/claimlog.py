@@ -22,8 +22,12 @@ VERSION = 1
 #: The reference of an entry's first claim.
 NEVER = -1
 
-#: No record tells of more missed slots than this.
+#: No record tells of more missed slots than this; and what is added up is read up to this.
 _MOST_MISSED = 10**9
+_MOST_COUNTED = 10**15
+
+#: No epoch is an offset behind this one.
+_FARTHEST = 2**62
 
 #: Entries in one record of a checkpoint: far below the size that a topic accepts.
 _PART = 1000
@@ -307,7 +311,11 @@ def _moment(value: Any) -> float | None:
 
 
 def _epoch(value: Any) -> int:
-    return whole(value, least=NEVER)
+    return whole(value, least=NEVER, most=_FARTHEST)
+
+
+def _counted(value: Any) -> int:
+    return min(whole(value), _MOST_COUNTED)
 
 
 def _part(value: Any) -> tuple[int, int]:
@@ -335,7 +343,7 @@ _FACTS: Mapping[str, Callable[[Any], Any]] = {
     **dict.fromkeys(("holder", "name", "run", "definition"), text),
     **dict.fromkeys(("since", "slot", "fired", "ended", "request"), _moment),
     **dict.fromkeys(("epoch", "reference"), _epoch),
-    **dict.fromkeys(("runs", "missed", "turns"), whole),
+    **dict.fromkeys(("runs", "missed", "turns"), _counted),
     "handling": flag,
 }
 

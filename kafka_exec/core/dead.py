@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from kafka_exec.core.envelope import decode, encode
+from kafka_exec.core.envelope import decode, headers_as_json
 from kafka_exec.core.fields import a_list, an_object, digits, from_json, optional, shown, whole
 from kafka_exec.errors import NotReplayable, Undecodable
 
@@ -210,7 +210,7 @@ class Letter:
     def _headers_with(self, **changes: Any) -> RawHeaders:
         """Its headers, with changes in those of its message."""
         message = decode(self.headers, self.value)
-        changed = dict(encode(message._replace(headers={**message.headers, **changes})))["headers"]
+        changed = headers_as_json({**message.headers, **changes})
         return [(name, changed if name == "headers" else value) for name, value in self.headers]
 
     def _check_protocol_2(self) -> None:

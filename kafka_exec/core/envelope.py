@@ -107,26 +107,27 @@ def encode(message: Message, to_json: ToJson | None = None) -> RecordHeaders:
     Raises:
         Unwritable: one of its headers or properties cannot be written so that it is read as it was.
     """
-    for header, _ in _LANE_HEADERS:
-        if header in message.headers:
-            _check_lane_header(header, message.headers[header])
+    lanes = [(name, header) for header, name in _LANE_HEADERS if message.headers.get(header) is not None]
+    for _, header in lanes:
+        try:
+            text(message.headers[header])
+        except ValueError as error:
+            raise Unwritable(f"the header {header!r} cannot be sent: {error}") from None
     return [
         ("kafka-exec-version", VERSION),
         ("content-type", message.content_type.encode()),
         ("content-encoding", message.content_encoding.encode()),
         ("exchange", message.exchange.encode()),
         ("routing-key", message.routing_key.encode()),
-        ("headers", _json("header", message.headers, to_json)),
+        ("headers", headers_as_json(message.headers, to_json)),
         ("properties", _json("property", message.properties, to_json)),
-        *((name, message.headers[header].encode()) for header, name in _LANE_HEADERS if header in message.headers),
+        *((name, message.headers[header].encode()) for name, header in lanes),
     ]
 
 
-def _check_lane_header(name: str, value: Any) -> None:
-    try:
-        text(value)
-    except ValueError as error:
-        raise Unwritable(f"the header {name!r} cannot be sent: {error}") from None
+def headers_as_json(headers: Mapping[str, Any], to_json: ToJson | None = None) -> bytes:
+    """A message's headers as they stand in the record. Raises and ``to_json``: as :func:`encode`."""
+    return _json("header", headers, to_json)
 
 
 @lru_cache(maxsize=8)

@@ -30,6 +30,13 @@ OF_LANES = frozenset({HELD, FREED, REMEMBERED, PARKED})
 MOST_REMEMBERED = 10_000
 
 
+#: No transition is of an offset behind this one: what follows from it can still be counted.
+_FARTHEST = 2**62
+
+#: Attempts are counted up to this number.
+_MOST_ATTEMPTS = 10**9
+
+
 class Transition(NamedTuple):
     """What happened to a task.
 
@@ -256,7 +263,7 @@ class Ledger:
                 self.free(_lane(kind, name), _run(*run) if len(run) == 2 else None)
             elif transition.kind == PARKED:
                 kind, name, *offsets = transition.about
-                self.park(_lane(kind, name), list(map(whole, offsets)))
+                self.park(_lane(kind, name), [whole(offset, most=_FARTHEST) for offset in offsets])
             elif transition.kind == REMEMBERED:
                 self.remember(*_memory(transition.about))
 
@@ -279,9 +286,9 @@ class Ledger:
                 for kind, name, offsets in map(a_list, a_list(state.get("parked", [])))
                 for offset in a_list(offsets)
             }
-            attempts = [(whole(offset), whole(number)) for offset, number in map(a_list, a_list(state["attempts"]))]
+            attempts = [(whole(offset), _attempt(number)) for offset, number in map(a_list, a_list(state["attempts"]))]
             leases = [
-                (whole(offset), Lease(text(boot), whole(attempt)))
+                (whole(offset), Lease(text(boot), _attempt(attempt)))
                 for offset, boot, attempt in map(a_list, a_list(state["leases"]))
             ]
             holds = [
@@ -300,6 +307,10 @@ class Ledger:
                 self.hold(lane, run)
             for name, memory in remembered:
                 self.remember(name, memory)
+
+
+def _attempt(value: Any) -> int:
+    return min(whole(value), _MOST_ATTEMPTS)
 
 
 def _lane(kind: Any, name: Any) -> Lane:
@@ -328,7 +339,9 @@ def _transitions(found: Mapping[str, Any]) -> Iterator[tuple[Transition, str]]:
         try:
             kind, offset, attempt, *about = a_list(each)
             # What is parked is of many offsets: it has none of its own.
-            transition = Transition(text(kind), whole(offset, least=-1), whole(attempt), tuple(about))
+            transition = Transition(
+                text(kind), whole(offset, least=-1, most=_FARTHEST), _attempt(attempt), tuple(about)
+            )
             if transition.kind == GRANTED:
                 text(about[0])
             yield transition, text(found["boot"])
