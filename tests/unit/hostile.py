@@ -1,4 +1,4 @@
-"""Records that nobody would write: real ones with something else in one place."""
+"""Real records of all logs, and such as nobody would write: real ones with something else in one place."""
 
 from __future__ import annotations
 
@@ -8,6 +8,27 @@ from random import Random
 from typing import Any
 
 from hypothesis import strategies as st
+
+from kafka_exec.core.claimlog import ClaimLog, Kind, Signal
+from kafka_exec.core.control import Command
+from kafka_exec.core.journal import Progress
+from kafka_exec.core.lanes import Lane, Run
+from kafka_exec.core.ledger import (
+    ENDED,
+    STARTED,
+    Lease,
+    Ledger,
+    Memory,
+    Transition,
+    encode,
+    freed,
+    granted,
+    held,
+    parked,
+    remembered,
+)
+from kafka_exec.core.nodes import Heartbeat
+from kafka_exec.core.state_record import Note, Remark, TaskError
 
 #: Values that are no JSON, or none that a reader expects. As texts, since Python's JSON writes some of them not at all.
 NASTY: list[bytes] = [
@@ -109,3 +130,90 @@ def mutated(record: bytes) -> st.SearchStrategy[bytes | None]:
         return _with(again, draw(st.sampled_from(more)), draw(anything)) if more and draw(st.booleans()) else text
 
     return draw() | st.binary(max_size=50) | st.none() | anything
+
+
+# -- real ones ---------------------------------------------------------------------------------------------------------
+
+NOW = 1_700_000_000.0
+
+
+def ledger() -> Ledger:
+    made = Ledger("q", Progress(3, 9))
+    made.end(7)
+    made.start(4, "boot")
+    made.hold(Lane("key", "k"), Run("t", 1))
+    made.park(Lane("key", "p"), [5, 6])
+    made.remember("@5", Memory(NOW, "7f"))
+    return made
+
+
+def journal(queue: str = "q", first: int = 0) -> list[bytes]:
+    """Of the queue that is known by this, and of tasks from an offset on."""
+    lane = Lane("key", "k")
+    told = [
+        *(Transition(STARTED, first + 1, 1), Transition(ENDED, first), granted(first + 2, Lease("other", 1))),
+        *(held(first + 3, lane, Run("t", 1)), freed(first + 4, lane), freed(first + 4, lane, Run("t", 1))),
+        *(remembered(first + 5, "@5", NOW, "7f"), parked(lane, [first + 6, first + 7])),
+    ]
+    return [encode("boot", queue, told), ledger().checkpoint()]
+
+
+HEARTBEAT = Heartbeat(
+    "boot", "host pid:[1]", 7, control=True, since=NOW, strays=(("q", 0, 5),), slots=2, queues=("a",), tasks=("t",)
+)
+
+
+def chord_commands() -> list[bytes]:
+    part = {"group": "g", "task": "t", "index": 0, "ok": True, "payload": "1", "body": "{}", "run": "r"}
+    size = {"group": "g", "size": 2, "header": None, "body": "{}", "run": "r"}
+    kinds = {"chord.part": part, "chord.size": size, "chord.more": {"group": "g", "task": "u"}, "tick": {}}
+    return [Command(kind, body).encode() for kind, body in kinds.items()]
+
+
+def changelog() -> list[bytes]:
+    """Keys and values of the control plane's changelog, as one JSON object each."""
+    items: list[tuple[Any, Any]] = [
+        (["head", "g"], [NOW, 2, None, "{}", ["r"]]),
+        (["part", "g", "t", 0], [True, "1"]),
+        (["more", "g", "u"], True),
+        (["fired", "h"], [NOW, ["r"]]),
+    ]
+    return [json.dumps({"key": key, "value": value}).encode() for key, value in items]
+
+
+def signals() -> list[bytes]:
+    log = ClaimLog()
+    firing = Signal(Kind.HANDLING, "n", "node", "e", 0, slot=NOW, missed=2, run="r")
+    for offset, signal in enumerate([Signal(Kind.CLAIMING, "n", "node", "e", definition="d"), firing]):
+        log.take(signal, offset, NOW)
+    plain = [Signal(kind, "n", "node", "e", 0, request=NOW, held=True) for kind in Kind if kind is not Kind.CHECKPOINT]
+    return [signal.encode() for signal in (*plain, firing, *log.checkpoint("n"))]
+
+
+def states() -> list[bytes]:
+    made = json.dumps({**json.loads(b'{"schema":1}'), "id": "t", "state": "RUNNING", "status": "STARTED"})
+    whole = {
+        **json.loads(made),
+        **{"name": "n", "previous": "SCHEDULED", "created": NOW, "due": NOW, "started": NOW, "finished": NOW},
+        **{"attempts": 1, "worker": "w", "queue": "q", "topic": "p.queue.q", "partition": 0, "offset": 7, "retries": 0},
+        **{"errors": [{"at": NOW, "type": "E", "message": "m"}], "exception": {"type": "E"}, "position": 3},
+        **{"children": [], "result": "aGk=", "content_type": "x", "content_encoding": "binary", "args": [1]},
+    }
+    error = Note("t", error=TaskError(NOW, "E", "m", "w", 1, "…"))
+    return [json.dumps(whole).encode(), error.encode(), Note("t", remark=Remark(NOW, "me", "r", "text")).encode()]
+
+
+HEADERS: dict[str, Any] = {
+    **{"lang": "py", "task": "t", "id": "i", "shadow": None, "eta": "2030-01-01T00:00:00+00:00", "expires": None},
+    **{"group": "g", "group_index": 1, "retries": 1, "timelimit": [None, 5.0], "root_id": "i", "parent_id": None},
+    **{"argsrepr": "()", "kwargsrepr": "{}", "ignore_result": False, "stamped_headers": ["s"], "stamps": {"s": ["x"]}},
+    **{"ordering_key": "k", "deduplication_id": "d", "retry_of": "q/0/5", "task_version": 2, "kafka_created": NOW},
+    "own": {"__type__": "uuid", "__value__": {"hex": "0" * 32}},
+}
+PROPERTIES = {"correlation_id": "i", "reply_to": "", "priority": 3, "expiration": "5000", "delivery_mode": 2}
+BODY = [[1], {"a": 2}, {"callbacks": [{"task": "t"}], "errbacks": None, "chain": None, "chord": {"task": "t"}}]
+OLD = {"task": "t", "id": "i", "args": [1], "kwargs": {}, "retries": 2, "eta": None, "expires": None, "chord": None}
+
+
+def dump(value: Any) -> bytes:
+    return json.dumps(value).encode()

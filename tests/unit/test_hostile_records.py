@@ -14,61 +14,41 @@ from hypothesis import strategies as st
 
 from kafka_exec.core import envelope
 from kafka_exec.core.chord import Chords
-from kafka_exec.core.claimlog import ClaimLog, Kind, Signal, restored
+from kafka_exec.core.claimlog import ClaimLog, Signal, restored
 from kafka_exec.core.control import Command, Reducers
 from kafka_exec.core.dead import Address, Letter, Marked, is_mark, mark
 from kafka_exec.core.delay import Delay, eta_of
 from kafka_exec.core.journal import Progress
-from kafka_exec.core.lanes import Lane, Run
 from kafka_exec.core.ledger import (
-    ENDED,
-    STARTED,
-    Lease,
     Ledger,
-    Memory,
-    Transition,
-    encode,
-    freed,
-    granted,
-    held,
-    parked,
-    remembered,
 )
 from kafka_exec.core.nodes import Heartbeat, Presence, Seen, roll
 from kafka_exec.core.projection import Place, fold
 from kafka_exec.core.sharing import Grant
-from kafka_exec.core.state_record import Note, Remark, StateRecord, TaskError
+from kafka_exec.core.state_record import Note, StateRecord
 from kafka_exec.core.taskmessage import as_task
 from kafka_exec.core.window import step_of
 from kafka_exec.errors import Undecodable
 from kafka_exec.transport.values import from_json
-from tests.unit.hostile import NASTY, mutated, mutations
-
-NOW = 1_700_000_000.0
+from tests.unit.hostile import (
+    BODY,
+    HEADERS,
+    HEARTBEAT,
+    NASTY,
+    NOW,
+    OLD,
+    PROPERTIES,
+    changelog,
+    chord_commands,
+    dump,
+    journal,
+    mutated,
+    mutations,
+    signals,
+    states,
+)
 
 Decoder = Callable[[bytes | None], Any]
-
-
-# -- what is in the logs -----------------------------------------------------------------------------------------------
-
-
-def ledger() -> Ledger:
-    made = Ledger("q", Progress(3, 9))
-    made.end(7)
-    made.start(4, "boot")
-    made.hold(Lane("key", "k"), Run("t", 1))
-    made.park(Lane("key", "p"), [5, 6])
-    made.remember("@5", Memory(NOW, "7f"))
-    return made
-
-
-def journal() -> list[bytes]:
-    lane = Lane("key", "k")
-    told = [
-        *(Transition(STARTED, 1, 1), Transition(ENDED, 0), granted(2, Lease("other", 1)), held(3, lane, Run("t", 1))),
-        *(freed(4, lane), freed(4, lane, Run("t", 1)), remembered(5, "@5", NOW, "7f"), parked(lane, [6, 7])),
-    ]
-    return [encode("boot", "q", told), ledger().checkpoint()]
 
 
 def read_journal(value: bytes | None) -> None:
@@ -80,11 +60,6 @@ def read_journal(value: bytes | None) -> None:
     assert (again.leases, again.holds, again.parked) == (found.leases, found.holds, found.parked)
 
 
-HEARTBEAT = Heartbeat(
-    "boot", "host pid:[1]", 7, control=True, since=NOW, strays=(("q", 0, 5),), slots=2, queues=("a",), tasks=("t",)
-)
-
-
 def read_heartbeat(value: bytes | None) -> None:
     grants = Grant.decode(value)
     assert all(isinstance(each.offset, int) for each in grants)
@@ -94,13 +69,6 @@ def read_heartbeat(value: bytes | None) -> None:
         presence.peers()
         roll([Seen("n", found, NOW)], now=NOW, period=1.0)
         assert 0 < found.pid < 2**31
-
-
-def chord_commands() -> list[bytes]:
-    part = {"group": "g", "task": "t", "index": 0, "ok": True, "payload": "1", "body": "{}", "run": "r"}
-    size = {"group": "g", "size": 2, "header": None, "body": "{}", "run": "r"}
-    kinds = {"chord.part": part, "chord.size": size, "chord.more": {"group": "g", "task": "u"}, "tick": {}}
-    return [Command(kind, body).encode() for kind, body in kinds.items()]
 
 
 def reducers() -> Reducers:
@@ -115,17 +83,6 @@ def read_command(value: bytes | None) -> None:
         return
     made.due(NOW + 1000)
     assert made.next_timer is None or made.next_timer > 0
-
-
-def changelog() -> list[bytes]:
-    """Keys and values of the control plane's changelog, as one JSON object each."""
-    items: list[tuple[Any, Any]] = [
-        (["head", "g"], [NOW, 2, None, "{}", ["r"]]),
-        (["part", "g", "t", 0], [True, "1"]),
-        (["more", "g", "u"], True),
-        (["fired", "h"], [NOW, ["r"]]),
-    ]
-    return [json.dumps({"key": key, "value": value}).encode() for key, value in items]
 
 
 def read_changelog(value: bytes | None) -> None:
@@ -145,15 +102,6 @@ def read_changelog(value: bytes | None) -> None:
     made.due(NOW + 1000)
 
 
-def signals() -> list[bytes]:
-    log = ClaimLog()
-    firing = Signal(Kind.HANDLING, "n", "node", "e", 0, slot=NOW, missed=2, run="r")
-    for offset, signal in enumerate([Signal(Kind.CLAIMING, "n", "node", "e", definition="d"), firing]):
-        log.take(signal, offset, NOW)
-    plain = [Signal(kind, "n", "node", "e", 0, request=NOW, held=True) for kind in Kind if kind is not Kind.CHECKPOINT]
-    return [signal.encode() for signal in (*plain, firing, *log.checkpoint("n"))]
-
-
 def read_signal(value: bytes | None) -> None:
     try:
         found = Signal.decode(value)
@@ -165,26 +113,6 @@ def read_signal(value: bytes | None) -> None:
         assert standing.last() is None or standing.last() > -1e12, entry
     for each in log.checkpoint("n"):
         Signal.decode(each.encode())
-
-
-STATE = StateRecord(
-    **{"id": "t", "state": "RUNNING", "status": "STARTED", "name": "n", "created": NOW, "due": NOW, "started": NOW},  # type: ignore[arg-type]
-    **{"attempts": 1, "worker": "w", "queue": "q", "topic": "p.queue.q", "partition": 0, "offset": 7, "retries": 0},
-    **{"children": [], "result": {"a": [1]}, "traceback": "…", "parent": "p", "root": "r", "args": [1]},
-)
-
-
-def states() -> list[bytes]:
-    made = json.dumps({**json.loads(b'{"schema":1}'), "id": "t", "state": "RUNNING", "status": "STARTED"})
-    whole = {
-        **json.loads(made),
-        **{"name": "n", "previous": "SCHEDULED", "created": NOW, "due": NOW, "started": NOW, "finished": NOW},
-        **{"attempts": 1, "worker": "w", "queue": "q", "topic": "p.queue.q", "partition": 0, "offset": 7, "retries": 0},
-        **{"errors": [{"at": NOW, "type": "E", "message": "m"}], "exception": {"type": "E"}, "position": 3},
-        **{"children": [], "result": "aGk=", "content_type": "x", "content_encoding": "binary", "args": [1]},
-    }
-    error = Note("t", error=TaskError(NOW, "E", "m", "w", 1, "…"))
-    return [json.dumps(whole).encode(), error.encode(), Note("t", remark=Remark(NOW, "me", "r", "text")).encode()]
 
 
 def read_state(value: bytes | None) -> None:
@@ -238,17 +166,6 @@ def test_each_value_of_each_record_may_be_anything(log: str) -> None:
 
 # -- messages ----------------------------------------------------------------------------------------------------------
 
-HEADERS: dict[str, Any] = {
-    **{"lang": "py", "task": "t", "id": "i", "shadow": None, "eta": "2030-01-01T00:00:00+00:00", "expires": None},
-    **{"group": "g", "group_index": 1, "retries": 1, "timelimit": [None, 5.0], "root_id": "i", "parent_id": None},
-    **{"argsrepr": "()", "kwargsrepr": "{}", "ignore_result": False, "stamped_headers": ["s"], "stamps": {"s": ["x"]}},
-    **{"ordering_key": "k", "deduplication_id": "d", "retry_of": "q/0/5", "task_version": 2, "kafka_created": NOW},
-    "own": {"__type__": "uuid", "__value__": {"hex": "0" * 32}},
-}
-PROPERTIES = {"correlation_id": "i", "reply_to": "", "priority": 3, "expiration": "5000", "delivery_mode": 2}
-BODY = [[1], {"a": 2}, {"callbacks": [{"task": "t"}], "errbacks": None, "chain": None, "chord": {"task": "t"}}]
-OLD = {"task": "t", "id": "i", "args": [1], "kwargs": {}, "retries": 2, "eta": None, "expires": None, "chord": None}
-
 
 def message(headers: bytes, properties: bytes, body: bytes | None) -> envelope.RecordHeaders:
     return [
@@ -259,10 +176,6 @@ def message(headers: bytes, properties: bytes, body: bytes | None) -> envelope.R
         *(("dead-reason", b"rejected"), ("dead-error", b"e"), ("dead-topic", b"q"), ("dead-partition", b"0")),
         *(("dead-offset", b"5"), ("replayed-from", b'{"count": 1}')),
     ]
-
-
-def dump(value: Any) -> bytes:
-    return json.dumps(value).encode()
 
 
 def read_message(headers: Any, body: bytes | None) -> None:
