@@ -23,7 +23,7 @@ from kafka_exec import remote  # noqa: F401 - registers its commands
 from kafka_exec.appconf import has_our_broker
 from kafka_exec.backend import KafkaBackend
 from kafka_exec.backend.control_plane import ControlPlane, control_plane
-from kafka_exec.core.fields import id_text
+from kafka_exec.core.fields import id_text, whole
 from kafka_exec.core.nodes import Work
 from kafka_exec.core.taskmessage import BAD_TASK, NOT_A_TASK, as_task, check
 from kafka_exec.core.topology import nodes_topic
@@ -44,6 +44,9 @@ logger = logging.getLogger("kafka_exec")
 
 #: What Kafka does not take now is tried again after this time, seconds.
 _PAUSE = 1.0
+
+#: What Celery's logical clock may be set to by anybody's message: numbers of more digits cannot be written.
+_LATEST = 2**53
 
 #: The longest pause between two tries to connect, seconds; Celery's own grows to half a minute.
 _RECONNECT_PAUSE = 3
@@ -74,10 +77,12 @@ class Consumer(consumer.Consumer):
     delays: Delays | None = None
 
     def __init__(self, on_task_request: Any, *args: Any, pool: Any = None, **kwargs: Any) -> None:
-        self.starter = Starter(pool, on_task_request, self.on_fault)
+        self._hand_to_pool = on_task_request
+        self.starter = Starter(pool, self._begin, self.on_fault)
         super().__init__(self.starter, *args, pool=pool, **kwargs)
         for task in self.app.tasks.values():
             settle(task)
+        self.app.clock.adjust = _bounded(self.app.clock.adjust)
         self._able: frozenset[str] = frozenset()
         self._pumping = False
 
@@ -164,6 +169,17 @@ class Consumer(consumer.Consumer):
             self.timer.call_after(_PAUSE, deliveries.reject, (tag, True))
         return True
 
+    def _begin(self, request: Any) -> None:
+        """Hands a request to the pool. One that the pool does not take, as what cannot be pickled, leaves nothing there."""
+        try:
+            self._hand_to_pool(request)
+        except Exception:
+            getattr(self.controller, "_quick_release", lambda: None)()
+            for job in list(getattr(getattr(self.pool, "_pool", None), "_cache", {}).values()):
+                if job.correlation_id == request.id and not hasattr(job, "_payload"):
+                    job.discard()
+            raise
+
     def _look_after(self) -> None:
         self.starter.pump()  # the pool may have grown
         if self.sharing is not None:
@@ -194,6 +210,18 @@ class Consumer(consumer.Consumer):
         message.channel.deliveries.because(message.delivery_tag, str(exc), "undecodable")
         message.ack = message.reject
         super().on_decode_error(message, exc)
+
+
+def _bounded(adjust: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Celery's logical clock takes no time that is no number, nor one from which on nobody can count."""
+
+    def bounded(other: Any) -> Any:
+        try:
+            return adjust(whole(other, most=_LATEST))
+        except ValueError:
+            return None
+
+    return bounded
 
 
 def _impatient(ensure_connection: Any) -> Any:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from kafka_exec.core.envelope import decode, headers_as_json
+from kafka_exec.core.envelope import CUT, decode, headers_as_json
 from kafka_exec.core.fields import a_list, an_object, digits, from_json, optional, shown, whole
 from kafka_exec.errors import NotReplayable, Undecodable
 
@@ -30,7 +30,7 @@ _MOST_REPLAYS = 10**9
 # The header by which a mark is known.
 _MARK = "dead-replayed"
 
-_WHY = frozenset({"dead-reason", "dead-error", "dead-topic", "dead-partition", "dead-offset"})
+_WHY = frozenset({"dead-reason", "dead-error", "dead-topic", "dead-partition", "dead-offset", CUT})
 
 #: What a task's headers quote of its arguments, characters.
 _LONGEST_REPR = 1024
@@ -140,6 +140,8 @@ class Letter:
             return "it does not say where it came from"
         if self.reason == LOST_RECORD:
             return "its message was deleted: send the task again"
+        if CUT in self._by_name:
+            return "its message was too large to be kept whole: send it again"
         return None
 
     @property

@@ -271,6 +271,25 @@ def dead_letter_headers(
     ]
 
 
+#: In place of a value, and of long headers, that would have made a dead letter larger than its topic accepts.
+CUT = "dead-cut"
+
+#: Headers up to this length stay, bytes, and so many of them.
+_SHORT, _MOST_SHORT = 1000, 100
+
+
+def cut(letter: Sequence[tuple[str, bytes | None]]) -> list[tuple[str, bytes | None]]:
+    """The headers of a dead letter that is too large to be kept whole: of those of the record only short ones."""
+    *originals, reason, error, topic, partition, offset = letter
+    short = [each for each in originals if len(each[0]) + len(each[1] or b"") <= _SHORT][:_MOST_SHORT]
+    return [*short, reason, (error[0], (error[1] or b"")[:_SHORT]), topic, partition, offset, (CUT, b"1")]
+
+
+def short_key(key: bytes | None) -> bytes | None:
+    """The key of a dead letter that is too large to be kept whole."""
+    return key if key is None or len(key) <= _SHORT else None
+
+
 def expired(message: Message, timestamp: float, queue_ttl: float | None, now: float) -> bool:
     """Whether a message has outlived its time.
 

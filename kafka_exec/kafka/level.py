@@ -11,7 +11,7 @@ from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka import Message as Record
 
 from kafka_exec.core.delay import Delay, level_for, wait_of
-from kafka_exec.core.envelope import dead_letter_headers
+from kafka_exec.core.envelope import CUT, cut, dead_letter_headers, short_key
 from kafka_exec.core.fields import digits, whole
 from kafka_exec.core.names import Topics
 from kafka_exec.core.topology import TopicSpec, dead_topic, queue_topic
@@ -56,6 +56,7 @@ class _Move(NamedTuple):
 
     record: Record
     outgoing: Outgoing | None
+    is_letter: bool = False
 
 
 class Level:
@@ -246,7 +247,7 @@ class Level:
         logger.error("a delayed message for %s goes to the dead letters: %s (%s)", topic, error, place)
         headers = dead_letter_headers(headers, reason=reason, error=str(error), topic=topic, **place)
         dead = self._existing(dead_topic(self._cluster.settings, self._names, queue))
-        return _Move(record, Outgoing(dead, record.value(), record.key(), headers))
+        return _Move(record, Outgoing(dead, record.value(), record.key(), headers), is_letter=True)
 
     def _records(self, moves: Sequence[_Move]) -> list[Outgoing]:
         position = str(moves[-1].record.offset() + 1).encode()
@@ -275,9 +276,13 @@ class Level:
                 self._write([self._instead(moves[0], refused)])
 
     def _instead(self, move: _Move, refused: Refused) -> _Move:
-        """What becomes of a message that cannot be written: a dead letter, or nothing if that cannot be written either."""
-        if move.outgoing is not None and not any(name == "dead-reason" for name, _ in move.outgoing.headers):
+        """What becomes of a message that cannot be written: a dead letter, a part of that, or nothing at all."""
+        outgoing = move.outgoing
+        if not move.is_letter:
             return self._bury(move.record, refused)
+        if outgoing is not None and refused.is_too_large and outgoing.headers[-1][0] != CUT:
+            key = short_key(move.record.key())
+            return move._replace(outgoing=outgoing._replace(value=None, key=key, headers=cut(outgoing.headers)))
         logger.error("a delayed message is lost, its dead letter cannot be written: %s", refused)
         return move._replace(outgoing=None)
 
