@@ -15,6 +15,7 @@ from kombu.transport import base
 from kafka_exec.core import envelope, window
 from kafka_exec.core.lanes import Run, Ticket, after_failure, after_retry
 from kafka_exec.errors import KafkaExecError, Undecodable
+from kafka_exec.kafka.oddities import pass_over
 from kafka_exec.transport.sources import Item, Source, SubscriptionSource
 from kafka_exec.transport.values import from_json
 
@@ -196,6 +197,9 @@ class Deliveries:
 
     def _bury(self, source: Source, item: Item, reason: str, error: str) -> None:
         record = item.record
+        if isinstance(source, SubscriptionSource):
+            pass_over(record, Undecodable(reason, error))  # a broadcast is nobody's loss
+            return
         logger.error(
             "record %s of partition %s of %s goes to the dead letters: %s",
             *(record.offset(), record.partition(), record.topic(), error),

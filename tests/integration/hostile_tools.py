@@ -47,8 +47,9 @@ class Spoiled(NamedTuple):
 
 def _messages(rng: Random, topic: str, more: Headers, exchange: str = "", body: Any = BODY) -> Iterator[Spoiled]:
     """A task's message with something else in one place: of its headers, properties, or body, or a header of the record."""
-    # Such as all could be run: those of one id, or of a version that nobody has, would wait for one another.
-    known = {**HEADERS, "task": "add", "ordering_key": None, "deduplication_id": None, "task_version": None}
+    # Such as could be run at once: those of one id, or of a version that nobody has, would wait for one another.
+    nothing = dict.fromkeys(("ordering_key", "deduplication_id", "task_version", "eta"))
+    known = {**HEADERS, "task": "add", **nothing}
     real = envelope.Message(
         dump(body), "application/json", "utf-8", {**known, "ordering_key": "k"}, PROPERTIES, exchange
     )
