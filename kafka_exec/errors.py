@@ -61,6 +61,10 @@ class ResultTooLarge(KafkaExecError, kombu.EncodeError):  # type: ignore[misc]
     """A task's result is larger than the state topic accepts: return less, or raise its message.max.bytes."""
 
 
+class Unwritable(KafkaExecError, kombu.EncodeError):  # type: ignore[misc]
+    """A header or property of a message cannot be written so that it is read as it was: send another one, or its text."""
+
+
 class TooManyDeliveries(KafkaExecError):
     """A task's runs were lost again and again: whoever wrote it must see why its workers die."""
 

@@ -20,13 +20,18 @@ from kafka_exec.core.envelope import (
     STOPS_ON_FAILURE,
     place_name,
 )
+from kafka_exec.core.fields import id_text, is_unicode
+from kafka_exec.core.taskmessage import check_types
 from kafka_exec.core.versions import TASK_VERSION
-from kafka_exec.errors import ConfigurationError
+from kafka_exec.errors import ConfigurationError, Undecodable
 
 #: Tasks of one deduplication id have one id, made of this and that (RFC 9562, version 5).
 _NAMESPACE = uuid.UUID("6b0f7c3e-5d0c-5a3b-9a35-1f0a8e3a7c55")
 
 _LONGEST = 512
+
+#: The options of ``send_task`` that are ids.
+_IDS = frozenset({"task_id", "root_id", "parent_id", "group_id"})
 
 
 def addressed(
@@ -38,10 +43,11 @@ def addressed(
     the task's arguments.
 
     Raises:
-        ConfigurationError: a key or an id is not text, empty, or too long; a version is neither a number nor text; or a
-            deduplicated task has an id of its own.
+        ConfigurationError: a key or an id is not text, empty, or too long; a version is neither a number nor text; a header
+            that means something to Celery or to us is of a type that nobody can read; or a deduplicated task has an id of
+            its own.
     """
-    options = dict(options)
+    options = {name: id_text(value) if name in _IDS else value for name, value in options.items()}
     headers = dict(options.get("headers") or {})
     key = options.pop(ORDERING_KEY, None)
     if key is None and ORDERING_KEY not in headers:
@@ -60,6 +66,10 @@ def addressed(
             raise ConfigurationError(f"{name}: a task with a deduplication_id gets its task_id from it; leave one out")
         options["task_id"] = task_id
         headers[DEDUPLICATION_ID] = unique
+    try:
+        check_types(headers)
+    except Undecodable as error:
+        raise ConfigurationError(f"{name} cannot be sent, nobody could read it: {error}") from None
     version = getattr(task_type, "version", None)
     if version is not None:
         headers.setdefault(TASK_VERSION, _version(name, version))
@@ -103,6 +113,6 @@ def _version(name: str, value: Any) -> int | str:
 
 
 def _text(name: str, what: str, value: Any) -> str:
-    if not isinstance(value, str) or not 0 < len(value) <= _LONGEST:
+    if not isinstance(value, str) or not 0 < len(value) <= _LONGEST or not is_unicode(value):
         raise ConfigurationError(f"{name}: {what} must be a text of 1 to {_LONGEST} characters, not {value!r:.60}")
     return value

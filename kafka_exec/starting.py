@@ -35,11 +35,13 @@ class Starter:
     Args:
         pool: Celery's.
         start: begins a request's run.
+        on_fault: told of a message whose run cannot be begun, and why. False: that is not its own fault.
     """
 
-    def __init__(self, pool: Any, start: Callable[[Any], None]) -> None:
+    def __init__(self, pool: Any, start: Callable[[Any], None], on_fault: Callable[[Any, Exception], bool]) -> None:
         self._pool = pool
         self._start = start
+        self._on_fault = on_fault
         self._gate: Gate[tuple[Deliveries, int], Any] = Gate()
         self._lock = threading.Lock()
         self._pumping = False
@@ -101,9 +103,17 @@ class Starter:
             self._pumping = True
         while (found := self._next()) is not None:
             try:
-                self._begin(*found)
+                self._guarded(self._begin, *found)
             except BaseException:
                 self._pumping = False
+                raise
+
+    def _guarded(self, act: Callable[..., None], key: tuple[Deliveries, int], request: Any) -> None:
+        """What goes wrong with a task's beginning is its own: other tasks begin, and whoever has it begun goes on."""
+        try:
+            act(key, request)
+        except Exception as error:
+            if not self._on_fault(request.message, error):
                 raise
 
     def _next(self) -> tuple[tuple[Deliveries, int], Any] | None:
@@ -143,7 +153,7 @@ class Starter:
     def _later(self, act: Callable[..., None], key: tuple[Deliveries, int], request: Any, error: Exception) -> None:
         """Its slot stays taken until then."""
         logger.warning("task %s cannot begin yet: %s", request.id, error)
-        timer = threading.Timer(_PAUSE, act, (key, request))
+        timer = threading.Timer(_PAUSE, self._guarded, (act, key, request))
         timer.daemon = True
         timer.start()
 

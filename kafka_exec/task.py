@@ -12,6 +12,7 @@ from celery.exceptions import ImproperlyConfigured, TaskPredicate
 
 from kafka_exec.appconf import SAFER_DEFAULTS
 from kafka_exec.backend import KafkaBackend
+from kafka_exec.core.fields import id_text
 from kafka_exec.core.retry import RetryPolicy
 from kafka_exec.core.state_record import Remark
 from kafka_exec.errors import ConfigurationError
@@ -158,7 +159,7 @@ def remark(text: str, *, task_id: str | None = None, by: str | None = None, app:
     backend = (app or (current_task.app if current_task else current_app)).backend
     if not isinstance(backend, KafkaBackend):
         raise ConfigurationError("a remark needs an application with a kafka-exec:// result backend")
-    task_id = task_id or (request and request.id)
+    task_id = id_text(task_id or (request and request.id))
     if not task_id:
         raise ConfigurationError("a remark outside of a task needs a task_id")
     return backend.remark(task_id, text, by or (request and request.hostname) or "")

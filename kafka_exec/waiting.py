@@ -11,6 +11,7 @@ from celery.app.task import Context
 from kafka_exec.backend import KafkaBackend
 from kafka_exec.core.envelope import RECORD_HEADER, decode
 from kafka_exec.core.lifecycle import State
+from kafka_exec.core.taskmessage import check
 from kafka_exec.errors import KafkaExecError, Undecodable
 from kafka_exec.kafka.failures import within
 from kafka_exec.transport.connection import Connection
@@ -60,6 +61,7 @@ def tell_newcomers(app: Any, connection: Connection) -> None:
             }
             try:
                 headers = {**decode(each.headers, b"").headers, RECORD_HEADER: place}
+                check(headers)
             except Undecodable:
                 continue  # who decodes it says so
             tell(app, headers, State.GROUP, each.place, routing_key=queue.name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable
 from functools import wraps
@@ -15,17 +16,23 @@ from celery.worker import state as worker_state
 from celery.worker.consumer.gossip import Gossip
 from celery.worker.consumer.mingle import Mingle
 from celery.worker.control import Panel
+from celery.worker.state import task_ready
+from kombu.exceptions import OperationalError
 
 from kafka_exec import remote  # noqa: F401 - registers its commands
 from kafka_exec.about import in_force, versions
 from kafka_exec.appconf import has_our_broker
 from kafka_exec.backend import KafkaBackend
 from kafka_exec.backend.control_plane import ControlPlane, control_plane
+from kafka_exec.core.fields import id_text, whole
 from kafka_exec.core.nodes import Work
+from kafka_exec.core.taskmessage import BAD_TASK, NOT_A_TASK, as_task, check
 from kafka_exec.core.topology import nodes_topic
 from kafka_exec.core.versions import TASK_VERSION, capabilities, needed
+from kafka_exec.errors import KafkaExecError, Undecodable
 from kafka_exec.kafka.delays import Delays
 from kafka_exec.kafka.nodes import Node
+from kafka_exec.kafka.oddities import count
 from kafka_exec.kafka.share import Share
 from kafka_exec.sharing import Sharing
 from kafka_exec.starting import Starter
@@ -33,6 +40,14 @@ from kafka_exec.task import settle
 from kafka_exec.transport.connection import Connection
 from kafka_exec.transport.revoked import Revoked
 from kafka_exec.waiting import tell_newcomers
+
+logger = logging.getLogger("kafka_exec")
+
+#: What Kafka does not take now is tried again after this time, seconds.
+_PAUSE = 1.0
+
+#: What Celery's logical clock may be set to by anybody's message: numbers of more digits cannot be written.
+_LATEST = 2**53
 
 #: The longest pause between two tries to connect, seconds; Celery's own grows to half a minute.
 _RECONNECT_PAUSE = 3
@@ -63,10 +78,12 @@ class Consumer(consumer.Consumer):
     delays: Delays | None = None
 
     def __init__(self, on_task_request: Any, *args: Any, pool: Any = None, **kwargs: Any) -> None:
-        self.starter = Starter(pool, on_task_request)
+        self._hand_to_pool = on_task_request
+        self.starter = Starter(pool, self._begin, self.on_fault)
         super().__init__(self.starter, *args, pool=pool, **kwargs)
         for task in self.app.tasks.values():
             settle(task)
+        self.app.clock.adjust = _bounded(self.app.clock.adjust)
         self._able: frozenset[str] = frozenset()
         self._pumping = False
 
@@ -92,6 +109,8 @@ class Consumer(consumer.Consumer):
         self.__dict__.pop("call_soon", None)
 
         def on_task_received(message: Any) -> Any:
+            if not self._can_be_run(message):
+                return None
             if self.revoked is not None and (task_id := message.headers.get("id")) in self.revoked:
                 worker_state.revoked.add(task_id)
             if TASK_VERSION in message.headers and (need := needed(message.headers)) not in self._able:
@@ -99,6 +118,71 @@ class Consumer(consumer.Consumer):
             return handle(message)
 
         return on_task_received
+
+    def _can_be_run(self, message: Any) -> bool:
+        """Whether a message is a task that may be handed on; all other kinds become dead letters here.
+
+        A task in Celery's old protocol gets the headers of the new one. What this worker does not know, and another one
+        may, is not decoded.
+        """
+        headers, payload = message.headers, None
+        try:
+            if isinstance(headers.get("task"), str) and needed(headers) not in self._able:
+                check(headers)
+            else:
+                payload = message.payload
+                message.headers = as_task(headers, payload)
+                if isinstance(payload, dict):
+                    payload.setdefault("args", ())  # by which Celery knows the old protocol
+        except Undecodable as error:
+            message.channel.deliveries.because(message.delivery_tag, str(error), error.reason)
+            if error.reason == NOT_A_TASK:
+                self.on_unknown_message(payload, message)
+            else:
+                self.on_invalid_task(payload, message, error)
+            return False
+        except Exception as error:
+            self.on_decode_error(message, error)
+            return False
+        return True
+
+    def on_fault(self, message: Any, error: Exception) -> bool:
+        """A message's own fault costs the message, and nothing else: it becomes a dead letter, or was a broadcast's.
+
+        Returns:
+            False: the error is nobody's fault who sends messages.
+        """
+        if isinstance(error, (MemoryError, *self.connection_errors)):
+            return False
+        deliveries, tag = message.channel.deliveries, message.delivery_tag
+        task_id = message.headers.get("id")
+        request = worker_state.requests.get(task_id) if isinstance(task_id, str) else None
+        if request is not None and request.message is message:
+            task_ready(request)
+        failure = error if isinstance(error, OperationalError) else None
+        if failure is None and "task" not in message.headers:
+            count(f"exchange {message.delivery_info['exchange']}", "a broadcast", error)
+        elif failure is None:
+            logger.error("message %s cannot be taken: %r", message.delivery_info, error, exc_info=error)
+            try:
+                deliveries.bury(tag, BAD_TASK, repr(error))
+            except KafkaExecError as not_buried:
+                failure = not_buried
+        if failure is not None:
+            logger.warning("message %s is delivered again, Kafka does not answer: %s", message.delivery_info, failure)
+            self.timer.call_after(_PAUSE, deliveries.reject, (tag, True))
+        return True
+
+    def _begin(self, request: Any) -> None:
+        """Hands a request to the pool. One that the pool does not take, as what cannot be pickled, leaves nothing there."""
+        try:
+            self._hand_to_pool(request)
+        except Exception:
+            getattr(self.controller, "_quick_release", lambda: None)()
+            for job in list(getattr(getattr(self.pool, "_pool", None), "_cache", {}).values()):
+                if job.correlation_id == request.id and not hasattr(job, "_payload"):
+                    job.discard()
+            raise
 
     def _look_after(self) -> None:
         self.starter.pump()  # the pool may have grown
@@ -127,8 +211,21 @@ class Consumer(consumer.Consumer):
 
     def on_decode_error(self, message: Any, exc: BaseException) -> None:
         """Rejects where Celery acknowledges: the message goes to the dead letters with Celery's own log entry."""
+        message.channel.deliveries.because(message.delivery_tag, str(exc), "undecodable")
         message.ack = message.reject
         super().on_decode_error(message, exc)
+
+
+def _bounded(adjust: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Celery's logical clock takes no time that is no number, nor one from which on nobody can count."""
+
+    def bounded(other: Any) -> Any:
+        try:
+            return adjust(whole(other, most=_LATEST))
+        except ValueError:
+            return None
+
+    return bounded
 
 
 def _impatient(ensure_connection: Any) -> Any:
@@ -153,9 +250,10 @@ def _kept(command: Callable[..., Any]) -> Callable[..., Any]:
 
     @wraps(command)
     def revoke(state: Any, task_id: Any, **arguments: Any) -> Any:
-        answer = command(state, task_id=task_id, **arguments)
+        ids = [id_text(each) for each in maybe_list(task_id) or ()]
+        answer = command(state, task_id=ids, **arguments)
         if (revoked := getattr(state.consumer, "revoked", None)) is not None:
-            revoked.add(maybe_list(task_id) or ())
+            revoked.add(ids)
         return answer
 
     return revoke
@@ -207,6 +305,7 @@ class Membership(bootsteps.StartStopStep):
             self._node = Node(c.hostname, space.cluster, nodes_topic(space.topics), lambda: _work(c), kind="worker")
         self._node.start()
         connection.node = self._node
+        connection.on_fault = c.on_fault
         if c.revoked is None:
             revoked = Revoked(space)
             revoked.load()

@@ -25,6 +25,7 @@ from kafka_exec.backend.chords import Chords
 from kafka_exec.backend.codec import Codec
 from kafka_exec.backend.consumer import ResultConsumer
 from kafka_exec.backend.housekeeping import clean_up
+from kafka_exec.backend.ids import TextIds
 from kafka_exec.backend.pauses import Pauses
 from kafka_exec.backend.records import GROUP_PREFIX, as_another_told, children_of, due_of, meta_of, note_of, record_of
 from kafka_exec.backend.starts import Starts
@@ -56,7 +57,7 @@ logger = logging.getLogger("kafka_exec")
 _PAUSE = 0.5
 
 
-class KafkaBackend(AsyncBackendMixin, Codec):  # type: ignore[misc]
+class KafkaBackend(TextIds, AsyncBackendMixin, Codec):  # type: ignore[misc]
     """Celery's way to results in Kafka. Thread-safe: one for a process. Nothing is connected before it is used."""
 
     ResultConsumer = ResultConsumer

@@ -22,6 +22,7 @@ from kafka_exec.backend import raised, serial
 from kafka_exec.core.chord import FailChord, Fire, Part
 from kafka_exec.core.control import Command, Effect
 from kafka_exec.core.envelope import RECORD_HEADER
+from kafka_exec.core.fields import id_text
 from kafka_exec.core.plain import plain, shown
 from kafka_exec.core.topology import control_topic
 from kafka_exec.errors import MessageTooLarge, ResultTooLarge
@@ -86,7 +87,7 @@ class Chords:
 
     def add(self, group_id: str, result: Any) -> None:
         """Tells that a task was added to the header."""
-        self._command("chord.more", group_id, task=result.id)
+        self._command("chord.more", group_id, task=id_text(result.id))
 
     def part(self, request: Any, state: str, result: Any) -> None:
         """Tells that a header's task has ended; its message is acknowledged after it."""
@@ -152,7 +153,7 @@ class Chords:
             self._backend.chord_error_from_stack(callback, error)
 
     def _command(self, kind: str, group_id: str, **body: Any) -> None:
-        space = self._backend.space
+        space, group_id = self._backend.space, id_text(group_id)
         topic = control_topic(space.settings, space.topics)
         space.cluster.topics.ensure(topic)
         space.cluster.publisher.send(topic.name, Command(kind, {"group": group_id, **body}).encode(), key=group_id)

@@ -158,8 +158,8 @@ class Scheduler(beat.Scheduler):  # type: ignore[misc]
     def _entry_of(self, name: str, row: Mapping[str, Any]) -> PeriodicEntry | None:
         try:
             return entry_of(name, row.get("given") or {}, self.app)
-        except KafkaExecError as error:
-            logger.error("%s", error)
+        except Exception as error:  # it is this entry's: the others go on
+            logger.error("%s", error if isinstance(error, KafkaExecError) else f"periodic entry {name}: {error!r}")
             return None
 
     def perform(self, entry: str, firing: Firing, runs: int) -> Sequence[Outgoing]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
+from kafka_exec.core.fields import an_object, flag, moment
 from kafka_exec.core.names import Topics
 from kafka_exec.core.topology import schedule_topic
 from kafka_exec.errors import ConfigurationError
@@ -13,6 +14,26 @@ from kafka_exec.kafka.table import Table
 
 #: Whence an entry comes: the application's configuration, or added at run time.
 CONFIG, ADDED = "config", "added"
+
+
+#: The facts of a row that decide when an entry is fired, as they are read. One that cannot be read was not said.
+_READERS: Mapping[str, Callable[[Any], Any]] = {
+    **dict.fromkeys(("since", "request", "start"), moment),
+    **dict.fromkeys(("policy", "given"), an_object),
+    "paused": flag,
+}
+
+
+def _checked(row: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in row.items() if name not in _READERS or _can_be_read(name, value)}
+
+
+def _can_be_read(name: str, value: Any) -> bool:
+    try:
+        _READERS[name](value)
+    except ValueError:
+        return False
+    return True
 
 
 class Book:
@@ -38,7 +59,7 @@ class Book:
         Raises:
             ConnectionFailed: they cannot be read.
         """
-        return {name: row for name, row in self._table.rows().items() if isinstance(row, dict)}
+        return {name: _checked(row) for name, row in self._table.rows().items() if isinstance(row, dict)}
 
     def note(self, name: str, facts: Mapping[str, Any]) -> dict[str, Any] | None:
         """Stores an entry of the configuration; what was changed of it stays. The row before, if it said something else."""

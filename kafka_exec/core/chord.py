@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from kafka_exec.core.control import Change, Command, Effect, Output
+from kafka_exec.core.fields import MOST, a_list, flag, from_json, moment, text, texts, whole
 from kafka_exec.errors import Undecodable
 
 #: So many runs of one group id are remembered when they have fired.
@@ -235,48 +236,63 @@ class Chords:
         return self._timers[0][0] if self._timers else None
 
     def restore(self, key: str, value: bytes | None) -> None:
-        kind, group, *rest = json.loads(key)
-        found = None if value is None else json.loads(value)
-        if kind == "fired":
-            self._restore_fired(group, found)
-        elif kind == "head":
-            self._restore_head(group, found)
-        else:
-            self._restore_item(group, rest, found)
+        try:
+            kind, group, *rest = a_list(from_json(key))
+            found = from_json(value)
+            if text(kind) == "fired":
+                self._restore_fired(text(group), found)
+            elif kind == "head":
+                self._restore_head(text(group), found)
+            else:
+                self._restore_item(text(group), rest, found)
+        except ValueError as error:
+            raise Undecodable("malformed", f"an item of a chord cannot be read: {error}") from None
 
     def _restore_item(self, group: str, item: list[Any], found: Any) -> None:
         """An item of one element is an added task, one of two a part."""
+        task, *place = item
+        text(task)
+        part = None
+        if place:
+            index = None if place[0] is None else whole(place[0], least=-MOST)
+            if found is not None:
+                ok, payload = a_list(found)
+                part = Part(task, index, flag(ok), payload)
         chord = self._open.get(group)
         if chord is None:
             if found is None:
                 return
             chord = self._open[group] = _Chord(math.inf)  # compaction has moved the head behind it
-        if len(item) == 1:
-            (chord.more.discard if found is None else chord.more.add)(item[0])
-        elif found is None:
-            chord.parts.pop((item[0], item[1]), None)
+        if not place:
+            (chord.more.discard if found is None else chord.more.add)(task)
+        elif part is None:
+            chord.parts.pop((task, index), None)
         else:
-            chord.parts[item[0], item[1]] = Part(*item, *found)
+            chord.parts[task, index] = part
 
     def _restore_fired(self, group: str, found: list[Any] | None) -> None:
         if found is None:
             self._fired.pop(group, None)
         else:
-            self._fired[group] = _Fired(*found)
-            heapq.heappush(self._timers, (found[0], group))
+            expires, runs = a_list(found)
+            self._fired[group] = _Fired(moment(expires), list(texts(runs)))
+            heapq.heappush(self._timers, (expires, group))
 
     def _restore_head(self, group: str, found: list[Any] | None) -> None:
         if found is None:
             self._open.pop(group, None)
             return
-        expires, size, header, body, runs = found
+        expires, size, header, body, runs = a_list(found)
+        moment(expires)
+        if size is not None:
+            whole(size, least=-MOST)
         chord = self._open.get(group)
         if chord is None:
             chord = self._open[group] = _Chord(math.inf)
         if chord.expires != expires:
             chord.expires = expires
             heapq.heappush(self._timers, (expires, group))
-        chord.size, chord.header, chord.body, chord.runs = size, header, body, runs
+        chord.size, chord.header, chord.body, chord.runs = size, header, body, list(texts(runs))
 
 
 def _key(group: str, part: Part) -> list[Any]:

@@ -8,11 +8,12 @@ and changes nothing.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from enum import Enum, auto
 from typing import Any
 
+from kafka_exec.core.fields import a_list, an_object, flag, from_json, moment, shown, text, whole
 from kafka_exec.errors import Undecodable
 
 #: The version of the records' format.
@@ -20,6 +21,13 @@ VERSION = 1
 
 #: The reference of an entry's first claim.
 NEVER = -1
+
+#: No record tells of more missed slots than this; and what is added up is read up to this.
+_MOST_MISSED = 10**9
+_MOST_COUNTED = 10**15
+
+#: No epoch is an offset behind this one.
+_FARTHEST = 2**62
 
 #: Entries in one record of a checkpoint: far below the size that a topic accepts.
 _PART = 1000
@@ -87,17 +95,16 @@ class Signal:
             Undecodable: it is none, or of a later version.
         """
         try:
-            told = json.loads(value or b"null")
+            told = an_object(from_json(value))
             if told["version"] != VERSION:
-                raise Undecodable("unknown-version", f"the record of a claim has version {told['version']!r:.20}")
-            known = {name: told[name] for name in _DEFAULTS if name in told}
-            if "part" in known:
-                known["part"] = tuple(known["part"])
-            found = cls(Kind(told["kind"]), **known)
-        except (ValueError, TypeError, KeyError, RecursionError) as error:
+                raise Undecodable("unknown-version", f"the record of a claim has version {shown(told['version'])}")
+            known = {name: read(told[name]) for name, read in _READERS.items() if name in told}
+            found = cls(Kind(text(told["kind"])), **{"node": text(told["node"]), **known})
+            if found.kind is Kind.CHECKPOINT:
+                whole(found.epoch)
+                an_object(found.state)
+        except (ValueError, KeyError) as error:
             raise Undecodable("malformed", f"the record of a claim cannot be read: {error!r:.100}") from None
-        if any(type(getattr(found, name)) not in types for name, types in _TYPES.items()):
-            raise Undecodable("malformed", "the record of a claim has fields of wrong types")
         return found
 
 
@@ -107,11 +114,6 @@ _ASSERTIONS = frozenset({Kind.CLAIMED, Kind.HEARTBEAT, Kind.HANDLING})
 _DEFAULTS: Mapping[str, Any] = {
     **{"node": None, "name": "", "entry": "", "epoch": NEVER, "definition": "", "slot": None, "missed": 0},
     **{"run": "", "held": False, "request": None, "state": None, "part": (0, 1)},
-}
-_TYPES: Mapping[str, tuple[type, ...]] = {
-    **{"node": (str,), "name": (str,), "entry": (str,), "epoch": (int,), "definition": (str,), "run": (str,)},
-    **{"slot": (int, float, type(None)), "request": (int, float, type(None)), "missed": (int,), "held": (bool,)},
-    **{"state": (dict, type(None)), "part": (tuple,)},
 }
 
 
@@ -303,6 +305,47 @@ def _after(signal: Signal, standing: Standing, offset: int, at: float) -> Standi
         return replace(standing, handling=False, ended=at)
     return standing
 
+
+def _moment(value: Any) -> float | None:
+    return None if value is None else moment(value)
+
+
+def _epoch(value: Any) -> int:
+    return whole(value, least=NEVER, most=_FARTHEST)
+
+
+def _counted(value: Any) -> int:
+    return min(whole(value), _MOST_COUNTED)
+
+
+def _part(value: Any) -> tuple[int, int]:
+    number, of = a_list(value)
+    return whole(number, most=whole(of, least=1) - 1), of
+
+
+def _state(value: Any) -> dict[str, dict[str, Any]] | None:
+    if value is None:
+        return None
+    return {
+        text(entry): {name: read(facts[name]) for name, read in _FACTS.items() if name in an_object(facts)}
+        for entry, facts in an_object(value).items()
+    }
+
+
+#: How the fields of a record are read, and those of what a checkpoint says of an entry; others are of a later version.
+_READERS: Mapping[str, Callable[[Any], Any]] = {
+    **dict.fromkeys(("node", "name", "entry", "definition", "run"), text),
+    **dict.fromkeys(("slot", "request"), _moment),
+    **{"epoch": _epoch, "missed": lambda value: whole(value, most=_MOST_MISSED), "held": flag},
+    **{"state": _state, "part": _part},
+}
+_FACTS: Mapping[str, Callable[[Any], Any]] = {
+    **dict.fromkeys(("holder", "name", "run", "definition"), text),
+    **dict.fromkeys(("since", "slot", "fired", "ended", "request"), _moment),
+    **dict.fromkeys(("epoch", "reference"), _epoch),
+    **dict.fromkeys(("runs", "missed", "turns"), _counted),
+    "handling": flag,
+}
 
 _UNKNOWN = Standing()
 _BLANK = asdict(_UNKNOWN)

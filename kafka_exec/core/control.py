@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from kafka_exec.core.fields import from_json, shown
 from kafka_exec.errors import Undecodable
 
 #: The kind of a command that only tells the time, for reducers that wait in a quiet log.
@@ -36,8 +37,8 @@ class Command:
             Undecodable: it is none.
         """
         try:
-            body = json.loads(value or b"null")
-        except (ValueError, RecursionError):
+            body = from_json(value)
+        except ValueError:
             raise Undecodable("not-json", "the command is not JSON") from None
         if not isinstance(body, dict) or not isinstance(body.get("kind"), str):
             raise Undecodable("no-kind", "the command is no object with a kind")
@@ -51,7 +52,7 @@ class Command:
         """
         found = self.body.get(name)
         if type(found) not in types:
-            raise Undecodable("malformed", f"{self.kind}: {name} must not be {found!r:.100}")
+            raise Undecodable("malformed", f"{self.kind:.100}: {name} must not be {shown(found)}")
         return found
 
 

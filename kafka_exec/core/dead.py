@@ -12,7 +12,8 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from kafka_exec.core.envelope import decode, encode
+from kafka_exec.core.envelope import CUT, decode, headers_as_json
+from kafka_exec.core.fields import a_list, an_object, digits, from_json, optional, shown, whole
 from kafka_exec.errors import NotReplayable, Undecodable
 
 RawHeaders = list[tuple[str, bytes | None]]
@@ -23,10 +24,13 @@ LOST_RECORD = "lost-record"
 #: The header of a replayed record: a JSON object that says which letter it was, and how often it was replayed by now.
 REPLAYED_FROM = "replayed-from"
 
+#: A letter that says it was replayed more often is somebody else's.
+_MOST_REPLAYS = 10**9
+
 # The header by which a mark is known.
 _MARK = "dead-replayed"
 
-_WHY = frozenset({"dead-reason", "dead-error", "dead-topic", "dead-partition", "dead-offset"})
+_WHY = frozenset({"dead-reason", "dead-error", "dead-topic", "dead-partition", "dead-offset", CUT})
 
 #: What a task's headers quote of its arguments, characters.
 _LONGEST_REPR = 1024
@@ -83,9 +87,10 @@ class Letter:
         return as_text(self._by_name.get(name))
 
     @cached_property
-    def _message_headers(self) -> Mapping[str, Any]:
+    def _facts(self) -> Mapping[str, Any]:
+        """What its message says of its task."""
         try:
-            return decode(self.headers, self.value).headers
+            return decode(self.headers, self.value).task
         except Undecodable:
             return {}
 
@@ -102,29 +107,31 @@ class Letter:
     @property
     def task(self) -> str:
         """The task's name; empty for what is no task."""
-        return str(self._message_headers.get("task") or self._text("task"))
+        return _name(self._facts.get("task")) or self._text("task")
 
     @property
     def id(self) -> str:
         """The task's id; empty for what is no task."""
-        return str(self._message_headers.get("id") or (as_text(self.key) if self.reason == LOST_RECORD else ""))
+        return _name(self._facts.get("id")) or (as_text(self.key) if self.reason == LOST_RECORD else "")
 
     @property
     def origin(self) -> Origin | None:
         """Whence it came; None if it does not say."""
         try:
-            found = Origin(self._text("dead-topic"), int(self._text("dead-partition")), int(self._text("dead-offset")))
+            place = digits(self._text("dead-partition")), digits(self._text("dead-offset"))
         except ValueError:
             return None
-        return found if found.topic else None
+        topic = self._text("dead-topic")
+        return Origin(topic, *place) if topic else None
 
     @property
     def replays(self) -> int:
         """How often its message was replayed before it died this time."""
         try:
-            return int(json.loads(self._by_name.get(REPLAYED_FROM) or b"{}").get("count", 0))
-        except (ValueError, TypeError, AttributeError):
+            count: int = optional(an_object(from_json(self._by_name.get(REPLAYED_FROM))), "count", _count, 0)
+        except ValueError:
             return 0
+        return count
 
     @property
     def obstacle(self) -> str | None:
@@ -133,6 +140,8 @@ class Letter:
             return "it does not say where it came from"
         if self.reason == LOST_RECORD:
             return "its message was deleted: send the task again"
+        if CUT in self._by_name:
+            return "its message was too large to be kept whole: send it again"
         return None
 
     @property
@@ -142,10 +151,9 @@ class Letter:
         Raises:
             ValueError: it is no JSON.
         """
-        try:
-            return json.loads((self.value or b"").decode())
-        except RecursionError:
-            raise ValueError("it is nested too deeply") from None
+        if not self.value:
+            raise ValueError("there is none")
+        return from_json(self.value.decode())
 
     def as_json(self) -> dict[str, Any]:
         """What a list of letters says of it."""
@@ -163,10 +171,25 @@ class Letter:
         Whoever replays a task wants it to run with all its retries, and a deduplicated one though it has ended.
         """
         left = {*_WHY, REPLAYED_FROM, "deduplication-id", "retry-of"}
-        headers = self._headers_with(retries=0) if self._message_headers.get("retries") else self.headers
+        headers = self._headers_with(retries=0) if self._has_retries and self._is_of_protocol_2 else self.headers
         kept = [(name, value) for name, value in headers if name not in left]
         came = {"topic": topic, **self.address._asdict(), "count": self.replays + 1}
         return [*kept, (REPLAYED_FROM, json.dumps(came).encode())]
+
+    @property
+    def value_again(self) -> bytes | None:
+        """The value with which it is replayed: that of protocol 1 has the number of retries."""
+        if not self._has_retries or self._is_of_protocol_2:
+            return self.value
+        return json.dumps({**self._facts, "retries": 0}).encode()
+
+    @property
+    def _has_retries(self) -> bool:
+        return bool(self._facts.get("retries"))
+
+    @cached_property
+    def _is_of_protocol_2(self) -> bool:
+        return "task" in decode(self.headers, self.value).headers
 
     def with_arguments(self, args: list[Any] | None, kwargs: dict[str, Any] | None) -> Letter:
         """The same task with other arguments; None leaves them as they are.
@@ -189,7 +212,7 @@ class Letter:
     def _headers_with(self, **changes: Any) -> RawHeaders:
         """Its headers, with changes in those of its message."""
         message = decode(self.headers, self.value)
-        changed = dict(encode(message._replace(headers={**message.headers, **changes})))["headers"]
+        changed = headers_as_json({**message.headers, **changes})
         return [(name, changed if name == "headers" else value) for name, value in self.headers]
 
     def _check_protocol_2(self) -> None:
@@ -211,6 +234,15 @@ class Letter:
             and [type(part) for part in body] == [list, dict, dict]
         ):
             raise NotReplayable(f"{what}: it is no task message of Celery's protocol 2")
+
+
+def _name(value: Any) -> str:
+    """What a message calls its task, for people; empty if it does not."""
+    return value if isinstance(value, str) else "" if value is None else shown(value)
+
+
+def _count(value: Any) -> int:
+    return whole(value, most=_MOST_REPLAYS)
 
 
 def as_text(data: bytes | None) -> str:
@@ -268,12 +300,12 @@ class Marked:
     def take(self, value: bytes | None) -> None:
         """Takes a mark's value."""
         try:
-            offsets = json.loads(value or b"[]")
-            for offset in offsets:
-                if self._begin <= offset < self._end:
-                    self._bits[(offset - self._begin) // 8] |= 1 << (offset - self._begin) % 8
-        except (ValueError, TypeError):
-            pass  # somebody else's
+            offsets = [whole(offset) for offset in a_list(from_json(value))]
+        except ValueError:
+            return  # somebody else's
+        for offset in offsets:
+            if self._begin <= offset < self._end:
+                self._bits[(offset - self._begin) // 8] |= 1 << (offset - self._begin) % 8
 
     def __contains__(self, offset: int) -> bool:
         place = offset - self._begin

@@ -12,6 +12,8 @@ from math import isfinite
 from typing import Any, NamedTuple
 
 from kafka_exec.core.envelope import Headers, Message
+from kafka_exec.core.fields import digits, moment, whole
+from kafka_exec.core.window import MOST_STEPS
 from kafka_exec.errors import Undecodable
 
 #: A message goes to its queue so long before its time, seconds: what is left is the timer's of the worker, which is exact.
@@ -51,7 +53,11 @@ class Delay(NamedTuple):
         """
         found = dict(headers or ())
         try:
-            delay = cls((found[_QUEUE] or b"").decode(), int(found[_PRIORITY_STEP] or b""), float(found[_UNTIL] or b""))
+            delay = cls(
+                (found[_QUEUE] or b"").decode(),
+                whole(digits(found[_PRIORITY_STEP]), most=MOST_STEPS - 1),
+                moment(float(found[_UNTIL] or b"")),
+            )
         except (KeyError, ValueError) as error:
             raise Undecodable("no-delay", f"the record does not say where it is to go, and when: {error!r}") from None
         return delay, [(name, value) for name, value in headers or () if name not in _OWN]
@@ -62,7 +68,7 @@ def eta_of(message: Message) -> float | None:
 
     Without a time zone it is UTC, as for Celery's worker.
     """
-    return time_of(message.headers.get("eta")) if "task" in message.headers else None
+    return time_of(message.task.get("eta"))
 
 
 def time_of(eta: Any) -> float | None:

@@ -8,12 +8,15 @@ each, ``headers`` and ``properties``.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import lru_cache
 from typing import Any, NamedTuple
 
+from kafka_exec.core.fields import MOST_PARTITIONS, an_object, digits, from_json, moment, shown, text, whole
 from kafka_exec.core.lanes import Lane, Run, Ticket
-from kafka_exec.errors import Undecodable
+from kafka_exec.core.taskmessage import facts
+from kafka_exec.errors import Undecodable, Unwritable
 
 VERSION = b"1"
 
@@ -47,8 +50,9 @@ Headers = Sequence[tuple[str, "bytes | None"]]
 #: What a consumer must know of a record before it is decoded.
 _LANE_HEADERS = ((ORDERING_KEY, "ordering-key"), (DEDUPLICATION_ID, "deduplication-id"), (RETRY_OF, "retry-of"))
 
-_dump = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, default=str).encode
-_dump_ascii = json.JSONEncoder(separators=(",", ":"), default=str).encode
+#: Makes a JSON value of one that JSON does not know, and back of an object what it was made of.
+ToJson = Callable[[Any], Any]
+FromJson = Callable[[dict[str, Any]], Any]
 
 
 class Message(NamedTuple):
@@ -67,8 +71,13 @@ class Message(NamedTuple):
         """What decides the partition: the ordering key, else the task's id. All else shares one, and keeps its order."""
         if isinstance(key := self.headers.get(ORDERING_KEY), str):
             return key
-        task_id = self.headers.get("id")
+        task_id = (self.headers if "id" in self.headers else self.task).get("id")
         return task_id if isinstance(task_id, str) else self.routing_key
+
+    @property
+    def task(self) -> Mapping[str, Any]:
+        """What it says of its task, in whichever protocol; empty if it is none."""
+        return facts(self.headers, self.body, self.content_type)
 
     @property
     def is_bound(self) -> bool:
@@ -83,33 +92,84 @@ def bind(headers: Headers, over: int) -> Headers:
 
 def keys_over(headers: Headers | None) -> int | None:
     """What :func:`bind` has said; None: nothing."""
-    found = dict(headers or ()).get(_KEYS_OVER) or b""
-    return int(found) if found.isdigit() and int(found) else None
+    try:
+        return whole(digits(dict(headers or ()).get(_KEYS_OVER)), least=1, most=MOST_PARTITIONS)
+    except ValueError:
+        return None
 
 
-def encode(message: Message) -> RecordHeaders:
-    """The Kafka headers of a message."""
+def encode(message: Message, to_json: ToJson | None = None) -> RecordHeaders:
+    """The Kafka headers of a message.
+
+    Args:
+        to_json: of what JSON does not know.
+
+    Raises:
+        Unwritable: one of its headers or properties cannot be written so that it is read as it was.
+    """
+    lanes = [(name, header) for header, name in _LANE_HEADERS if message.headers.get(header) is not None]
+    for _, header in lanes:
+        try:
+            text(message.headers[header])
+        except ValueError as error:
+            raise Unwritable(f"the header {header!r} cannot be sent: {error}") from None
     return [
         ("kafka-exec-version", VERSION),
         ("content-type", message.content_type.encode()),
         ("content-encoding", message.content_encoding.encode()),
         ("exchange", message.exchange.encode()),
         ("routing-key", message.routing_key.encode()),
-        ("headers", _json(message.headers)),
-        ("properties", _json(message.properties)),
-        *((name, str(message.headers[header]).encode()) for header, name in _LANE_HEADERS if header in message.headers),
+        ("headers", headers_as_json(message.headers, to_json)),
+        ("properties", _json("property", message.properties, to_json)),
+        *((name, message.headers[header].encode()) for name, header in lanes),
     ]
 
 
-def _json(value: Mapping[str, Any]) -> bytes:
+def headers_as_json(headers: Mapping[str, Any], to_json: ToJson | None = None) -> bytes:
+    """A message's headers as they stand in the record. Raises and ``to_json``: as :func:`encode`."""
+    return _json("header", headers, to_json)
+
+
+@lru_cache(maxsize=8)
+def _encoders(to_json: ToJson | None) -> tuple[Callable[[Any], str], Callable[[Any], str]]:
+    """What writes JSON: as UTF-8, and with escapes only."""
+    encoders = (
+        json.JSONEncoder(separators=(",", ":"), ensure_ascii=ascii_only, default=to_json)
+        for ascii_only in (False, True)
+    )
+    plain, escaped = (encoder.encode for encoder in encoders)
+    return plain, escaped
+
+
+def _json(what: str, value: Mapping[str, Any], to_json: ToJson | None) -> bytes:
+    plain, escaped = _encoders(to_json)
     try:
-        return _dump(value).encode()
+        return plain(value).encode()
     except UnicodeEncodeError:
-        return _dump_ascii(value).encode()  # a lone surrogate, as Python has it in undecodable file names
+        return escaped(value).encode()  # a lone surrogate, as Python has it in undecodable file names
+    except Exception as error:
+        raise _refusal(what, value, plain, error) from None
 
 
-def decode(headers: Headers | None, value: bytes | None) -> Message:
+def _refusal(what: str, values: Mapping[str, Any], dump: Callable[[Any], str], error: Exception) -> Unwritable:
+    """Why values cannot be written, with the name of the first one that cannot."""
+    for name, value in values.items():
+        try:
+            dump({name: value})
+        except UnicodeEncodeError:
+            continue
+        except Exception as reason:
+            return Unwritable(
+                f"the {what} {name!r} cannot be sent, since it would not come as it is: {shown(value)} ({reason})"
+            )
+    return Unwritable(f"a {what} cannot be sent: {error}")
+
+
+def decode(headers: Headers | None, value: bytes | None, hook: FromJson | None = None) -> Message:
     """The message of a record.
+
+    Args:
+        hook: tells of an object what it was made of; None: all is left as JSON has it.
 
     Raises:
         Undecodable: the record was not written by :func:`encode`, or by a newer version of it.
@@ -126,22 +186,18 @@ def decode(headers: Headers | None, value: bytes | None) -> Message:
             body=value or b"",
             content_type=content_type.decode(),
             content_encoding=(found.get("content-encoding") or b"utf-8").decode(),
-            headers=_object(found.get("headers")),
-            properties=_object(found.get("properties")),
+            headers=_object(found.get("headers"), hook),
+            properties=_object(found.get("properties"), hook),
             exchange=(found.get("exchange") or b"").decode(),
             routing_key=(found.get("routing-key") or b"").decode(),
         )
-    except (ValueError, RecursionError) as error:
-        raise Undecodable("bad-headers", f"the record's headers cannot be read: {error}") from error
+    except ValueError as error:
+        raise Undecodable("bad-headers", f"the record's headers cannot be read: {error}") from None
 
 
-def _object(text: bytes | None) -> dict[str, Any]:
-    if not text:
-        return {}
-    found = json.loads(text)
-    if not isinstance(found, dict):
-        raise ValueError(f"a JSON object is expected, not {type(found).__name__}")
-    return found
+def _object(data: bytes | None, hook: FromJson | None = None) -> dict[str, Any]:
+    # Only an object that says so was made of something.
+    return an_object(from_json(data, hook if data and b"__type__" in data else None)) if data else {}
 
 
 def place_name(topic: str, partition: int, offset: int) -> str:
@@ -156,15 +212,18 @@ def created_at(created: object, place: Mapping[str, Any]) -> float | None:
         created: what its headers have under :data:`CREATED`.
         place: what they have under :data:`RECORD_HEADER`.
     """
-    if isinstance(created, (int, float)) and not isinstance(created, bool):
-        return created
+    with suppress(ValueError):
+        return moment(created)
     return place.get("timestamp")
 
 
-def ticket_of(headers: Headers | None, topic: str, partition: int, *, restarted: bool = False) -> Ticket | None:
+def ticket_of(
+    headers: Headers | None, value: bytes | None, topic: str, partition: int, *, restarted: bool = False
+) -> Ticket | None:
     """The place in its lane of a task's record; None: it is in none.
 
     Args:
+        value: the record's.
         topic: where the record is.
         partition: where the record is.
         restarted: its run was begun before, and may have sent the task anew.
@@ -174,16 +233,22 @@ def ticket_of(headers: Headers | None, topic: str, partition: int, *, restarted:
     if not (key or unique or retry_of or restarted):
         return None
     try:
-        found = _object(named.get("headers"))
-        run, task = Run(str(found["id"]), int(found.get("retries") or 0)), str(found.get("task"))
-    except (KeyError, ValueError, TypeError, RecursionError):
+        task = facts(_object(named.get("headers")), value, (named.get("content-type") or b"").decode())
+        run, name = Run(text(task.get("id")), whole(task.get("retries") or 0)), text(task.get("task"))
+        lane = Lane("key", key.decode(errors="replace")) if key else Lane("id", run.task_id)
+    except ValueError:
         return None  # no task: whoever decodes it says so
-    lane = Lane("key", key.decode(errors="replace")) if key else Lane("id", run.task_id)
+    return Ticket(lane, run, is_unique=bool(unique), origin=_origin(retry_of, topic, partition), task=name)
+
+
+def _origin(retry_of: bytes | None, topic: str, partition: int) -> int | None:
+    """The offset that ``retry-of`` names, of a record of the same partition."""
     place, _, offset = (retry_of or b"").decode(errors="replace").rpartition("/")
-    origin = (
-        int(offset) if offset.isdecimal() and place_name(topic, partition, int(offset)) == f"{place}/{offset}" else None
-    )
-    return Ticket(lane, run, is_unique=bool(unique), origin=origin, task=task)
+    try:
+        found = digits(offset)
+    except ValueError:
+        return None
+    return found if place_name(topic, partition, found) == f"{place}/{offset}" else None
 
 
 def dead_letter_headers(
@@ -206,6 +271,25 @@ def dead_letter_headers(
     ]
 
 
+#: In place of a value, and of long headers, that would have made a dead letter larger than its topic accepts.
+CUT = "dead-cut"
+
+#: Headers up to this length stay, bytes, and so many of them.
+_SHORT, _MOST_SHORT = 1000, 100
+
+
+def cut(letter: Sequence[tuple[str, bytes | None]]) -> list[tuple[str, bytes | None]]:
+    """The headers of a dead letter that is too large to be kept whole: of those of the record only short ones."""
+    *originals, reason, error, topic, partition, offset = letter
+    short = [each for each in originals if len(each[0]) + len(each[1] or b"") <= _SHORT][:_MOST_SHORT]
+    return [*short, reason, (error[0], (error[1] or b"")[:_SHORT]), topic, partition, offset, (CUT, b"1")]
+
+
+def short_key(key: bytes | None) -> bytes | None:
+    """The key of a dead letter that is too large to be kept whole."""
+    return key if key is None or len(key) <= _SHORT else None
+
+
 def expired(message: Message, timestamp: float, queue_ttl: float | None, now: float) -> bool:
     """Whether a message has outlived its time.
 
@@ -219,7 +303,7 @@ def expired(message: Message, timestamp: float, queue_ttl: float | None, now: fl
     """
     if queue_ttl is None and "expiration" not in message.properties:
         return False
-    if message.headers.get("expires"):
+    if message.headers.get("expires") or message.task.get("expires"):
         return False
     limits = [queue_ttl] if queue_ttl is not None else []
     with suppress(KeyError, TypeError, ValueError, OverflowError):  # then it has no limit of its own

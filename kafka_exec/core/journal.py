@@ -10,6 +10,8 @@ from bisect import bisect_left, bisect_right
 from dataclasses import dataclass, field
 from typing import Any
 
+from kafka_exec.core.fields import a_list, digits, whole
+
 #: Kafka's default ``offset.metadata.max.bytes`` is 4096: what is longer is refused with the whole commit.
 LONGEST_METADATA = 4000
 
@@ -126,12 +128,14 @@ class Progress:
         """The inverse of :meth:`as_json`.
 
         Raises:
-            ValueError, TypeError: it is something else.
+            ValueError: it is something else.
         """
-        low, high, delivered, starts, stops = found
-        progress = cls(low=int(low), high=int(high), delivered=int(delivered))
-        for start, stop in zip(starts, stops, strict=True):
-            progress._finish(int(start), int(stop))
+        low, high, delivered, starts, stops = a_list(found)
+        progress = cls(low=whole(low), high=whole(high), delivered=whole(delivered))
+        for start, stop in zip(map(whole, a_list(starts)), map(whole, a_list(stops)), strict=True):
+            if not progress.low < start < stop:
+                raise ValueError("ended runs are above what is committed")
+            progress._finish(start, stop)
         return progress
 
     @classmethod
@@ -141,11 +145,11 @@ class Progress:
             version, checkpoint, delivered, *runs = (metadata or "").split()
             if version != _FORMAT:
                 return cls(low=offset)
-            found = cls(low=offset, delivered=offset + int(delivered), checkpoint=int(checkpoint))
+            found = cls(low=offset, delivered=offset + digits(delivered), checkpoint=digits(checkpoint))
             edge = 0
             for run in runs:
                 first, _, last = run.partition("-")
-                start, stop = int(first), int(last or first) + 1
+                start, stop = digits(first), digits(last or first) + 1
                 if start <= edge or stop <= start:
                     raise ValueError("runs are ascending and apart")
                 found._starts.append(offset + start)

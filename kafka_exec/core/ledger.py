@@ -12,8 +12,9 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from kafka_exec.core.fields import a_list, an_object, from_json, number, text, whole
 from kafka_exec.core.journal import Progress
-from kafka_exec.core.lanes import Lane, Run
+from kafka_exec.core.lanes import STOPPED, Lane, Run
 
 STARTED = "s"
 ENDED = "e"
@@ -27,6 +28,13 @@ OF_LANES = frozenset({HELD, FREED, REMEMBERED, PARKED})
 
 #: So many ends in a partition are remembered for the sake of what is sent a second time.
 MOST_REMEMBERED = 10_000
+
+
+#: No transition is of an offset behind this one: what follows from it can still be counted.
+_FARTHEST = 2**62
+
+#: Attempts are counted up to this number.
+_MOST_ATTEMPTS = 10**9
 
 
 class Transition(NamedTuple):
@@ -177,8 +185,8 @@ class Ledger:
         found = self.remembered.get(name)
         return found if found is not None and found.at >= since else None
 
-    def apply(self, value: bytes | None, *, trusted: bool = False) -> None:
-        """Folds a record of the journal.
+    def apply(self, value: bytes | None, *, trusted: bool = False) -> bool:
+        """Folds a record of the journal. False: it is none, and changes nothing.
 
         Args:
             trusted: it is the one that the commit names, or there is no commit any more. Of other checkpoints nobody knows
@@ -186,11 +194,12 @@ class Ledger:
         """
         found = _object(value)
         if found.get("queue") != self.queue:
-            return
+            return "queue" in found
         for transition, boot in _transitions(found):
             self.fold([transition], boot)
         if trusted:
             self._restore(found.get("checkpoint"))
+        return True
 
     def fold(self, transitions: Iterable[Transition], boot: str) -> None:
         """Folds what an incarnation has told."""
@@ -198,7 +207,7 @@ class Ledger:
             if transition.kind == STARTED:
                 self._started(transition.offset, Lease(boot, transition.attempt))
             elif transition.kind == GRANTED:
-                self._started(transition.offset, Lease(str(transition.about[0]), transition.attempt))
+                self._started(transition.offset, Lease(transition.about[0], transition.attempt))
             elif transition.kind == ENDED:
                 self.end(transition.offset)
             elif transition.kind == RELEASED and self._is_of(transition.offset, boot):
@@ -245,19 +254,18 @@ class Ledger:
             self.leases[offset] = lease
 
     def _apply_to_lane(self, transition: Transition) -> None:
-        with suppress(TypeError, ValueError):  # of a later version
+        with suppress(ValueError):  # of a later version
             if transition.kind == HELD:
                 kind, name, task_id, retries = transition.about
-                self.hold(Lane(kind, name), Run(task_id, int(retries)))
+                self.hold(_lane(kind, name), _run(task_id, retries))
             elif transition.kind == FREED:
                 kind, name, *run = transition.about
-                self.free(Lane(kind, name), Run(*run) if run else None)
+                self.free(_lane(kind, name), _run(*run) if len(run) == 2 else None)
             elif transition.kind == PARKED:
                 kind, name, *offsets = transition.about
-                self.park(Lane(kind, name), [int(offset) for offset in offsets])
+                self.park(_lane(kind, name), [whole(offset, most=_FARTHEST) for offset in offsets])
             elif transition.kind == REMEMBERED:
-                name, at, *task = transition.about
-                self.remember(name, Memory(float(at), *task))
+                self.remember(*_memory(transition.about))
 
     def _parked_by_lane(self) -> dict[Lane, list[int]]:
         found: dict[Lane, list[int]] = {}
@@ -270,36 +278,72 @@ class Ledger:
         return lease is not None and lease.boot == boot
 
     def _restore(self, found: Any) -> None:
-        try:
-            if isinstance(found, dict):
-                waiting = {int(n): Lane(kind, name) for kind, name, offsets in found.get("parked", ()) for n in offsets}
-                self.merge(Progress.from_json(found["progress"]), waiting)
-                for offset, number in found["attempts"]:
-                    if not self.has_ended(offset):
-                        self.attempts[int(offset)] = max(int(number), self.attempts.get(int(offset), 0))
-                for offset, boot, attempt in found["leases"]:
-                    self._started(int(offset), Lease(str(boot), int(attempt)))
-                for kind, name, task_id, retries in found.get("holds", ()):
-                    self.hold(Lane(kind, name), Run(task_id, int(retries)))
-                for name, at, *task in found.get("remembered", ()):
-                    self.remember(name, Memory(float(at), *task))
-        except (KeyError, TypeError, ValueError):
-            return  # of a later version: it costs repeated runs, never a loss
+        with suppress(ValueError, KeyError):  # of a later version: it costs repeated runs, never a loss
+            state = an_object(found)
+            progress = Progress.from_json(state["progress"])
+            waiting = {
+                whole(offset): _lane(kind, name)
+                for kind, name, offsets in map(a_list, a_list(state.get("parked", [])))
+                for offset in a_list(offsets)
+            }
+            attempts = [(whole(offset), _attempt(number)) for offset, number in map(a_list, a_list(state["attempts"]))]
+            leases = [
+                (whole(offset), Lease(text(boot), _attempt(attempt)))
+                for offset, boot, attempt in map(a_list, a_list(state["leases"]))
+            ]
+            holds = [
+                (_lane(kind, name), _run(task_id, retries))
+                for kind, name, task_id, retries in map(a_list, a_list(state.get("holds", [])))
+            ]
+            remembered = [_memory(a_list(each)) for each in a_list(state.get("remembered", []))]
+            # All of it was read: it is taken as a whole, or not at all.
+            self.merge(progress, waiting)
+            for offset, number in attempts:
+                if not self.has_ended(offset):
+                    self.attempts[offset] = max(number, self.attempts.get(offset, 0))
+            for offset, lease in leases:
+                self._started(offset, lease)
+            for lane, run in holds:
+                self.hold(lane, run)
+            for name, memory in remembered:
+                self.remember(name, memory)
+
+
+def _attempt(value: Any) -> int:
+    return min(whole(value), _MOST_ATTEMPTS)
+
+
+def _lane(kind: Any, name: Any) -> Lane:
+    return Lane(text(kind), text(name))
+
+
+def _run(task_id: Any, retries: Any) -> Run:
+    return Run(text(task_id), whole(retries, least=STOPPED))
+
+
+def _memory(found: Sequence[Any]) -> tuple[str, Memory]:
+    name, at, *task = found
+    return text(name), Memory(number(at), *map(text, task[:1]))
 
 
 def _object(value: bytes | None) -> Mapping[str, Any]:
     try:
-        found = json.loads(value or b"null")
+        return an_object(from_json(value))
     except ValueError:
         return {}
-    return found if isinstance(found, dict) else {}
 
 
 def _transitions(found: Mapping[str, Any]) -> Iterator[tuple[Transition, str]]:
     told = found.get("t")
     for each in told if isinstance(told, list) else ():
         try:
-            kind, offset, attempt, *about = each
-            yield Transition(str(kind), int(offset), int(attempt), tuple(about)), str(found["boot"])
-        except (KeyError, TypeError, ValueError):
+            kind, offset, attempt, *about = a_list(each)
+            # What is parked is of many offsets: it has none of its own.
+            transition = Transition(
+                text(kind), whole(offset, least=-1, most=_FARTHEST), _attempt(attempt), tuple(about)
+            )
+            if transition.kind == GRANTED:
+                text(about[0])
+            yield transition, text(found["boot"])
+        except (KeyError, ValueError, IndexError):
             continue

@@ -6,7 +6,9 @@ import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from enum import Enum, auto
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+from kafka_exec.core.fields import a_list, an_object, flag, from_json, moment, optional, text, texts, whole
 
 #: A node is lost after this many periods without a heartbeat.
 LOST_AFTER = 3
@@ -20,6 +22,9 @@ _GAP = 2
 
 #: After so many periods an incarnation's last heartbeat says nothing more than that it is lost.
 _REMEMBERED = 60
+
+#: What a process id may be: signals are sent to it.
+_LARGEST_PID = 2**31 - 1
 
 #: A task that a node runs though its partition is another's: topic, partition, offset.
 Stray = tuple[str, int, int]
@@ -97,25 +102,30 @@ class Heartbeat:
     def decode(cls, value: bytes | None) -> Heartbeat | None:
         """The heartbeat of a record; None for one of another format, which says nothing about the name."""
         try:
-            found = json.loads(value or b"null")
+            found = an_object(from_json(value))
             return cls(
-                *(str(found["boot"]), str(found["place"]), int(found["pid"])),
-                left=bool(found["left"]),
-                control=bool(found.get("control", False)),
-                since=float(found.get("since", 0.0)),
-                strays=tuple((str(t), int(p), int(o)) for t, p, o in found.get("strays", ())),
-                slots=int(found.get("slots", 0)),
-                active=int(found.get("active", 0)),
-                queues=tuple(map(str, found.get("queues", ()))),
-                known=int(found.get("known", 0)),
-                tasks=None if found.get("tasks") is None else tuple(map(str, found["tasks"])),
-                delays=bool(found.get("delays", False)),
-                beat=bool(found.get("beat", False)),
-                kind=str(found.get("kind", "")),
-                version=str(found.get("version", "")),
+                *(text(found["boot"]), text(found["place"]), whole(found["pid"], least=1, most=_LARGEST_PID)),
+                left=flag(found["left"]),
+                control=optional(found, "control", flag, False),
+                since=optional(found, "since", moment, 0.0),
+                strays=tuple(_stray(each) for each in optional(found, "strays", a_list, ())),
+                slots=optional(found, "slots", whole, 0),
+                active=optional(found, "active", whole, 0),
+                queues=optional(found, "queues", texts, ()),
+                known=optional(found, "known", whole, 0),
+                tasks=optional(found, "tasks", texts),
+                delays=optional(found, "delays", flag, False),
+                beat=optional(found, "beat", flag, False),
+                kind=optional(found, "kind", text, ""),
+                version=optional(found, "version", text, ""),
             )
-        except (ValueError, TypeError, KeyError, AttributeError):
+        except (ValueError, KeyError):
             return None
+
+
+def _stray(found: Any) -> Stray:
+    topic, partition, offset = a_list(found)
+    return text(topic), whole(partition), whole(offset)
 
 
 class Name(Enum):

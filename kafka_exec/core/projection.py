@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from kafka_exec.core.fields import digits
 from kafka_exec.core.lifecycle import is_settled, split_key
 from kafka_exec.core.state_record import StateRecord
 from kafka_exec.errors import Undecodable
@@ -37,7 +38,10 @@ class Place:
     def decode(cls, value: bytes | None) -> Place:
         """The place that stands in the cache; the beginning if there is none."""
         offset, _, rest = (value or b"").partition(b" ")
-        return cls(int(offset), not rest) if offset.isdigit() else cls()
+        try:
+            return cls(digits(offset), not rest)
+        except ValueError:
+            return cls()
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,9 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import NamedTuple
 
+#: What an exchange can be.
+EXCHANGE_TYPES = ("direct", "topic", "fanout")
+
 
 class Binding(NamedTuple):
     """A queue wants an exchange's messages with routing keys like this."""

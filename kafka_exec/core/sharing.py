@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Container, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from kafka_exec.core.fields import MOST_PARTITIONS, a_list, an_object, from_json, text, whole
 from kafka_exec.core.nodes import Heartbeat
 
 
@@ -33,12 +34,14 @@ class Grant(NamedTuple):
     def decode(value: bytes | None) -> list[Grant]:
         """The grants of a record; none if it is something else."""
         try:
-            return [
-                Grant(str(to), str(topic), int(partition), int(offset), int(attempts))
-                for to, topic, partition, offset, attempts in json.loads(value or b"null")["grants"]
-            ]
-        except (ValueError, TypeError, KeyError):
+            return [_grant(each) for each in a_list(an_object(from_json(value))["grants"])]
+        except (ValueError, KeyError):
             return []
+
+
+def _grant(found: Any) -> Grant:
+    to, topic, partition, offset, attempts = a_list(found)
+    return Grant(text(to), text(topic), whole(partition, most=MOST_PARTITIONS), whole(offset), whole(attempts))
 
 
 class Guests:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any, Final
 from uuid import UUID
 
+from kafka_exec.core.fields import a_list, from_json, moment, shown, text, whole
 from kafka_exec.core.lifecycle import TERMINAL, State
 from kafka_exec.core.plain import DEEPEST, cut, is_deep, plain
 from kafka_exec.errors import Undecodable
@@ -92,7 +93,7 @@ class Note:
         return json.dumps({"schema": SCHEMA, "id": self.id, **told}, separators=(",", ":")).encode()
 
     @classmethod
-    def decode(cls, value: bytes) -> Note:
+    def decode(cls, value: bytes | None) -> Note:
         """Reads a note; fields that are unknown are ignored.
 
         Raises:
@@ -223,7 +224,7 @@ class StateRecord:
         return made
 
     @classmethod
-    def decode(cls, value: bytes) -> StateRecord:
+    def decode(cls, value: bytes | None) -> StateRecord:
         """Reads a record; fields that are unknown are ignored.
 
         Raises:
@@ -276,44 +277,46 @@ def _encoded(found: Mapping[str, Any]) -> Encoded:
 # Reading
 
 
-def _object(value: bytes) -> dict[str, Any]:
+def _object(value: bytes | None) -> dict[str, Any]:
     try:
-        found = json.loads(value)
-    except (ValueError, RecursionError):
+        found = from_json(value)
+    except ValueError:
         raise Undecodable("no-state-record", "a state record is not JSON") from None
     if not isinstance(found, dict) or "schema" not in found:
         raise Undecodable("no-state-record", "a state record is no JSON object with a schema version")
     if found["schema"] != SCHEMA:
         raise Undecodable(
             "unknown-schema",
-            f"a state record is of schema version {found['schema']!r}, this reader knows {SCHEMA}: update it",
+            f"a state record is of schema version {shown(found['schema'])}, this reader knows {SCHEMA}: update it",
         )
     return found
 
 
-def _a(kind: type | tuple[type, ...]) -> Callable[[Any], Any]:
-    def check(value: Any) -> Any:
-        if not isinstance(value, kind) or isinstance(value, bool):
-            raise ValueError
-        return value
-
-    return check
+def _text(value: Any) -> str:
+    """Whatever people may read: also what is no UTF-8, such as names of files."""
+    if not isinstance(value, str):
+        raise ValueError
+    return value
 
 
 def _tuple_of(kind: type) -> Callable[[Any], Any]:
-    return lambda value: tuple(_read(kind, item) for item in _a(list)(value))
+    return lambda value: tuple(_read(kind, item) for item in a_list(value))
 
 
-_text, _number, _whole = _a(str), _a((int, float)), _a(int)
+def _state(value: Any) -> State:
+    return State(text(value))
+
+
 _READERS: Mapping[str, Callable[[Any], Any]] = {
-    **dict.fromkeys(("id", "status", "name", "version", "step", "worker", "queue", "topic"), _text),
+    **dict.fromkeys(("id", "topic"), text),
+    **dict.fromkeys(("status", "name", "version", "step", "worker", "queue"), _text),
     **dict.fromkeys(("ordering_key", "deduplication_id", "traceback", "parent", "root", "group", "by", "text"), _text),
     **dict.fromkeys(("type", "module"), _text),
-    **dict.fromkeys(("created", "due", "started", "finished", "at"), _number),
-    **dict.fromkeys(("attempts", "partition", "offset", "position", "retries", "attempt"), _whole),
-    "children": _a(list),
-    "state": State,
-    "previous": State,
+    **dict.fromkeys(("created", "due", "started", "finished", "at"), moment),
+    **dict.fromkeys(("attempts", "partition", "offset", "position", "retries", "attempt"), whole),
+    "children": a_list,
+    "state": _state,
+    "previous": _state,
     "errors": _tuple_of(TaskError),
     "remarks": _tuple_of(Remark),
     "exception": lambda value: _read(Raised, value),
@@ -358,7 +361,7 @@ def _sound(name: str, value: Any) -> Any:
 def _read(kind: type[Any], found: Any) -> Any:
     """Makes a dataclass of a JSON object, with every field checked that has a form of its own."""
     if not isinstance(found, dict):
-        raise Undecodable("no-state-record", f"a state record has {found!r:.80} where an object should be")
+        raise Undecodable("no-state-record", f"a state record has {shown(found)} where an object should be")
     readers = _FORMS[kind]
     values = {}
     for name, value in found.items():
@@ -366,7 +369,7 @@ def _read(kind: type[Any], found: Any) -> Any:
             try:
                 values[name] = readers[name](value)
             except ValueError:
-                raise Undecodable("no-state-record", f"a state record has a wrong {name} {value!r:.80}") from None
+                raise Undecodable("no-state-record", f"a state record has a wrong {name} {shown(value)}") from None
     try:
         return kind(**values)
     except TypeError:

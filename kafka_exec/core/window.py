@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 #: Kafka has no priorities: each step is a topic of its own, so their number is bounded.
 MOST_STEPS = 4
@@ -26,12 +27,16 @@ def steps_for(max_priority: int | None) -> int:
     return min(MOST_STEPS, max_priority + 1) if max_priority and max_priority > 0 else 1
 
 
-def step_of(priority: int | None, max_priority: int | None) -> int:
-    """The step of a message: higher is more urgent, priorities above the queue's maximum count as the maximum."""
+def step_of(priority: Any, max_priority: int | None) -> int:
+    """The step of a message: higher is more urgent, priorities above the queue's maximum count as the maximum.
+
+    Args:
+        priority: what is no whole number counts as none.
+    """
     steps = steps_for(max_priority)
-    if steps == 1 or not max_priority:
+    if steps == 1 or not max_priority or type(priority) is not int:
         return 0
-    return min(max(priority or 0, 0), max_priority) * steps // (max_priority + 1)
+    return min(max(priority, 0), max_priority) * steps // (max_priority + 1)
 
 
 def pick_step(waiting: Sequence[int], turn: int) -> int:

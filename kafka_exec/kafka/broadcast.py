@@ -14,6 +14,7 @@ from kafka_exec.core.failures import Failure
 from kafka_exec.kafka import native
 from kafka_exec.kafka.calls import Calls
 from kafka_exec.kafka.failures import failure, time_left, translate
+from kafka_exec.kafka.oddities import pass_over
 from kafka_exec.kafka.offsets import EARLIEST, LATEST, look_up
 
 if TYPE_CHECKING:
@@ -36,9 +37,9 @@ Sink = Callable[[Record], None]
 Partition = tuple[str, int]
 
 
-def partition_of(key: str, partitions: int) -> int:
+def partition_of(key: str | bytes, partitions: int) -> int:
     """The partition of a record key, as the producers choose it."""
-    return int(murmur2(key.encode(), partitions))
+    return int(murmur2(key.encode() if isinstance(key, str) else key, partitions))
 
 
 class LogReader:
@@ -185,8 +186,8 @@ class LogReader:
         for sink in self._sinks.get((record.topic(), record.partition()), ()):
             try:
                 sink(record)
-            except Exception:
-                logger.exception("a record of %s was not understood", record.topic())
+            except Exception as unread:
+                pass_over(record, unread)
 
     def close(self, timeout: float) -> None:
         """Ends the reader within ``timeout`` seconds."""

@@ -236,7 +236,7 @@ class DeadLetters:
                 partition = partition_again(headers, letter.key, partitions)
                 if letter.key is None and origin.partition < partitions:
                     partition = origin.partition  # nothing else says what it must not overtake
-                records.append(Outgoing(origin.topic, letter.value, letter.key, headers, partition))
+                records.append(Outgoing(origin.topic, letter.value_again, letter.key, headers, partition))
                 offsets[letter.address.partition].append(letter.address.offset)
         marks = ((partition, *mark(some)) for partition, some in offsets.items())
         return records + [Outgoing(self.topic, value, None, headers, number) for number, value, headers in marks]

@@ -18,9 +18,10 @@ from kafka_exec.core.journal import Progress
 from kafka_exec.core.ledger import ENDED, Ledger, Transition, encode
 from kafka_exec.core.reading import TIMEOUT, Reading
 from kafka_exec.core.topology import TopicSpec
-from kafka_exec.errors import ConnectionFailed, KafkaExecError, MessageTooLarge
+from kafka_exec.errors import ConnectionFailed, KafkaExecError, MessageTooLarge, Undecodable
 from kafka_exec.kafka import native
 from kafka_exec.kafka.failures import failure
+from kafka_exec.kafka.oddities import count
 
 if TYPE_CHECKING:
     from kafka_exec.kafka.client import Cluster
@@ -224,7 +225,7 @@ class Journal:
         self._cluster.topics.grow(self._topic, max(found, default=-1) + 1)
         self.identify()
         self._overheard = overheard
-        sinks = {each: _Sink(each, self.boot, overheard) for each in found}
+        sinks = {each: _Sink(self._topic, each, self.boot, overheard) for each in found}
         self._sinks.update(sinks)
         begins = {each: 0 if progress is None else progress.checkpoint for each, progress in found.items()}
         try:
@@ -274,7 +275,7 @@ class Journal:
             ConnectionFailed: the cluster does not answer.
         """
         if partition not in self._sinks and self._overheard is not None:
-            sink = _Sink(partition, self.boot, self._overheard)
+            sink = _Sink(self._topic, partition, self.boot, self._overheard)
             self._cluster.log.follow(
                 self._topic, self._cluster.log.ends(self._topic, [partition]), {partition: sink.take}
             )
@@ -313,8 +314,9 @@ class Journal:
 class _Sink:
     """What is read of one partition: kept until somebody listens, handed on afterwards."""
 
-    def __init__(self, partition: int, boot: str, overheard: Overheard) -> None:
+    def __init__(self, topic: str, partition: int, boot: str, overheard: Overheard) -> None:
         self.position = 0
+        self._topic = topic
         self._partition = partition
         self._own = b'{"boot":"%s",' % boot.encode()
         self._overheard = overheard
@@ -337,7 +339,12 @@ class _Sink:
         ledger = Ledger(queue, Progress(low=0))
         with self._lock:
             for number, value in enumerate(self._kept or ()):
-                ledger.apply(value, trusted=committed is None or not number)
+                if not ledger.apply(value, trusted=committed is None or not number):
+                    count(
+                        self._topic,
+                        f"of partition {self._partition}",
+                        Undecodable("malformed", "it is no record of a journal"),
+                    )
             self._kept = []
         if committed is not None:
             ledger.take_commit(committed)

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka import Message as Record
 
 from kafka_exec.core.delay import Delay, level_for, wait_of
-from kafka_exec.core.envelope import dead_letter_headers
+from kafka_exec.core.envelope import CUT, cut, dead_letter_headers, short_key
+from kafka_exec.core.fields import digits, whole
 from kafka_exec.core.names import Topics
 from kafka_exec.core.topology import TopicSpec, dead_topic, queue_topic
-from kafka_exec.errors import ConnectionFailed, InvalidName, KafkaExecError, NotConfirmed, Undecodable
+from kafka_exec.errors import ConnectionFailed, InvalidName, NotConfirmed, Undecodable
 from kafka_exec.kafka.history import Fetcher, history
+from kafka_exec.kafka.oddities import pass_over
 from kafka_exec.kafka.scopes import Outgoing
 from kafka_exec.kafka.spread import partition_again
 from kafka_exec.kafka.transactions import Lost, Refused, Transactor
@@ -54,6 +56,7 @@ class _Move(NamedTuple):
 
     record: Record
     outgoing: Outgoing | None
+    is_letter: bool = False
 
 
 class Level:
@@ -136,14 +139,22 @@ class Level:
         topic = self._topics.positions.name
         end = self._end(topic)
         for begin in dict.fromkeys((max(0, end - _TAIL), 0)):
-            found = [
-                int(record.value())
-                for batch in history(self._cluster, topic, self.number, end, begin)
-                for record in batch
-            ]
+            batches = history(self._cluster, topic, self.number, end, begin)
+            found = [position for batch in batches for position in self._positions(batch)]
             if found:
                 return found[-1]
         return 0
+
+    def _positions(self, records: Iterable[Record]) -> Iterator[int]:
+        """The positions that records tell, which cannot be behind the last message."""
+        end = None
+        for record in records:
+            try:
+                position = digits(record.value())
+                end = self._end(self._topics.waiting.name) if end is None else end
+                yield whole(position, most=end)
+            except ValueError as error:
+                pass_over(record, error)
 
     def flow(self, consumer: Consumer, now: float) -> None:
         """Reads no more than is needed soon."""
@@ -214,7 +225,7 @@ class Level:
             return _Move(record, Outgoing(topic, record.value(), record.key(), headers, partition))
         except (ConnectionFailed, NotConfirmed):
             raise
-        except KafkaExecError as error:
+        except Exception as error:
             return self._bury(record, error)
 
     def _existing(self, spec: TopicSpec) -> str:
@@ -237,7 +248,7 @@ class Level:
         logger.error("a delayed message for %s goes to the dead letters: %s (%s)", topic, error, place)
         headers = dead_letter_headers(headers, reason=reason, error=str(error), topic=topic, **place)
         dead = self._existing(dead_topic(self._cluster.settings, self._names, queue))
-        return _Move(record, Outgoing(dead, record.value(), record.key(), headers))
+        return _Move(record, Outgoing(dead, record.value(), record.key(), headers), is_letter=True)
 
     def _records(self, moves: Sequence[_Move]) -> list[Outgoing]:
         position = str(moves[-1].record.offset() + 1).encode()
@@ -266,9 +277,13 @@ class Level:
                 self._write([self._instead(moves[0], refused)])
 
     def _instead(self, move: _Move, refused: Refused) -> _Move:
-        """What becomes of a message that cannot be written: a dead letter, or nothing if that cannot be written either."""
-        if move.outgoing is not None and not any(name == "dead-reason" for name, _ in move.outgoing.headers):
+        """What becomes of a message that cannot be written: a dead letter, a part of that, or nothing at all."""
+        outgoing = move.outgoing
+        if not move.is_letter:
             return self._bury(move.record, refused)
+        if outgoing is not None and refused.is_too_large and outgoing.headers[-1][0] != CUT:
+            key = short_key(move.record.key())
+            return move._replace(outgoing=outgoing._replace(value=None, key=key, headers=cut(outgoing.headers)))
         logger.error("a delayed message is lost, its dead letter cannot be written: %s", refused)
         return move._replace(outgoing=None)
 

@@ -32,9 +32,10 @@ from kafka_exec.core.nodes import (
 )
 from kafka_exec.core.sharing import Grant
 from kafka_exec.core.topology import TopicSpec
-from kafka_exec.errors import KafkaExecError
+from kafka_exec.errors import KafkaExecError, Undecodable
 from kafka_exec.kafka import native
 from kafka_exec.kafka.history import history
+from kafka_exec.kafka.oddities import pass_over
 
 if TYPE_CHECKING:
     from kafka_exec.kafka.client import Cluster
@@ -274,7 +275,10 @@ class Node:
     def _take(self, record: Record) -> None:
         self._next = record.offset() + 1
         if (beat := Heartbeat.decode(record.value())) is None:
-            self._receive(Grant.decode(record.value()))
+            if grants := Grant.decode(record.value()):
+                self._receive(grants)
+            else:
+                pass_over(record, Undecodable("malformed", "it is neither a heartbeat nor a grant"))
             return
         at = record.timestamp()[1] / 1000
         with self._counting:

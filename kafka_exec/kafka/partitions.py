@@ -12,9 +12,11 @@ from confluent_kafka import Message as Record
 
 from kafka_exec.core.control import Change, Command, Effect, Output, Reducers
 from kafka_exec.core.envelope import dead_letter_headers
+from kafka_exec.core.fields import digits
 from kafka_exec.core.plain import said
 from kafka_exec.core.topology import TopicSpec
 from kafka_exec.errors import ChannelFailed, ConnectionFailed, NotConfirmed, Undecodable
+from kafka_exec.kafka.oddities import pass_over
 from kafka_exec.kafka.scopes import Outgoing
 from kafka_exec.kafka.transactions import Lost, Refused, Transactor
 
@@ -128,15 +130,25 @@ class Partition:
 
     def restore(self, record: Record) -> None:
         """Takes over a record of the changelog, which is read from its beginning."""
-        key, value = (record.key() or b"").decode(), record.value()
-        if key == _POSITION:
-            self.position = self.done = int(value or 0)
-        elif key != _OWNER:
-            try:
+        try:
+            key, value = (record.key() or b"").decode(), record.value()
+            if key == _POSITION:
+                self.position = self.done = digits(value)
+            elif key != _OWNER:
                 self._reducers.restore(key, value)
-            except Exception as error:
-                logger.error(f"an item of the control plane is not understood: {error!r} ({key:.200})")
-        self.restored = record.offset() >= self._end
+        except Exception as error:
+            pass_over(record, error)
+        if record.offset() >= self._end and not self.restored:
+            self._check_position()
+            self.restored = True
+
+    def _check_position(self) -> None:
+        """The commands begin where the former owner has come to, unless there are none there, nor will soon be."""
+        topic = self._topics.commands.name
+        end = self._cluster.log.ends(topic, [self.number])[self.number]
+        if self.position > end:
+            logger.warning("%s[%d] ends at %d, not at %d: it is read anew", topic, self.number, end, self.position)
+            self.position = self.done = 0
 
     def take(self, records: Iterable[Record]) -> None:
         """Takes commands, in the order of their offsets."""
@@ -147,7 +159,11 @@ class Partition:
             if record.offset() < self.position:
                 continue
             self.now = max(self.now, record.timestamp()[1] / 1000)
-            due = self._reducers.due(self.now)
+            try:
+                due = self._reducers.due(self.now)
+            except Exception as error:  # what is due next is not: the commands go on
+                pass_over(record, error)
+                due = []
             if due:
                 self._add(_Step(record, None, self.now, record.offset()), due)
             self._add_command(record)

@@ -11,4 +11,4 @@ def partition_again(headers: Headers | None, key: str | bytes | None, partitions
     over = keys_over(headers)
     if over is None or key is None or over > partitions:
         return None
-    return partition_of(key if isinstance(key, str) else key.decode(), over)
+    return partition_of(key, over)

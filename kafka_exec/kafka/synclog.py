@@ -14,6 +14,7 @@ from kafka_exec.core.topology import TopicSpec
 from kafka_exec.errors import ChannelFailed, ConnectionFailed, KafkaExecError, Undecodable
 from kafka_exec.kafka import native
 from kafka_exec.kafka.history import FOLLOWING, Fetcher, is_record, position_after
+from kafka_exec.kafka.oddities import pass_over
 
 if TYPE_CHECKING:
     from kafka_exec.kafka.client import Cluster
@@ -120,8 +121,10 @@ class SyncLog:
     def _decoded(self, record: Record) -> list[tuple[Record, Signal]]:
         try:
             signal = Signal.decode(record.value())
+            if signal.kind is Kind.CHECKPOINT and signal.epoch > record.offset():
+                raise Undecodable("malformed", "a checkpoint tells of what comes behind it")
         except Undecodable as error:
-            logger.warning("%s at %d is passed over: %s", self._topic, record.offset(), error)
+            pass_over(record, error)
             return []
         if signal.kind is Kind.CHECKPOINT and signal.epoch not in self._checkpoints:
             self._checkpoints = [*self._checkpoints, signal.epoch][-2:]

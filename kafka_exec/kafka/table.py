@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from confluent_kafka import Message as Record
 
+from kafka_exec.core.fields import from_json
 from kafka_exec.core.topology import TopicSpec
 from kafka_exec.errors import ConnectionFailed, KafkaExecError
 from kafka_exec.kafka import native
 from kafka_exec.kafka.failures import time_left, within
+from kafka_exec.kafka.oddities import pass_over
 from kafka_exec.kafka.scopes import uncaptured
 
 if TYPE_CHECKING:
@@ -122,8 +124,13 @@ class Table:
         key, value = record.key(), record.value()
         if key is None:
             return
+        try:
+            name, row = key.decode(), from_json(value)
+        except ValueError as error:
+            pass_over(record, error)
+            return
         self.version += 1
         if value is None:
-            self._rows.pop(key.decode(), None)
+            self._rows.pop(name, None)
         else:
-            self._rows[key.decode()] = json.loads(value)
+            self._rows[name] = row

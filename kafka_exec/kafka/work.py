@@ -17,8 +17,9 @@ from kafka_exec.core.ledger import ENDED, RELEASED, STARTED, Lease, Ledger, Tran
 from kafka_exec.core.parking import Standstill
 from kafka_exec.core.sharing import Grant, Guests
 from kafka_exec.core.tenure import Tenure
-from kafka_exec.errors import NotConfirmed
+from kafka_exec.errors import NotConfirmed, Undecodable
 from kafka_exec.kafka import native
+from kafka_exec.kafka.oddities import count
 from kafka_exec.kafka.queued import LaneView, Newcomer, Queued
 from kafka_exec.kafka.telling import Telling
 
@@ -125,7 +126,13 @@ class Work:
 
     def _ticket(self, record: Record) -> Ticket | None:
         restarted = self.attempts(record.offset()) > 0
-        return ticket_of(record.headers(), self.topic, self.partition, restarted=restarted)
+        try:
+            return ticket_of(record.headers(), record.value(), self.topic, self.partition, restarted=restarted)
+        except Exception:  # it is none that is known, and must not keep those behind it from being read
+            logger.exception(
+                "record %s of partition %s of %s has no place", record.offset(), self.partition, self.topic
+            )
+            return None
 
     def reach(self, end: int) -> None:
         """Notes that all records before ``end`` were read; what nobody sees of them counts as done."""
@@ -418,7 +425,10 @@ class Work:
     def overhear(self, value: bytes | None) -> None:
         """Folds a record of the journal that another incarnation has written."""
         with self._lock:
-            self._ledger.apply(value)
+            if not self._ledger.apply(value):
+                error = Undecodable("malformed", "it is no record of a journal")
+                count(f"the journal of {self.topic}", f"of partition {self.partition}", error)
+                return
             self.uncommitted = True
             for offset in [each for each in self._elsewhere if self._ledger.has_ended(each)]:
                 del self._elsewhere[offset]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from kafka_exec.core.routing import Binding, bound_queues
+from kafka_exec.core.fields import MOST_PARTITIONS, an_object, from_json, number, texts, whole
+from kafka_exec.core.routing import EXCHANGE_TYPES, Binding, bound_queues
 from kafka_exec.core.topology import bindings_topic
 from kafka_exec.kafka.table import Table
 
@@ -45,9 +47,10 @@ class Bindings:
         found = self._types.get(exchange)
         if found is None:
             row = self._table.rows().get(_key(["exchange", exchange]))
-            found = row["type"] if row else "direct"
-            if row:
-                self._types[exchange] = found
+            found = row.get("type") if isinstance(row, dict) else None
+            if found not in EXCHANGE_TYPES:
+                return "direct"
+            self._types[exchange] = found
         return found
 
     def bind(self, binding: Binding) -> None:
@@ -64,16 +67,19 @@ class Bindings:
     def expired_queues(self, now: float) -> list[str]:
         """The queues that nobody has used for their time."""
         return [
-            json.loads(key)[1]
-            for key, row in self._table.rows().items()
-            if json.loads(key)[0] == "expiring" and now - row["used"] > row["expires"]
+            name
+            for name, row in self._of("expiring", 1)
+            if isinstance(row, dict) and now - _seconds(row, "used", now) > _seconds(row, "expires", now)
         ]
 
     def keys_over(self, queue: str) -> int | None:
         """Over how many partitions the keys of a work queue are spread; None: nobody has sent it any."""
         self._table.load()
         row = self._table.get(_key(["keys", queue]))
-        return None if row is None else int(row["over"])
+        try:
+            return None if row is None else whole(an_object(row).get("over"), least=1, most=MOST_PARTITIONS)
+        except ValueError:
+            return None
 
     def keep_keys_over(self, queue: str, partitions: int) -> None:
         """Notes that, for all processes."""
@@ -89,8 +95,17 @@ class Bindings:
 
     def all(self) -> list[Binding]:
         """All bindings of work queues."""
-        keys = [json.loads(key) for key in self._table.rows()]
-        return [Binding(*key[1:]) for key in keys if key[0] == "binding"]
+        return [Binding(*names) for *names, _ in self._of("binding", 3)]
+
+    def _of(self, kind: str, number: int) -> Iterator[list[Any]]:
+        """The rows of a kind: so many names each, and what is said of them."""
+        for key, row in self._table.rows().items():
+            try:
+                first, *names = texts(from_json(key))
+            except ValueError:
+                continue  # somebody else's
+            if first == kind and len(names) == number:
+                yield [*names, row]
 
     def queues(self, exchange: str, routing_key: str) -> list[str]:
         """The work queues that a message of this exchange with this routing key goes to."""
@@ -114,6 +129,13 @@ class Bindings:
         text = _key(key)
         self._written.pop(text, None)
         self._table.delete(text)
+
+
+def _seconds(row: dict[str, Any], name: str, default: float) -> float:
+    try:
+        return number(row.get(name))
+    except ValueError:
+        return default
 
 
 def _key(parts: list[str]) -> str:

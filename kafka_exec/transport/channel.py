@@ -14,13 +14,14 @@ from kombu.utils.uuid import uuid
 
 from kafka_exec.core import envelope
 from kafka_exec.core.arguments import check_consumer, check_exchange, no_priority
-from kafka_exec.core.routing import Binding, log_key
+from kafka_exec.core.routing import EXCHANGE_TYPES, Binding, log_key
 from kafka_exec.errors import ChannelFailed, ConnectionFailed, NoSuchQueue
 from kafka_exec.kafka.failures import within
 from kafka_exec.transport.connection import SETTLE_TIMEOUT
 from kafka_exec.transport.deliveries import Deliveries
 from kafka_exec.transport.publishing import PublishBatch, has_failover, in_time, place_in
 from kafka_exec.transport.sources import Source, SubscriptionSource, WorkQueue
+from kafka_exec.transport.values import to_json
 
 if TYPE_CHECKING:
     from kafka_exec.transport.connection import Connection
@@ -38,7 +39,9 @@ class Channel(base.StdChannel):
         self.no_ack_consumers: set[str] = set()
         self.events: dict[str, set[Any]] = {"basic_return": set()}
         self.closed = False
-        self.deliveries = Deliveries(self, connection.waker.wake)
+        self.deliveries = Deliveries(
+            self, connection.waker.wake, lambda message, error: connection.on_fault(message, error)
+        )
         self._space = connection.space
         self._own: set[str] = set()
 
@@ -93,6 +96,7 @@ class Channel(base.StdChannel):
             ConnectionFailed: likewise, when there is another broker URL to fail over to.
             MessageTooLarge: nothing was published.
             NoSuchQueue: ``mandatory``, and no work queue takes it.
+            Unwritable: a header or property would not come as it is.
         """
         self._check_open()
         if isinstance(message, str):
@@ -100,7 +104,7 @@ class Channel(base.StdChannel):
         elif isinstance(message, bytes):
             message = self.prepare_message(message)
         message = message._replace(exchange=exchange or "", routing_key=routing_key or "")
-        headers = envelope.encode(message)
+        headers = envelope.encode(message, to_json)
         with in_time(self.connection.client), within(self._space.settings.publish_timeout):
             queues = self._route(message.exchange, message.routing_key)
             if mandatory and not queues:
@@ -160,7 +164,7 @@ class Channel(base.StdChannel):
             ConfigurationError: it has arguments, which would be ignored.
         """
         self._check_open()
-        if type not in ("direct", "topic", "fanout"):
+        if type not in EXCHANGE_TYPES:
             raise ChannelFailed(f"exchange {exchange!r}: Kafka has no exchanges of type {type!r}")
         check_exchange(exchange, arguments or {})
         if not passive:

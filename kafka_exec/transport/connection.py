@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from kafka_exec.errors import ConnectionFailed
@@ -31,6 +32,7 @@ class Connection:
 
     Attributes:
         node: the worker whose own connection this is; it gives the static membership. None for all others.
+        on_fault: what the deliveries of its channels have as theirs.
     """
 
     def __init__(self, client: Any, transport: Any, space: Namespace) -> None:
@@ -42,6 +44,7 @@ class Connection:
         self.waker = Waker()
         self.connected = True
         self.node: Node | None = None
+        self.on_fault: Callable[[Any, Exception], bool] = lambda message, error: False
         self._queues: dict[str, WorkQueue] = {}
 
     @property

@@ -15,13 +15,18 @@ from kombu.transport import base
 from kafka_exec.core import envelope, window
 from kafka_exec.core.lanes import Run, Ticket, after_failure, after_retry
 from kafka_exec.errors import KafkaExecError, Undecodable
+from kafka_exec.kafka.oddities import pass_over
 from kafka_exec.transport.sources import Item, Source, SubscriptionSource
+from kafka_exec.transport.values import from_json
 
 logger = logging.getLogger("kafka_exec")
 
 
 #: Of an error, a dead letter's headers have no more characters.
 _LONGEST_REASON = 2000
+
+#: A dead letter that Kafka does not take is written again after this time, seconds.
+_BURY_AGAIN = 1.0
 
 
 class Consumer(NamedTuple):
@@ -39,18 +44,26 @@ class Deliveries:
     Args:
         channel: what the messages name as theirs.
         wake: has :meth:`deliver` called soon.
+        on_fault: told of a message that its consumer has failed to take, and why. True: that is seen to. False: the error is
+            the consumer's own, and goes to whoever drains.
     """
 
-    def __init__(self, channel: base.StdChannel, wake: Callable[[], None]) -> None:
+    def __init__(
+        self, channel: base.StdChannel, wake: Callable[[], None], on_fault: Callable[[base.Message, Exception], bool]
+    ) -> None:
         self.prefetch_count = 0
         #: Who takes a message tells when its run begins; False: it does when it is delivered.
         self.deferred = False
         self.on_settled: Callable[[int], None] = lambda delivery_tag: None
         self._channel = channel
         self._wake = wake
+        self._on_fault = on_fault
         self._consumers: dict[str, Consumer] = {}
         self._unacked: dict[int, tuple[Source, Item]] = {}
         self._reasons: dict[int, str] = {}
+        self._reasons_in_a_word: dict[int, str] = {}
+        # What could not be buried yet: it is tried again.
+        self._unburied: list[tuple[Source, Item, str, str]] = []
         self._delivery_tags = itertools.count(1)
         self._rotation = 0
         self._held_back = False
@@ -124,7 +137,11 @@ class Deliveries:
             message = self.take(consumer.source, consumer.tag, no_ack=consumer.no_ack)
             if message is not None:
                 self._rotation += turn + 1
-                consumer.callback(message)
+                try:
+                    consumer.callback(message)
+                except Exception as error:
+                    if not self._on_fault(message, error):
+                        raise
                 return consumer.source
         return None
 
@@ -140,9 +157,12 @@ class Deliveries:
         """The message of an item; None if it is not to be delivered: expired, or not a message."""
         record = item.record
         try:
-            found = envelope.decode(record.headers(), record.value())
+            found = envelope.decode(record.headers(), record.value(), from_json)
         except Undecodable as error:
             self._bury(source, item, error.reason, str(error))
+            return None
+        except Exception as error:
+            self._bury(source, item, "unreadable", repr(error))
             return None
         if (source.ttl is not None or "expiration" in found.properties) and envelope.expired(
             found, record.timestamp()[1] / 1000, source.ttl, time.time()
@@ -171,21 +191,35 @@ class Deliveries:
                 "offset": record.offset(),
             },
             properties=found.properties,
-            headers=_located(found, record) if "task" in found.headers else found.headers,
+            headers=_located(found, record) if found.task else found.headers,
             channel=self._channel,
         )
 
     def _bury(self, source: Source, item: Item, reason: str, error: str) -> None:
         record = item.record
+        if isinstance(source, SubscriptionSource):
+            pass_over(record, Undecodable(reason, error))  # a broadcast is nobody's loss
+            return
         logger.error(
             "record %s of partition %s of %s goes to the dead letters: %s",
             *(record.offset(), record.partition(), record.topic(), error),
         )
-        try:
-            source.bury(item, reason, error)
-        except KafkaExecError as failure:
-            # Not ended, so not lost: whoever owns the partition next finds it again.
-            logger.error("the dead letter could not be written: %s", failure)
+        self._unburied.append((source, item, reason, error))
+        self._bury_all()
+
+    def _bury_all(self) -> None:
+        """Writes the dead letters that are due. One that is refused is not ended, so not lost: it is written later."""
+        unburied, self._unburied = self._unburied, []
+        for source, item, reason, error in unburied:
+            try:
+                source.bury(item, reason, error[:_LONGEST_REASON])
+            except KafkaExecError as failure:
+                logger.error("the dead letter could not be written yet: %s", failure)
+                self._unburied.append((source, item, reason, error))
+        if self._unburied:
+            timer = threading.Timer(_BURY_AGAIN, self._bury_all)
+            timer.daemon = True
+            timer.start()
 
     # -- beginnings, where they are deferred ---------------------------------------------------------------------------
 
@@ -233,9 +267,14 @@ class Deliveries:
         if found is not None and found[1].work is not None:
             found[1].work.will_end(found[1].record.offset(), awaits)
 
-    def because(self, delivery_tag: int, error: str) -> None:
-        """Why a message will be rejected: its dead letter says so, now or after its next runs are lost too."""
+    def because(self, delivery_tag: int, error: str, reason: str = "rejected") -> None:
+        """Why a message will be rejected: its dead letter says so, now or after its next runs are lost too.
+
+        Args:
+            reason: the same in a word.
+        """
         self._reasons[delivery_tag] = error[:_LONGEST_REASON]
+        self._reasons_in_a_word[delivery_tag] = reason
 
     def withdraw(self, delivery_tag: int) -> tuple[Source, Item] | None:
         """A message that has not begun is delivered no more: it is the caller's to put back, to give away or to bury."""
@@ -268,7 +307,8 @@ class Deliveries:
     def reject(self, delivery_tag: int, requeue: bool) -> None:
         """The message is to be delivered again, before later ones, or goes to the dead letters."""
         if not requeue:
-            self.bury(delivery_tag, "rejected", self._reasons.pop(delivery_tag, "the consumer rejected it"))
+            reason = self._reasons_in_a_word.pop(delivery_tag, "rejected")
+            self.bury(delivery_tag, reason, self._reasons.pop(delivery_tag, "the consumer rejected it"))
             return
         error = self._reasons.pop(delivery_tag, "")
         for source, item in self._settle(delivery_tag, False):

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from confluent_kafka import Message as Record
 
 from kafka_exec.core import window
-from kafka_exec.core.envelope import dead_letter_headers
+from kafka_exec.core.envelope import cut, dead_letter_headers, short_key
 from kafka_exec.core.lanes import Lane
 from kafka_exec.core.sharing import Grant
+from kafka_exec.errors import MessageTooLarge
 from kafka_exec.kafka.consumer import GroupReader
 from kafka_exec.kafka.finding import among, waiting_at
 from kafka_exec.kafka.journal import Journal
@@ -153,20 +154,19 @@ class WorkQueue:
 
     def bury(self, item: Item, reason: str, error: str) -> None:
         """Writes the item to the dead-letter topic, durably, and ends it."""
-        record = item.record
-        self._space.cluster.publisher.send(
-            self._space.dead_letters(self.name),
-            record.value(),
-            key=record.key(),
-            headers=dead_letter_headers(
-                record.headers(),
-                reason=reason,
-                error=error,
-                topic=record.topic(),
-                partition=record.partition(),
-                offset=record.offset(),
-            ),
+        record, topic = item.record, self._space.dead_letters(self.name)
+        headers = dead_letter_headers(
+            record.headers(),
+            reason=reason,
+            error=error,
+            topic=record.topic(),
+            partition=record.partition(),
+            offset=record.offset(),
         )
+        try:
+            self._space.cluster.publisher.send(topic, record.value(), key=record.key(), headers=headers)
+        except MessageTooLarge:
+            self._space.cluster.publisher.send(topic, None, key=short_key(record.key()), headers=cut(headers))
         self.end(item)
 
     def is_empty(self) -> bool:

@@ -19,6 +19,7 @@ from kafka_exec.core.topology import exchange_topic
 from kafka_exec.errors import Undecodable
 from kafka_exec.kafka.broadcast import partition_of
 from kafka_exec.kafka.native import Waker
+from kafka_exec.kafka.oddities import pass_over
 
 if TYPE_CHECKING:
     from kafka_exec.config import Settings
@@ -42,7 +43,11 @@ class _Listener:
 
     def __call__(self, record: Record) -> None:
         routing_key = next((value for name, value in record.headers() or () if name == "routing-key"), None)
-        text = routing_key.decode() if routing_key else ""
+        try:
+            text = routing_key.decode() if routing_key else ""
+        except UnicodeDecodeError as error:
+            pass_over(record, error)
+            return
         if any(matches(self._type, key, text) for key in tuple(self.keys)):
             self._subscription.arrived(record)
 

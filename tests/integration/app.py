@@ -22,6 +22,7 @@ from kombu.common import Broadcast
 import kafka_exec  # noqa: F401 - registers the scheme
 from kafka_exec.beat import claim_acquired, claim_released
 from kafka_exec.errors import RunStopped
+from tests.integration import value_tasks
 from tests.integration.result_tasks import add_tasks
 from tests.integration.storing_tasks import add_storing_tasks
 
@@ -176,6 +177,7 @@ def make_app(url: str, backend: str | None = None, **conf: Any) -> Celery:
 
     add_tasks(app, note)
     add_storing_tasks(app, note)
+    value_tasks.add_tasks(app)
     return app
 
 

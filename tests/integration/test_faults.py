@@ -304,9 +304,9 @@ def test_what_is_no_task_becomes_a_dead_letter(
         "tombstone": "no-content-type",
         "bad-headers": "bad-headers",
         "version": "unknown-version",
-        "broken-json": "rejected",
-        "pickle": "rejected",
-        "no-task-header": "rejected",
+        "broken-json": "undecodable",
+        "pickle": "undecodable",
+        "no-task-header": "not-a-task",
     }
     assert dead["foreign"].value() == b"hello"
     assert dead["broken-json"].value() == b"[[1, 2"

@@ -21,7 +21,7 @@ from kafka_exec.core.envelope import (
     expired,
     keys_over,
 )
-from kafka_exec.errors import Undecodable
+from kafka_exec.errors import Undecodable, Unwritable
 from kafka_exec.kafka.broadcast import partition_of
 from kafka_exec.kafka.spread import partition_again
 
@@ -83,9 +83,18 @@ def test_a_lone_surrogate_in_a_header_is_still_valid_json() -> None:
     assert json.loads(text.decode()) == {"file": "\udcff.txt"}
 
 
-def test_what_json_does_not_know_is_written_as_text() -> None:
-    sent = message(headers={"tuple": (1, 2), "bytes": b"x", 5: None})
-    assert decode(encode(sent), b"").headers == {"tuple": [1, 2], "bytes": "b'x'", "5": None}
+def test_what_json_does_not_know_is_refused_by_its_name() -> None:
+    with pytest.raises(Unwritable, match="the header 'odd' cannot be sent"):
+        encode(message(headers={"plain": (1, 2), 5: None, "odd": {1, 2}}))
+    with pytest.raises(Unwritable, match="the property 'odd' cannot be sent"):
+        encode(message(properties={"odd": object()}))
+
+
+@pytest.mark.parametrize("name", ["ordering_key", "deduplication_id", "retry_of"])
+@pytest.mark.parametrize("value", [5, b"k", ["k"], "\udcff"])
+def test_our_own_headers_are_texts(name: str, value: Any) -> None:
+    with pytest.raises(Unwritable, match=name):
+        encode(message(headers={name: value}))
 
 
 @pytest.mark.parametrize(

@@ -131,7 +131,7 @@ def test_what_is_remembered_is_bounded() -> None:
 
 def ticket(restarted: bool = False, **headers: object) -> Ticket | None:
     message = Message(b"", "application/json", "utf-8", {"task": "t", **headers}, {})  # type: ignore[arg-type]
-    return ticket_of(encode(message), "q.a", 3, restarted=restarted)
+    return ticket_of(encode(message), message.body, "q.a", 3, restarted=restarted)
 
 
 def test_a_records_place_is_in_its_headers() -> None:
@@ -139,8 +139,8 @@ def test_a_records_place_is_in_its_headers() -> None:
     assert ticket(id="1", ordering_key="k", retries=2) == Ticket(KEY, Run("1", 2), task="t")
     assert ticket(id="1", deduplication_id="d") == Ticket(Lane("id", "1"), Run("1", 0), is_unique=True, task="t")
     assert ticket(id="1", deduplication_id="d", ordering_key="k") == Ticket(KEY, Run("1", 0), is_unique=True, task="t")
-    assert ticket_of([("ordering-key", b"k"), ("headers", b"no json")], "q.a", 3) is None
-    assert ticket_of([("ordering-key", b"k")], "q.a", 3) is None
+    assert ticket_of([("ordering-key", b"k"), ("headers", b"no json")], None, "q.a", 3) is None
+    assert ticket_of([("ordering-key", b"k")], None, "q.a", 3) is None
 
 
 @pytest.mark.parametrize(

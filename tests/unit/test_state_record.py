@@ -194,7 +194,7 @@ def test_unknown_fields_are_ignored() -> None:
     ("value", "reason", "message"),
     [
         (b"\xff\x00", "no-state-record", "is not JSON"),
-        (b"", "no-state-record", "is not JSON"),
+        (b"", "no-state-record", "no JSON object with a schema version"),
         (b"[" * 100_000, "no-state-record", "is not JSON"),
         (b"5", "no-state-record", "no JSON object with a schema version"),
         (b'{"id": "t"}', "no-state-record", "no JSON object with a schema version"),

@@ -31,6 +31,7 @@ class Read:
         )
         self.offset = lambda: offset
         self.headers = lambda: encode(message)
+        self.value = lambda: b""
         self.timestamp = lambda: (1, 0)
 
     def __len__(self) -> int:
