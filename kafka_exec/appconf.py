@@ -11,7 +11,7 @@ from kombu import Connection
 
 from kafka_exec.config import SCHEMES
 from kafka_exec.errors import ConfigurationError
-from kafka_exec.options import result_options
+from kafka_exec.options import APP_OPTION, result_options
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -125,7 +125,7 @@ def result_home(app: Celery, url: str) -> Any:
     conf = app.conf
     with Connection(
         url,
-        transport_options=result_options(conf, also_brokers=has_our_broker(conf)),
+        transport_options={**result_options(conf, also_brokers=has_our_broker(conf)), APP_OPTION: app.main},
         ssl=conf.broker_use_ssl,
         login_method=conf.broker_login_method,
         connect_timeout=conf.broker_connection_timeout,
