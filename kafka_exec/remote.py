@@ -6,19 +6,18 @@ import logging
 from collections.abc import Iterator
 from typing import Any
 
-from celery.exceptions import InvalidTaskError
 from celery.utils.functional import maybe_list
 from celery.worker import control
 from celery.worker.control import control_command, inspect_command
 from celery.worker.request import Request
 from confluent_kafka import Message as Record
-from kombu.exceptions import ContentDisallowed, DecodeError
 from kombu.serialization import prepare_accept_content
 from kombu.transport import base
 
 from kafka_exec.core.delay import Delay
 from kafka_exec.core.envelope import Headers, decode
 from kafka_exec.core.lanes import Lane
+from kafka_exec.core.taskmessage import as_task
 from kafka_exec.errors import KafkaExecError, Undecodable
 from kafka_exec.kafka import native
 from kafka_exec.kafka.delays import Delays
@@ -123,11 +122,17 @@ def _request(state: Any, record: Record, headers: Headers | None, queue: str) ->
             headers=found.headers,
             accept=prepare_accept_content(state.app.conf.accept_content),
         )
+        told, body = as_task(found.headers, message.payload), message.payload
+        if isinstance(body, dict):
+            body = body.get("args", ()), body.get("kwargs", {}), {}
         # A task of another worker has a request too.
-        task = state.app.tasks.get(found.headers["task"]) or state.app.Task()
-        return Request(message, app=state.app, hostname=state.hostname, task=task)
-    except (Undecodable, ContentDisallowed, DecodeError, InvalidTaskError, KeyError, ValueError, TypeError):
-        return None  # whoever delivers it says so
+        task = state.app.tasks.get(told["task"]) or state.app.Task()
+        return Request(
+            message, app=state.app, hostname=state.hostname, task=task, headers=told, body=body, decoded=True
+        )
+    except Exception as error:  # whoever delivers it says so
+        logger.debug("record %s of %s is no task: %r", record.offset(), record.topic(), error)
+        return None
 
 
 def _queues(state: Any) -> Iterator[WorkQueue]:

@@ -26,10 +26,11 @@ def among(records: Iterable[Record], ids: Collection[str]) -> Iterator[Record]:
     """Those of some records that are of tasks with one of these ids."""
     for record in records:
         try:
-            if decode(record.headers(), None).headers.get("id") in ids:
-                yield record
-        except (Undecodable, TypeError):
+            task_id = decode(record.headers(), record.value()).task.get("id")
+        except Undecodable:
             continue  # whoever delivers it says so
+        if isinstance(task_id, str) and task_id in ids:
+            yield record
 
 
 def waiting_at(reader: GroupReader, cluster: Cluster, ids: Collection[str]) -> list[Record]:
