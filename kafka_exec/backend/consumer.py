@@ -140,6 +140,8 @@ class ResultConsumer(BaseResultConsumer):
         for meta in result._iter_meta(**kwargs):
             if meta is not None:
                 self.on_state_change(meta, None)
+        # Celery drains for results only that are not there yet, so that what has arrived would be kept for ever.
+        self._deliver()
 
     def on_state_change(self, meta: dict[str, Any], message: Any) -> None:
         """Tells whoever waits; unlike Celery's, it keeps nothing for those who may come: they look it up."""

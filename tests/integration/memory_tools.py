@@ -23,7 +23,7 @@ def run_all(crew: Crew, rounds: int) -> None:
     until(lambda: crew.backlog() == 0, timeout=600, what="all have ended")
 
 
-def grown(crew: Crew, worker: Worker, rounds: int, *, warm_up: int = 20) -> list[float]:
+def grown(crew: Crew, worker: Worker, rounds: int, *, warm_up: int = 15) -> list[float]:
     """By how much each of a worker's processes has grown after so many rounds, megabytes."""
     run_all(crew, warm_up)
     processes = worker.processes()
