@@ -326,10 +326,12 @@ _READERS: Mapping[str, Callable[[Any], Any]] = {
 
 
 #: How the fields of each kind of object are read, by name.
-_FORMS: Mapping[type[Any], Mapping[str, Callable[[Any], Any]]] = {
+_FORMS: dict[type[Any], dict[str, Callable[[Any], Any]]] = {
     kind: {each.name: _READERS.get(each.name, lambda value: value) for each in fields(kind)}
     for kind in (StateRecord, TaskError, Remark, Raised, Note)
 }
+# Of what a task ended with, the message is what it was raised with, any JSON value; of an attempt's error it is a text.
+_FORMS[TaskError]["message"] = _text
 
 
 #: The fields that are what they should be, or JSON values, whoever makes the record.
