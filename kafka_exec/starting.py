@@ -93,7 +93,11 @@ class Starter:
     def _settled(self, deliveries: Deliveries, tag: int) -> None:
         with self._lock:
             self._gate.done((deliveries, tag))
-        self.pump()
+        if self._pool.is_green:
+            # The pool's slot is free when the ended task's greenlet is over, which is this one: it must not wait for that.
+            threading.Thread(target=self.pump, daemon=True).start()
+        else:
+            self.pump()
 
     def pump(self) -> None:
         """Begins what may begin now."""

@@ -63,6 +63,15 @@ def test_a_pool_runs_answers_and_ends(made: Crew, pool: str) -> None:
     assert "Traceback" not in worker.output
 
 
+@pytest.mark.parametrize("pool", ["gevent", "eventlet"])
+def test_a_green_pool_of_one_slot_goes_on(made: Crew, pool: str) -> None:
+    worker = made.start(pool, "-P", pool, "-c", "1")
+    made.ready(worker)
+    sent = made.send("work", number=40)
+    made.effects.wait_for(sent)
+    made.effects.assert_once(sent)
+
+
 @pytest.mark.parametrize("pool", POOLS)
 def test_all_is_committed_when_a_pool_ends(made: Crew, pool: str) -> None:
     options, conf = POOLS[pool]
