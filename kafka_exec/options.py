@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from celery import signals
+
 from kafka_exec.config import KAFKA, KINDS, PREFIX, SCHEMES, Settings, check_names, check_value, in_configuration
 from kafka_exec.core import foreign
 from kafka_exec.environment import from_environment
@@ -213,8 +215,22 @@ def _scheme_of_results(conf: Any) -> str:
 _REDIS = ("redis", "rediss", "sentinel", "redis+socket", "socket")
 
 
+def _leave_it_to_the_worker(**kwargs: Any) -> None:
+    """A pool's child tells nothing: it is forked before its worker has connected and told."""
+    global _is_child
+    _is_child = True
+
+
+signals.worker_process_init.connect(_leave_it_to_the_worker, weak=False)
+
+#: Whether this process is the child of a worker's pool.
+_is_child = False
+
+
 def _tell(advice: Mapping[str, str]) -> None:
     """Logs, in one line, what was not said before: what stands together has the same reason."""
+    if _is_child:
+        return
     names: dict[str, list[str]] = {}
     for written in sorted(unsaid(advice)):
         names.setdefault(advice[written], []).append(written)
