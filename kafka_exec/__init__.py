@@ -6,7 +6,6 @@ every Celery app created afterwards ready for them. For an app that exists alrea
 
 from __future__ import annotations
 
-from celery import Celery
 from celery.app.base import BUILTIN_FIXUPS
 from kombu import connection as _kombus
 from kombu.transport import TRANSPORT_ALIASES
@@ -24,13 +23,4 @@ TRANSPORT_ALIASES["kafka-exec"] = "kafka_exec.transport:Transport"
 TRANSPORT_ALIASES["kafka-execs"] = "kafka_exec.transport:SSLTransport"
 BUILTIN_FIXUPS.add("kafka_exec.fixup:Fixup")
 _kombus.parse_url = parse_url
-
-_on_init = Celery.on_init
-
-
-def _prepare(app: Celery) -> None:
-    _on_init(app)
-    prepare_default_app(app)
-
-
-Celery.on_init = _prepare
+prepare_default_app()

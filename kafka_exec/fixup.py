@@ -8,9 +8,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from celery import signals
+from celery import Celery, _state, signals
 from celery.app import utils
 from celery.exceptions import ImproperlyConfigured
 from kombu.utils.uuid import uuid
@@ -28,9 +28,6 @@ from kafka_exec.sending import addressed, due_of
 from kafka_exec.task import made_ours, with_ours
 from kafka_exec.url import check_schemes, split
 from kafka_exec.waiting import tell_scheduled
-
-if TYPE_CHECKING:
-    from celery import Celery
 
 #: The base class of tasks of an app that names no other one.
 _CELERYS_TASK = "celery.app.task:Task"
@@ -55,10 +52,21 @@ def install(app: Celery) -> None:
     app._fixups.append(Fixup(app))
 
 
-def prepare_default_app(app: Celery) -> None:
-    """Prepares Celery's own default app, of ``celery -b URL`` and of tasks without an app, which is made without fixups."""
-    if app.main == "default" and not app.fixups:
-        app._fixups.append(Fixup(app))
+def prepare_default_app() -> None:
+    """Prepares Celery's own default app, which is made without fixups, when it is made.
+
+    It runs ``celery -b URL …`` and tasks that belong to no app. With green pools it is there before any import of ours.
+    """
+    on_init = Celery.on_init
+
+    def prepare(app: Celery) -> None:
+        on_init(app)
+        if app.main == "default" and not app.fixups:
+            app._fixups.append(Fixup(app))
+
+    Celery.on_init = prepare
+    if _state.default_app is not None and not _state.default_app.finalized:
+        install(_state.default_app)
 
 
 class Fixup:

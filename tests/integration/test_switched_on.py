@@ -111,6 +111,13 @@ def test_another_app_of_the_process_is_not_refused_for_it(broker_url: str) -> No
     good.close()
 
 
+def test_celerys_default_app_is_prepared_when_it_was_made_before_us() -> None:
+    """With green pools it is."""
+    code = "from celery import current_app; current_app.main; import kafka_exec; print(current_app._fixups)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert "kafka_exec.fixup.Fixup" in done.stdout, done.stderr
+
+
 def test_celerys_default_app_is_prepared_too(kafka: EmbeddedKafka, prefix: str, tmp_path: Path) -> None:
     """It runs ``celery -b URL …`` without an app."""
     command = [sys.executable, "-m", "celery", "-b", f"{kafka.url}/{prefix}", "kafka", "nodes"]
@@ -120,7 +127,8 @@ def test_celerys_default_app_is_prepared_too(kafka: EmbeddedKafka, prefix: str, 
 
 
 @pytest.mark.filterwarnings("ignore::celery.exceptions.SecurityWarning")
-def test_a_worker_never_starts_with_another_consumer(broker_url: str) -> None:
+def test_a_worker_never_starts_with_another_consumer(broker_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("celery._state._task_join_will_block", False)  # which making a worker changes for good
     app = Celery("consumer", broker=broker_url, set_as_current=False)
     app.conf.worker_consumer = "celery.worker.consumer:Consumer"
     with pytest.raises(ImproperlyConfigured, match=r"worker_consumer is celery\.worker\.consumer\.consumer:Consumer"):
