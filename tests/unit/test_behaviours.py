@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 TABLE = ROOT / "docs" / "behaviours.md"
 
-ID = re.compile(r"\d{3}-\d{2,3}|P-\d{2}")
+ID = re.compile(r"\d{3}-\d{2,3}|[PU]-\d{2}")
 TEST = re.compile(r"(tests/[\w/]+\.py)((?:::\w+)+)")
 
 
