@@ -9,7 +9,8 @@ from functools import wraps
 from typing import Any
 
 from celery import Task, bootsteps
-from celery.exceptions import ImproperlyConfigured
+from celery.app.task import Context
+from celery.exceptions import ImproperlyConfigured, InvalidTaskError
 from celery.utils.functional import maybe_list
 from celery.worker import consumer
 from celery.worker import state as worker_state
@@ -139,12 +140,25 @@ class Consumer(consumer.Consumer):
             if error.reason == NOT_A_TASK:
                 self.on_unknown_message(payload, message)
             else:
+                self._fail_task(message, InvalidTaskError(str(error)))
                 self.on_invalid_task(payload, message, error)
             return False
         except Exception as error:
             self.on_decode_error(message, error)
             return False
         return True
+
+    def _fail_task(self, message: Any, error: BaseException) -> None:
+        """Stores that a task has failed that nobody can run: somebody may wait for it, and nothing else will end it."""
+        headers = message.headers
+        name, task_id = headers.get("task"), headers.get("id")
+        if not isinstance(name, str) or not isinstance(task_id, str) or not task_id or headers.get("ignore_result"):
+            return
+        request = Context(id=task_id, task=name, delivery_info=message.delivery_info, hostname=self.hostname)
+        try:
+            self.app.backend.mark_as_failure(task_id, error, request=request, call_errbacks=False)
+        except Exception:
+            logger.exception("that task %s[%s] has failed could not be stored", name, task_id)
 
     def on_fault(self, message: Any, error: Exception) -> bool:
         """A message's own fault costs the message, and nothing else: it becomes a dead letter, or was a broadcast's.
@@ -164,6 +178,7 @@ class Consumer(consumer.Consumer):
             count(f"exchange {message.delivery_info['exchange']}", "a broadcast", error)
         elif failure is None:
             logger.error("message %s cannot be taken: %r", message.delivery_info, error, exc_info=error)
+            self._fail_task(message, error)
             try:
                 deliveries.bury(tag, BAD_TASK, repr(error))
             except KafkaExecError as not_buried:
@@ -211,6 +226,7 @@ class Consumer(consumer.Consumer):
 
     def on_decode_error(self, message: Any, exc: BaseException) -> None:
         """Rejects where Celery acknowledges: the message goes to the dead letters with Celery's own log entry."""
+        self._fail_task(message, exc)
         message.channel.deliveries.because(message.delivery_tag, str(exc), "undecodable")
         message.ack = message.reject
         super().on_decode_error(message, exc)

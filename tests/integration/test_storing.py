@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 from celery import chord
 from celery.contrib.abortable import AbortableAsyncResult
-from celery.exceptions import ChordError
+from celery.exceptions import ChordError, InvalidTaskError
 from confluent_kafka import Consumer, TopicPartition
+from kombu.exceptions import DecodeError
 
 from kafka_exec.broker import EmbeddedKafka
 from kafka_exec.core.control import Command
@@ -75,6 +76,27 @@ def test_what_a_task_raises_is_raised_where_it_is_waited_for(made: Crew) -> None
     large = shown(made, results["large"].id)
     assert large["exception"]["type"] == large["errors"][0]["type"] == "ValueError"
     assert "it had 2000000 characters" in large["exception"]["message"][0]
+
+
+def test_who_waits_for_a_task_that_nobody_can_run_is_told(made: Crew) -> None:
+    odd: dict[str, tuple[str, dict[str, Any]]] = {
+        "add-1": ("[[1, 1], null, {}]", {}),
+        "add-2": ("[[1, 1], {}, {}]", {"retries": "three"}),
+        "add-3": ("{no json", {}),
+    }
+    with made.app.producer_or_acquire() as producer:
+        for task_id, (body, more) in odd.items():
+            producer.publish(
+                body,
+                routing_key="celery",
+                content_type="application/json",
+                content_encoding="utf-8",
+                headers={"task": "add", "id": task_id, **more},
+            )
+    for task_id, kind in zip(odd, (InvalidTaskError, InvalidTaskError, DecodeError), strict=True):
+        with pytest.raises(kind):
+            made.app.AsyncResult(task_id).get(timeout=PATIENCE)
+        assert until(lambda task_id=task_id: letter_of(made, task_id), what="its dead letter")
 
 
 def test_a_retry_after_an_odd_error_stays_a_retry(made: Crew) -> None:
