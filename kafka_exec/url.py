@@ -20,6 +20,9 @@ from kafka_exec.once import warn_once
 #: What Kombu itself reads from a query, beside ``ssl_…``.
 _KOMBUS = ("login_method", "connect_timeout")
 
+#: Kombu's own transport for Kafka. Where kafka_exec is not imported, Kombu's error message leads there.
+_KOMBUS_OWN = ("kafka", "confluentkafka")
+
 #: How alike a scheme is to ours before it is taken for one.
 _ALIKE = 0.75
 
@@ -112,6 +115,8 @@ def _seconds(text: object) -> float:
 def check_schemes(*urls: Any) -> None:
     """Refuses URLs whose scheme is almost one of ours: nobody else would say what is wrong with them.
 
+    Of Kombu's own transport for Kafka it warns once.
+
     Raises:
         ConfigurationError: names the scheme and the right one.
     """
@@ -129,6 +134,12 @@ def _alternatives(url: Any) -> Iterable[str]:
 def _check_scheme(url: str) -> None:
     scheme, colon, _ = url.strip().partition("://" if "://" in url else ":")
     if not colon or (scheme in SCHEMES and "://" in url):
+        return
+    if scheme in _KOMBUS_OWN:
+        warn_once(
+            f"{scheme}:// is another transport, Kombu's own: none of what kafka_exec promises holds with it; for kafka_exec "
+            f"write {SCHEMES[0]}://"
+        )
         return
     near = difflib.get_close_matches(scheme.lower().replace("_", "-"), SCHEMES, n=1, cutoff=_ALIKE)
     if near:

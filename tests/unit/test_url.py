@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from kombu import Connection
 
+from kafka_exec import once
 from kafka_exec.config import KINDS
 from kafka_exec.errors import ConfigurationError
 from kafka_exec.url import check_schemes, split
@@ -141,3 +142,14 @@ def test_what_is_almost_our_scheme_is_refused(url: Any, right: str) -> None:
 )
 def test_other_urls_pass(url: Any) -> None:
     check_schemes(url)
+
+
+@pytest.mark.parametrize("scheme", ["kafka", "confluentkafka"])
+def test_kombus_own_transport_for_kafka_is_told_of_once(scheme: str, caplog: pytest.LogCaptureFixture) -> None:
+    once.forget()
+    for _ in range(2):
+        app = Celery(broker=f"{scheme}://ann:{SECRET}@h", set_as_current=False)
+        assert not app.conf.task_acks_late
+    (record,) = caplog.records
+    assert f"{scheme}:// is another transport" in record.getMessage()
+    assert SECRET not in record.getMessage()
