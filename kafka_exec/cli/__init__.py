@@ -12,7 +12,6 @@ from .control_plane import control_plane
 from .dead import dead
 from .executions import executions, remark, show
 from .groups import groups
-from .loading import guard_loading
 from .nodes import nodes
 from .schedule import claims, schedule
 
@@ -38,4 +37,8 @@ def kafka() -> None:
 
 for command in (broker, claims, control_plane, dead, executions, groups, nodes, remark, schedule, show):
     kafka.add_command(command)
+
+# It imports Celery's command, which loads this group as its entry point: the group must be there by now.
+from .loading import guard_loading  # noqa: E402
+
 guard_loading(kafka)

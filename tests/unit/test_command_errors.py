@@ -295,3 +295,9 @@ def test_who_waits_for_a_broker_that_says_nothing_can_interrupt() -> None:
             waiting.send_signal(signal.SIGINT)
             told = waiting.communicate(timeout=60)
     assert (waiting.returncode, *told) == (130, "", "Interrupted\n")
+
+
+def test_the_group_is_there_whichever_is_imported_first() -> None:
+    code = "from kafka_exec.cli import kafka; from celery.bin.celery import celery; print(celery.commands['kafka'] is kafka)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.stdout == "True\n", done.stderr
