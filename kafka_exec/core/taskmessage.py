@@ -123,6 +123,13 @@ def _limits(value: Any) -> Any:
     return [each if each is None else number(each) for each in value]
 
 
+def _shown_value(value: Any) -> Any:
+    """Arguments as Python shows them, with whatever texts are among them."""
+    if not isinstance(value, str):
+        raise ValueError(f"a text is expected, not {shown(value)}")
+    return value
+
+
 def _version(value: Any) -> Any:
     return value if type(value) is int else text(value)
 
@@ -141,7 +148,8 @@ def _mapping(value: Any) -> Any:
 
 #: How each header of a task is read that is not null; others are the application's.
 _FIELDS: Mapping[str, Callable[[Any], Any]] = {
-    **dict.fromkeys(("task", "id", "root_id", "parent_id", "group", "shadow", "argsrepr", "kwargsrepr"), text),
+    **dict.fromkeys(("task", "id", "root_id", "parent_id", "group", "shadow"), text),
+    **dict.fromkeys(("argsrepr", "kwargsrepr"), _shown_value),
     **dict.fromkeys(("ordering_key", "deduplication_id", "retry_of"), text),
     **dict.fromkeys(("retries", "group_index", "replaced_task_nesting"), whole),
     **dict.fromkeys(("eta", "expires"), _time),

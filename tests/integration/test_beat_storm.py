@@ -20,6 +20,7 @@ def made(kafka: EmbeddedKafka, tmp_path: Path) -> Iterator[Crew]:
         yield found
 
 
+@pytest.mark.alone
 def test_each_slot_is_fired_once_and_no_two_runs_overlap(made: Crew) -> None:
     made.start("w", "-c", "4")
     storm = Storm(made, 3, seed=4)

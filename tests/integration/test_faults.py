@@ -25,6 +25,8 @@ from kafka_exec.errors import MessageTooLarge, NotConfirmed
 from tests.integration.fault_app import make_app
 from tests.integration.fault_tools import Effects, Load, Worker, read, until, workers
 
+pytestmark = pytest.mark.alone
+
 Start = Callable[..., Worker]
 
 #: How soon all must flow again when the broker is back, seconds.

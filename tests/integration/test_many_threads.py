@@ -13,6 +13,8 @@ import pytest
 from kafka_exec.broker import EmbeddedKafka
 from tests.integration.workers import Crew, crew
 
+pytestmark = pytest.mark.alone
+
 #: More than Celery's ``broker_pool_limit``.
 THREADS = 20
 

@@ -125,6 +125,7 @@ def test_what_a_lane_waits_for_is_known_to_whoever_comes_next(made: Crew) -> Non
     made.effects.assert_once([head, *behind])
 
 
+@pytest.mark.alone
 def test_tasks_of_a_key_stay_in_order_while_workers_come_and_die(made: Crew) -> None:
     made.ready(made.start("one", "-c", "2"), made.start("two", "-c", "2"))
     lanes = [send_keyed(made, f"key{n}", 40, seconds=0.05) for n in range(8)]

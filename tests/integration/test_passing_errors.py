@@ -22,6 +22,8 @@ from kafka_exec.kafka.producer import Publisher
 from tests.integration.app import make_app
 from tests.integration.workers import Crew, crew, until
 
+pytestmark = pytest.mark.alone
+
 #: For so long the broker stands still, seconds.
 PAUSE = 5.0
 

@@ -15,6 +15,8 @@ from celery import Celery
 from kafka_exec.broker import EmbeddedKafka
 from tests.integration.workers import PATIENCE, Crew, crew, until
 
+pytestmark = pytest.mark.alone
+
 WORKERS = ("one", "two", "three", "four")
 SLOTS = 4
 TASKS = 10_000
