@@ -14,6 +14,7 @@ from celery.exceptions import ImproperlyConfigured, InvalidTaskError
 from celery.utils.functional import maybe_list
 from celery.worker import consumer
 from celery.worker import state as worker_state
+from celery.worker.consumer.control import Control
 from celery.worker.consumer.gossip import Gossip
 from celery.worker.consumer.mingle import Mingle
 from celery.worker.control import Panel
@@ -84,6 +85,9 @@ class Consumer(consumer.Consumer):
         super().__init__(self.starter, *args, pool=pool, **kwargs)
         for task in self.app.tasks.values():
             settle(task)
+        for step in self.steps:
+            if isinstance(step, Control):
+                step.box.node.handle_message = self._unless_faulty(step.box.node.handle_message)
         self.app.clock.adjust = _bounded(self.app.clock.adjust)
         self._able: frozenset[str] = frozenset()
         self._pumping = False
@@ -187,6 +191,22 @@ class Consumer(consumer.Consumer):
             logger.warning("message %s is delivered again, Kafka does not answer: %s", message.delivery_info, failure)
             self.timer.call_after(_PAUSE, deliveries.reject, (tag, True))
         return True
+
+    def _unless_faulty(self, handle: Callable[..., Any]) -> Callable[..., Any]:
+        """Celery's handling of remote control; a message that is no command costs nothing but itself.
+
+        Celery would close the queue of its commands and listen anew, and miss the commands that come meanwhile.
+        """
+
+        def handle_message(body: Any, message: Any = None) -> Any:
+            try:
+                return handle(body, message)
+            except (KeyError, OperationalError, *self.connection_errors, *self.channel_errors):
+                raise  # an unknown command, of which Celery tells; or a reply that could not be sent
+            except Exception as error:
+                count("remote control", "a message", error)
+
+        return handle_message
 
     def _begin(self, request: Any) -> None:
         """Hands a request to the pool. One that the pool does not take, as what cannot be pickled, leaves nothing there."""
