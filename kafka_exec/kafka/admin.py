@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 #: How long one operation may take, seconds, whatever passes meanwhile.
 TIMEOUT = 10.0
 
+#: How long leaders are looked for, seconds: the client asks for them once more only when it has given up on a request that a
+#: broker has lost, which it does after its ``socket.timeout.ms`` of ten seconds.
+_LEADERS_TIMEOUT = 15.0
+
 #: What the client may take beside a request to say that it was not answered, seconds.
 _SLACK = 1.0
 
@@ -113,7 +117,7 @@ class Admin:
                 raise missing
 
         if wanted:
-            persist(act, f"finding the offsets of {wanted[0].topic}", TIMEOUT, LOOKING)
+            persist(act, f"finding the offsets of {wanted[0].topic}", _LEADERS_TIMEOUT, LOOKING)
         return found
 
     def _answer(self, future: Any, timeout: float, passing_over: Collection[int] = ()) -> Any:
