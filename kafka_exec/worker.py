@@ -125,7 +125,7 @@ class Consumer(consumer.Consumer):
         return on_task_received
 
     def _can_be_run(self, message: Any) -> bool:
-        """Whether a message is a task that may be handed on; all other kinds become dead letters here.
+        """Tells whether a message is a task that may be handed on; all other kinds become dead letters here.
 
         A task in Celery's old protocol gets the headers of the new one. What this worker does not know, and another one
         may, is not decoded.

@@ -91,7 +91,7 @@ class PeriodicTasks:
         return frozenset(beat.boot for beat in self._living() if beat.beat)
 
     def knows(self, task: str) -> bool:
-        """Whether a worker that lives knows a task of this name."""
+        """Tells whether a worker that lives knows a task of this name."""
         return any(task in (beat.tasks or ()) for beat in self._living())
 
     def _living(self) -> list[Heartbeat]:

@@ -94,7 +94,7 @@ def _told(context: click.Context | None = None) -> Iterator[None]:
 
 
 def _is_help(error: BaseException) -> bool:
-    """Whether it is Click's way to show the help of a group without a command."""
+    """Tells whether it is Click's way to show the help of a group without a command."""
     return type(error).__name__ == "NoArgsIsHelpError"
 
 
@@ -123,7 +123,7 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 
 
 def _is_interrupt(error: BaseException) -> bool:
-    """Whether the user has ended the command; at a question Click makes its own error of that."""
+    """Tells whether the user has ended the command; at a question Click makes its own error of that."""
     return isinstance(error, KeyboardInterrupt) or (
         isinstance(error, click.Abort) and isinstance(error.__context__, KeyboardInterrupt)
     )

@@ -55,7 +55,7 @@ def text(value: Any) -> str:
 
 
 def is_unicode(value: str) -> bool:
-    """Whether a text can be written as UTF-8."""
+    """Tells whether a text can be written as UTF-8."""
     try:
         value.encode()
     except UnicodeEncodeError:

@@ -41,7 +41,7 @@ def _name(key: Any) -> str:
 
 
 def is_deep(value: Any) -> bool:
-    """Whether a JSON value is nested more deeply than is told."""
+    """Tells whether a JSON value is nested more deeply than is told."""
     level = [value]
     for _ in range(DEEPEST):
         level = [

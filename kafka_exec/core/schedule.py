@@ -120,7 +120,7 @@ class Asked:
         return time + self.answer(time, time)[1]
 
     def answer(self, last: float, now: float) -> tuple[bool, float]:
-        """Whether it is time now, and in how many seconds to ask again."""
+        """Tells whether it is time now, and in how many seconds to ask again."""
         yes, wait = self.ask(last, now)
         if type(wait) not in (int, float) or math.isnan(wait):
             raise ConfigurationError(f"a schedule says that it is to be asked again in {wait!r} seconds")

@@ -43,7 +43,7 @@ class Kind:
 
     @property
     def is_json(self) -> bool:
-        """Whether it is written as JSON."""
+        """Tells whether it is written as JSON."""
         return self.read is _json
 
 
