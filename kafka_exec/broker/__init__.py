@@ -8,9 +8,9 @@ Needs `pip install "kafka_exec[broker]"`.
 
 from __future__ import annotations
 
-from .distribution import STEPS
-from .embedded import EmbeddedKafka
-from .errors import (
+from kafka_exec.broker.distribution import STEPS
+from kafka_exec.broker.embedded import EmbeddedKafka
+from kafka_exec.broker.errors import (
     BrokerError,
     BrokerNotInstalled,
     BrokerNotRunning,

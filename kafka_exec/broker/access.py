@@ -20,7 +20,7 @@ from confluent_kafka.admin import (
     UserScramCredentialUpsertion,
 )
 
-from .errors import BrokerError
+from kafka_exec.broker.errors import BrokerError
 
 MECHANISMS = ("SCRAM-SHA-512", "SCRAM-SHA-256")
 ITERATIONS = 4096

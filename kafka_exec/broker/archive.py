@@ -10,8 +10,8 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 
-from .distribution import Progress, locked
-from .errors import BrokerError
+from kafka_exec.broker.distribution import Progress, locked
+from kafka_exec.broker.errors import BrokerError
 
 logger = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from .errors import BrokerNotInstalled, FolderNotWritable, RegistryUnreachable
+from kafka_exec.broker.errors import BrokerNotInstalled, FolderNotWritable, RegistryUnreachable
 
 KAFKA_VERSION = "4.3.1"
 KAFKA = ("org.apache.kafka", "kafka_2.13", KAFKA_VERSION)

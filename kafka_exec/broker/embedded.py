@@ -12,13 +12,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kafka_exec.broker import archive, folder, java, ports, settings
+from kafka_exec.broker.distribution import Progress, libraries
+from kafka_exec.broker.errors import BrokerError, BrokerNotRunning, PortUnavailable
+from kafka_exec.broker.node import Node
+from kafka_exec.broker.security import INTERNAL_NAME, Secured
 from kafka_exec.kafka.client import close_all
-
-from . import archive, folder, java, ports, settings
-from .distribution import Progress, libraries
-from .errors import BrokerError, BrokerNotRunning, PortUnavailable
-from .node import Node
-from .security import INTERNAL_NAME, Secured
 
 if TYPE_CHECKING:
     from confluent_kafka.admin import AdminClient
@@ -197,7 +196,7 @@ class EmbeddedKafka:
 
     def add_user(self, name: str, password: str) -> None:
         """Adds a user (or changes the password) for SCRAM-SHA-512 and SCRAM-SHA-256; it may do nothing yet."""
-        from . import access
+        from kafka_exec.broker import access
 
         self._secured()
         if name == INTERNAL_NAME:
@@ -213,7 +212,7 @@ class EmbeddedKafka:
         `resource`: topic, group, transactional_id or cluster (which has no name).
         `name`: of the resource; "*" is any; with `prefix` all whose names begin with it.
         """
-        from . import access
+        from kafka_exec.broker import access
 
         self._secured()
         access.allow(self.admin(), user, operation, resource, name, prefix)

@@ -10,7 +10,7 @@ import tempfile
 import uuid
 from pathlib import Path
 
-from .errors import DataMismatch, FolderNotWritable
+from kafka_exec.broker.errors import DataMismatch, FolderNotWritable
 
 
 def prepare(wanted: Path | None) -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from .errors import BrokerNotInstalled, UnsupportedPlatform
+from kafka_exec.broker.errors import BrokerNotInstalled, UnsupportedPlatform
 
 SHORT_RUN = ("-Xmx128m", "-XX:TieredStopAtLevel=1")
 """Options for a tool that runs for a second: it ends before the optimizing compiler would pay."""

@@ -14,9 +14,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
-from . import guard, java, settings
-from .errors import BrokerError, BrokerNotRunning, BrokerStartFailed, DataInUse, PortUnavailable
-from .ports import Address
+from kafka_exec.broker import guard, java, settings
+from kafka_exec.broker.errors import BrokerError, BrokerNotRunning, BrokerStartFailed, DataInUse, PortUnavailable
+from kafka_exec.broker.ports import Address
 
 LOG_LINES = 20
 JAVA_FRAME = "\t"

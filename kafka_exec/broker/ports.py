@@ -8,7 +8,7 @@ import random
 import socket
 from dataclasses import dataclass
 
-from .errors import PortUnavailable, UnsupportedPlatform
+from kafka_exec.broker.errors import PortUnavailable, UnsupportedPlatform
 
 # Below the ports that systems hand out for outgoing connections: one of those could take a stopped broker's port.
 FREE_PORTS = range(20_000, 32_000)

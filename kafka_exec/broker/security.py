@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from .errors import BrokerNotInstalled
+from kafka_exec.broker.errors import BrokerNotInstalled
 
 INTERNAL_NAME = "kafka-exec-internal"
 SCRAM_MODULE = "org.apache.kafka.common.security.scram.ScramLoginModule"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from .ports import Address
-from .security import Secured
+from kafka_exec.broker.ports import Address
+from kafka_exec.broker.security import Secured
 
 INTERNAL_PARTITIONS = 8
 

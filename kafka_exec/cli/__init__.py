@@ -5,15 +5,14 @@ from __future__ import annotations
 import click
 
 from kafka_exec.about import versions
-
-from .broker import broker
-from .common import Guarded
-from .control_plane import control_plane
-from .dead import dead
-from .executions import executions, remark, show
-from .groups import groups
-from .nodes import nodes
-from .schedule import claims, schedule
+from kafka_exec.cli.broker import broker
+from kafka_exec.cli.common import Guarded
+from kafka_exec.cli.control_plane import control_plane
+from kafka_exec.cli.dead import dead
+from kafka_exec.cli.executions import executions, remark, show
+from kafka_exec.cli.groups import groups
+from kafka_exec.cli.nodes import nodes
+from kafka_exec.cli.schedule import claims, schedule
 
 
 def _show_versions(context: click.Context, option: click.Parameter, value: bool) -> None:
@@ -39,6 +38,6 @@ for command in (broker, claims, control_plane, dead, executions, groups, nodes, 
     kafka.add_command(command)
 
 # It imports Celery's command, which loads this group as its entry point: the group must be there by now.
-from .loading import guard_loading  # noqa: E402
+from kafka_exec.cli.loading import guard_loading  # noqa: E402
 
 guard_loading(kafka)
