@@ -11,16 +11,16 @@ from kombu import connection as _kombus
 from kombu.transport import TRANSPORT_ALIASES
 
 from kafka_exec.about import __version__
-from kafka_exec.core.retry import Phase, RetryPolicy
+from kafka_exec.app.fixup import install, prepare_default_app
+from kafka_exec.app.task import Task, remark
+from kafka_exec.core.worker.retry import Phase, RetryPolicy
 from kafka_exec.errors import Recoverable, Unrecoverable
-from kafka_exec.fixup import install, prepare_default_app
-from kafka_exec.task import Task, remark
-from kafka_exec.url import parse_url
+from kafka_exec.settings.url import parse_url
 
 __all__ = ("Phase", "Recoverable", "RetryPolicy", "Task", "Unrecoverable", "__version__", "install", "remark")
 
 TRANSPORT_ALIASES["kafka-exec"] = "kafka_exec.transport:Transport"
 TRANSPORT_ALIASES["kafka-execs"] = "kafka_exec.transport:SSLTransport"
-BUILTIN_FIXUPS.add("kafka_exec.fixup:Fixup")
+BUILTIN_FIXUPS.add("kafka_exec.app.fixup:Fixup")
 _kombus.parse_url = parse_url
 prepare_default_app()

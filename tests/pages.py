@@ -10,10 +10,10 @@ from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
 
-from kafka_exec.config import DEFAULT_PARTITIONS, KAFKA, KINDS, PREFIX, Settings
-from kafka_exec.core.foreign import KOMBUS
-from kafka_exec.core.values import PROPERTIES
-from kafka_exec.environment import PASSWORD, USER, variable
+from kafka_exec.core.cluster.foreign import KOMBUS
+from kafka_exec.core.cluster.settings import DEFAULT_PARTITIONS, KAFKA, KINDS, PREFIX, Settings
+from kafka_exec.core.cluster.values import PROPERTIES
+from kafka_exec.settings.environment import PASSWORD, USER, variable
 
 DOCS = Path(__file__).parents[1] / "docs"
 

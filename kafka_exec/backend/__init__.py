@@ -18,9 +18,8 @@ from celery.backends.asynchronous import AsyncBackendMixin
 from celery.result import result_from_tuple
 from kombu.utils.encoding import bytes_to_str
 
-from kafka_exec.appconf import has_our_broker, result_home
 from kafka_exec.backend import raised
-from kafka_exec.backend.cache import Cache
+from kafka_exec.backend.cache.copies import Cache
 from kafka_exec.backend.chords import Chords
 from kafka_exec.backend.codec import Codec
 from kafka_exec.backend.consumer import ResultConsumer
@@ -29,11 +28,11 @@ from kafka_exec.backend.ids import TextIds
 from kafka_exec.backend.pauses import Pauses
 from kafka_exec.backend.records import GROUP_PREFIX, as_another_told, children_of, due_of, meta_of, note_of, record_of
 from kafka_exec.backend.starts import Starts
-from kafka_exec.core.control import Effect
-from kafka_exec.core.lifecycle import TERMINAL, State, may_follow, of_celery, record_key, record_keys, to_celery
-from kafka_exec.core.smaller import Shorten, smaller
-from kafka_exec.core.state_record import ABSENT, Note, Remark, StateRecord
-from kafka_exec.core.topology import TopicSpec, notes_topic, state_topic
+from kafka_exec.core.cluster.topology import TopicSpec, notes_topic, state_topic
+from kafka_exec.core.control.reducers import Effect
+from kafka_exec.core.results.lifecycle import TERMINAL, State, may_follow, of_celery, record_key, record_keys, to_celery
+from kafka_exec.core.results.smaller import Shorten, smaller
+from kafka_exec.core.results.state_record import ABSENT, Note, Remark, StateRecord
 from kafka_exec.errors import (
     ConnectionFailed,
     KafkaExecError,
@@ -42,14 +41,15 @@ from kafka_exec.errors import (
     ResultTooLarge,
     Undecodable,
 )
-from kafka_exec.kafka.broadcast import partition_of
-from kafka_exec.kafka.failures import within
-from kafka_exec.kafka.notes import append, read
-from kafka_exec.kafka.partitions import Performer
-from kafka_exec.kafka.scopes import capture, confirmed
-from kafka_exec.kafka.states import StateReader
-from kafka_exec.kafka.states import states as state_reader
-from kafka_exec.options import cache_url
+from kafka_exec.kafka.client.failures import within
+from kafka_exec.kafka.cluster.logreader import partition_of
+from kafka_exec.kafka.control.partition import Performer
+from kafka_exec.kafka.publish.scopes import capture, confirmed
+from kafka_exec.kafka.results.notes import append, read
+from kafka_exec.kafka.results.states import StateReader
+from kafka_exec.kafka.results.states import states as state_reader
+from kafka_exec.settings.appconf import has_our_broker, result_home
+from kafka_exec.settings.options import cache_url
 
 logger = logging.getLogger("kafka_exec")
 

@@ -17,16 +17,16 @@ from kombu.exceptions import EncodeError
 from kombu.serialization import prepare_accept_content, registry
 from kombu.utils.uuid import uuid
 
-from kafka_exec.appconf import has_our_broker
 from kafka_exec.backend import raised, serial
-from kafka_exec.core.chord import FailChord, Fire, Part
-from kafka_exec.core.control import Command, Effect
-from kafka_exec.core.envelope import RECORD_HEADER
-from kafka_exec.core.fields import id_text
-from kafka_exec.core.plain import plain, shown
-from kafka_exec.core.topology import control_topic
+from kafka_exec.core.cluster.topology import control_topic
+from kafka_exec.core.control.chord import FailChord, Fire, Part
+from kafka_exec.core.control.reducers import Command, Effect
+from kafka_exec.core.message.envelope import RECORD_HEADER
+from kafka_exec.core.record.fields import id_text
+from kafka_exec.core.record.plain import plain, shown
 from kafka_exec.errors import MessageTooLarge, ResultTooLarge
-from kafka_exec.kafka.scopes import Outgoing, captured
+from kafka_exec.kafka.publish.scopes import Outgoing, captured
+from kafka_exec.settings.appconf import has_our_broker
 
 if TYPE_CHECKING:
     from kafka_exec.backend import KafkaBackend

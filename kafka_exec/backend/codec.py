@@ -9,8 +9,8 @@ from celery.backends.base import Backend
 from celery.utils.serialization import UnpickleableExceptionWrapper, get_pickled_exception
 
 from kafka_exec.backend import raised, serial
-from kafka_exec.core.plain import plain
-from kafka_exec.core.state_record import JSON_TYPE, Raised
+from kafka_exec.core.record.plain import plain
+from kafka_exec.core.results.state_record import JSON_TYPE, Raised
 
 #: Of an exception that cannot be stored as it is, so many characters are.
 _LONGEST = 10_000

@@ -11,10 +11,10 @@ from celery import states
 from celery.backends.asynchronous import BaseResultConsumer
 from confluent_kafka import Message as Record
 
-from kafka_exec.core.lifecycle import Rank, split_key
-from kafka_exec.core.state_record import StateRecord
-from kafka_exec.kafka import native
-from kafka_exec.kafka.states import StateReader
+from kafka_exec.core.results.lifecycle import Rank, split_key
+from kafka_exec.core.results.state_record import StateRecord
+from kafka_exec.kafka.client import native
+from kafka_exec.kafka.results.states import StateReader
 
 if TYPE_CHECKING:
     from kafka_exec.backend import KafkaBackend

@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from kafka_exec.backend.projection import Projection
-from kafka_exec.core.chord import Chords
-from kafka_exec.core.topology import control_topic, state_topic
-from kafka_exec.kafka.nodes import Node
-from kafka_exec.kafka.processor import Processor
+from kafka_exec.backend.cache.projection import Projection
+from kafka_exec.core.cluster.topology import control_topic, state_topic
+from kafka_exec.core.control.chord import Chords
+from kafka_exec.kafka.control.processor import Processor
+from kafka_exec.kafka.nodes.node import Node
 
 if TYPE_CHECKING:
     from kafka_exec.backend import KafkaBackend

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 from celery import states
 
 from kafka_exec.backend.records import request_of
-from kafka_exec.core.envelope import dead_letter_headers
-from kafka_exec.core.lifecycle import State
-from kafka_exec.core.nodes import LOST_AFTER, is_lost
-from kafka_exec.core.state_record import StateRecord
-from kafka_exec.core.topology import nodes_topic
+from kafka_exec.core.cluster.topology import nodes_topic
+from kafka_exec.core.message.envelope import dead_letter_headers
+from kafka_exec.core.nodes.heartbeat import LOST_AFTER, is_lost
+from kafka_exec.core.results.lifecycle import State
+from kafka_exec.core.results.state_record import StateRecord
 from kafka_exec.errors import LostRecord
-from kafka_exec.kafka.nodes import last_heard
+from kafka_exec.kafka.nodes.node import last_heard
 
 if TYPE_CHECKING:
     from kafka_exec.backend import KafkaBackend

@@ -6,7 +6,7 @@ from typing import Any
 
 from celery.backends.asynchronous import AsyncBackendMixin
 
-from kafka_exec.core.fields import id_text
+from kafka_exec.core.record.fields import id_text
 
 
 class TextIds(AsyncBackendMixin):  # type: ignore[misc]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import time
 
-from kafka_exec.core.pauses import Ticks
-from kafka_exec.kafka import native
+from kafka_exec.core.nodes.pauses import Ticks
+from kafka_exec.kafka.client import native
 
 
 class Pauses:

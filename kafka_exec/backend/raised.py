@@ -8,8 +8,8 @@ from typing import Any
 
 from celery.utils.serialization import UnpickleableExceptionWrapper, ensure_serializable
 
-from kafka_exec.core.plain import cut, plain, shown
-from kafka_exec.core.state_record import Raised
+from kafka_exec.core.record.plain import cut, plain, shown
+from kafka_exec.core.results.state_record import Raised
 
 #: An exception that is cut keeps so many arguments.
 _MOST_ARGUMENTS = 20

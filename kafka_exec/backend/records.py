@@ -12,10 +12,10 @@ from celery.app.task import Context
 from celery.states import STARTED
 
 from kafka_exec.backend.serial import arguments_as_json, arguments_of_json
-from kafka_exec.core import envelope
-from kafka_exec.core.lifecycle import TERMINAL, State, of_celery, previous
-from kafka_exec.core.plain import plain
-from kafka_exec.core.state_record import Note, Raised, StateRecord, TaskError
+from kafka_exec.core.message import envelope
+from kafka_exec.core.record.plain import plain
+from kafka_exec.core.results.lifecycle import TERMINAL, State, of_celery, previous
+from kafka_exec.core.results.state_record import Note, Raised, StateRecord, TaskError
 
 logger = logging.getLogger("kafka_exec")
 

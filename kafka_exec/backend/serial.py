@@ -12,8 +12,8 @@ from kombu.exceptions import DecodeError
 from kombu.serialization import dumps, loads
 from kombu.utils import json as kombu_json
 
-from kafka_exec.core.plain import is_deep, plain
-from kafka_exec.core.state_record import ABSENT, JSON_TYPE, Encoded, as_result
+from kafka_exec.core.record.plain import is_deep, plain
+from kafka_exec.core.results.state_record import ABSENT, JSON_TYPE, Encoded, as_result
 
 #: Celery before 5.7 compresses no results.
 _decompressed = getattr(base, "decompress_payload", lambda data: data)

@@ -7,8 +7,8 @@ import os
 import time
 from collections.abc import Callable
 
-from kafka_exec.core.state_record import StateRecord
-from kafka_exec.kafka import native
+from kafka_exec.core.results.state_record import StateRecord
+from kafka_exec.kafka.client import native
 
 logger = logging.getLogger("kafka_exec")
 

@@ -14,19 +14,19 @@ from celery import beat, signals
 from celery.utils.dispatch import Signal
 from kombu.utils.objects import cached_property
 
-from kafka_exec.appconf import broker_home
 from kafka_exec.beat.book import ADDED, Book
 from kafka_exec.beat.entries import PeriodicEntry, entry_of
 from kafka_exec.beat.house import House
 from kafka_exec.beat.periodic import PeriodicTasks
 from kafka_exec.beat.rules import text_of
 from kafka_exec.beat.stopping import ended_by_signals, exit_now
-from kafka_exec.core.agenda import Plan
-from kafka_exec.core.claimant import Firing
-from kafka_exec.core.topology import sync_topic
+from kafka_exec.core.beat.agenda import Plan
+from kafka_exec.core.beat.claimant import Firing
+from kafka_exec.core.cluster.topology import sync_topic
 from kafka_exec.errors import ConfigurationError, KafkaExecError
-from kafka_exec.kafka.exclusive import Exclusive
-from kafka_exec.kafka.scopes import Outgoing, captured, confirmed
+from kafka_exec.kafka.beat.exclusive import Exclusive
+from kafka_exec.kafka.publish.scopes import Outgoing, captured, confirmed
+from kafka_exec.settings.appconf import broker_home
 
 __all__ = ("PeriodicEntry", "PeriodicTasks", "Scheduler", "claim_acquired", "claim_released")
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from kafka_exec.core.fields import an_object, flag, moment
-from kafka_exec.core.names import Topics
-from kafka_exec.core.topology import schedule_topic
+from kafka_exec.core.cluster.names import Topics
+from kafka_exec.core.cluster.topology import schedule_topic
+from kafka_exec.core.record.fields import an_object, flag, moment
 from kafka_exec.errors import ConfigurationError
-from kafka_exec.kafka.client import Cluster
-from kafka_exec.kafka.table import Table
+from kafka_exec.kafka.cluster.cluster import Cluster
+from kafka_exec.kafka.log.table import Table
 
 #: Whence an entry comes: the application's configuration, or added at run time.
 CONFIG, ADDED = "config", "added"
@@ -41,7 +41,7 @@ class Book:
 
     ``source``: :data:`CONFIG` or :data:`ADDED`. ``definition``: its hash. ``task`` and ``schedule``: for people; of an added
     entry ``given`` is all that it says. ``start``: of an interval. ``policy``: as
-    :meth:`~kafka_exec.core.schedule.Policy.facts`. ``paused``: whether it is. ``since``: when it was resumed last.
+    :meth:`~kafka_exec.core.beat.schedule.Policy.facts`. ``paused``: whether it is. ``since``: when it was resumed last.
     ``request``: when somebody asked to run it now. Times are epoch seconds.
     """
 

@@ -11,10 +11,10 @@ from celery import beat
 
 from kafka_exec.beat.orders import Run
 from kafka_exec.beat.rules import parsed, rule_of, text_of
-from kafka_exec.core.agenda import Plan
-from kafka_exec.core.claimant import Firing
-from kafka_exec.core.envelope import FENCE, ORDERING_KEY
-from kafka_exec.core.schedule import Asked, CatchUp, Grid, Policy, definition_hash
+from kafka_exec.core.beat.agenda import Plan
+from kafka_exec.core.beat.claimant import Firing
+from kafka_exec.core.beat.schedule import Asked, CatchUp, Grid, Policy, definition_hash
+from kafka_exec.core.message.envelope import FENCE, ORDERING_KEY
 from kafka_exec.errors import ConfigurationError
 
 #: Under this name a fired task's request says for which time it was due, epoch seconds.

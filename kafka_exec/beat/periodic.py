@@ -7,16 +7,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from kafka_exec.appconf import broker_home
 from kafka_exec.beat.book import Book
 from kafka_exec.beat.entries import entry_of
 from kafka_exec.beat.rules import parsed, rule_of
-from kafka_exec.core.claimlog import Standing
-from kafka_exec.core.nodes import Heartbeat, NodeState, roll
-from kafka_exec.core.topology import nodes_topic, sync_topic
+from kafka_exec.core.beat.claimlog import Standing
+from kafka_exec.core.cluster.topology import nodes_topic, sync_topic
+from kafka_exec.core.nodes.heartbeat import Heartbeat, NodeState, roll
 from kafka_exec.errors import KafkaExecError
-from kafka_exec.kafka.nodes import TASKS_EVERY, heard
-from kafka_exec.kafka.synclog import present
+from kafka_exec.kafka.beat.synclog import present
+from kafka_exec.kafka.nodes.node import TASKS_EVERY, heard
+from kafka_exec.settings.appconf import broker_home
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import Any
 
 from celery.schedules import BaseSchedule, crontab, maybe_schedule, schedule, solar
 
-from kafka_exec.core.schedule import Asked, Calendar, Grid, Rule
+from kafka_exec.core.beat.schedule import Asked, Calendar, Grid, Rule
 from kafka_exec.errors import ConfigurationError
 
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}

@@ -8,7 +8,6 @@ Needs `pip install "kafka_exec[broker]"`.
 
 from __future__ import annotations
 
-from kafka_exec.broker.distribution import STEPS
 from kafka_exec.broker.embedded import EmbeddedKafka
 from kafka_exec.broker.errors import (
     BrokerError,
@@ -22,6 +21,7 @@ from kafka_exec.broker.errors import (
     RegistryUnreachable,
     UnsupportedPlatform,
 )
+from kafka_exec.broker.install.distribution import STEPS
 
 __all__ = (
     "STEPS",

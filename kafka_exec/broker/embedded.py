@@ -12,12 +12,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kafka_exec.broker import archive, folder, java, ports, settings
-from kafka_exec.broker.distribution import Progress, libraries
+from kafka_exec.broker import folder, ports, settings
 from kafka_exec.broker.errors import BrokerError, BrokerNotRunning, PortUnavailable
+from kafka_exec.broker.install import archive, java
+from kafka_exec.broker.install.distribution import Progress, libraries
 from kafka_exec.broker.node import Node
 from kafka_exec.broker.security import INTERNAL_NAME, Secured
-from kafka_exec.kafka.client import close_all
+from kafka_exec.kafka.cluster.cluster import close_all
 
 if TYPE_CHECKING:
     from confluent_kafka.admin import AdminClient

@@ -14,8 +14,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
-from kafka_exec.broker import guard, java, settings
+from kafka_exec.broker import guard, settings
 from kafka_exec.broker.errors import BrokerError, BrokerNotRunning, BrokerStartFailed, DataInUse, PortUnavailable
+from kafka_exec.broker.install import java
 from kafka_exec.broker.ports import Address
 
 LOG_LINES = 20

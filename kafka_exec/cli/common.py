@@ -160,9 +160,9 @@ def result_backend(context: click.Context) -> Any:
     Raises:
         ConfigurationError: it is not kafka-exec.
     """
-    from kafka_exec.appconf import is_our_url
     from kafka_exec.backend import KafkaBackend
     from kafka_exec.errors import ConfigurationError
+    from kafka_exec.settings.appconf import is_our_url
 
     app = context.obj.app
     chosen = app.backend_cls or app.conf.result_backend

@@ -40,12 +40,12 @@ def _parts(context: click.Context) -> tuple[list[Any], list[Any], list[str]]:
     Raises:
         ConfigurationError: neither is kafka-exec.
     """
-    from kafka_exec.appconf import broker_home, has_our_broker
     from kafka_exec.backend import KafkaBackend
     from kafka_exec.backend.control_plane import control_plane as chords
-    from kafka_exec.core.topology import nodes_topic
-    from kafka_exec.kafka.delays import Delays
-    from kafka_exec.kafka.nodes import Node
+    from kafka_exec.core.cluster.topology import nodes_topic
+    from kafka_exec.kafka.control.delays import Delays
+    from kafka_exec.kafka.nodes.node import Node
+    from kafka_exec.settings.appconf import broker_home, has_our_broker
 
     app = context.obj.app
     nodes: dict[Any, Any] = {}

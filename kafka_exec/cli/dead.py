@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from kafka_exec.appconf import broker_home
 from kafka_exec.cli.common import confirm, echo_table, json_option, printable, progress, time_of
-from kafka_exec.core.dead import Address, Letter, Order, as_text
+from kafka_exec.core.message.dead import Address, Letter, Order, as_text
+from kafka_exec.settings.appconf import broker_home
 
 if TYPE_CHECKING:
     from kafka_exec.errors import NotReplayable
-    from kafka_exec.kafka.dead import DeadLetters
+    from kafka_exec.kafka.queue.dead import DeadLetters
 
 COLUMNS = ("QUEUE", "LETTER", "WHEN", "REASON", "TASK", "ID", "REPLAYED", "ERROR")
 
@@ -80,7 +80,7 @@ def dead() -> None:
 
 
 def _letters(context: click.Context, queue: str) -> DeadLetters:
-    from kafka_exec.kafka.dead import DeadLetters
+    from kafka_exec.kafka.queue.dead import DeadLetters
 
     space = broker_home(context.obj.app)
     return DeadLetters(space.cluster, space.topics, queue)
@@ -118,7 +118,7 @@ def list_letters(
             matching += 1
             yield letter, letters.queue
 
-    from kafka_exec.kafka.dead import DeadLetters, queues_with_letters
+    from kafka_exec.kafka.queue.dead import DeadLetters, queues_with_letters
 
     space = broker_home(context.obj.app)
     queues = [queue] if queue is not None else queues_with_letters(space.cluster, space.topics)

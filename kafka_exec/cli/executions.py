@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 import click
 
 from kafka_exec.cli.common import echo_table, json_option, progress, result_backend, time_of
-from kafka_exec.core.lifecycle import TERMINAL, State, to_celery
-from kafka_exec.core.state_record import ABSENT, Encoded
+from kafka_exec.core.results.lifecycle import TERMINAL, State, to_celery
+from kafka_exec.core.results.state_record import ABSENT, Encoded
 
 if TYPE_CHECKING:
-    from kafka_exec.core.state_record import StateRecord
+    from kafka_exec.core.results.state_record import StateRecord
 
 COLUMNS = ("ID", "STATE", "NAME", "QUEUE", "WORKER", "ATTEMPTS", "STARTED", "SECONDS")
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from kafka_exec.appconf import broker_home
 from kafka_exec.cli.common import echo_table, json_option
+from kafka_exec.settings.appconf import broker_home
 
 if TYPE_CHECKING:
     from celery import Celery

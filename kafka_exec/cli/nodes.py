@@ -7,9 +7,9 @@ import time
 
 import click
 
-from kafka_exec.appconf import broker_home
 from kafka_exec.cli.common import echo_table, json_option, time_of
-from kafka_exec.core.nodes import Heartbeat, NodeState, Seen, roll
+from kafka_exec.core.nodes.heartbeat import Heartbeat, NodeState, Seen, roll
+from kafka_exec.settings.appconf import broker_home
 
 COLUMNS = (
     *("NAME", "STATE", "KIND", "VERSION", "INCARNATION", "HOST", "PID", "SINCE"),
@@ -24,8 +24,8 @@ COLUMNS = (
 @click.pass_context
 def nodes(context: click.Context, task: str | None, hours: float, as_json: bool) -> None:
     """List the nodes that send heartbeats, and those that did."""
-    from kafka_exec.core.topology import nodes_topic
-    from kafka_exec.kafka.nodes import heard
+    from kafka_exec.core.cluster.topology import nodes_topic
+    from kafka_exec.kafka.nodes.node import heard
 
     space = broker_home(context.obj.app)
     now = time.time()

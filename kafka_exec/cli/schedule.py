@@ -140,14 +140,14 @@ CLAIMS = ("ENTRY", "STATE", "HOLDER", "INCARNATION", "EPOCH", "LAST SLOT", "FIRE
 @click.pass_context
 def claims(context: click.Context, table: bool, as_json: bool) -> None:
     """List who holds which periodic entry, as the log of claims says."""
-    from kafka_exec.core.claim import document
+    from kafka_exec.core.beat.claim import document
 
     if table:
         click.echo(document(), nl=False)
         return
-    from kafka_exec.appconf import broker_home
-    from kafka_exec.core.topology import sync_topic
-    from kafka_exec.kafka.synclog import present
+    from kafka_exec.core.cluster.topology import sync_topic
+    from kafka_exec.kafka.beat.synclog import present
+    from kafka_exec.settings.appconf import broker_home
 
     space = broker_home(context.obj.app)
     log = present(space.cluster, sync_topic(space.topics))

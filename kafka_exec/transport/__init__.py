@@ -9,15 +9,15 @@ from confluent_kafka import libversion
 from kombu.transport import base
 
 from kafka_exec import errors
-from kafka_exec.appconf import require_all_prepared
-from kafka_exec.config import KAFKA, Settings, bootstrap_servers, client_properties
-from kafka_exec.environment import PASSWORD, USER, from_environment
-from kafka_exec.kafka.client import cluster
-from kafka_exec.options import APP_OPTION, check_options
+from kafka_exec.core.cluster.settings import KAFKA, Settings, bootstrap_servers, client_properties
+from kafka_exec.kafka.cluster.cluster import cluster
+from kafka_exec.settings.appconf import require_all_prepared
+from kafka_exec.settings.environment import PASSWORD, USER, from_environment
+from kafka_exec.settings.options import APP_OPTION, check_options
+from kafka_exec.settings.url import split, warn_of_number
 from kafka_exec.transport.channel import Channel
 from kafka_exec.transport.connection import Connection
 from kafka_exec.transport.namespace import namespace
-from kafka_exec.url import split, warn_of_number
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -12,11 +12,11 @@ from kombu.transport import base
 from kombu.utils.encoding import str_to_bytes
 from kombu.utils.uuid import uuid
 
-from kafka_exec.core import envelope
-from kafka_exec.core.arguments import check_consumer, check_exchange, no_priority
-from kafka_exec.core.routing import EXCHANGE_TYPES, Binding, log_key
+from kafka_exec.core.cluster.arguments import check_consumer, check_exchange, no_priority
+from kafka_exec.core.message import envelope
+from kafka_exec.core.message.routing import EXCHANGE_TYPES, Binding, log_key
 from kafka_exec.errors import ChannelFailed, ConnectionFailed, NoSuchQueue
-from kafka_exec.kafka.failures import within
+from kafka_exec.kafka.client.failures import within
 from kafka_exec.transport.connection import SETTLE_TIMEOUT
 from kafka_exec.transport.deliveries import Deliveries
 from kafka_exec.transport.publishing import PublishBatch, has_failover, in_time, place_in

@@ -8,11 +8,11 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from kafka_exec.errors import ConnectionFailed
-from kafka_exec.kafka.native import Waker
+from kafka_exec.kafka.client.native import Waker
 from kafka_exec.transport.sources import Source, SubscriptionSource, WorkQueue
 
 if TYPE_CHECKING:
-    from kafka_exec.kafka.nodes import Node
+    from kafka_exec.kafka.nodes.node import Node
     from kafka_exec.transport.channel import Channel
     from kafka_exec.transport.namespace import Namespace
     from kafka_exec.transport.subscriptions import Subscription

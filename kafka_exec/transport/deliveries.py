@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 from confluent_kafka import Message as Record
 from kombu.transport import base
 
-from kafka_exec.core import envelope, window
-from kafka_exec.core.lanes import Run, Ticket, after_failure, after_retry
+from kafka_exec.core.message import envelope, window
+from kafka_exec.core.queue.lanes import Run, Ticket, after_failure, after_retry
 from kafka_exec.errors import KafkaExecError, Undecodable
-from kafka_exec.kafka.oddities import pass_over
+from kafka_exec.kafka.client.oddities import pass_over
 from kafka_exec.transport.sources import Item, Source, SubscriptionSource
 from kafka_exec.transport.values import from_json
 

@@ -8,10 +8,9 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from kafka_exec.core.arguments import check_arguments
-from kafka_exec.core.delay import level_for
-from kafka_exec.core.names import Topics
-from kafka_exec.core.topology import (
+from kafka_exec.core.cluster.arguments import check_arguments
+from kafka_exec.core.cluster.names import Topics
+from kafka_exec.core.cluster.topology import (
     TopicSpec,
     dead_topic,
     delay_topic,
@@ -19,7 +18,8 @@ from kafka_exec.core.topology import (
     journal_topic,
     queue_topic,
 )
-from kafka_exec.core.window import steps_for
+from kafka_exec.core.control.delay import level_for
+from kafka_exec.core.message.window import steps_for
 from kafka_exec.errors import Forbidden, NoSuchQueue
 from kafka_exec.transport.bindings import Bindings
 from kafka_exec.transport.subscriptions import Subscription
@@ -27,7 +27,7 @@ from kafka_exec.transport.subscriptions import Subscription
 logger = logging.getLogger("kafka_exec")
 
 if TYPE_CHECKING:
-    from kafka_exec.kafka.client import Cluster
+    from kafka_exec.kafka.cluster.cluster import Cluster
 
 
 class QueueDeclaration:

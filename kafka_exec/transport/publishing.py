@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kombu import exceptions as kombu
 
-from kafka_exec.core import window
-from kafka_exec.core.delay import Delay, eta_of
-from kafka_exec.core.envelope import ORDERING_KEY, Headers, bind
+from kafka_exec.core.control.delay import Delay, eta_of
+from kafka_exec.core.message import window
+from kafka_exec.core.message.envelope import ORDERING_KEY, Headers, bind
 from kafka_exec.errors import ConnectionFailed, KafkaExecError, NotConfirmed
-from kafka_exec.kafka.broadcast import partition_of
-from kafka_exec.kafka.scopes import confirmed
-from kafka_exec.once import warn_once
+from kafka_exec.kafka.cluster.logreader import partition_of
+from kafka_exec.kafka.publish.scopes import confirmed
+from kafka_exec.settings.once import warn_once
 
 if TYPE_CHECKING:
-    from kafka_exec.core.envelope import Message
+    from kafka_exec.core.message.envelope import Message
     from kafka_exec.transport.channel import Channel
     from kafka_exec.transport.namespace import Namespace
 

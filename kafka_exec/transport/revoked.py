@@ -6,9 +6,9 @@ import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from kafka_exec.core.topology import revoked_topic
-from kafka_exec.kafka.scopes import confirmed
-from kafka_exec.kafka.table import Table
+from kafka_exec.core.cluster.topology import revoked_topic
+from kafka_exec.kafka.log.table import Table
+from kafka_exec.kafka.publish.scopes import confirmed
 
 if TYPE_CHECKING:
     from kafka_exec.transport.namespace import Namespace

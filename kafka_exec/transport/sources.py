@@ -10,21 +10,21 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from confluent_kafka import Message as Record
 
-from kafka_exec.core import window
-from kafka_exec.core.envelope import cut, dead_letter_headers, short_key
-from kafka_exec.core.lanes import Lane
-from kafka_exec.core.sharing import Grant
+from kafka_exec.core.message import window
+from kafka_exec.core.message.envelope import cut, dead_letter_headers, short_key
+from kafka_exec.core.queue.lanes import Lane
+from kafka_exec.core.worker.sharing import Grant
 from kafka_exec.errors import MessageTooLarge
-from kafka_exec.kafka.consumer import GroupReader
-from kafka_exec.kafka.finding import among, waiting_at
-from kafka_exec.kafka.journal import Journal
-from kafka_exec.kafka.native import Waker
-from kafka_exec.kafka.queued import LaneView, Newcomer
-from kafka_exec.kafka.work import Work
+from kafka_exec.kafka.client.native import Waker
+from kafka_exec.kafka.queue.finding import among, waiting_at
+from kafka_exec.kafka.queue.journal import Journal
+from kafka_exec.kafka.queue.queued import LaneView, Newcomer
+from kafka_exec.kafka.queue.reader import GroupReader
+from kafka_exec.kafka.queue.work import Work
 from kafka_exec.transport.subscriptions import Subscription
 
 if TYPE_CHECKING:
-    from kafka_exec.kafka.nodes import Node
+    from kafka_exec.kafka.nodes.node import Node
     from kafka_exec.transport.namespace import Namespace
 
 

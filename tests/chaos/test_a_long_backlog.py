@@ -12,8 +12,8 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from kafka_exec.broker import EmbeddedKafka
-from kafka_exec.core import envelope
-from kafka_exec.core.journal import Progress
+from kafka_exec.core.message import envelope
+from kafka_exec.core.queue.progress import Progress
 from tests.integration.kills import CONF
 from tests.integration.workers import Crew, crew, until
 

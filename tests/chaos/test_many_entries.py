@@ -14,7 +14,7 @@ import pytest
 from confluent_kafka import OFFSET_END, Consumer, TopicPartition
 
 from kafka_exec.broker import EmbeddedKafka
-from kafka_exec.core.envelope import decode
+from kafka_exec.core.message.envelope import decode
 from tests.integration.beat_tools import Diary, assert_each_once
 from tests.integration.workers import Crew, crew
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from kafka_exec.core.agenda import run_id
+from kafka_exec.core.beat.agenda import run_id
 from tests.integration.beat_tools import Diary, assert_each_once
 from tests.integration.judge import judge_lanes
 from tests.integration.workers import Beat, Crew

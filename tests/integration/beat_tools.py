@@ -14,8 +14,8 @@ from typing import Any
 from confluent_kafka import Consumer, KafkaError, TopicPartition
 
 from kafka_exec.broker import EmbeddedKafka
-from kafka_exec.core.claimlog import ClaimLog, Kind, Signal, Verdict
-from kafka_exec.core.envelope import decode
+from kafka_exec.core.beat.claimlog import ClaimLog, Kind, Signal, Verdict
+from kafka_exec.core.message.envelope import decode
 from tests.integration.workers import PATIENCE, Crew, until
 
 

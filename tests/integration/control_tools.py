@@ -16,16 +16,16 @@ from typing import Any
 
 from confluent_kafka import Consumer, Producer, TopicPartition
 
-from kafka_exec.config import Settings
-from kafka_exec.core.chord import Chords, FailChord, Fire
-from kafka_exec.core.control import Command, Effect
-from kafka_exec.core.names import Topics
-from kafka_exec.core.topology import TopicSpec, nodes_topic
-from kafka_exec.kafka.broadcast import partition_of
-from kafka_exec.kafka.client import Cluster, cluster
-from kafka_exec.kafka.nodes import Node
-from kafka_exec.kafka.processor import Processor
-from kafka_exec.kafka.scopes import Outgoing, captured, confirmed
+from kafka_exec.core.cluster.names import Topics
+from kafka_exec.core.cluster.settings import Settings
+from kafka_exec.core.cluster.topology import TopicSpec, nodes_topic
+from kafka_exec.core.control.chord import Chords, FailChord, Fire
+from kafka_exec.core.control.reducers import Command, Effect
+from kafka_exec.kafka.cluster.cluster import Cluster, cluster
+from kafka_exec.kafka.cluster.logreader import partition_of
+from kafka_exec.kafka.control.processor import Processor
+from kafka_exec.kafka.nodes.node import Node
+from kafka_exec.kafka.publish.scopes import Outgoing, captured, confirmed
 from tests.integration.child import Child
 
 ROOT = Path(__file__).resolve().parents[2]

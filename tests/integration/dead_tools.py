@@ -10,13 +10,13 @@ from typing import Any
 
 from confluent_kafka import Message as Record
 
-from kafka_exec.appconf import broker_home
-from kafka_exec.core.dead import Letter, RawHeaders
-from kafka_exec.core.envelope import Message, dead_letter_headers, encode
-from kafka_exec.core.topology import dead_topic, queue_topic
-from kafka_exec.kafka.dead import DeadLetters
-from kafka_exec.kafka.history import Fetcher, history
-from kafka_exec.kafka.scopes import confirmed
+from kafka_exec.core.cluster.topology import dead_topic, queue_topic
+from kafka_exec.core.message.dead import Letter, RawHeaders
+from kafka_exec.core.message.envelope import Message, dead_letter_headers, encode
+from kafka_exec.kafka.log.history import Fetcher, history
+from kafka_exec.kafka.publish.scopes import confirmed
+from kafka_exec.kafka.queue.dead import DeadLetters
+from kafka_exec.settings.appconf import broker_home
 from tests.integration.workers import APP, PATIENCE, ROOT, Crew, environment
 
 

@@ -12,12 +12,12 @@ from typing import Any, NamedTuple
 
 from confluent_kafka import Consumer, Producer, TopicPartition
 
-from kafka_exec.config import Settings
-from kafka_exec.core.names import Topics
-from kafka_exec.core.topology import nodes_topic
-from kafka_exec.kafka.client import Cluster, cluster
-from kafka_exec.kafka.delays import Delays
-from kafka_exec.kafka.nodes import Node
+from kafka_exec.core.cluster.names import Topics
+from kafka_exec.core.cluster.settings import Settings
+from kafka_exec.core.cluster.topology import nodes_topic
+from kafka_exec.kafka.cluster.cluster import Cluster, cluster
+from kafka_exec.kafka.control.delays import Delays
+from kafka_exec.kafka.nodes.node import Node
 from tests.integration.child import Child
 from tests.integration.workers import until
 

@@ -13,11 +13,11 @@ from typing import Any, NamedTuple
 from celery import chord
 from confluent_kafka import Producer
 
-from kafka_exec.appconf import broker_home
-from kafka_exec.core import envelope
-from kafka_exec.core.delay import Delay
-from kafka_exec.core.sharing import Grant
-from kafka_exec.kafka.dead import DeadLetters
+from kafka_exec.core.control.delay import Delay
+from kafka_exec.core.message import envelope
+from kafka_exec.core.worker.sharing import Grant
+from kafka_exec.kafka.queue.dead import DeadLetters
+from kafka_exec.settings.appconf import broker_home
 from tests.integration.workers import PATIENCE, Crew, until
 from tests.unit import hostile
 from tests.unit.hostile import BODY, HEADERS, HEARTBEAT, NASTY, NOW, OLD, PROPERTIES, dump, mutations

@@ -12,7 +12,7 @@ import pytest
 from confluent_kafka.admin import NewTopic
 
 from kafka_exec.broker import EmbeddedKafka
-from kafka_exec.core.agenda import run_id
+from kafka_exec.core.beat.agenda import run_id
 from tests.integration.beat_tools import Diary, assert_each_once, name_of
 from tests.integration.judge import judge_lanes
 from tests.integration.workers import PATIENCE, Crew, crew, until

@@ -26,8 +26,8 @@ from kafka_exec.broker import (
     FolderNotWritable,
     PortUnavailable,
     RegistryUnreachable,
-    distribution,
 )
+from kafka_exec.broker.install import distribution
 
 PARENT = """
 import json, os, sys

@@ -12,9 +12,9 @@ import pytest
 from confluent_kafka import Consumer, TopicPartition
 
 from kafka_exec.broker import EmbeddedKafka
-from kafka_exec.core.topology import TopicSpec
-from kafka_exec.kafka import share
-from kafka_exec.kafka.history import Fetcher
+from kafka_exec.core.cluster.topology import TopicSpec
+from kafka_exec.kafka.log.history import Fetcher
+from kafka_exec.kafka.nodes import share
 from tests.integration.control_tools import (
     PARTITIONS,
     Bodies,

@@ -17,9 +17,9 @@ import pytest
 from confluent_kafka import Producer
 
 from kafka_exec.broker import EmbeddedKafka
-from kafka_exec.core.dead import Address, Order, RawHeaders
+from kafka_exec.core.message.dead import Address, Order, RawHeaders
 from kafka_exec.errors import NoSuchLetter, NotReplayable
-from kafka_exec.kafka.dead import DeadLetters, queues_with_letters
+from kafka_exec.kafka.queue.dead import DeadLetters, queues_with_letters
 from tests.integration.dead_tools import Morgue, command, done, listed, run, task
 from tests.integration.workers import PATIENCE, ROOT, Crew, crew, environment, until
 
@@ -167,7 +167,7 @@ def test_key_value_headers_and_order_are_those_of_the_record_that_died(made: Cre
 #: A command that kills itself at its second transaction: when that is written and not committed, or committed.
 DYING = """
 import os, signal
-from kafka_exec.kafka.transactions import Transactor
+from kafka_exec.kafka.publish.transactions import Transactor
 commit, calls = Transactor.commit, []
 def dying(self):
     calls.append(self)

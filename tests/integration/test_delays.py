@@ -14,11 +14,11 @@ from celery import group
 from kombu import Queue
 
 from kafka_exec.broker import EmbeddedKafka
-from kafka_exec.core.lifecycle import State
-from kafka_exec.core.names import Topics
-from kafka_exec.core.topology import TopicSpec
-from kafka_exec.kafka import share
-from kafka_exec.kafka.history import Fetcher
+from kafka_exec.core.cluster.names import Topics
+from kafka_exec.core.cluster.topology import TopicSpec
+from kafka_exec.core.results.lifecycle import State
+from kafka_exec.kafka.log.history import Fetcher
+from kafka_exec.kafka.nodes import share
 from tests.integration.delay_tools import MoverProcess, Reader, moving
 from tests.integration.workers import PATIENCE, Crew, Worker, crew, until
 

@@ -20,7 +20,7 @@ from kombu.utils.uuid import uuid
 
 from kafka_exec.broker import EmbeddedKafka
 from kafka_exec.broker.ports import free
-from kafka_exec.core import envelope
+from kafka_exec.core.message import envelope
 from kafka_exec.errors import MessageTooLarge, NotConfirmed
 from tests.integration.fault_app import make_app
 from tests.integration.fault_tools import Effects, Load, Worker, read, until, workers

@@ -20,7 +20,7 @@ Run = Callable[..., str]
 HEAD = """
 import multiprocessing, os, signal, sys, time
 from kombu import Connection
-from kafka_exec.kafka.client import flush_all
+from kafka_exec.kafka.cluster.cluster import flush_all
 from tests.integration.fault_app import app
 
 work = app.tasks["work"]
@@ -214,7 +214,7 @@ def test_a_child_that_was_forked_while_states_were_indexed_makes_an_index_of_its
     output = run(
         """
         import threading
-        from kafka_exec.kafka.state_index import StateIndex
+        from kafka_exec.kafka.results.state_index import StateIndex
 
         def write():
             while not done:

@@ -15,11 +15,11 @@ from celery.exceptions import TaskRevokedError
 from kombu.exceptions import EncodeError
 
 import kafka_exec
-from kafka_exec.appconf import broker_home
 from kafka_exec.broker import EmbeddedKafka
-from kafka_exec.core.dead import Order
+from kafka_exec.core.message.dead import Order
 from kafka_exec.errors import ConfigurationError
-from kafka_exec.kafka.dead import DeadLetters
+from kafka_exec.kafka.queue.dead import DeadLetters
+from kafka_exec.settings.appconf import broker_home
 from tests.integration.beat_tools import committed
 from tests.integration.workers import PATIENCE, Crew, crew, until
 

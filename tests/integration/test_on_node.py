@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from kafka_exec.broker import EmbeddedKafka
-from kafka_exec.core.agenda import run_id
+from kafka_exec.core.beat.agenda import run_id
 from tests.integration.beat_tools import Diary, Fired, name_of
 from tests.integration.workers import PATIENCE, Beat, Crew, Effect, crew, until
 

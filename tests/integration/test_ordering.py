@@ -16,7 +16,7 @@ from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
 from confluent_kafka.admin import NewPartitions
 
 from kafka_exec.broker import EmbeddedKafka
-from kafka_exec.core.journal import Progress
+from kafka_exec.core.queue.progress import Progress
 from kafka_exec.errors import ConfigurationError
 from tests.integration.fault_tools import read
 from tests.integration.judge import judge_lanes

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 import kafka_exec
-from kafka_exec.broker.distribution import KAFKA_VERSION
+from kafka_exec.broker.install.distribution import KAFKA_VERSION
 
 ROOT = Path(__file__).resolve().parents[2]
 VERSIONS = ROOT / "docs" / "versions.md"

@@ -18,7 +18,7 @@ from celery import Celery
 from kombu.exceptions import OperationalError
 
 from kafka_exec.broker import EmbeddedKafka
-from kafka_exec.kafka.producer import Publisher
+from kafka_exec.kafka.publish.publisher import Publisher
 from tests.integration.app import make_app
 from tests.integration.workers import Crew, crew, until
 

@@ -14,17 +14,17 @@ from typing import Any
 import pytest
 from celery import Celery
 
-from kafka_exec.backend.cache import Cache, Step
+from kafka_exec.backend.cache.copies import Cache, Step
+from kafka_exec.backend.cache.projection import Projection
 from kafka_exec.backend.control_plane import ControlPlane, control_plane
-from kafka_exec.backend.projection import Projection
 from kafka_exec.broker import EmbeddedKafka
-from kafka_exec.core.lifecycle import State
-from kafka_exec.core.projection import Copy, Place
-from kafka_exec.core.state_record import StateRecord
-from kafka_exec.core.topology import nodes_topic, state_topic
-from kafka_exec.kafka.broadcast import partition_of
-from kafka_exec.kafka.nodes import Node
-from kafka_exec.kafka.states import StateReader
+from kafka_exec.core.cluster.topology import nodes_topic, state_topic
+from kafka_exec.core.results.lifecycle import State
+from kafka_exec.core.results.projection import Copy, Place
+from kafka_exec.core.results.state_record import StateRecord
+from kafka_exec.kafka.cluster.logreader import partition_of
+from kafka_exec.kafka.nodes.node import Node
+from kafka_exec.kafka.results.states import StateReader
 from tests.integration.app import make_app
 from tests.integration.redis_tools import RedisServer
 from tests.integration.workers import ROOT, crew, environment, until

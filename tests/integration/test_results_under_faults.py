@@ -12,8 +12,8 @@ import pytest
 from confluent_kafka import Consumer, TopicPartition
 
 from kafka_exec.broker import EmbeddedKafka
-from kafka_exec.core.lifecycle import State
-from kafka_exec.core.state_record import StateRecord
+from kafka_exec.core.results.lifecycle import State
+from kafka_exec.core.results.state_record import StateRecord
 from tests.integration.app import make_app
 from tests.integration.workers import PATIENCE, Crew, crew, until
 

@@ -13,7 +13,7 @@ from celery.result import AsyncResult
 
 from kafka_exec import Unrecoverable
 from kafka_exec.broker import EmbeddedKafka
-from kafka_exec.core.dead import Letter, Order
+from kafka_exec.core.message.dead import Letter, Order
 from tests.integration.chord_tools import settled
 from tests.integration.dead_tools import Morgue
 from tests.integration.retry_tasks import SOON, Away, Busy

@@ -16,10 +16,10 @@ from celery import Celery
 from celery.exceptions import ImproperlyConfigured
 from kombu import Connection, Exchange, Queue
 
-from kafka_exec import once
-from kafka_exec.appconf import broker_home, result_home
 from kafka_exec.broker import EmbeddedKafka
 from kafka_exec.errors import ChannelFailed, ConfigurationError
+from kafka_exec.settings import once
+from kafka_exec.settings.appconf import broker_home, result_home
 from tests.integration.workers import APP, ROOT, crew, environment, until
 
 

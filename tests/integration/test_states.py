@@ -18,15 +18,15 @@ import pytest
 from confluent_kafka import Message, Producer
 
 from kafka_exec.broker import EmbeddedKafka
-from kafka_exec.config import Settings
-from kafka_exec.core.lifecycle import State, record_key, record_keys, task_id_of, to_celery
-from kafka_exec.core.names import Topics
-from kafka_exec.core.state_record import StateRecord
-from kafka_exec.core.topology import TopicSpec, state_topic
-from kafka_exec.kafka.broadcast import partition_of
-from kafka_exec.kafka.client import Cluster
-from kafka_exec.kafka.history import history
-from kafka_exec.kafka.states import StateReader, states
+from kafka_exec.core.cluster.names import Topics
+from kafka_exec.core.cluster.settings import Settings
+from kafka_exec.core.cluster.topology import TopicSpec, state_topic
+from kafka_exec.core.results.lifecycle import State, record_key, record_keys, task_id_of, to_celery
+from kafka_exec.core.results.state_record import StateRecord
+from kafka_exec.kafka.cluster.cluster import Cluster
+from kafka_exec.kafka.cluster.logreader import partition_of
+from kafka_exec.kafka.log.history import history
+from kafka_exec.kafka.results.states import StateReader, states
 from tests.integration.workers import until
 
 PARTITIONS = 4
@@ -337,11 +337,11 @@ GREEN = """
 import {0}
 {1}
 import sys, time
-from kafka_exec.config import Settings
-from kafka_exec.core.names import Topics
-from kafka_exec.core.topology import state_topic
-from kafka_exec.kafka.client import cluster, close_all
-from kafka_exec.kafka.states import states
+from kafka_exec.core.cluster.settings import Settings
+from kafka_exec.core.cluster.names import Topics
+from kafka_exec.core.cluster.topology import state_topic
+from kafka_exec.kafka.cluster.cluster import cluster, close_all
+from kafka_exec.kafka.results.states import states
 {2}
 settings = Settings(partitions={{"state": 4}})
 reader = states(cluster({{"bootstrap.servers": sys.argv[1]}}, settings), state_topic(settings, Topics(sys.argv[2])))

@@ -17,10 +17,10 @@ from confluent_kafka import Consumer, TopicPartition
 from kombu.exceptions import DecodeError
 
 from kafka_exec.broker import EmbeddedKafka
-from kafka_exec.core.control import Command
-from kafka_exec.core.lifecycle import State
-from kafka_exec.core.state_record import Encoded, StateRecord
-from kafka_exec.core.topology import control_topic
+from kafka_exec.core.cluster.topology import control_topic
+from kafka_exec.core.control.reducers import Command
+from kafka_exec.core.results.lifecycle import State
+from kafka_exec.core.results.state_record import Encoded, StateRecord
 from tests.integration.app import make_app
 from tests.integration.storing_tasks import ODD
 from tests.integration.workers import PATIENCE, Crew, crew, until

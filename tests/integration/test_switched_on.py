@@ -115,7 +115,7 @@ def test_celerys_default_app_is_prepared_when_it_was_made_before_us() -> None:
     """With green pools it is."""
     code = "from celery import current_app; current_app.main; import kafka_exec; print(current_app._fixups)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
-    assert "kafka_exec.fixup.Fixup" in done.stdout, done.stderr
+    assert "kafka_exec.app.fixup.Fixup" in done.stdout, done.stderr
 
 
 def test_celerys_default_app_is_prepared_too(kafka: EmbeddedKafka, prefix: str, tmp_path: Path) -> None:

@@ -9,13 +9,13 @@ from collections.abc import Iterator
 import pytest
 
 from kafka_exec.broker import EmbeddedKafka
-from kafka_exec.config import Settings, client_properties
-from kafka_exec.core.claimlog import ClaimLog, Kind, Signal
-from kafka_exec.core.names import Topics
-from kafka_exec.core.topology import TopicSpec, sync_topic
-from kafka_exec.kafka.client import Cluster
-from kafka_exec.kafka.scopes import confirmed
-from kafka_exec.kafka.synclog import SyncLog, present
+from kafka_exec.core.beat.claimlog import ClaimLog, Kind, Signal
+from kafka_exec.core.cluster.names import Topics
+from kafka_exec.core.cluster.settings import Settings, client_properties
+from kafka_exec.core.cluster.topology import TopicSpec, sync_topic
+from kafka_exec.kafka.beat.synclog import SyncLog, present
+from kafka_exec.kafka.cluster.cluster import Cluster
+from kafka_exec.kafka.publish.scopes import confirmed
 
 #: Records before the checkpoint, ten thousand or a multiple. A start is as quick after ten million.
 RECORDS = int(os.environ.get("SYNC_RECORDS", "20000"))

@@ -14,10 +14,10 @@ from kombu import Connection, Exchange, Producer, Queue
 from kombu.exceptions import ChannelError, OperationalError
 
 from kafka_exec.broker import EmbeddedKafka
-from kafka_exec.core.failures import Failure
+from kafka_exec.core.cluster.failures import Failure
 from kafka_exec.errors import InvalidName, MessageTooLarge, NoSuchQueue
-from kafka_exec.kafka.failures import failure
-from kafka_exec.kafka.producer import Publisher
+from kafka_exec.kafka.client.failures import failure
+from kafka_exec.kafka.publish.publisher import Publisher
 from tests.integration.app import make_app
 from tests.integration.workers import until
 

@@ -9,7 +9,7 @@ import pytest
 from kombu import Connection, Consumer, Exchange, Producer, Queue
 from kombu.exceptions import ChannelError
 
-from kafka_exec.kafka.scopes import captured
+from kafka_exec.kafka.publish.scopes import captured
 from tests.integration.workers import until
 
 

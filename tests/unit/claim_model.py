@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from kafka_exec.core.claim import Do, State
-from kafka_exec.core.claimant import Act, Claimant, Firing, Terms
-from kafka_exec.core.claimlog import ClaimLog, Kind, Signal, Verdict
-from kafka_exec.core.nodes import LOST_AFTER, Lease
+from kafka_exec.core.beat.claim import Do, State
+from kafka_exec.core.beat.claimant import Act, Claimant, Firing, Terms
+from kafka_exec.core.beat.claimlog import ClaimLog, Kind, Signal, Verdict
+from kafka_exec.core.nodes.heartbeat import LOST_AFTER, Lease
 
 PERIOD = 2.0
 HEARTBEAT = 1.0

@@ -9,11 +9,11 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from kafka_exec.core.claimlog import ClaimLog, Kind, Signal
-from kafka_exec.core.control import Command
-from kafka_exec.core.journal import Progress
-from kafka_exec.core.lanes import Lane, Run
-from kafka_exec.core.ledger import (
+from kafka_exec.core.beat.claimlog import ClaimLog, Kind, Signal
+from kafka_exec.core.control.reducers import Command
+from kafka_exec.core.nodes.heartbeat import Heartbeat
+from kafka_exec.core.queue.lanes import Lane, Run
+from kafka_exec.core.queue.ledger import (
     ENDED,
     STARTED,
     Lease,
@@ -27,8 +27,8 @@ from kafka_exec.core.ledger import (
     parked,
     remembered,
 )
-from kafka_exec.core.nodes import Heartbeat
-from kafka_exec.core.state_record import Note, Remark, TaskError
+from kafka_exec.core.queue.progress import Progress
+from kafka_exec.core.results.state_record import Note, Remark, TaskError
 
 #: Values that are no JSON, or none that a reader expects. As texts, since Python's JSON writes some of them not at all.
 NASTY: list[bytes] = [

@@ -9,7 +9,7 @@ from typing import Any
 from celery import Celery
 
 from kafka_exec.backend import KafkaBackend
-from kafka_exec.core.state_record import Note, StateRecord
+from kafka_exec.core.results.state_record import Note, StateRecord
 from kafka_exec.errors import MessageTooLarge
 
 

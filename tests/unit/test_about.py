@@ -10,7 +10,7 @@ from celery import Celery
 
 import kafka_exec
 from kafka_exec.about import in_force
-from kafka_exec.config import Settings
+from kafka_exec.core.cluster.settings import Settings
 
 SECRET = "correct-horse"
 

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from kafka_exec.beat.entries import PeriodicEntry
 from kafka_exec.beat.rules import parsed, rule_of, text_of
-from kafka_exec.core.agenda import Agenda, Plan
-from kafka_exec.core.claimlog import Standing
-from kafka_exec.core.schedule import Asked, Calendar, CatchUp, Grid, Policy
+from kafka_exec.core.beat.agenda import Agenda, Plan
+from kafka_exec.core.beat.claimlog import Standing
+from kafka_exec.core.beat.schedule import Asked, Calendar, CatchUp, Grid, Policy
 from kafka_exec.errors import ConfigurationError
 
 NOON = datetime(2026, 5, 1, 12, tzinfo=timezone.utc).timestamp()

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kafka_exec.core.assignment import owned, owner
-from kafka_exec.core.nodes import LOST_AFTER, Census, Heartbeat, is_lost
+from kafka_exec.core.nodes.assignment import owned, owner
+from kafka_exec.core.nodes.heartbeat import LOST_AFTER, Census, Heartbeat, is_lost
 
 MEMBERS = st.frozensets(st.text(max_size=5), max_size=6)
 

@@ -14,9 +14,9 @@ from celery.schedules import crontab, schedule, solar
 
 from kafka_exec.beat.entries import SLOT, PeriodicEntry, entry_of
 from kafka_exec.beat.rules import parsed, rule_of, text_of
-from kafka_exec.core.agenda import run_id
-from kafka_exec.core.claimant import Firing
-from kafka_exec.core.schedule import Calendar, CatchUp, Grid, Policy
+from kafka_exec.core.beat.agenda import run_id
+from kafka_exec.core.beat.claimant import Firing
+from kafka_exec.core.beat.schedule import Calendar, CatchUp, Grid, Policy
 from kafka_exec.errors import ConfigurationError
 
 BERLIN = ZoneInfo("Europe/Berlin")

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kafka_exec.core.chord import Chords, FailChord, Fire
-from kafka_exec.core.control import Change, Command, Output, Reducers
+from kafka_exec.core.control.chord import Chords, FailChord, Fire
+from kafka_exec.core.control.reducers import Change, Command, Output, Reducers
 from kafka_exec.errors import Undecodable
 from tests.unit.twins.chord import PlainChords
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from kafka_exec.core.claim import HELD, IGNORED, TABLE, Do, Event, Move, State, document
+from kafka_exec.core.beat.claim import HELD, IGNORED, TABLE, Do, Event, Move, State, document
 
 CELLS = [(state, event, move) for (state, event), move in TABLE.items()]
 cells = pytest.mark.parametrize(("state", "event", "move"), CELLS, ids=lambda x: getattr(x, "name", ""))

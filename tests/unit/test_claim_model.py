@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kafka_exec.core.claimlog import ClaimLog
+from kafka_exec.core.beat.claimlog import ClaimLog
 from tests.unit.claim_model import World
 
 FAULTS, CALM = 60.0, 20.0

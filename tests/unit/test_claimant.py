@@ -6,9 +6,9 @@ from collections import Counter
 
 import pytest
 
-from kafka_exec.core.claim import Do, State
-from kafka_exec.core.claimant import CLAIM_WAIT, WAIT_IN_NEW, Act, Claimant, Firing, Terms
-from kafka_exec.core.claimlog import ClaimLog, Kind, Signal
+from kafka_exec.core.beat.claim import Do, State
+from kafka_exec.core.beat.claimant import CLAIM_WAIT, WAIT_IN_NEW, Act, Claimant, Firing, Terms
+from kafka_exec.core.beat.claimlog import ClaimLog, Kind, Signal
 
 
 class Log:

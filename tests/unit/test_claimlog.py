@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kafka_exec.core.claimlog import NEVER, ClaimLog, Kind, Signal, Standing, Verdict, restored
+from kafka_exec.core.beat.claimlog import NEVER, ClaimLog, Kind, Signal, Standing, Verdict, restored
 from kafka_exec.errors import Undecodable
 
 TASK_SIGNALS = [kind for kind in Kind if kind is not Kind.CHECKPOINT]

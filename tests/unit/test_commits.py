@@ -7,8 +7,8 @@ from types import SimpleNamespace
 import pytest
 from confluent_kafka import KafkaError
 
-from kafka_exec.core.journal import Progress
-from kafka_exec.kafka.commits import note_refusals
+from kafka_exec.core.queue.progress import Progress
+from kafka_exec.kafka.queue.commits import note_refusals
 
 
 @pytest.mark.parametrize(("low", "ended", "expected"), [(0, [], False), (0, [0], True), (4, [], False), (4, [9], True)])

@@ -12,7 +12,15 @@ from typing import Any
 
 import pytest
 
-from kafka_exec.config import KINDS, PREFIX, Settings, bootstrap_servers, check_names, check_value, client_properties
+from kafka_exec.core.cluster.settings import (
+    KINDS,
+    PREFIX,
+    Settings,
+    bootstrap_servers,
+    check_names,
+    check_value,
+    client_properties,
+)
 from kafka_exec.errors import ConfigurationError
 
 SECRET = "correct-horse"

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kafka_exec.core.dead import Address, Letter, Marked, Order, Origin, RawHeaders, is_mark, mark
-from kafka_exec.core.envelope import Message, dead_letter_headers, encode
+from kafka_exec.core.message.dead import Address, Letter, Marked, Order, Origin, RawHeaders, is_mark, mark
+from kafka_exec.core.message.envelope import Message, dead_letter_headers, encode
 from kafka_exec.errors import NotReplayable
 
 TOPIC = "celery.dead.celery"

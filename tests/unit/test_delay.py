@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kafka_exec.config import DEFAULT_PARTITIONS
-from kafka_exec.core.delay import MARGIN, Delay, eta_of, level_for, wait_of
-from kafka_exec.core.envelope import Message
+from kafka_exec.core.cluster.settings import DEFAULT_PARTITIONS
+from kafka_exec.core.control.delay import MARGIN, Delay, eta_of, level_for, wait_of
+from kafka_exec.core.message.envelope import Message
 from kafka_exec.errors import Undecodable
 from tests.unit.scenario import assert_played
 

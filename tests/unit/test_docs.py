@@ -18,7 +18,7 @@ import click
 import pytest
 
 from kafka_exec.cli import kafka
-from kafka_exec.config import PREFIX, Settings
+from kafka_exec.core.cluster.settings import PREFIX, Settings
 from tests.snippets import PAGES, README, ROOT, anchors, links, programs, section, spans
 
 #: What the page for newcomers may have: lines, and characters of a line.
@@ -187,7 +187,7 @@ def test_what_does_not_exist_is_found(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text(
         "# A page\n\n[one](none.md) [two](#nowhere) `celery kafka remark-all` `./dev nothing`\n\n```\n"
-        "celery -A shop kafka dead list --sorted\n```\n\n`kafka_exec_bufer` `kafka_exec.core.names`\n\n"
+        "celery -A shop kafka dead list --sorted\n```\n\n`kafka_exec_bufer` `kafka_exec.core.cluster.names`\n\n"
         "```python\nfrom kafka_exec import nothing\nthis is no code\n```\n",
         encoding="utf-8",
     )

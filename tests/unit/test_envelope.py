@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kafka_exec.core.envelope import (
+from kafka_exec.core.message.envelope import (
     Message,
     RecordHeaders,
     bind,
@@ -22,8 +22,8 @@ from kafka_exec.core.envelope import (
     keys_over,
 )
 from kafka_exec.errors import Undecodable, Unwritable
-from kafka_exec.kafka.broadcast import partition_of
-from kafka_exec.kafka.spread import partition_again
+from kafka_exec.kafka.cluster.logreader import partition_of
+from kafka_exec.kafka.publish.partitioner import partition_again
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(st.characters()),

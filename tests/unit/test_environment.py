@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kafka_exec.config import KINDS, Settings
-from kafka_exec.environment import from_environment, variable
+from kafka_exec.core.cluster.settings import KINDS, Settings
 from kafka_exec.errors import ConfigurationError
+from kafka_exec.settings.environment import from_environment, variable
 
 SECRET = "correct-horse"
 

@@ -13,12 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from kombu.exceptions import ChannelError, OperationalError
 
-from kafka_exec.core import failures as table
-from kafka_exec.core.failures import FAILURES, Failure, failure_of
+from kafka_exec.core.cluster import failures as table
+from kafka_exec.core.cluster.failures import FAILURES, Failure, failure_of
 from kafka_exec.errors import AccessRefused, ChannelFailed, ConnectionFailed, Forbidden, MessageTooLarge
-from kafka_exec.kafka import native
-from kafka_exec.kafka.failures import failure, persist, time_left, translate, within
-from kafka_exec.kafka.offsets import EARLIEST, LATEST, committed, look_up
+from kafka_exec.kafka.client import native
+from kafka_exec.kafka.client.failures import failure, persist, time_left, translate, within
+from kafka_exec.kafka.client.offsets import EARLIEST, LATEST, committed, look_up
 
 #: All errors that the client library knows.
 CODES = {name: code for name, code in vars(KafkaError).items() if isinstance(code, int) and not name.startswith("__")}

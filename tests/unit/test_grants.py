@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kafka_exec.core.nodes import Heartbeat, Presence
-from kafka_exec.core.sharing import Fullness, Grant, Guests, idle_peers, is_given_up, who_knows
+from kafka_exec.core.nodes.heartbeat import Heartbeat, Presence
+from kafka_exec.core.worker.sharing import Fullness, Grant, Guests, idle_peers, is_given_up, who_knows
 
 
 def peer(

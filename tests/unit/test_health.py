@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kafka_exec.core.health import Health
+from kafka_exec.core.cluster.health import Health
 
 
 def test_one_line_each_way() -> None:

@@ -12,22 +12,22 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from kafka_exec.core import envelope
-from kafka_exec.core.chord import Chords
-from kafka_exec.core.claimlog import ClaimLog, Signal, restored
-from kafka_exec.core.control import Command, Reducers
-from kafka_exec.core.dead import Address, Letter, Marked, is_mark, mark
-from kafka_exec.core.delay import Delay, eta_of
-from kafka_exec.core.journal import Progress
-from kafka_exec.core.ledger import (
+from kafka_exec.core.beat.claimlog import ClaimLog, Signal, restored
+from kafka_exec.core.control.chord import Chords
+from kafka_exec.core.control.delay import Delay, eta_of
+from kafka_exec.core.control.reducers import Command, Reducers
+from kafka_exec.core.message import envelope
+from kafka_exec.core.message.dead import Address, Letter, Marked, is_mark, mark
+from kafka_exec.core.message.taskmessage import as_task
+from kafka_exec.core.message.window import step_of
+from kafka_exec.core.nodes.heartbeat import Heartbeat, Presence, Seen, roll
+from kafka_exec.core.queue.ledger import (
     Ledger,
 )
-from kafka_exec.core.nodes import Heartbeat, Presence, Seen, roll
-from kafka_exec.core.projection import Place, fold
-from kafka_exec.core.sharing import Grant
-from kafka_exec.core.state_record import Note, StateRecord
-from kafka_exec.core.taskmessage import as_task
-from kafka_exec.core.window import step_of
+from kafka_exec.core.queue.progress import Progress
+from kafka_exec.core.results.projection import Place, fold
+from kafka_exec.core.results.state_record import Note, StateRecord
+from kafka_exec.core.worker.sharing import Grant
 from kafka_exec.errors import Undecodable
 from kafka_exec.transport.values import from_json
 from tests.unit.hostile import (

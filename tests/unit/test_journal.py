@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kafka_exec.core import journal
-from kafka_exec.core.journal import Progress
+from kafka_exec.core.queue import progress as journal
+from kafka_exec.core.queue.progress import Progress
 from tests.unit.scenario import assert_played
 from tests.unit.twins.progress import PlainProgress
 

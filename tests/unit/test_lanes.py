@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kafka_exec.core.envelope import Message, encode, ticket_of
-from kafka_exec.core.journal import Progress
-from kafka_exec.core.lanes import STOPPED, Lane, Lanes, Run, Ticket
-from kafka_exec.core.ledger import ENDED, MOST_REMEMBERED, Ledger, Memory, Transition, freed, held, remembered
-from kafka_exec.core.ledger import encode as encode_transitions
-from kafka_exec.kafka.queued import Queued
+from kafka_exec.core.message.envelope import Message, encode, ticket_of
+from kafka_exec.core.queue.lanes import STOPPED, Lane, Lanes, Run, Ticket
+from kafka_exec.core.queue.ledger import ENDED, MOST_REMEMBERED, Ledger, Memory, Transition, freed, held, remembered
+from kafka_exec.core.queue.ledger import encode as encode_transitions
+from kafka_exec.core.queue.progress import Progress
+from kafka_exec.kafka.queue.queued import Queued
 from tests.unit.twins.lanes import PlainLanes
 
 #: What happens: a record comes to a lane; or the n-th of those that may run ends, for good (0) or to be retried (1).

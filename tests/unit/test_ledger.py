@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kafka_exec.core.journal import Progress
-from kafka_exec.core.lanes import Lane
-from kafka_exec.core.ledger import ENDED, PARKED, RELEASED, STARTED, Lease, Ledger, Transition, encode, parked
+from kafka_exec.core.queue.lanes import Lane
+from kafka_exec.core.queue.ledger import ENDED, PARKED, RELEASED, STARTED, Lease, Ledger, Transition, encode, parked
+from kafka_exec.core.queue.progress import Progress
 from tests.unit.twins.ledger import PlainLedger
 
 TOLD = st.lists(

@@ -9,7 +9,7 @@ from celery import states
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kafka_exec.core.lifecycle import (
+from kafka_exec.core.results.lifecycle import (
     TERMINAL,
     TRANSITIONS,
     Rank,

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from kafka_exec.core.names import LONGEST, TEMPLATES, Topics, escape, unescape
+from kafka_exec.core.cluster.names import LONGEST, TEMPLATES, Topics, escape, unescape
 from kafka_exec.errors import ConfigurationError, InvalidName
 
 ANY_TEXT = st.text(st.characters(), max_size=40)  # lone surrogates too

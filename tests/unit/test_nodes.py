@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from kafka_exec.core.nodes import Heartbeat, NodeState, Seen, Work, node_state, roll
+from kafka_exec.core.nodes.heartbeat import Heartbeat, NodeState, Seen, Work, node_state, roll
 
 WORK = Work(slots=4, active=1, queues=("celery",), tasks=("add", "work"))
 

@@ -14,10 +14,8 @@ import kombu.transport
 import pytest
 from celery import Celery
 
-from kafka_exec import once
-from kafka_exec.config import KAFKA, KINDS
-from kafka_exec.core import foreign
-from kafka_exec.core.arguments import (
+from kafka_exec.core.cluster import foreign
+from kafka_exec.core.cluster.arguments import (
     HARMLESS,
     HONOURED,
     REFUSED,
@@ -26,8 +24,10 @@ from kafka_exec.core.arguments import (
     check_exchange,
     no_priority,
 )
+from kafka_exec.core.cluster.settings import KAFKA, KINDS
 from kafka_exec.errors import ConfigurationError
-from kafka_exec.options import broker_options, cache_url, check_options, note, result_options
+from kafka_exec.settings import once
+from kafka_exec.settings.options import broker_options, cache_url, check_options, note, result_options
 
 URL = "kafka-exec://127.0.0.1:9092/shop"
 

@@ -12,13 +12,13 @@ from celery import Celery
 from celery.exceptions import ImproperlyConfigured
 from kombu import Exchange, Queue
 
-from kafka_exec import once
-from kafka_exec.core import arguments, foreign
+from kafka_exec.core.cluster import arguments, foreign
 from kafka_exec.errors import ChannelFailed, ConfigurationError
-from kafka_exec.options import check_options, result_options
+from kafka_exec.settings import once
+from kafka_exec.settings.options import check_options, result_options
+from kafka_exec.settings.url import split, warn_of_number
 from kafka_exec.transport.channel import Channel
 from kafka_exec.transport.publishing import tell_of_priority
-from kafka_exec.url import split, warn_of_number
 from tests.pages import DOCS, PAGES
 
 URL = "kafka-exec://127.0.0.1:9092/shop"

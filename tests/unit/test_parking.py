@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from kafka_exec.core.journal import Progress
-from kafka_exec.core.lanes import STOPPED, Lane, Run, Ticket
-from kafka_exec.core.ledger import Ledger, parked
-from kafka_exec.core.parking import MOST_PARKED, PATIENCE, Standstill, to_park
-from kafka_exec.kafka.queued import Queued
+from kafka_exec.core.queue.lanes import STOPPED, Lane, Run, Ticket
+from kafka_exec.core.queue.ledger import Ledger, parked
+from kafka_exec.core.queue.parking import MOST_PARKED, PATIENCE, Standstill, to_park
+from kafka_exec.core.queue.progress import Progress
+from kafka_exec.kafka.queue.queued import Queued
 
 A, B, C = (Lane("key", name) for name in "abc")
 

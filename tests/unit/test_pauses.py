@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kafka_exec.backend.pauses import Pauses
-from kafka_exec.core.pauses import Ticks
+from kafka_exec.core.nodes.pauses import Ticks
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from kafka_exec.core.nodes import LOST_AFTER, Heartbeat, Lease, Presence, Stray
+from kafka_exec.core.nodes.heartbeat import LOST_AFTER, Heartbeat, Lease, Presence, Stray
 
 TASK: Stray = ("q", 0, 7)
 

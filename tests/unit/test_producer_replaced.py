@@ -8,7 +8,7 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException
 
 from kafka_exec.errors import NotConfirmed
-from kafka_exec.kafka.scopes import confirmed
+from kafka_exec.kafka.publish.scopes import confirmed
 from tests.unit.test_producer_scope import FakeCluster, Handle
 
 CAUSE = KafkaError(KafkaError.OUT_OF_ORDER_SEQUENCE_NUMBER, "what it was", True)

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from confluent_kafka import KafkaError, KafkaException
 
-from kafka_exec.config import Settings
+from kafka_exec.core.cluster.settings import Settings
 from kafka_exec.errors import AccessRefused, ChannelFailed, MessageTooLarge, NotConfirmed
-from kafka_exec.kafka.producer import MOST_OUTSTANDING, Publisher
-from kafka_exec.kafka.scopes import confirmed
+from kafka_exec.kafka.publish.publisher import MOST_OUTSTANDING, Publisher
+from kafka_exec.kafka.publish.scopes import confirmed
 
 Report = Callable[[KafkaError | None, Any], None]
 

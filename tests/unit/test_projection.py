@@ -9,9 +9,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kafka_exec.core.lifecycle import TRANSITIONS, State, is_settled, rank_of, record_key, record_keys, to_celery
-from kafka_exec.core.projection import Copy, Place, fold
-from kafka_exec.core.state_record import StateRecord
+from kafka_exec.core.results.lifecycle import (
+    TRANSITIONS,
+    State,
+    is_settled,
+    rank_of,
+    record_key,
+    record_keys,
+    to_celery,
+)
+from kafka_exec.core.results.projection import Copy, Place, fold
+from kafka_exec.core.results.state_record import StateRecord
 
 NOW = 1000.0
 

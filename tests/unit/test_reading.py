@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kafka_exec.core.reading import TIMEOUT, Reading
+from kafka_exec.core.cluster.reading import TIMEOUT, Reading
 
 
 def test_a_short_log_is_read_without_a_word() -> None:

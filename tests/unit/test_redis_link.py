@@ -12,9 +12,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from kafka_exec.backend.redis_link import REST, Link, Silent
+from kafka_exec.backend.cache.link import REST, Link, Silent
 from kafka_exec.errors import ConfigurationError
-from kafka_exec.kafka import native
+from kafka_exec.kafka.client import native
 
 SECRET = "correct-horse"
 

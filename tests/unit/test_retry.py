@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 
 import kafka_exec
 from kafka_exec import Phase, Recoverable, RetryPolicy, Unrecoverable
-from kafka_exec.core.retry import LONGEST, SHORTEST
-from kafka_exec.request import is_acknowledged_on_failure
+from kafka_exec.core.worker.retry import LONGEST, SHORTEST
+from kafka_exec.worker.request import is_acknowledged_on_failure
 
 #: The delays of the default policy without jitter, seconds.
 TWO_PHASES = (

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from kafka_exec.core.routing import Binding, bound_queues, log_key, log_key_of_binding, matches
+from kafka_exec.core.message.routing import Binding, bound_queues, log_key, log_key_of_binding, matches
 from tests.unit.twins.topic import takes, words
 
 PATTERNS = st.lists(st.sampled_from(["a", "b", "*", "#", "", "a*", "#b"]), max_size=6).map(".".join)

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kafka_exec.core.agenda import Agenda, Plan, run_id
-from kafka_exec.core.claimant import Firing
-from kafka_exec.core.claimlog import Standing
-from kafka_exec.core.clock import LogClock
-from kafka_exec.core.schedule import MISSED_AFTER, Calendar, CatchUp, Due, Grid, Policy, definition_hash, due
+from kafka_exec.core.beat.agenda import Agenda, Plan, run_id
+from kafka_exec.core.beat.claimant import Firing
+from kafka_exec.core.beat.claimlog import Standing
+from kafka_exec.core.beat.schedule import MISSED_AFTER, Calendar, CatchUp, Due, Grid, Policy, definition_hash, due
+from kafka_exec.core.nodes.clock import LogClock
 from kafka_exec.errors import ConfigurationError
 
 YEAR = 365 * 86400.0

@@ -12,9 +12,9 @@ from celery.exceptions import ImproperlyConfigured
 from kombu import Connection
 
 import kafka_exec
-from kafka_exec.config import Settings, bootstrap_servers, client_properties
-from kafka_exec.kafka.client import Cluster
-from kafka_exec.options import cache_url
+from kafka_exec.core.cluster.settings import Settings, bootstrap_servers, client_properties
+from kafka_exec.kafka.cluster.cluster import Cluster
+from kafka_exec.settings.options import cache_url
 
 SECRET = "correct-horse"
 URL = f"kafka-execs://ann:{SECRET}@h1,h2,h3:9093/shop"

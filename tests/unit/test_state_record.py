@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator, ValidationError
 
-from kafka_exec.core.lifecycle import State
-from kafka_exec.core.state_record import (
+from kafka_exec.core.results.lifecycle import State
+from kafka_exec.core.results.state_record import (
     ABSENT,
     LONGEST_TRACEBACK,
     MOST_ERRORS,

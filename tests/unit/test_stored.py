@@ -25,10 +25,10 @@ from kombu.exceptions import DecodeError, EncodeError
 from kombu.utils.encoding import bytes_to_str
 
 from kafka_exec.backend.serial import as_text, encoded, name_of, of_text
-from kafka_exec.core.envelope import RECORD_HEADER
-from kafka_exec.core.lifecycle import State
-from kafka_exec.core.plain import is_deep, plain
-from kafka_exec.core.state_record import LONGEST_MESSAGE, Encoded
+from kafka_exec.core.message.envelope import RECORD_HEADER
+from kafka_exec.core.record.plain import is_deep, plain
+from kafka_exec.core.results.lifecycle import State
+from kafka_exec.core.results.state_record import LONGEST_MESSAGE, Encoded
 from kafka_exec.errors import ResultTooLarge
 from tests.unit.storing import Topic
 

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 import kafka_exec
 from kafka_exec import Phase, RetryPolicy
-from kafka_exec.core.versions import capabilities
-from kafka_exec.task import with_ours
+from kafka_exec.app.task import with_ours
+from kafka_exec.core.worker.versions import capabilities
 
 TWICE = RetryPolicy((Phase(2, 10.0),), jitter=False)
 OPTIONS: dict[str, Any] = {"retrying": TWICE, "version": 2, "runs_versions": (1,)}

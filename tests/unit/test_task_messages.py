@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from kafka_exec.core.dead import Address, Letter, RawHeaders
-from kafka_exec.core.delay import eta_of
-from kafka_exec.core.envelope import (
+from kafka_exec.core.control.delay import eta_of
+from kafka_exec.core.message.dead import Address, Letter, RawHeaders
+from kafka_exec.core.message.envelope import (
     CUT,
     Message,
     cut,
@@ -20,8 +20,8 @@ from kafka_exec.core.envelope import (
     short_key,
     ticket_of,
 )
-from kafka_exec.core.lanes import Lane, Run, Ticket
-from kafka_exec.core.taskmessage import facts
+from kafka_exec.core.message.taskmessage import facts
+from kafka_exec.core.queue.lanes import Lane, Run, Ticket
 
 OLD = {
     "task": "t",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kafka_exec.core.tenure import Tenure
+from kafka_exec.core.nodes.tenure import Tenure
 
 SESSION = 9.0
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from kafka_exec.config import Settings
-from kafka_exec.core.names import Topics
-from kafka_exec.core.topology import (
+from kafka_exec.core.cluster.names import Topics
+from kafka_exec.core.cluster.settings import Settings
+from kafka_exec.core.cluster.topology import (
     TopicSpec,
     bindings_topic,
     control_state_topic,

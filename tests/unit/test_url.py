@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from kombu import Connection
 
-from kafka_exec import once
-from kafka_exec.config import KINDS
+from kafka_exec.core.cluster.settings import KINDS
 from kafka_exec.errors import ConfigurationError
-from kafka_exec.url import check_schemes, split
+from kafka_exec.settings import once
+from kafka_exec.settings.url import check_schemes, split
 
 SECRET = "correct-horse"
 PUBLIC = sorted(name for name, kind in KINDS.items() if not kind.is_secret)

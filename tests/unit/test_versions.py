@@ -6,9 +6,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from kafka_exec.core.versions import capabilities, needed
+from kafka_exec.app.sending import addressed
+from kafka_exec.core.worker.versions import capabilities, needed
 from kafka_exec.errors import ConfigurationError
-from kafka_exec.sending import addressed
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kafka_exec.core.window import FROM_BELOW_EVERY, MOST_STEPS, is_full, pick_step, refill_due, step_of, steps_for
+from kafka_exec.core.message.window import (
+    FROM_BELOW_EVERY,
+    MOST_STEPS,
+    is_full,
+    pick_step,
+    refill_due,
+    step_of,
+    steps_for,
+)
 
 
 @pytest.mark.parametrize(

@@ -7,14 +7,14 @@ from types import SimpleNamespace
 
 import pytest
 
-from kafka_exec.core.envelope import Message, encode
-from kafka_exec.core.journal import Progress
-from kafka_exec.core.lanes import Lane, Run, after_retry
-from kafka_exec.core.ledger import ENDED, GRANTED, RELEASED, Ledger, Transition, held
-from kafka_exec.core.ledger import encode as encode_transitions
-from kafka_exec.core.tenure import Tenure
+from kafka_exec.core.message.envelope import Message, encode
+from kafka_exec.core.nodes.tenure import Tenure
+from kafka_exec.core.queue.lanes import Lane, Run, after_retry
+from kafka_exec.core.queue.ledger import ENDED, GRANTED, RELEASED, Ledger, Transition, held
+from kafka_exec.core.queue.ledger import encode as encode_transitions
+from kafka_exec.core.queue.progress import Progress
 from kafka_exec.errors import NotConfirmed
-from kafka_exec.kafka.work import Work
+from kafka_exec.kafka.queue.work import Work
 
 KEY = Lane("key", "k")
 

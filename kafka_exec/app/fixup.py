@@ -1,0 +1,205 @@
+"""What every Celery app gets whose broker is kafka-exec: safer defaults, the worker's parts, confirmation in groups."""
+
+from __future__ import annotations
+
+import atexit
+import re
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+from celery import Celery, _state, signals
+from celery.app import utils
+from celery.exceptions import ImproperlyConfigured
+from kombu.utils.uuid import uuid
+
+from kafka_exec.about import in_force, versions
+from kafka_exec.app import letting_go  # noqa: F401 - connects to signals
+from kafka_exec.app.pooling import Pool
+from kafka_exec.app.sending import addressed, due_of
+from kafka_exec.app.task import made_ours, with_ours
+from kafka_exec.core.cluster.settings import PREFIX
+from kafka_exec.errors import ConfigurationError
+from kafka_exec.kafka.cluster.cluster import close_all, flush_all
+from kafka_exec.kafka.publish.scopes import confirmed, confirmed_with_others
+from kafka_exec.settings.appconf import has_our_broker, is_our_url, is_prepared, use_safer_defaults
+from kafka_exec.settings.options import APP_OPTION, broker_options, note
+from kafka_exec.settings.url import check_schemes, split
+from kafka_exec.worker.waiting import tell_scheduled
+
+#: The base class of tasks of an app that names no other one.
+_CELERYS_TASK = "celery.app.task:Task"
+
+# Celery's reports hide by their names the settings that are secret.
+utils.HIDDEN_SETTINGS = re.compile(f"{utils.HIDDEN_SETTINGS.pattern}|CACHE_URL", utils.HIDDEN_SETTINGS.flags)
+
+
+def install(app: Celery) -> None:
+    """Makes an app ready that was created before ``import kafka_exec``. A second call changes nothing.
+
+    Raises:
+        ImproperlyConfigured: the app is finalized already: whoever wrote it must call this earlier.
+    """
+    if is_prepared(app):
+        return
+    if app.finalized:
+        raise ImproperlyConfigured(
+            "kafka_exec.install() comes too late: the app is finalized; call it where it is made"
+        )
+    app.fixups = {*app.fixups, f"{Fixup.__module__}:{Fixup.__name__}"}  # for the copies in a pool's spawned children
+    app._fixups.append(Fixup(app))
+
+
+def prepare_default_app() -> None:
+    """Prepares Celery's own default app, which is made without fixups, when it is made.
+
+    It runs ``celery -b URL …`` and tasks that belong to no app. With green pools it is there before any import of ours.
+    """
+    on_init = Celery.on_init
+
+    def prepare(app: Celery) -> None:
+        on_init(app)
+        if app.main == "default" and not app.fixups:
+            app._fixups.append(Fixup(app))
+
+    Celery.on_init = prepare
+    if _state.default_app is not None and not _state.default_app.finalized:
+        install(_state.default_app)
+
+
+class Fixup:
+    """Prepares one app; Celery makes one for each.
+
+    It stands before some methods of the app and calls Celery's own, which are looked up at each call: what others put in
+    their place later (Sentry, OpenTelemetry) is in effect.
+    """
+
+    def __init__(self, app: Celery) -> None:
+        self._app = app
+        methods = {
+            "producer_or_acquire": self.producer_or_acquire,
+            "send_task": self.send_task,
+            "_connection": self.connection,
+            "_task_from_fun": self.task_from_fun,
+            "register_task": self.register_task,
+            "bugreport": self.bugreport,
+        }
+        self._replaced = {name: vars(app)[name] for name in methods if name in vars(app)}
+        vars(app).update(methods)
+        if app.task_cls == _CELERYS_TASK and "Task" not in vars(app):
+            app.task_cls = "kafka_exec.app.task:Task"
+        app.add_defaults(self.configure)
+        app.steps["consumer"].add("kafka_exec.worker:Membership")
+
+    def _celerys(self, name: str) -> Callable[..., Any]:
+        if name in self._replaced:
+            found: Callable[..., Any] = self._replaced[name]
+        else:
+            found = getattr(type(self._app), name)
+            if hasattr(type(found), "__get__"):  # a mock has none
+                found = found.__get__(self._app)
+        return found
+
+    def task_from_fun(self, fun: Any, name: Any = None, base: Any = None, **options: Any) -> Any:
+        """Celery's, which makes a task of a function, with our base class beneath the application's own."""
+        base = with_ours(base or self._app.Task)
+        return self._celerys("_task_from_fun")(fun, name=name, base=base, **options)
+
+    def register_task(self, task: Any, **options: Any) -> Any:
+        """Celery's, which takes a task that is a class, with our base class beneath it."""
+        return self._celerys("register_task")(made_ours(task), **options)
+
+    def configure(self) -> dict[str, Any]:
+        """Called by Celery when the user's configuration has been loaded; further defaults.
+
+        Raises:
+            ImproperlyConfigured: one of our settings has a wrong name or value.
+        """
+        conf = self._app.conf
+        use_safer_defaults(conf)
+        try:
+            check_schemes(conf.broker_read_url, conf.broker_write_url, conf.result_backend)
+            if has_our_broker(conf):
+                broker_options(conf)
+        except ConfigurationError as error:
+            raise ImproperlyConfigured(str(error)) from None
+        return {}
+
+    def connection(self, url: Any, *args: Any, transport_options: Any = None, **kwargs: Any) -> Any:
+        """Celery's, with our settings as transport options."""
+        check_schemes(url)
+        connect = self._celerys("_connection")
+        if not is_our_url(url):
+            return connect(url, *args, transport_options=transport_options, **kwargs)
+        options = {**broker_options(self._app.conf, transport_options), APP_OPTION: self._app.main}
+        note(self._app.conf)
+        connection = connect(url, *args, transport_options=options, **kwargs)
+        connection.info = partial(_shown, connection.info)
+        connection.Pool = partial(Pool, connection)
+        return connection
+
+    def send_task(
+        self,
+        name: str,
+        args: Any = None,
+        kwargs: Any = None,
+        countdown: Any = None,
+        eta: Any = None,
+        task_id: str | None = None,
+        **options: Any,
+    ) -> Any:
+        """Celery's, with ``ordering_key`` and ``deduplication_id``; the state of what is to begin later is told."""
+        send = self._celerys("send_task")
+        options["task_id"] = task_id
+        is_ours = has_our_broker(self._app.conf)
+        if is_ours:
+            options = addressed(name, options.get("task_type"), args, kwargs, options)
+        due = due_of(countdown, eta, time.time())
+        if due is None or not is_ours:
+            return send(name, args, kwargs, countdown, eta, **options)
+        options["task_id"] = options["task_id"] or uuid()
+        with confirmed_with_others():
+            tell_scheduled(self._app, name, due, options)
+            return send(name, args, kwargs, countdown, eta, **options)
+
+    @contextmanager
+    def producer_or_acquire(self, producer: Any = None) -> Iterator[Any]:
+        """Celery's, with confirmation: what is published by a producer held open is confirmed once, at the end."""
+        if producer is not None:
+            yield producer
+            return
+        with self._celerys("producer_or_acquire")() as acquired, confirmed():
+            yield acquired
+
+    def bugreport(self) -> str:
+        """Celery's, of ``celery report``, with our versions, and our settings in force where the broker is kafka-exec."""
+        lines = [f"{name}:{version}" for name, version in versions().items()]
+        told = f"{self._celerys('bugreport')().rstrip()}\n\nversions -> {' '.join(lines)}\n"
+        if not has_our_broker(self._app.conf):
+            return told
+        with self._app.connection_for_write() as connection:
+            settings = in_force(connection.transport.settings)
+        return f"{told}in force:\n" + "".join(f"{PREFIX}{name}: {value!r}\n" for name, value in settings.items())
+
+
+def _shown(info: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """What ``celery inspect stats`` shows of a connection: not the values of librdkafka's properties, some are secrets.
+
+    The path of the URL is shown without the settings of its query.
+    """
+    shown = info()
+    shown["virtual_host"] = split(shown["virtual_host"])[0] or "/"
+    options = shown.get("transport_options") or {}
+    if "kafka" in options:
+        shown["transport_options"] = {**options, "kafka": sorted(options["kafka"])}
+    return shown
+
+
+@signals.worker_process_shutdown.connect(weak=False)
+def _flush_child(**kwargs: Any) -> None:
+    flush_all()
+
+
+atexit.register(close_all)

@@ -1,0 +1,118 @@
+"""What a sender says of a task: its ordering key, its deduplication id, its time. They travel as the task's headers."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from celery import current_task
+
+from kafka_exec.core.control.delay import level_for, time_of
+from kafka_exec.core.message.envelope import (
+    CREATED,
+    DEDUPLICATION_ID,
+    ORDERING_KEY,
+    RECORD_HEADER,
+    RETRY_OF,
+    STOPS_ON_FAILURE,
+    place_name,
+)
+from kafka_exec.core.message.taskmessage import check_types
+from kafka_exec.core.record.fields import id_text, is_unicode
+from kafka_exec.core.worker.versions import TASK_VERSION
+from kafka_exec.errors import ConfigurationError, Undecodable
+
+#: Tasks of one deduplication id have one id, made of this and that (RFC 9562, version 5).
+_NAMESPACE = uuid.UUID("6b0f7c3e-5d0c-5a3b-9a35-1f0a8e3a7c55")
+
+_LONGEST = 512
+
+#: The options of ``send_task`` that are ids.
+_IDS = frozenset({"task_id", "root_id", "parent_id", "group_id"})
+
+
+def addressed(
+    name: str, task_type: Any, args: Sequence[Any] | None, kwargs: Mapping[str, Any] | None, options: dict[str, Any]
+) -> dict[str, Any]:
+    """The options of Celery's ``send_task``, with ours among the headers, and the id that follows from them.
+
+    ``ordering_key``, and ``ordering_stops_on_failure``, may be attributes of the task too; the key one that is called with
+    the task's arguments.
+
+    Raises:
+        ConfigurationError: a key or an id is not text, empty, or too long; a version is neither a number nor text; a header
+            that means something to Celery or to us is of a type that nobody can read; or a deduplicated task has an id of
+            its own.
+    """
+    options = {name: id_text(value) if name in _IDS else value for name, value in options.items()}
+    headers = dict(options.get("headers") or {})
+    key = options.pop(ORDERING_KEY, None)
+    if key is None and ORDERING_KEY not in headers:
+        key = getattr(task_type and type(task_type), ORDERING_KEY, None)
+        if callable(key):
+            key = key(*(args or ()), **(kwargs or {}))
+    stops = options.pop(STOPS_ON_FAILURE, getattr(task_type, STOPS_ON_FAILURE, None))
+    unique = options.pop(DEDUPLICATION_ID, None)
+    if key is not None:
+        headers[ORDERING_KEY] = _text(name, "an ordering key", key)
+    if stops and ORDERING_KEY in headers:
+        headers[STOPS_ON_FAILURE] = True
+    if unique is not None:
+        task_id = str(uuid.uuid5(_NAMESPACE, _text(name, "a deduplication id", unique)))
+        if options.get("task_id") not in (None, task_id):
+            raise ConfigurationError(f"{name}: a task with a deduplication_id gets its task_id from it; leave one out")
+        options["task_id"] = task_id
+        headers[DEDUPLICATION_ID] = unique
+    try:
+        check_types(headers)
+    except Undecodable as error:
+        raise ConfigurationError(f"{name} cannot be sent, nobody could read it: {error}") from None
+    version = getattr(task_type, "version", None)
+    if version is not None:
+        headers.setdefault(TASK_VERSION, _version(name, version))
+    headers.pop(RETRY_OF, None)
+    request = current_task.request if current_task else None
+    if request is not None and options.get("retries") and options.get("task_id") == request.id:
+        _check_retry(name, request, options.get("queue"), headers)
+        if place := getattr(request, RECORD_HEADER, None):
+            headers[RETRY_OF] = place_name(place["topic"], place["partition"], place["offset"])
+    headers.setdefault(CREATED, round(time.time(), 3))
+    options["headers"] = headers
+    return options
+
+
+def due_of(countdown: Any, eta: Any, now: float) -> float | None:
+    """When a task is to begin that waits until then, epoch seconds; None: it does not wait, or that is for Celery to refuse.
+
+    Args:
+        countdown, eta: as for Celery's ``send_task``.
+        now: epoch seconds.
+    """
+    if isinstance(countdown, (int, float)) and countdown:
+        due: float | None = now + countdown
+    else:
+        due = time_of(eta.isoformat() if isinstance(eta, datetime) else eta)
+    return due if due is not None and level_for(due - now, 1) is not None else None
+
+
+def _check_retry(name: str, request: Any, queue: Any, headers: Mapping[str, Any]) -> None:
+    """The lane of a task that is retried waits for it: nobody would find it in another queue."""
+    own = (request.delivery_info or {}).get("routing_key")
+    if queue and str(queue) != own and not headers.keys().isdisjoint((ORDERING_KEY, DEDUPLICATION_ID)):
+        raise ConfigurationError(f"{name}: a task with an ordering key or a deduplication id is retried in its queue")
+
+
+def _version(name: str, value: Any) -> int | str:
+    if type(value) is not int and not (isinstance(value, str) and 0 < len(value) <= _LONGEST):
+        raise ConfigurationError(f"{name}: a version must be a whole number or a text, not {value!r:.60}")
+    found: int | str = value
+    return found
+
+
+def _text(name: str, what: str, value: Any) -> str:
+    if not isinstance(value, str) or not 0 < len(value) <= _LONGEST or not is_unicode(value):
+        raise ConfigurationError(f"{name}: {what} must be a text of 1 to {_LONGEST} characters, not {value!r:.60}")
+    return value

@@ -1,0 +1,165 @@
+"""The base class of tasks, which retries them by a policy; and what a running task can say of itself."""
+
+from __future__ import annotations
+
+from functools import wraps
+from random import random
+from typing import Any
+
+from celery import current_app, current_task
+from celery.app.task import Task as CeleryTask
+from celery.exceptions import ImproperlyConfigured, TaskPredicate
+
+from kafka_exec.backend import KafkaBackend
+from kafka_exec.core.record.fields import id_text
+from kafka_exec.core.results.state_record import Remark
+from kafka_exec.core.worker.retry import RetryPolicy
+from kafka_exec.errors import ConfigurationError
+from kafka_exec.settings.appconf import SAFER_DEFAULTS
+
+#: Celery's settings of what becomes of the message of a task that has failed.
+_ACKS = ("task_acks_on_failure", "task_acks_on_failure_or_timeout")
+
+
+class _Configured:
+    """An attribute that the task's author has not set: the configuration's value as it is when the attribute is read.
+
+    Celery copies it when the task is first used, which may be before the broker's URL is known.
+    """
+
+    def __init__(self, key: str) -> None:
+        self._key = key
+
+    def __get__(self, task: Any, kind: Any) -> Any:
+        return kind._app.conf[self._key]
+
+
+def settle(task: Any) -> None:
+    """Fixes a task's attributes that follow the broker, for a worker, which reads them for each message."""
+    for name, key in task.from_config:
+        if key in SAFER_DEFAULTS:
+            setattr(task, name, getattr(task, name))
+
+
+class Task(CeleryTask):  # type: ignore[misc]
+    """Celery's task, which a policy may retry. It is the base class of an app's tasks unless the app has another one.
+
+    Where the app, or a task, has another base class, such as Celery's for Django, this one is put beneath it: see
+    :func:`with_ours`.
+
+    An error that the policy retries ends the attempt as ``self.retry()`` does: it is noted, and the task waits in Kafka.
+    When all tries are used up, or the policy does not retry the error, the task fails with that error, and its message
+    becomes a dead letter. The latter is Celery's ``acks_on_failure=False``, which a task with a policy has unless the task
+    or the configuration says otherwise; it needs ``acks_late``. A task that exceeds its hard time limit was killed, and
+    ends as Celery has it; the soft one is an error like any other.
+
+    ``self.retry()`` works as ever and counts as one of the tries. What it raises when its own ``max_retries`` are used up
+    is an error like any other. ``autoretry_for`` beside a policy is refused.
+
+    Attributes:
+        retrying: the policy; None: the task is retried only as Celery's own options and ``self.retry()`` say. Of all tasks
+            of an app: ``app.Task.retrying = RetryPolicy()``, before they are made.
+        version: a number or a text that changes when messages of the task need newer code: a worker that has another
+            version leaves them to one that has theirs. None: any worker that has the task runs them.
+        runs_versions: versions beside its own whose messages its code can run.
+    """
+
+    retrying: RetryPolicy | None = None
+    version: int | str | None = None
+    runs_versions: tuple[int | str, ...] = ()
+
+    @classmethod
+    def bind(cls, app: Any) -> Any:
+        """Celery's, called when the task's options are known and may be read from the configuration.
+
+        Raises:
+            ImproperlyConfigured: ``retrying`` is no policy, or there is ``autoretry_for`` too.
+        """
+        cls._app = app
+        followed = {
+            name: _Configured(key)
+            for name, key in cls.from_config
+            if key in SAFER_DEFAULTS and getattr(cls, name, None) is None
+        }
+        for name, value in followed.items():
+            setattr(cls, name, value)
+        unsaid = getattr(cls, "acks_on_failure", None) is None and cls.acks_on_failure_or_timeout is None
+        bound = super().bind(app)
+        for name, value in followed.items():
+            if vars(cls)[name] is None:  # Celery sets what is None
+                setattr(cls, name, value)
+        if cls.retrying is None:
+            return bound
+        if not isinstance(cls.retrying, RetryPolicy):
+            raise ImproperlyConfigured(f"task {cls.name}: retrying must be a RetryPolicy, not {cls.retrying!r}")
+        if unsaid and not any(app.conf.value_set_for(key) for key in _ACKS):
+            cls.acks_on_failure = False
+        for task in app._tasks.values():
+            if type(task) is cls:
+                _retry_by_policy(task)
+        return bound
+
+
+def with_ours(base: type) -> type:
+    """The base class of an application's tasks with ours beneath it; what the application's class says wins."""
+    if issubclass(base, Task):
+        return base
+    if issubclass(Task, base):  # Celery's own
+        return Task
+    return type(base.__name__, (base, Task), {"__module__": base.__module__, "__doc__": base.__doc__})
+
+
+def made_ours(task: Any) -> Any:
+    """A task that is a class of its own, or an instance of one, with ours beneath its class."""
+    made = task() if isinstance(task, type) else task
+    made.__class__ = with_ours(type(made))
+    return made
+
+
+def _retry_by_policy(task: Any) -> None:
+    """Wraps a task's ``run``, as Celery does for ``autoretry_for``."""
+    if hasattr(task, "_run_once"):
+        return
+    if getattr(task, "autoretry_for", ()) or hasattr(task, "_orig_run"):
+        raise ImproperlyConfigured(
+            f"task {task.name} has a RetryPolicy and autoretry_for: name those exceptions in the policy's `on`, "
+            "or give the task retrying=None"
+        )
+    task._run_once = task.run
+
+    @wraps(task.run)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return task._run_once(*args, **kwargs)
+        except TaskPredicate:
+            raise
+        except Exception as error:
+            policy, retries = task.retrying, task.request.retries
+            if retries >= policy.tries(error) or not policy.retries_after(error):
+                raise
+            delay = policy.delay(retries + 1, random(), error)
+            raise task.retry(exc=error, countdown=delay, max_retries=policy.tries(error))
+
+    task.run = run
+
+
+def remark(text: str, *, task_id: str | None = None, by: str | None = None, app: Any = None) -> Remark:
+    """Notes something of a task, durably; ``celery kafka show`` tells it. It does not change the task's state.
+
+    Args:
+        task_id: of which task; within a task that one by default.
+        by: who says it; within a task its worker by default.
+        app: the task's or the current application by default.
+
+    Raises:
+        ConfigurationError: the application has no kafka-exec result back end, or nobody said which task.
+        NotConfirmed, MessageTooLarge, ConnectionFailed: it is not noted.
+    """
+    request = current_task.request if current_task else None
+    backend = (app or (current_task.app if current_task else current_app)).backend
+    if not isinstance(backend, KafkaBackend):
+        raise ConfigurationError("a remark needs an application with a kafka-exec:// result backend")
+    task_id = id_text(task_id or (request and request.id))
+    if not task_id:
+        raise ConfigurationError("a remark outside of a task needs a task_id")
+    return backend.remark(task_id, text, by or (request and request.hostname) or "")

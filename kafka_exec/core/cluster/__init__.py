@@ -1,0 +1,1 @@
+"""The cluster: settings, names and shapes of its topics, its errors, and its health."""

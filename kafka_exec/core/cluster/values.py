@@ -1,0 +1,177 @@
+"""What a setting's value may be: each kind says what is wrong with a value, and reads one that is written as text."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+
+from kafka_exec.core.beat.schedule import read_catch_up
+from kafka_exec.core.cluster.names import Topics
+from kafka_exec.errors import ConfigurationError
+
+#: The schemes of a cache's URL.
+CACHE_SCHEMES = ("redis", "rediss", "unix")
+
+#: Kafka counts in milliseconds, and 0 has special meanings there.
+_SHORTEST = 0.001
+
+
+def _as_is(text: str) -> object:
+    return text
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of values.
+
+    Attributes:
+        name: for the documentation.
+        complaint: what is wrong with a value, to be read after the name of the setting; None if it is right.
+        read: the value that a text stands for; the text itself if it stands for none, which ``complaint`` refuses.
+        example: how it is written as text.
+        is_secret: it may hold a password: no complaint shows it, and it is not taken from places that are shown.
+    """
+
+    name: str
+    complaint: Callable[[object], str | None]
+    read: Callable[[str], object] = _as_is
+    example: str = ""
+    is_secret: bool = False
+
+    @property
+    def is_json(self) -> bool:
+        """Tells whether it is written as JSON."""
+        return self.read is _json
+
+
+def _float(text: str) -> object:
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def _int(text: str) -> object:
+    try:
+        return int(text)
+    except ValueError:
+        return text
+
+
+def _bool(text: str) -> object:
+    return {"true": True, "false": False}.get(text.strip().lower(), text)
+
+
+def _json(text: str) -> object:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+
+
+def _no_time(value: object) -> str | None:
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and _SHORTEST <= value < math.inf:
+        return None
+    return f" must be a number of seconds, at least {_SHORTEST}, not {value!r}"
+
+
+def _no_count(value: object) -> str | None:
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 1:
+        return None
+    return f" must be a whole number greater than 0, not {value!r}"
+
+
+def _no_flag(value: object) -> str | None:
+    return None if isinstance(value, bool) else f" must be True or False, not {value!r}"
+
+
+def _no_path(value: object) -> str | None:
+    # Not its value: it may be the secrets.
+    return None if isinstance(value, (str, os.PathLike)) else f" must be a path, not {type(value).__name__}"
+
+
+def _no_cache_url(value: object) -> str | None:
+    if isinstance(value, str) and value.partition("://")[0] in CACHE_SCHEMES:
+        return None
+    return f" must be a URL of {', '.join(CACHE_SCHEMES)}"
+
+
+def _no_labels(value: object) -> str | None:
+    if isinstance(value, (list, tuple, set, frozenset)) and all(isinstance(label, str) for label in value):
+        return None
+    return f" must be a list of texts, not {value!r}"
+
+
+def _no_catch_up(value: object) -> str | None:
+    try:
+        read_catch_up(value)
+    except ConfigurationError as error:
+        return str(error).removeprefix("catch_up")
+    return None
+
+
+def _no_topics(value: object) -> str | None:
+    if not isinstance(value, Mapping):
+        return f" must be a mapping, not {value!r}"
+    try:
+        Topics("check", value)
+    except ConfigurationError as error:
+        return str(error).removeprefix("topics")
+    return None
+
+
+def _no_properties(value: object) -> str | None:
+    # Not its value: it may hold a password.
+    return None if isinstance(value, Mapping) else " must be a mapping of librdkafka properties"
+
+
+TIME = Kind("seconds", _no_time, _float, "2.5")
+COUNT = Kind("whole number", _no_count, _int, "8")
+FLAG = Kind("true or false", _no_flag, _bool, "false")
+LABELS = Kind("list of texts", _no_labels, _json, '["gpu"]')
+CATCH_UP = Kind("skip, one or all", _no_catch_up, example="all")
+TOPICS = Kind("mapping of texts", _no_topics, _json, '{"queue": "jobs.{name}"}')
+PATH = Kind("path", _no_path, example="/run/secrets/kafka.json")
+CACHE_URL = Kind("URL", _no_cache_url, example="redis://host:6379/0", is_secret=True)
+PROPERTIES = Kind(
+    "mapping of librdkafka properties", _no_properties, _json, '{"compression.type": "zstd"}', is_secret=True
+)
+
+
+def optional(kind: Kind) -> Kind:
+    """The same kind, or None."""
+    return Kind(
+        kind.name,
+        lambda value: None if value is None else kind.complaint(value),
+        kind.read,
+        kind.example,
+        kind.is_secret,
+    )
+
+
+def choice(*values: str) -> Kind:
+    """One of these texts."""
+
+    def complaint(value: object) -> str | None:
+        return None if value in values else f" is {value!r}: choose {' or '.join(values)}"
+
+    return Kind(" or ".join(values), complaint, example=values[-1])
+
+
+def counts_of(kinds: Collection[str]) -> Kind:
+    """A mapping of some of these names to numbers."""
+
+    def complaint(value: object) -> str | None:
+        if not isinstance(value, Mapping):
+            return f" must be a mapping, not {value!r}"
+        if unknown := sorted(map(str, set(value) - set(kinds))):
+            return f": unknown kind {', '.join(unknown)}"
+        for kind, number in value.items():
+            if found := _no_count(number):
+                return f"[{kind!r}]{found}"
+        return None
+
+    return Kind("mapping of whole numbers", complaint, _json, '{"queue": 32}')

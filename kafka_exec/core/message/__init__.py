@@ -1,0 +1,1 @@
+"""Messages: their record format, where they go, and what becomes of dead ones."""

@@ -1,0 +1,1 @@
+"""Exclusive periodic entries on Kafka: claiming, firing, and reading the log of claims."""

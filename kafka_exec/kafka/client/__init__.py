@@ -1,0 +1,1 @@
+"""Clients of librdkafka: how one is made, called from any thread, and what its errors mean."""

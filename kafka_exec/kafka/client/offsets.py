@@ -1,0 +1,72 @@
+"""Asking the cluster where the partitions of a topic begin and end, and what a group has committed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+
+from kafka_exec.core.cluster.failures import Failure
+from kafka_exec.kafka.client.failures import persist
+
+# Timestamps of special meaning in Kafka's ListOffsets request.
+LATEST = -1
+EARLIEST = -2
+
+#: A topic that was made a moment ago is not known to all brokers.
+LOOKING = (Failure.PASSES, Failure.MISSING)
+
+
+def look_up(consumer: Consumer, wanted: Sequence[TopicPartition], most: float) -> list[TopicPartition]:
+    """The offsets of timestamps, which stand in the place of the offsets; -1 where no record is so late.
+
+    Args:
+        most: the seconds that it may take.
+
+    Raises:
+        ConnectionFailed: the cluster has not answered for all partitions in this time.
+    """
+    if not wanted:
+        return []
+    topic = wanted[0].topic
+    marks = {(p.topic, p.partition) for p in wanted if p.offset in (LATEST, EARLIEST)}
+
+    def ask(timeout: float) -> list[TopicPartition]:
+        found = answered(consumer.offsets_for_times(list(wanted), timeout))
+        if any(p.offset < 0 and (p.topic, p.partition) in marks for p in found):
+            raise KafkaException(KafkaError(KafkaError.LEADER_NOT_AVAILABLE))
+        return found
+
+    # Which leader it asks, the client knows of the cluster's metadata, and asks for that too seldom.
+    return persist(
+        *(ask, f"finding the offsets of {topic}", most, LOOKING),
+        between=lambda timeout: consumer.list_topics(topic, timeout),
+    )
+
+
+def committed(consumer: Consumer, partitions: Sequence[TopicPartition], most: float) -> list[TopicPartition]:
+    """What the consumer's group has committed of partitions.
+
+    Raises:
+        ConnectionFailed: the cluster has not answered for all of them within ``most`` seconds.
+        Forbidden: this user may not read them.
+    """
+    if not partitions:
+        return []
+    return persist(
+        lambda timeout: answered(consumer.committed(list(partitions), timeout)),
+        f"reading what is committed of {partitions[0].topic}",
+        most,
+    )
+
+
+def answered(partitions: Sequence[TopicPartition]) -> list[TopicPartition]:
+    """The same, if there is an answer for each.
+
+    Raises:
+        KafkaException: there is an error instead for one of them.
+    """
+    for each in partitions:
+        if each.error is not None:
+            raise KafkaException(each.error)
+    return list(partitions)

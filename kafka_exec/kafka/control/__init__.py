@@ -1,0 +1,1 @@
+"""Driving the control plane: its partitions, and the levels of messages that wait."""

@@ -1,0 +1,292 @@
+"""One level of the messages that wait: read ahead a little, and moved on in one transaction with the position."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Message as Record
+
+from kafka_exec.core.cluster.names import Topics
+from kafka_exec.core.cluster.topology import TopicSpec, dead_topic, queue_topic
+from kafka_exec.core.control.delay import Delay, level_for, wait_of
+from kafka_exec.core.message.envelope import CUT, cut, dead_letter_headers, short_key
+from kafka_exec.core.record.fields import digits, whole
+from kafka_exec.errors import ConnectionFailed, InvalidName, NotConfirmed, Undecodable
+from kafka_exec.kafka.client.oddities import pass_over
+from kafka_exec.kafka.log.history import Fetcher, history
+from kafka_exec.kafka.publish.partitioner import partition_again
+from kafka_exec.kafka.publish.scopes import Outgoing
+from kafka_exec.kafka.publish.transactions import Lost, Refused, Transactor
+
+if TYPE_CHECKING:
+    from kafka_exec.kafka.cluster.cluster import Cluster
+
+logger = logging.getLogger("kafka_exec")
+
+#: Messages of one transaction.
+_BATCH = 2000
+
+#: What is due within this time is read, seconds; of what is due later only the first.
+_LOOK_AHEAD = 2.0
+
+#: Reading stops at so many messages, or bytes of their values, and goes on at half of it.
+_MOST = 4000
+_MOST_BYTES = 4 * 1024 * 1024
+
+#: How much of the log of positions is read for the last one; further back only if it is not there.
+_TAIL = 500
+
+_POSITION = "position"
+_CLOSING = 1.0
+
+
+class DelayTopics(NamedTuple):
+    """The messages that wait, and how far they have been moved, which has as many partitions."""
+
+    waiting: TopicSpec
+    positions: TopicSpec
+
+
+class _Move(NamedTuple):
+    """A message and what it becomes. ``outgoing`` is None for one that can be kept nowhere."""
+
+    record: Record
+    outgoing: Outgoing | None
+    is_letter: bool = False
+
+
+class Level:
+    """A level that this process drives. Except for :meth:`fence` it is for one thread. Times are log times.
+
+    Attributes:
+        position: the offset of the first message that is not moved, if it is fenced.
+        fenced: whether this process is the only one that moves messages. Not needed before there is one.
+    """
+
+    def __init__(self, cluster: Cluster, names: Topics, topics: DelayTopics, number: int, levels: int) -> None:
+        self.number = number
+        self.position = 0
+        self.fenced = False
+        self._cluster = cluster
+        self._names = names
+        self._topics = topics
+        self._levels = levels
+        self._transactor = Transactor(cluster, f"{names.prefix}.delay.{number}")
+        self._wait = wait_of(number)
+        # When each is to be moved, and the message.
+        self._waiting: deque[tuple[float, Record]] = deque()
+        self._bytes = 0
+        self._reading = False
+        # The offset to read next, and to take next: what is read and not taken is read again.
+        self._next_to_read = 0
+        self._next = 0
+        self._moving: list[_Move] = []
+        # Topics that were there when the batch began.
+        self._found: set[str] = set()
+
+    @property
+    def has_news(self) -> bool:
+        """Whether there is a message and nobody is fenced yet."""
+        return bool(self._waiting) and not self.fenced
+
+    @property
+    def next_due(self) -> float | None:
+        """When the first message is to be moved; None: none is known."""
+        return self._waiting[0][0] if self._waiting else None
+
+    def fence(self) -> None:
+        """Makes this process the only one that moves messages, and finds out how far the former one has come.
+
+        Raises:
+            Lost, KafkaExecError: it has not succeeded.
+        """
+        self._waiting.clear()
+        self._bytes = 0
+        self._transactor.open()
+        self.position = self._next = self._last_position()
+        self.fenced = True
+
+    @property
+    def done(self) -> int:
+        """What was moved: whatever has waited for long would be there once for each of its levels."""
+        return self.position if self.fenced else 0
+
+    def first(self, most: int) -> Iterator[Record]:
+        """The first messages that wait, so many at most; from any thread.
+
+        Raises:
+            ConnectionFailed: they could not be read.
+        """
+        if not self.fenced:
+            return  # there is none
+        topic, begin = self._topics.waiting.name, self.position
+        end = min(self._end(topic), begin + most)
+        for batch in history(self._cluster, topic, self.number, end, begin):
+            yield from batch
+
+    def _end(self, topic: str) -> int:
+        fetcher = Fetcher(self._cluster, topic)
+        try:
+            return fetcher.end(self.number)
+        finally:
+            fetcher.close(_CLOSING)
+
+    def _last_position(self) -> int:
+        topic = self._topics.positions.name
+        end = self._end(topic)
+        for begin in dict.fromkeys((max(0, end - _TAIL), 0)):
+            batches = history(self._cluster, topic, self.number, end, begin)
+            found = [position for batch in batches for position in self._positions(batch)]
+            if found:
+                return found[-1]
+        return 0
+
+    def _positions(self, records: Iterable[Record]) -> Iterator[int]:
+        """The positions that records tell, which cannot be behind the last message."""
+        end = None
+        for record in records:
+            try:
+                position = digits(record.value())
+                end = self._end(self._topics.waiting.name) if end is None else end
+                yield whole(position, most=end)
+            except ValueError as error:
+                pass_over(record, error)
+
+    def flow(self, consumer: Consumer, now: float) -> None:
+        """Reads no more than is needed soon."""
+        if not self._wants_more(now):
+            self.stop_reading(consumer)
+        elif not self._reading:
+            # An offset as a number: librdkafka would look up a logical one half a second later.
+            consumer.incremental_assign([TopicPartition(self._topics.waiting.name, self.number, self._next)])
+            self._next_to_read = self._next
+            self._reading = True
+
+    def _wants_more(self, now: float) -> bool:
+        if self._reading and self._next_to_read > self._next:
+            return False
+        if not self._waiting:
+            return True
+        share = 1.0 if self._reading else 0.5
+        return not self._is_far(now) and len(self._waiting) < share * _MOST and self._bytes < share * _MOST_BYTES
+
+    def _is_far(self, now: float) -> bool:
+        """Whether what follows the last message is not needed soon."""
+        return bool(self._waiting) and self._waiting[-1][0] > now + _LOOK_AHEAD
+
+    def stop_reading(self, consumer: Consumer) -> None:
+        """Reads no more."""
+        if self._reading:
+            consumer.incremental_unassign([TopicPartition(self._topics.waiting.name, self.number)])
+            self._reading = False
+
+    def take(self, records: Sequence[Record], now: float) -> None:
+        """Takes messages in, in the order of their offsets; those behind one that is due later are read again then."""
+        for record in records:
+            self._next_to_read = record.offset() + 1
+            if record.offset() >= self._next and not self._is_far(now):
+                self._waiting.append((record.timestamp()[1] / 1000 + self._wait, record))
+                self._bytes += len(record)
+                self._next = record.offset() + 1
+
+    def begin(self, now: float) -> None:
+        """Begins to move what is due; :meth:`settle` must follow."""
+        self._found.clear()
+        while self._waiting and len(self._moving) < _BATCH and self._waiting[0][0] <= now:
+            _, record = self._waiting.popleft()
+            self._bytes -= len(record)
+            self._moving.append(self._move(record, now))
+        if self._moving:
+            self._transactor.begin(self._records(self._moving))
+
+    def settle(self) -> None:
+        """Waits until what was begun is written.
+
+        Raises:
+            Lost: the level must be taken over anew, by whoever owns it then.
+        """
+        moves, self._moving = self._moving, []
+        if moves:
+            self._commit(moves)
+
+    def _move(self, record: Record, now: float) -> _Move:
+        try:
+            delay, headers = Delay.read(record.headers())
+            partition = level_for(delay.until - now, self._levels)
+            if partition is not None:
+                topic, headers = self._topics.waiting.name, record.headers()
+            else:
+                topic = self._existing(queue_topic(self._cluster.settings, self._names, delay.queue, delay.step))
+                partition = partition_again(headers, record.key(), self._cluster.topics.partitions(topic) or 0)
+            return _Move(record, Outgoing(topic, record.value(), record.key(), headers, partition))
+        except (ConnectionFailed, NotConfirmed):
+            raise
+        except Exception as error:
+            return self._bury(record, error)
+
+    def _existing(self, spec: TopicSpec) -> str:
+        """The name of a topic, made if it is missing: a transaction would wait for it until its timeout."""
+        if spec.name not in self._found:
+            self._cluster.topics.partitions(spec.name, fresh=True)
+            self._cluster.topics.ensure(spec)
+            self._found.add(spec.name)
+        return spec.name
+
+    def _bury(self, record: Record, error: Exception) -> _Move:
+        """The message becomes a dead letter: of its queue, as if it had died there, so that a replay sends it there."""
+        reason, topic = "undeliverable", record.topic()
+        try:
+            delay, headers = Delay.read(record.headers())
+            queue, topic = delay.queue, self._names.queue(delay.queue, delay.step)
+        except (Undecodable, InvalidName):
+            reason, queue, headers = "no-delay", "delay", record.headers()
+        place = {"partition": record.partition(), "offset": record.offset()}
+        logger.error("a delayed message for %s goes to the dead letters: %s (%s)", topic, error, place)
+        headers = dead_letter_headers(headers, reason=reason, error=str(error), topic=topic, **place)
+        dead = self._existing(dead_topic(self._cluster.settings, self._names, queue))
+        return _Move(record, Outgoing(dead, record.value(), record.key(), headers), is_letter=True)
+
+    def _records(self, moves: Sequence[_Move]) -> list[Outgoing]:
+        position = str(moves[-1].record.offset() + 1).encode()
+        return [
+            *(move.outgoing for move in moves if move.outgoing is not None),
+            Outgoing(self._topics.positions.name, position, _POSITION, partition=self.number),
+        ]
+
+    def _write(self, moves: Sequence[_Move]) -> None:
+        self._transactor.begin(self._records(moves))
+        self._commit(moves)
+
+    def _commit(self, moves: Sequence[_Move]) -> None:
+        try:
+            self._transactor.commit()
+            self.position = moves[-1].record.offset() + 1
+        except Refused as refused:
+            if refused.concerns(*(topic.name for topic in self._topics)) and not refused.is_too_large:
+                raise Lost(str(refused)) from None
+            if len(moves) > 1:
+                # The broker refuses all records of a request for the one: which one it is, shows alone.
+                middle = len(moves) // 2
+                self._write(moves[:middle])
+                self._write(moves[middle:])
+            else:
+                self._write([self._instead(moves[0], refused)])
+
+    def _instead(self, move: _Move, refused: Refused) -> _Move:
+        """What becomes of a message that cannot be written: a dead letter, a part of that, or nothing at all."""
+        outgoing = move.outgoing
+        if not move.is_letter:
+            return self._bury(move.record, refused)
+        if outgoing is not None and refused.is_too_large and outgoing.headers[-1][0] != CUT:
+            key = short_key(move.record.key())
+            return move._replace(outgoing=outgoing._replace(value=None, key=key, headers=cut(outgoing.headers)))
+        logger.error("a delayed message is lost, its dead letter cannot be written: %s", refused)
+        return move._replace(outgoing=None)
+
+    def close(self) -> None:
+        """Lets the level go; what is not moved is moved by the next owner."""
+        self._transactor.close()

@@ -1,0 +1,297 @@
+"""One partition of the control plane: commands in, and in one transaction the changes, the effects and the position out."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
+
+from confluent_kafka import Message as Record
+
+from kafka_exec.core.cluster.topology import TopicSpec
+from kafka_exec.core.control.reducers import Change, Command, Effect, Output, Reducers
+from kafka_exec.core.message.envelope import dead_letter_headers
+from kafka_exec.core.record.fields import digits
+from kafka_exec.core.record.plain import said
+from kafka_exec.errors import ChannelFailed, ConnectionFailed, NotConfirmed, Undecodable
+from kafka_exec.kafka.client.oddities import pass_over
+from kafka_exec.kafka.publish.scopes import Outgoing
+from kafka_exec.kafka.publish.transactions import Lost, Refused, Transactor
+
+if TYPE_CHECKING:
+    from kafka_exec.kafka.cluster.cluster import Cluster
+
+logger = logging.getLogger("kafka_exec")
+
+#: Commands of one transaction.
+MOST = 500
+
+#: Changes without an effect may wait for so long: they can be made again from the commands, seconds.
+_DELAY = 0.2
+
+# Keys of the changelog that no reducer has.
+_POSITION = "position"
+_OWNER = "owner"
+
+#: Makes the records by which an effect is done.
+Performer = Callable[[Effect], Sequence[Outgoing]]
+
+
+class ControlTopics(NamedTuple):
+    """Commands, their dead letters, and the changelog, which has as many partitions as the commands."""
+
+    commands: TopicSpec
+    changelog: TopicSpec
+    dead: TopicSpec
+
+
+@dataclass
+class _Step:
+    """What followed from one command, or from the time before it. ``position``: the next offset when it is done."""
+
+    record: Record
+    command: Command | None
+    now: float
+    position: int
+    changes: dict[str, Change] = field(default_factory=dict)
+    effects: list[Effect] = field(default_factory=list)
+    outgoing: list[Outgoing] = field(default_factory=list)
+
+    def set(self, outputs: Iterable[Output]) -> None:
+        outputs = list(outputs)
+        self.changes = {output.key: output for output in outputs if isinstance(output, Change)}
+        self.effects = [output for output in outputs if isinstance(output, Effect)]
+
+
+class Partition:
+    """A partition that this process drives. Except for :meth:`fence` it is for one thread.
+
+    Attributes:
+        position: the next offset to take of the commands.
+        now: the log time of the newest command taken, epoch seconds.
+        done: the commands below this offset are needed no more: what follows from them is written.
+        restored: whether its state is complete, so that commands can be taken.
+        taken: how many commands were.
+        passed_over: how many of them nobody knew.
+    """
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        topics: ControlTopics,
+        number: int,
+        transactional_id: str,
+        owner: str,
+        reducers: Reducers,
+        performers: Mapping[type[Effect], Performer],
+    ) -> None:
+        self.number = number
+        self.position = 0
+        self.done = 0
+        self.now = 0.0
+        self.restored = False
+        self.taken = 0
+        self.passed_over = 0
+        self._cluster = cluster
+        self._topics = topics
+        self._owner = owner
+        self._reducers = reducers
+        self._performers = performers
+        self._transactor = Transactor(cluster, transactional_id)
+        self._end = -1
+        self._steps: list[_Step] = []
+        self._writing: list[_Step] = []
+        # Topics that were there when the batch began.
+        self._found: set[str] = set()
+        self._waiting_since = 0.0
+
+    @property
+    def next_timer(self) -> float | None:
+        """The log time at which something is due without a command, epoch seconds."""
+        return self._reducers.next_timer
+
+    def fence(self) -> None:
+        """Makes this process the only one that can change the partition; then its state must be restored.
+
+        A record of the owner's own, written behind all that the former one has committed, marks the changelog's end:
+        who has read it has read all.
+
+        Raises:
+            Lost: it has not succeeded.
+        """
+        self._transactor.open()
+        try:
+            self._transactor.begin([self._change(Change(_OWNER, self._owner.encode()))])
+            self._end = self._transactor.commit()
+        except Refused as refused:
+            raise Lost(str(refused)) from None
+
+    def restore(self, record: Record) -> None:
+        """Takes over a record of the changelog, which is read from its beginning."""
+        try:
+            key, value = (record.key() or b"").decode(), record.value()
+            if key == _POSITION:
+                self.position = self.done = digits(value)
+            elif key != _OWNER:
+                self._reducers.restore(key, value)
+        except Exception as error:
+            pass_over(record, error)
+        if record.offset() >= self._end and not self.restored:
+            self._check_position()
+            self.restored = True
+
+    def _check_position(self) -> None:
+        """The commands begin where the former owner has come to, unless there are none there, nor will soon be."""
+        topic = self._topics.commands.name
+        end = self._cluster.log.ends(topic, [self.number])[self.number]
+        if self.position > end:
+            logger.warning("%s[%d] ends at %d, not at %d: it is read anew", topic, self.number, end, self.position)
+            self.position = self.done = 0
+
+    def take(self, records: Iterable[Record]) -> None:
+        """Takes commands, in the order of their offsets."""
+        if not self._steps:
+            self._waiting_since = time.monotonic()
+        self._found.clear()
+        for record in records:
+            if record.offset() < self.position:
+                continue
+            self.now = max(self.now, record.timestamp()[1] / 1000)
+            try:
+                due = self._reducers.due(self.now)
+            except Exception as error:  # what is due next is not: the commands go on
+                pass_over(record, error)
+                due = []
+            if due:
+                self._add(_Step(record, None, self.now, record.offset()), due)
+            self._add_command(record)
+            self.position = record.offset() + 1
+            self.taken += 1
+
+    def _add_command(self, record: Record) -> None:
+        step = _Step(record, None, self.now, record.offset() + 1)
+        try:
+            step.command = Command.decode(record.value())
+            outputs = self._reducers.take(step.command, self.now)
+        except Undecodable as error:
+            self._bury(step, error.reason, str(error))
+        except Exception as error:
+            self._bury(step, "failed", repr(error))
+        else:
+            return self._add(step, outputs)
+        self._add(step, ())
+
+    def _add(self, step: _Step, outputs: Iterable[Output]) -> None:
+        step.set(outputs)
+        self._perform(step)
+        self._steps.append(step)
+
+    def _perform(self, step: _Step) -> None:
+        """Makes the records of a step's effects; one for which there are none is replaced by what follows from that."""
+        waiting, step.effects = step.effects, []
+        while waiting:
+            effect = waiting.pop(0)
+            try:
+                records = self._performers[type(effect)](effect)
+                self._look_for({record.topic for record in records})
+                step.outgoing += records
+                step.effects.append(effect)
+            except Exception as error:
+                if isinstance(error, _TRANSIENT) or isinstance(error.__cause__, _TRANSIENT):
+                    raise Lost(str(error)) from error
+                reason = said(error)
+                logger.warning(f"{type(effect).__name__} of the control plane cannot be done: {reason}")
+                waiting = [*effect.failed(reason), *waiting]
+
+    def _look_for(self, topics: Iterable[str]) -> None:
+        """Finds a missing topic before the transaction, which would wait for it until its timeout."""
+        for topic in topics:
+            if topic not in self._found and self._cluster.topics.partitions(topic, fresh=True) is None:
+                raise ChannelFailed(f"topic {topic} does not exist")
+            self._found.add(topic)
+
+    def _bury(self, step: _Step, reason: str, error: str) -> None:
+        self.passed_over += 1
+        record = step.record
+        where = f"{record.topic()}[{record.partition()}] at {record.offset()}"
+        logger.error(f"a command of the control plane is passed over: {error} ({where})")
+        headers = dead_letter_headers(
+            record.headers(),
+            **{"reason": reason, "error": error, "topic": record.topic()},
+            **{"partition": record.partition(), "offset": record.offset()},
+        )
+        self._cluster.topics.ensure(self._topics.dead)
+        step.outgoing.append(Outgoing(self._topics.dead.name, record.value(), record.key(), headers))
+
+    def begin(self, *, at_once: bool = False) -> None:
+        """Begins to write what has followed from the commands, if it is time; :meth:`settle` must follow."""
+        if self._steps and (
+            at_once
+            or len(self._steps) >= MOST
+            or time.monotonic() - self._waiting_since >= _DELAY
+            or any(step.outgoing for step in self._steps)
+        ):
+            self._writing, self._steps = self._steps, []
+            self._transactor.begin(self._records(self._writing))
+
+    def settle(self) -> None:
+        """Waits until what was begun is written.
+
+        Raises:
+            Lost: the partition must be taken over anew, by whoever owns it then.
+        """
+        steps, self._writing = self._writing, []
+        if steps:
+            self._commit(steps)
+            self.done = steps[-1].position
+
+    def _records(self, steps: Sequence[_Step]) -> list[Outgoing]:
+        changes = {key: change for step in steps for key, change in step.changes.items()}
+        changes[_POSITION] = Change(_POSITION, str(steps[-1].position).encode())
+        records = [self._change(change) for change in changes.values()]
+        return [*records, *(record for step in steps for record in step.outgoing)]
+
+    def _write(self, steps: Sequence[_Step]) -> None:
+        self._transactor.begin(self._records(steps))
+        self._commit(steps)
+
+    def _commit(self, steps: Sequence[_Step]) -> None:
+        try:
+            self._transactor.commit()
+        except Refused as refused:
+            if refused.concerns(self._topics.changelog.name) and not refused.is_too_large:
+                raise Lost(str(refused)) from None
+            if refused.is_too_large and len(steps) > 1:
+                # The broker refuses all records of a request for the one: which one it is, shows alone.
+                middle = len(steps) // 2
+                self._write(steps[:middle])
+                self._write(steps[middle:])
+            else:
+                for step in steps:
+                    if refused.concerns(*(record.topic for record in step.outgoing)) or len(steps) == 1:
+                        self._replace(step, refused)
+                self._write(steps)
+
+    def _replace(self, step: _Step, refused: Refused) -> None:
+        """Puts in the place of what cannot be written what follows from that."""
+        logger.warning(f"an effect of the control plane is refused: {refused}")
+        step.outgoing = []
+        if refused.concerns(self._topics.changelog.name):
+            command, step.command = step.command, None
+            step.set(() if command is None else self._reducers.refused(command, str(refused), step.now))
+        else:
+            step.effects = [instead for effect in step.effects for instead in effect.failed(str(refused))]
+        self._perform(step)
+
+    def _change(self, change: Change) -> Outgoing:
+        return Outgoing(self._topics.changelog.name, change.value, change.key, partition=self.number)
+
+    def close(self) -> None:
+        """Lets the partition go; what is not written will be made again from the commands."""
+        self._steps, self._writing = [], []
+        self._transactor.close()
+
+
+_TRANSIENT = (ConnectionFailed, NotConfirmed)

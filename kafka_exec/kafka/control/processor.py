@@ -1,0 +1,123 @@
+"""The control plane's runtime: this process's share of its partitions, driven by one thread."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Message as Record
+
+from kafka_exec.core.cluster.names import Topics
+from kafka_exec.core.cluster.topology import control_state_topic, control_topic, dead_topic
+from kafka_exec.core.control.reducers import TICK, Command, Effect, Reducer, Reducers
+from kafka_exec.errors import KafkaExecError
+from kafka_exec.kafka.cluster.cluster import Cluster
+from kafka_exec.kafka.control.partition import MOST, ControlTopics, Partition, Performer
+from kafka_exec.kafka.nodes.node import Node
+from kafka_exec.kafka.nodes.share import Share
+
+#: The longest poll, seconds: bounds what a change of owners and the commit of plain changes wait.
+_POLL = 0.2
+
+#: In a quiet log the time is told at most this often, seconds.
+_TICK = 1.0
+
+
+class Processor(Share[Partition]):
+    """Drives this node's share of the control plane.
+
+    Args:
+        node: sends the heartbeats by which the others know of this one.
+        topics: the names, of which the prefix is that of the transactional ids too.
+        reducers: by name, what makes one for a partition.
+        performers: what makes the records of each type of effect. They are called in the runtime's thread, before the
+            transaction; an error other than of the connection fails the effect.
+    """
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        topics: Topics,
+        node: Node,
+        reducers: Mapping[str, Callable[[], Reducer]],
+        performers: Mapping[type[Effect], Performer],
+    ) -> None:
+        settings = cluster.settings
+        self._topics = ControlTopics(
+            control_topic(settings, topics),
+            control_state_topic(settings, topics),
+            dead_topic(settings, topics, "control"),
+        )
+        super().__init__(cluster, node, "control", "control plane", [self._topics.commands, self._topics.changelog])
+        self._makers = reducers
+        self._performers = performers
+        self._prefix = topics.prefix
+        self._next_tick: dict[int, float] = {}
+
+    @property
+    def driven(self) -> frozenset[int]:
+        """The partitions of which commands are being taken here."""
+        return frozenset(number for number, partition in list(self._partitions.items()) if partition.restored)
+
+    def _make(self, number: int) -> Partition:
+        return Partition(
+            *(self._cluster, self._topics, number, f"{self._prefix}.control.{number}", self._node.boot),
+            *(Reducers(self._makers), self._performers),
+        )
+
+    def _take_over(self, consumer: Consumer, partitions: Sequence[Partition]) -> None:
+        """Fences the former owners and begins to read the changelogs."""
+        for partition in self._fence(partitions):
+            self._partitions[partition.number] = partition
+            consumer.incremental_assign([TopicPartition(self._topics.changelog.name, partition.number, 0)])
+
+    def _step(self, consumer: Consumer) -> None:
+        for (topic, number), batch in self._read(consumer, _POLL, MOST).items():
+            partition = self._partitions.get(number)
+            if partition is not None and topic == self._topics.changelog.name:
+                self._restore(consumer, partition, batch)
+            elif partition is not None and partition.restored:
+                self._guarded(consumer, partition, lambda p, batch=batch: p.take(batch))  # type: ignore[misc]
+        self._settle(consumer)
+        for partition in self._partitions.values():
+            self._tell_time(partition)
+
+    def _finish(self, consumer: Consumer) -> None:
+        self._settle(consumer, at_once=True)
+
+    def _settle(self, consumer: Consumer, *, at_once: bool = False) -> None:
+        """Begins all transactions before it waits for the first."""
+        for partition in list(self._partitions.values()):
+            self._guarded(consumer, partition, lambda p: p.begin(at_once=at_once))
+        for partition in list(self._partitions.values()):
+            self._guarded(consumer, partition, Partition.settle)
+
+    def _restore(self, consumer: Consumer, partition: Partition, records: Sequence[Record]) -> None:
+        if partition.restored:
+            return
+        for record in records:
+            partition.restore(record)
+        if partition.restored:
+            number = partition.number
+            consumer.incremental_unassign([TopicPartition(self._topics.changelog.name, number)])
+            # An offset as a number: librdkafka would look up a logical one half a second later.
+            consumer.incremental_assign([TopicPartition(self._topics.commands.name, number, partition.position)])
+
+    def _unassign(self, consumer: Consumer, partition: Partition) -> None:
+        topic = self._topics.commands if partition.restored else self._topics.changelog
+        consumer.incremental_unassign([TopicPartition(topic.name, partition.number)])
+
+    def _tell_time(self, partition: Partition) -> None:
+        """Writes a command that only tells the time, if a timer is due and no other command has told it."""
+        timer, now, log_time = partition.next_timer, time.monotonic(), self._node.log_time()
+        if timer is None or log_time is None or timer > log_time or not partition.restored:
+            return
+        if now >= self._next_tick.get(partition.number, 0):
+            self._next_tick[partition.number] = now + _TICK
+            try:
+                self._cluster.publisher.post(
+                    self._topics.commands.name, Command(TICK, {}).encode(), partition=partition.number
+                )
+            except KafkaExecError as error:
+                self._tell(error)

@@ -1,0 +1,81 @@
+"""Reading partitions of a log from given places on, for whoever keeps the places elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from confluent_kafka import KafkaError, TopicPartition
+from confluent_kafka import Message as Record
+
+from kafka_exec.kafka.client.failures import persist
+from kafka_exec.kafka.log.history import FOLLOWING, TIMEOUT, is_record, position_after
+
+if TYPE_CHECKING:
+    from kafka_exec.kafka.cluster.cluster import Cluster
+
+_BATCH = 500
+
+
+@dataclass
+class Batch:
+    """What came of a partition.
+
+    Attributes:
+        position: the next offset.
+        at_end: whether there was no more.
+    """
+
+    records: list[Record] = field(default_factory=list)
+    position: int = 0
+    at_end: bool = False
+
+
+class Feed:
+    """The committed records of partitions. For one thread at a time, which must be a native one: it blocks in C.
+
+    Args:
+        starts: the first offset wanted, by partition; where it is no more, it is the first that is there.
+
+    Raises:
+        KafkaExecError: the cluster does not answer, or refuses to be read.
+    """
+
+    def __init__(self, cluster: Cluster, topic: str, starts: Mapping[int, int]) -> None:
+        self._cluster = cluster
+        self._topic = topic
+        self._consumer = cluster.new_consumer(FOLLOWING)
+        try:
+            # Known topics are read at once; unknown ones when librdkafka looks for them, a second later.
+            persist(lambda timeout: self._consumer.list_topics(topic, timeout), f"reading {topic}", TIMEOUT)
+            self._consumer.assign([TopicPartition(topic, partition, offset) for partition, offset in starts.items()])
+        except BaseException:
+            self.close()
+            raise
+
+    def read(self, timeout: float) -> dict[int, Batch]:
+        """What has come, by partition; nothing if nothing comes within ``timeout`` seconds.
+
+        Raises:
+            KafkaExecError: the cluster refuses to be read.
+        """
+        found: dict[int, Batch] = {}
+        first = self._consumer.poll(timeout)
+        for each in [] if first is None else [first, *self._consumer.consume(_BATCH, 0)]:
+            if is_record(each, self._topic):
+                batch = found.setdefault(each.partition(), Batch())
+                batch.records.append(each)
+                batch.at_end = False
+            elif each.error().code() == KafkaError._PARTITION_EOF:
+                batch = found.setdefault(each.partition(), Batch())
+                batch.at_end = True
+            else:
+                continue
+            batch.position = position_after(each)
+        return found
+
+    def close(self) -> None:
+        """Ends it."""
+        self._consumer.close()
+        self._cluster.forget(self._consumer)

@@ -1,0 +1,124 @@
+"""The tail of a log: its committed records as they come, of the partitions asked for."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Collection
+from typing import TYPE_CHECKING
+
+from confluent_kafka import Message as Record
+from confluent_kafka import TopicPartition
+
+from kafka_exec.errors import ConnectionFailed, KafkaExecError
+from kafka_exec.kafka.client import native
+from kafka_exec.kafka.client.calls import Calls
+from kafka_exec.kafka.client.failures import time_left
+from kafka_exec.kafka.client.offsets import LATEST, look_up
+from kafka_exec.kafka.log.history import FOLLOWING, TIMEOUT, is_record, position_after
+
+if TYPE_CHECKING:
+    from kafka_exec.kafka.cluster.cluster import Cluster
+
+logger = logging.getLogger("kafka_exec")
+
+_BATCH = 1000
+_IDLE_POLL = 0.1  # bounds what a partition asked for later waits
+
+#: What the reader's thread may take beside it, to come to a call and to end one, seconds.
+_SLACK = 5.0
+
+Take = Callable[[list[Record]], None]
+
+
+class Tail:
+    """Gives ``take`` batches of records, in a thread of its own."""
+
+    def __init__(self, cluster: Cluster, topic: str, take: Take) -> None:
+        self._cluster = cluster
+        self._topic = topic
+        self._take = take
+        self._calls = Calls(_IDLE_POLL)
+        #: Where reading began, and the next offset to be taken, by partition.
+        self.starts: dict[int, int] = {}
+        self._positions: dict[int, int] = {}
+        self._told: set[str] = set()
+        self._stopping = False
+        self._consumer = cluster.new_consumer(FOLLOWING)
+        self._consumer.assign([])
+        self._thread = native.Thread(self._run, "kafka-exec-states")
+
+    def follow(self, partitions: Collection[int]) -> None:
+        """Reads partitions from their present end on. When this returns, nothing written later is missed.
+
+        Raises:
+            ConnectionFailed: the cluster does not say where they end.
+        """
+        if not all(partition in self.starts for partition in partitions):
+            left = time_left(TIMEOUT)
+            until = time.monotonic() + left
+            self._calls.ask(lambda: self._follow(partitions, until), left + _SLACK)
+
+    def _follow(self, partitions: Collection[int], until: float) -> None:
+        new = [TopicPartition(self._topic, each, LATEST) for each in partitions if each not in self.starts]
+        if not new:
+            return
+        # To a reader of committed records the end is where the first open transaction begins: nothing of it is missed.
+        found = look_up(self._consumer, new, until - time.monotonic())
+        self._consumer.incremental_assign(found)
+        for each in found:
+            self._positions[each.partition] = each.offset
+            self.starts[each.partition] = each.offset
+
+    def wait(self, partition: int, end: int) -> None:
+        """Waits until all committed records of a partition before an end were taken; call it from a native thread.
+
+        Raises:
+            ConnectionFailed: they were not in time, :data:`TIMEOUT` seconds at most.
+        """
+        deadline = time.monotonic() + time_left(TIMEOUT)
+        while self._positions[partition] < end:
+            if time.monotonic() > deadline:
+                raise ConnectionFailed(f"{self._topic} could not be read to its end in time")
+            native.sleep(0.001)
+
+    def _run(self) -> None:
+        while not self._stopping:
+            try:
+                self._calls.serve()
+                first = self._consumer.poll(self._calls.poll_time)
+                if first is not None:
+                    self._hand_over([first, *self._consumer.consume(_BATCH, 0)])
+            except KafkaExecError as error:
+                self._tell(str(error))
+            except Exception as error:
+                self._tell(f"reading {self._topic}: {error}")
+                native.sleep(0.1)
+        self._consumer.close()
+        self._cluster.forget(self._consumer)
+
+    def _hand_over(self, found: list[Record]) -> None:
+        records = []
+        for each in found:
+            try:
+                if is_record(each, self._topic):
+                    records.append(each)
+            except KafkaExecError as error:
+                self._tell(str(error))
+        try:
+            if records:
+                self._take(records)
+        finally:
+            for each in found:
+                if position := position_after(each):
+                    self._positions[each.partition()] = position
+
+    def _tell(self, line: str) -> None:
+        if line not in self._told:
+            self._told.add(line)
+            logger.warning(line)
+
+    def close(self, timeout: float) -> None:
+        """Ends it within ``timeout`` seconds."""
+        self._stopping = True
+        self._thread.join(timeout)

@@ -1,0 +1,344 @@
+"""The node registry: a worker's heartbeats, who else lives, and its static membership if nobody else has its name."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import socket
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from confluent_kafka import Message as Record
+
+from kafka_exec.about import __version__
+from kafka_exec.core.cluster.topology import TopicSpec
+from kafka_exec.core.nodes.assignment import owned
+from kafka_exec.core.nodes.clock import LogClock
+from kafka_exec.core.nodes.heartbeat import (
+    LOST_AFTER,
+    ROLES,
+    Census,
+    Heartbeat,
+    Lease,
+    Name,
+    Presence,
+    Seen,
+    Stray,
+    Work,
+    judge,
+)
+from kafka_exec.core.worker.sharing import Grant
+from kafka_exec.errors import KafkaExecError, Undecodable
+from kafka_exec.kafka.client import native
+from kafka_exec.kafka.client.oddities import pass_over
+from kafka_exec.kafka.log.history import history
+
+if TYPE_CHECKING:
+    from kafka_exec.kafka.cluster.cluster import Cluster
+
+logger = logging.getLogger("kafka_exec")
+
+#: How far back a starting node reads the heartbeats, in periods: enough for clocks that differ somewhat.
+_LOOK_BACK = 4 * LOST_AFTER
+
+#: Heartbeats from one that tells all task names to the next: so many names are too many for each.
+TASKS_EVERY = 30
+
+
+class Node:
+    """This process under a node name, from :meth:`start` to :meth:`stop`.
+
+    Args:
+        work: says what the node does; called in the thread of the heartbeats.
+        kind: what the node is, as of :class:`~kafka_exec.core.nodes.heartbeat.Heartbeat`.
+
+    Attributes:
+        period: seconds between two heartbeats.
+        lease: as of the last heartbeat that was read back.
+        leased_until: its end, seconds of the monotonic clock.
+    """
+
+    def __init__(
+        self, name: str, cluster: Cluster, registry: TopicSpec, work: Callable[[], Work] = Work, *, kind: str = ""
+    ) -> None:
+        self.name = name
+        self._work = work
+        self._last_work: Work | None = None
+        self._beats = 0
+        self._cluster = cluster
+        self._registry = registry
+        self.period = cluster.settings.heartbeat
+        self.lease = Lease(self.period)
+        self.leased_until = -math.inf
+        self._beat = Heartbeat(
+            *(uuid.uuid4().hex, _place(), os.getpid()), since=time.time(), kind=kind, version=__version__
+        )
+        self._seen: list[Heartbeat] = []
+        self._next = 0
+        self._presence = Presence(self._beat.boot, self.period)
+        self._censuses = {role: Census(self._beat.boot, self.period, role) for role in ROLES}
+        # Of the censuses, and of changes of the heartbeat: several threads have a share to tell of.
+        self._counting = native.lock()
+        # As this node's own heartbeats tell it.
+        self._clock = LogClock()
+        self._stopping = False
+        self._lock = native.lock()
+        self._static_id: str | None = None
+        self._judged = False
+        self._strays: list[Callable[[], list[Stray]]] = []
+        self._guest_rooms: dict[str, Callable[[Grant], None]] = {}
+        self._thread: native.Thread | None = None
+
+    def start(self) -> None:
+        """Begins to send heartbeats; a second call changes nothing."""
+        if self._thread is None:
+            self._cluster.topics.ensure(self._registry)
+            self._thread = native.Thread(self._run, "kafka-exec-heartbeat")
+
+    def stop(self) -> None:
+        """Says goodbye and ends the heartbeats."""
+        self._stopping = True
+        self._change(left=True)
+        self._cluster.log.unsubscribe(self._take)
+
+    @property
+    def boot(self) -> str:
+        """This incarnation."""
+        return self._beat.boot
+
+    def announce(self, role: str, drives: bool) -> None:
+        """Tells the others whether this node drives a share of something (a role), with a heartbeat at once."""
+        self._change(**{role: drives})
+
+    def _change(self, **changes: Any) -> None:
+        with self._counting:
+            self._beat = replace(self._beat, **changes)
+        self.beat()
+
+    def owned(self, role: str, partitions: int) -> frozenset[int] | None:
+        """Which of so many partitions this node is to drive; None: not known yet, all stays as it is."""
+        with self._counting:
+            living = self._censuses[role].living
+            now = self.log_time()
+            suspicion = now is not None and self._censuses[role].suspects(now)
+        if suspicion:
+            self.beat()
+        return owned(self.boot, living, partitions) if living else None
+
+    def log_time(self) -> float | None:
+        """The brokers' time, epoch seconds; None before a heartbeat of this node's own was read back."""
+        return self._clock.time(time.monotonic())
+
+    def beat(self) -> None:
+        """Sends a heartbeat now."""
+        strays = tuple(stray for each in self._strays for stray in each())
+        try:
+            self._send(replace(self._telling(), strays=strays))
+        except KafkaExecError as error:
+            logger.debug("no heartbeat of %s: %s", self.name, error)
+
+    def _telling(self) -> Heartbeat:
+        before = self._last_work or Work()
+        try:
+            work = self._work()
+        except Exception as error:  # a pool that ends: the sign of life goes out all the same
+            logger.debug("%s does not say what it does: %r", self.name, error)
+            work = before
+        tasks = self._last_work is None or work.tasks != before.tasks or self._beats % TASKS_EVERY == 0
+        self._last_work = work
+        self._beats += 1
+        return self._beat.telling(work, tasks=tasks)
+
+    # -- sharing of work -----------------------------------------------------------------------------------------------
+
+    def peers(self, since: float = 0.0) -> list[Heartbeat]:
+        """The last heartbeats of the other nodes that live, if they are not older than a log time."""
+        with self._counting:
+            return self._presence.peers(since)
+
+    def grant(self, grants: Sequence[Grant]) -> None:
+        """Tells other nodes what they are to run.
+
+        Raises:
+            KafkaExecError: the cluster is not reachable.
+        """
+        self._cluster.publisher.post(self._registry.name, Grant.encode(grants), key=f"grant {self.boot}")
+
+    def add_guest_room(self, topic: str, accept: Callable[[Grant], None]) -> None:
+        """Has what is granted to this node of a topic's tasks given to a function; it must not block."""
+        self._guest_rooms[topic] = accept
+
+    def _receive(self, grants: Sequence[Grant]) -> None:
+        for grant in grants:
+            if grant.to == self.boot and (accept := self._guest_rooms.get(grant.topic)) is not None:
+                accept(grant)
+
+    # -- leases --------------------------------------------------------------------------------------------------------
+
+    def add_strays(self, strays: Callable[[], list[Stray]]) -> None:
+        """Has the heartbeats name tasks that this process runs though their partitions are another's."""
+        self._strays.append(strays)
+
+    def runs_no_more(self, boot: str, task: Stray) -> bool:
+        """Whether another incarnation has ceased to run a task; it takes a few heartbeats to know."""
+        with self._counting:
+            self._presence.watch(boot, task)
+            is_over = self._is_dead(boot) or self._presence.is_over(boot, task)
+            if is_over:
+                self._presence.forget(boot, task)
+        return is_over
+
+    def _is_dead(self, boot: str) -> bool:
+        """Whether an incarnation was a process of this machine that is no more."""
+        heard = self._presence.last(boot)
+        return heard is not None and heard.place == self._beat.place and not _lives(heard.pid)
+
+    def is_gone(self, boot: str) -> bool:
+        """Whether another incarnation is lost, or has said goodbye."""
+        with self._counting:
+            if self._is_dead(boot) or self._presence.is_gone(boot):
+                return True
+            now = self.log_time()
+            suspicion = now is not None and self._presence.suspects(boot, now)
+        if suspicion:
+            self.beat()
+        return False
+
+    def others(self, role: str) -> list[str]:
+        """The other incarnations that drove something when they were last heard: alive, or lost not long ago."""
+        with self._counting:
+            return self._presence.with_role(role)
+
+    def _run(self) -> None:
+        while not self._listens() and not self._stopping:
+            native.sleep(self.period)
+        while not self._stopping:
+            self.beat()
+            native.sleep(self.period)
+
+    def _listens(self) -> bool:
+        since = time.time() - _LOOK_BACK * self.period
+        try:
+            self._cluster.log.subscribe(self._registry.name, [0], self._take, since=since)
+        except KafkaExecError as error:
+            logger.debug("heartbeats are not read: %s", error)
+            return False
+        return True
+
+    def _send(self, beat: Heartbeat) -> None:
+        self._cluster.publisher.post(self._registry.name, beat.encode(), key=self.name)
+
+    def static_id(self) -> str | None:
+        """The node's name, by which Kafka gives it its partitions back after a restart.
+
+        None if another living worker has this name: two members of one static id throw each other out. It is decided
+        once and takes time only if there was a worker of this name a moment ago, on another machine.
+        """
+        with self._lock:
+            if not self._judged:
+                self._static_id = self._judge()
+                self._judged = True
+            return self._static_id
+
+    def _judge(self) -> str | None:
+        topic = self._registry.name
+        end = self._cluster.log.ends(topic, [0])[0]
+        deadline = time.monotonic() + LOST_AFTER * self.period
+        while self._next < end and time.monotonic() < deadline:
+            native.sleep(0.005)
+        known = len(self._seen)
+        deadline = time.monotonic() + LOST_AFTER * self.period
+        while True:
+            verdict = judge(
+                self._beat,
+                list(self._seen),
+                new=len(self._seen) - known,
+                others_process_lives=self._others_process_lives(),
+                waited=time.monotonic() > deadline,
+            )
+            if verdict is not Name.UNSURE:
+                break
+            native.sleep(self.period / 20)
+        if verdict is Name.TAKEN:
+            logger.warning(
+                "another worker named %s is running: this one joins its groups without a static membership, so that "
+                "its restarts cost a rebalance; give each worker a node name of its own (celery worker -n)",
+                self.name,
+            )
+            return None
+        return self.name
+
+    def _take(self, record: Record) -> None:
+        self._next = record.offset() + 1
+        if (beat := Heartbeat.decode(record.value())) is None:
+            if grants := Grant.decode(record.value()):
+                self._receive(grants)
+            else:
+                pass_over(record, Undecodable("malformed", "it is neither a heartbeat nor a grant"))
+            return
+        at = record.timestamp()[1] / 1000
+        with self._counting:
+            self._presence.take(beat, at)
+            for census in self._censuses.values():
+                census.take(beat, at)
+            if beat.boot == self.boot:
+                self._clock.take(at, now := time.monotonic())
+                self.lease.take(at)
+                left = -math.inf if self.lease.until is None else self.lease.until - (self._clock.time(now) or at)
+                self.leased_until = now + left
+        if not self._judged and beat.boot != self.boot and record.key() == self.name.encode():
+            self._seen.append(beat)
+
+    def _others_process_lives(self) -> bool | None:
+        others = [beat for beat in self._seen if beat.boot != self._beat.boot]
+        if not others or others[-1].place != self._beat.place:
+            return None
+        return _lives(others[-1].pid)
+
+
+def heard(cluster: Cluster, registry: TopicSpec, since: float) -> Iterator[Seen]:
+    """The heartbeats of all nodes since a time, epoch seconds.
+
+    Raises:
+        ConnectionFailed: the cluster does not answer.
+    """
+    topic = registry.name
+    if not cluster.topics.partitions(topic, fresh=True):
+        return
+    begin, end = cluster.log.begin(topic, 0, since), cluster.log.ends(topic, [0])[0]
+    for batch in history(cluster, topic, 0, end, begin):
+        for record in batch:
+            beat = Heartbeat.decode(record.value())
+            if beat is not None and record.key() is not None:
+                yield Seen(record.key().decode(errors="replace"), beat, record.timestamp()[1] / 1000)
+
+
+def last_heard(cluster: Cluster, registry: TopicSpec, since: float) -> dict[str, tuple[Heartbeat, float]]:
+    """The last heartbeat of each node and its log time, of those since a time; all in epoch seconds.
+
+    Raises:
+        ConnectionFailed: the cluster does not answer.
+    """
+    return {seen.name: (seen.beat, seen.at) for seen in heard(cluster, registry, since)}
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
+def _place() -> str:
+    try:
+        space = os.readlink("/proc/self/ns/pid")
+    except OSError:
+        space = ""
+    return f"{socket.gethostname()} {space}".strip()

@@ -1,0 +1,268 @@
+"""A node's share of the partitions of something that all nodes drive together: chords, messages that wait.
+
+Who owns which partition follows from the log of heartbeats alone. It may be seen differently for a moment; what keeps two
+owners apart is the transactional id of each partition, which the newest owner takes from the one before.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Generic, Protocol, TypeVar
+
+from confluent_kafka import Consumer, KafkaError
+from confluent_kafka import Message as Record
+
+from kafka_exec.core.cluster.failures import Failure
+from kafka_exec.core.cluster.topology import TopicSpec
+from kafka_exec.errors import ConnectionFailed, KafkaExecError
+from kafka_exec.kafka.client import native
+from kafka_exec.kafka.client.failures import failure, persist, translate
+from kafka_exec.kafka.cluster.cluster import Cluster
+from kafka_exec.kafka.nodes.node import Node
+from kafka_exec.kafka.publish.transactions import TIMEOUT, Lost
+
+logger = logging.getLogger("kafka_exec")
+
+#: After an error of the whole share it begins anew after this time, seconds.
+_PAUSE = 1.0
+
+#: How often what is done with is deleted, seconds.
+_TRIM = 60.0
+
+
+class Driven(Protocol):
+    """A partition that this process drives."""
+
+    number: int
+
+    @property
+    def done(self) -> int:
+        """The offset below which nobody needs the records any more; 0: not known."""
+
+    def fence(self) -> None:
+        """Makes this process the only one that can change it; called in a thread of its own. Raises Lost: it has failed."""
+
+    def close(self) -> None:
+        """Lets it go."""
+
+
+P = TypeVar("P", bound=Driven)
+
+
+class Share(ABC, Generic[P]):
+    """Drives this node's share, from :meth:`start` to :meth:`stop`, in one thread.
+
+    Args:
+        node: sends the heartbeats by which the others know of this one.
+        role: what is driven, of :data:`~kafka_exec.core.nodes.heartbeat.ROLES`.
+        title: the same for log lines.
+        logs: the topics that are read; the first one's partitions are those that are shared out.
+    """
+
+    #: How long the broker waits for something to be read: bounds what a newly assigned partition waits, milliseconds.
+    fetch_wait = 100
+
+    def __init__(self, cluster: Cluster, node: Node, role: str, title: str, logs: Sequence[TopicSpec]) -> None:
+        self._cluster = cluster
+        self._node = node
+        self._role = role
+        self._title = title
+        self._logs = logs
+        self._period = cluster.settings.heartbeat
+        self._count = 0
+        self._partitions: dict[int, P] = {}
+        self._not_before: dict[int, float] = {}
+        self._trimmed: dict[int, int] = {}
+        self._next_trim = time.monotonic() + _TRIM
+        self._told = ""
+        self._stopping = False
+        self._thread: native.Thread | None = None
+
+    def start(self) -> None:
+        """Begins; a second call changes nothing."""
+        if self._thread is None:
+            self._thread = native.Thread(self._run, f"kafka-exec-{self._role}")
+
+    def stop(self, timeout: float) -> bool:
+        """Writes what is under way and leaves the partitions to the others. False: not within ``timeout`` seconds."""
+        self._stopping = True
+        return self._thread is None or self._thread.join(timeout)
+
+    # -- what differs --------------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def _make(self, number: int) -> P:
+        """A partition that belongs to this node by now."""
+
+    @abstractmethod
+    def _take_over(self, consumer: Consumer, partitions: Sequence[P]) -> None:
+        """Begins to drive partitions."""
+
+    @abstractmethod
+    def _step(self, consumer: Consumer) -> None:
+        """Reads for a moment, and writes what follows."""
+
+    @abstractmethod
+    def _unassign(self, consumer: Consumer, partition: P) -> None:
+        """Reads no more of a partition."""
+
+    @abstractmethod
+    def _finish(self, consumer: Consumer) -> None:
+        """Writes what is under way, at the end."""
+
+    # -- the thread ----------------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        while not self._stopping:
+            try:
+                self._begin()
+                self._drive()
+            except Exception as error:
+                self._tell(error)
+                self._wait(_PAUSE)
+        self._node.announce(self._role, False)
+
+    def _wait(self, seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline and not self._stopping:
+            native.sleep(0.05)
+
+    def _begin(self) -> None:
+        self._cluster.topics.ensure(*self._logs)
+        self._count = self._cluster.topics.partitions(self._logs[0].name) or 0
+        self._node.start()
+        self._node.announce(self._role, True)
+
+    def _drive(self) -> None:
+        consumer = self._cluster.new_consumer(
+            {
+                "group.id": f"kafka_exec.{self._role}",  # required by the client library; no group is ever joined
+                "isolation.level": "read_committed",
+                "auto.offset.reset": "earliest",
+                "fetch.wait.max.ms": self.fetch_wait,
+                "fetch.error.backoff.ms": 100,
+                "queued.max.messages.kbytes": 4096,
+                "fetch.message.max.bytes": 1024 * 1024,
+            }
+        )
+        try:
+            # Known topics are read at once; unknown ones when librdkafka looks for them, a second later.
+            for topic in self._logs:
+                self._look_for(consumer, topic.name)
+            consumer.assign([])
+            while not self._stopping:
+                self._follow(consumer)
+                self._step(consumer)
+                self._trim()
+            self._finish(consumer)
+        finally:
+            for partition in self._partitions.values():
+                partition.close()
+            self._partitions.clear()
+            consumer.close()
+            self._cluster.forget(consumer)
+
+    def _look_for(self, consumer: Consumer, topic: str) -> None:
+        persist(lambda timeout: consumer.list_topics(topic, timeout), f"looking for topic {topic}", TIMEOUT)
+
+    def _follow(self, consumer: Consumer) -> None:
+        """Takes over what belongs to this node by now, and lets go what does not."""
+        mine = self._node.owned(self._role, self._count)
+        if mine is None:
+            return
+        for number in set(self._partitions) - mine:
+            self._drop(consumer, self._partitions[number])
+        now = time.monotonic()
+        wanted = [n for n in sorted(mine - set(self._partitions)) if now >= self._not_before.get(n, 0)]
+        if wanted:
+            self._take_over(consumer, [self._make(number) for number in wanted])
+
+    def _trim(self) -> None:
+        """Now and then deletes what is done with."""
+        if time.monotonic() < self._next_trim:
+            return
+        self._next_trim = time.monotonic() + _TRIM
+        done = {number: each.done for number, each in self._partitions.items()}
+        more = {number: offset for number, offset in done.items() if offset > self._trimmed.get(number, 0)}
+        try:
+            if more:
+                self._cluster.topics.truncate(self._logs[0].name, more)
+                self._trimmed.update(more)
+        except KafkaExecError as error:
+            logger.debug("what is done with in %s is not deleted: %s", self._logs[0].name, error)
+
+    def _fence(self, partitions: Sequence[P]) -> list[P]:
+        """Fences the former owners, all at once since each may take half a second; where it has succeeded."""
+        results: list[tuple[P, Exception | None]] = []
+        done = native.lock()
+        done.acquire()
+
+        def fence(partition: P) -> None:
+            error: Exception | None = None
+            try:
+                partition.fence()
+            except Exception as raised:
+                error = raised
+            results.append((partition, error))
+            if len(results) == len(partitions):
+                done.release()
+
+        for partition in partitions:
+            native.Thread(lambda partition=partition: fence(partition), "kafka-exec-fence")  # type: ignore[misc]
+        done.acquire()  # each step of a transaction has a timeout of its own
+        for partition, error in results:
+            if error is not None:
+                self._give_up(partition, error)
+        return [partition for partition, error in results if error is None]
+
+    def _read(self, consumer: Consumer, timeout: float, most: int) -> dict[tuple[str, int], list[Record]]:
+        """What comes within ``timeout`` seconds, by topic and partition."""
+        first = consumer.poll(timeout)
+        read: dict[tuple[str, int], list[Record]] = {}
+        for record in [first, *consumer.consume(most - 1, 0)] if first is not None else []:
+            if (error := record.error()) is not None:
+                self._failed(error, record.topic())
+            else:
+                read.setdefault((record.topic(), record.partition()), []).append(record)
+        return read
+
+    def _guarded(self, consumer: Consumer, partition: P, act: Callable[[P], None]) -> None:
+        try:
+            act(partition)
+        except Exception as error:
+            self._drop(consumer, partition)
+            self._give_up(partition, error)
+
+    def _drop(self, consumer: Consumer, partition: P) -> None:
+        self._unassign(consumer, partition)
+        del self._partitions[partition.number]
+        partition.close()
+
+    def _give_up(self, partition: P, error: Exception) -> None:
+        """Leaves a partition alone for a heartbeat, so that two who both believe to own it do not duel."""
+        partition.close()
+        self._not_before[partition.number] = time.monotonic() + self._period
+        self._tell(error)
+
+    def _failed(self, error: KafkaError, topic: str | None) -> None:
+        # It joins no group, so that it may not is nobody's business.
+        if error.code() == KafkaError.GROUP_AUTHORIZATION_FAILED or failure(error) is Failure.PASSES:
+            return
+        translated = translate(error, f"reading {topic or self._logs[0].name}")
+        if failure(error) in (Failure.MISSING, Failure.FATAL):
+            for log in self._logs:
+                self._cluster.topics.forget(log.name)
+            raise translated
+        self._tell(translated)
+
+    def _tell(self, error: Exception) -> None:
+        """Logs an error, unless it is an outage, of which others tell, or it was told just before."""
+        reason = error.__cause__ if isinstance(error, Lost) and error.__cause__ is not None else error
+        line = f"{self._title}: {error if isinstance(error, (KafkaExecError, Lost)) else repr(error)}"
+        logger.log(
+            logging.DEBUG if isinstance(reason, ConnectionFailed) or line == self._told else logging.WARNING, line
+        )
+        self._told = line

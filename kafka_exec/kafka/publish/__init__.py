@@ -1,0 +1,1 @@
+"""Publishing: the process's producer, scopes of confirmation, transactions, partitions of keys."""

@@ -1,0 +1,282 @@
+"""The dead letters of a queue: reading them, replaying them exactly once, and deleting the oldest."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import TYPE_CHECKING, NamedTuple
+
+from confluent_kafka import Message as Record
+
+from kafka_exec.core.cluster.names import Topics
+from kafka_exec.core.message.dead import Address, Letter, Marked, Order, is_mark, mark
+from kafka_exec.errors import KafkaExecError, NoSuchLetter, NotConfirmed, NotReplayable
+from kafka_exec.kafka.log.history import Fetcher, history
+from kafka_exec.kafka.publish.partitioner import partition_again
+from kafka_exec.kafka.publish.scopes import Outgoing
+from kafka_exec.kafka.publish.transactions import Lost, Refused, Transactor
+
+if TYPE_CHECKING:
+    from kafka_exec.kafka.cluster.cluster import Cluster
+
+#: What one transaction replays at most: letters, and bytes of their values.
+MOST = 500
+_MOST_BYTES = 4 * 1024 * 1024
+
+_CLOSING = 1.0
+
+#: Told how much of all there is to do is done.
+OnProgress = Callable[[int, int], None]
+
+# The first and the last offset to read of each partition, the last one excluded.
+Spans = Mapping[int, tuple[int, int]]
+
+
+class Doomed(NamedTuple):
+    """What a purge deletes: all before an offset of each partition, and how many letters that is."""
+
+    offsets: Mapping[int, int]
+    letters: int
+
+
+def queues_with_letters(cluster: Cluster, topics: Topics) -> list[str]:
+    """The queues that have, or had, dead letters.
+
+    Raises:
+        ConnectionFailed: the cluster does not answer.
+    """
+    found = (topics.queue_of_dead(topic) for topic in cluster.topics.names())
+    return sorted(name for name in found if name is not None)
+
+
+class DeadLetters:
+    """The dead letters of one queue. Memory: a bit for each letter of a partition. For one thread at a time.
+
+    All methods that read raise ConnectionFailed if the cluster does not answer.
+    """
+
+    def __init__(self, cluster: Cluster, topics: Topics, queue: str) -> None:
+        self.queue = queue
+        self.topic = topics.dead(queue)
+        self._cluster = cluster
+
+    # -- reading -------------------------------------------------------------------------------------------------------
+
+    def scan(self, on_progress: OnProgress | None = None) -> Iterator[Letter]:
+        """All letters that are there now, partition by partition, each in the order of its offsets."""
+        return self._read(self._spans(), on_progress)
+
+    def find(self, address: Address) -> Letter:
+        """One letter.
+
+        Raises:
+            NoSuchLetter: there is none at this address.
+        """
+        return self._find([address], self._spans())[0]
+
+    def _find(self, addresses: Collection[Address], spans: Spans) -> list[Letter]:
+        """Letters, in the order of their offsets."""
+        wanted = {}
+        for partition, (begin, end) in spans.items():
+            offsets = [address.offset for address in addresses if address.partition == partition]
+            if offsets:
+                wanted[partition] = (max(begin, min(offsets)), end)
+        found = [letter for letter in self._read(wanted) if letter.address in addresses]
+        missing = set(addresses) - {letter.address for letter in found}
+        if missing:
+            raise NoSuchLetter(f"queue {self.queue} has no dead letter at {', '.join(map(str, sorted(missing)))}")
+        return found
+
+    def _spans(self, *, committed: bool = True) -> Spans:
+        """Where the letters are that are there now.
+
+        Args:
+            committed: only before the first open transaction, which one that was killed leaves for some seconds. Otherwise
+                all, and reading them waits for the end of those transactions.
+        """
+        number = self._cluster.topics.partitions(self.topic, fresh=True) or 0
+        if not number:
+            return {}
+        fetcher = Fetcher(self._cluster, self.topic)
+        try:
+            spans = {partition: fetcher.span(partition) for partition in range(number)}
+        finally:
+            fetcher.close(_CLOSING)
+        if not committed:
+            return spans
+        ends = self._cluster.log.ends(self.topic, spans)
+        return {partition: (begin, min(end, ends[partition])) for partition, (begin, end) in spans.items()}
+
+    def _read(self, spans: Spans, on_progress: OnProgress | None = None) -> Iterator[Letter]:
+        """Reads each partition twice: the marks are behind the letters."""
+        before, total = 0, 2 * sum(end - begin for begin, end in spans.values())
+
+        def records(partition: int) -> Iterator[Record]:
+            nonlocal before
+            begin, end = spans[partition]
+            for batch in history(self._cluster, self.topic, partition, end, begin):
+                yield from batch
+                if on_progress is not None and batch:
+                    on_progress(before + batch[-1].offset() + 1 - begin, total)
+            before += end - begin
+
+        for partition, (begin, end) in spans.items():
+            if begin >= end:
+                continue
+            marked = Marked(begin, end)
+            for record in records(partition):
+                if is_mark(record.headers()):
+                    marked.take(record.value())
+            for record in records(partition):
+                if not is_mark(record.headers()):
+                    yield _letter(record, replayed=record.offset() in marked)
+
+    # -- replaying -----------------------------------------------------------------------------------------------------
+
+    def chosen(
+        self,
+        order: Order,
+        on_progress: OnProgress | None = None,
+        on_refusal: Callable[[NotReplayable], None] | None = None,
+    ) -> Iterator[Letter]:
+        """The letters that an order means, as they would be replayed.
+
+        Args:
+            on_refusal: told of those that cannot be replayed; they are passed over, as those that were replayed already.
+
+        Raises:
+            NoSuchLetter: one that was asked for by its address is not there.
+            NotReplayable: it cannot be replayed; or the arguments of a letter cannot be replaced.
+        """
+        return self._choose(order, self._spans(), on_progress, on_refusal)
+
+    def _choose(
+        self,
+        order: Order,
+        spans: Spans,
+        on_progress: OnProgress | None = None,
+        on_refusal: Callable[[NotReplayable], None] | None = None,
+    ) -> Iterator[Letter]:
+        found = self._find(order.addresses, spans) if order.addresses else self._read(spans, on_progress)
+        known: dict[str, int | None] = {}
+        for letter in found:
+            if not order.matches(letter) or (letter.replayed and not order.again):
+                continue
+            if (obstacle := self._obstacle(letter, known)) is not None:
+                refusal = NotReplayable(f"letter {letter.address} of {self.queue} cannot be replayed: {obstacle}")
+                if order.addresses:
+                    raise refusal
+                if on_refusal is not None:
+                    on_refusal(refusal)
+                continue
+            yield letter.with_arguments(order.args, order.kwargs)
+
+    def _obstacle(self, letter: Letter, known: dict[str, int | None]) -> str | None:
+        """Why a letter cannot be replayed. ``known``: the partitions of topics that were looked for."""
+        if letter.origin is None or letter.obstacle is not None:
+            return letter.obstacle
+        topic = letter.origin.topic
+        if topic not in known:
+            known[topic] = self._cluster.topics.partitions(topic, fresh=True)
+        return None if known[topic] else f"its topic {topic} does not exist: declare the queue first"
+
+    def replay(
+        self, order: Order, *, rate: float | None = None, on_progress: Callable[[int], None] | None = None
+    ) -> int:
+        """Publishes letters to where they came from, with key, value and headers as they were, but no retries; how many.
+
+        It is exactly once, whoever is killed and however many try at once:
+
+        1. The transactional id is taken: who replayed before can write no more, what it left open is aborted.
+        2. So the marks that are there now tell all that was replayed.
+        3. Each batch of letters and the marks that say so are one transaction.
+
+        Args:
+            rate: letters a second at most.
+            on_progress: told how many were replayed, after each batch.
+
+        Raises:
+            NoSuchLetter, NotReplayable: of letters asked for by address; nothing was replayed.
+            NotReplayable: the cluster refuses a batch; those before it were replayed.
+            NotConfirmed: the cluster does not answer, or another replay of this queue has begun. Do it again.
+        """
+        most = MOST if rate is None else max(1, min(MOST, int(rate)))
+        began, replayed = time.monotonic(), 0
+        transactor = Transactor(self._cluster, f"{self.topic}.replay")
+        try:
+            transactor.open()
+            letters = self._choose(order, self._spans(committed=False))
+            for batch in _batches(letters, most):
+                if rate is not None:
+                    time.sleep(max(0.0, began + replayed / rate - time.monotonic()))
+                transactor.begin(self._records(batch))
+                transactor.commit()
+                replayed += len(batch)
+                if on_progress is not None:
+                    on_progress(replayed)
+        except Refused as refused:
+            raise NotReplayable(f"after {replayed} letters: {refused}") from None
+        except Lost as lost:
+            if isinstance(lost.__cause__, KafkaExecError) and not replayed:
+                raise lost.__cause__ from None
+            raise NotConfirmed(
+                f"after {replayed} letters: {lost}; what was replayed is known: the same command does the rest"
+            ) from None
+        finally:
+            transactor.close()
+        return replayed
+
+    def _records(self, batch: list[Letter]) -> list[Outgoing]:
+        records, offsets = [], defaultdict[int, list[int]](list)
+        for letter in batch:
+            if (origin := letter.origin) is not None:
+                partitions = self._cluster.topics.partitions(origin.topic) or 0
+                headers = letter.headers_again(self.topic)
+                partition = partition_again(headers, letter.key, partitions)
+                if letter.key is None and origin.partition < partitions:
+                    partition = origin.partition  # nothing else says what it must not overtake
+                records.append(Outgoing(origin.topic, letter.value_again, letter.key, headers, partition))
+                offsets[letter.address.partition].append(letter.address.offset)
+        marks = ((partition, *mark(some)) for partition, some in offsets.items())
+        return records + [Outgoing(self.topic, value, None, headers, number) for number, value, headers in marks]
+
+    # -- deleting ------------------------------------------------------------------------------------------------------
+
+    def older(self, before: float | None = None, on_progress: OnProgress | None = None) -> Doomed:
+        """The letters that were written before a time, epoch seconds; all that are there now without one."""
+        spans = {}
+        for partition, (begin, end) in self._spans().items():
+            if before is not None:
+                end = min(end, self._cluster.log.begin(self.topic, partition, before))
+            if begin < end:
+                spans[partition] = (begin, end)
+        letters = sum(1 for _ in self._read(spans, on_progress))
+        return Doomed({partition: end for partition, (_, end) in spans.items()}, letters)
+
+    def purge(self, doomed: Doomed) -> None:
+        """Deletes letters, for good. Kafka deletes from the beginning of a partition on: by age, and nothing else."""
+        self._cluster.topics.truncate(self.topic, doomed.offsets)
+
+
+def _letter(record: Record, *, replayed: bool) -> Letter:
+    return Letter(
+        Address(record.partition(), record.offset()),
+        record.timestamp()[1] / 1000,
+        *(record.key(), record.value()),
+        headers=list(record.headers() or ()),
+        replayed=replayed,
+    )
+
+
+def _batches(letters: Iterator[Letter], most: int) -> Iterator[list[Letter]]:
+    batch: list[Letter] = []
+    size = 0
+    for letter in letters:
+        batch.append(letter)
+        size += len(letter.value or b"")
+        if len(batch) >= most or size >= _MOST_BYTES:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch

@@ -1,0 +1,59 @@
+"""Finding tasks by their ids among the records of a queue that wait in this process, or for their place in a lane."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator
+from typing import TYPE_CHECKING
+
+from confluent_kafka import Message as Record
+
+from kafka_exec.core.message.envelope import decode
+from kafka_exec.errors import Undecodable
+from kafka_exec.kafka.log.history import Fetcher, history
+
+if TYPE_CHECKING:
+    from kafka_exec.kafka.cluster.cluster import Cluster
+    from kafka_exec.kafka.queue.reader import GroupReader
+    from kafka_exec.kafka.queue.work import Work
+
+#: So many records are read at a place, the first ones: somebody waits for the answer.
+MOST = 10_000
+
+_CLOSING = 1.0
+
+
+def among(records: Iterable[Record], ids: Collection[str]) -> Iterator[Record]:
+    """Those of some records that are of tasks with one of these ids."""
+    for record in records:
+        try:
+            task_id = decode(record.headers(), record.value()).task.get("id")
+        except Undecodable:
+            continue  # whoever delivers it says so
+        if isinstance(task_id, str) and task_id in ids:
+            yield record
+
+
+def waiting_at(reader: GroupReader, cluster: Cluster, ids: Collection[str]) -> list[Record]:
+    """The records of tasks with these ids that a reader has for its consumer, or that wait in lanes. It may read Kafka.
+
+    Raises:
+        ConnectionFailed: they could not be read.
+    """
+    ready = [record for record, work, term in reader.buffer.copy() if work.may_run(record.offset(), term)]
+    return [*among(ready, ids), *(record for work in reader.works() for record in _in_lanes(work, cluster, ids))]
+
+
+def _in_lanes(work: Work, cluster: Cluster, ids: Collection[str]) -> Iterator[Record]:
+    kept, known, unread = work.waiting(ids)
+    yield from kept
+    if known:
+        fetcher = Fetcher(cluster, work.topic)
+        try:
+            found = [fetcher.fetch(work.partition, offset) for offset in known]
+        finally:
+            fetcher.close(_CLOSING)
+        yield from (record for record in found if record is not None)
+    if unread:
+        begin, end = min(unread), min(max(unread) + 1, min(unread) + MOST)
+        for batch in history(cluster, work.topic, work.partition, end, begin):
+            yield from among((record for record in batch if record.offset() in unread), ids)

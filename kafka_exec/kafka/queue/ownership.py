@@ -1,0 +1,342 @@
+"""The partitions that a member of a group owns: what is known of them when they come, and what is told when they go."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
+from confluent_kafka import Message as Record
+
+from kafka_exec.core.nodes.tenure import Tenure
+from kafka_exec.core.queue.ledger import Ledger
+from kafka_exec.core.queue.progress import Progress
+from kafka_exec.core.worker.sharing import Grant
+from kafka_exec.errors import AccessRefused, ConnectionFailed, KafkaExecError
+from kafka_exec.kafka.client import native
+from kafka_exec.kafka.client.offsets import committed
+from kafka_exec.kafka.log.history import Fetcher
+from kafka_exec.kafka.queue import commits
+from kafka_exec.kafka.queue.journal import Journal
+from kafka_exec.kafka.queue.work import Work
+
+if TYPE_CHECKING:
+    from kafka_exec.kafka.cluster.cluster import Cluster
+
+logger = logging.getLogger("kafka_exec")
+
+#: How long what a group has committed is asked for in one go, seconds.
+_COMMITTED_TIMEOUT = 5.0
+
+#: How long taking partitions over is tried, and between two tries, seconds: Kafka gives up a member that does not poll.
+_RESTORE_TIMEOUT = 60.0
+_RESTORE_PAUSE = 0.1
+
+#: How long partitions that are to be given away wait until what was told of them is durable, seconds.
+_FLUSH_TIMEOUT = 2.0
+
+#: How long they wait, without a journal, for what was taken of them, seconds: whatever is still running then is run again
+#: by the next owner.
+_HANDOVER_GRACE = 5.0
+
+#: What closing the reader of single records may take, seconds.
+_CLOSE_TIMEOUT = 1.0
+
+#: What making grants durable may take, seconds.
+_GRANT_TIMEOUT = 0.5
+
+#: How often what ended long ago is deleted, at most, seconds.
+_TRIM_EVERY = 600.0
+
+#: How often leases of other workers are looked at, seconds.
+_LEASES_POLL = 0.2
+
+
+class Ownership:
+    """The partitions of one topic that one member owns, and those it has owned. All but :meth:`strays` is its thread's.
+
+    Args:
+        is_stopping: whether the member is to end at once.
+        on_free: called with a record that had to wait in its lane, and now is to be handed out; from any thread.
+    """
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        topic: str,
+        journal: Journal | None,
+        *,
+        is_stopping: Callable[[], bool],
+        on_free: Callable[[Record, Work], None],
+    ) -> None:
+        self.owned: dict[int, Work] = {}
+        self._cluster = cluster
+        self._topic = topic
+        self._journal = journal
+        self._tenure = Tenure(cluster.settings.session_timeout, time.monotonic())
+        self._is_stopping = is_stopping
+        self._on_free = on_free
+        self._fetcher: Fetcher | None = None
+        # Of what comes and goes, and of what is shared meanwhile in other threads.
+        self._lock = native.lock()
+        self._disowned: dict[int, Work] = {}
+        self._looked_at_leases = 0.0
+        self._trimmed = time.monotonic()
+
+    def strays(self) -> list[tuple[str, int, int]]:
+        """What this process runs of partitions that are another's now: topic, partition, offset."""
+        return [stray for work in list(self._disowned.values()) for stray in work.strays()]
+
+    # -- coming --------------------------------------------------------------------------------------------------------
+
+    def take_over(self, consumer: Consumer, partitions: Sequence[TopicPartition]) -> list[TopicPartition]:
+        """Partitions come; where to read them from.
+
+        An outage is waited for: to leave the group for it, and to join it again, would be worse.
+
+        Raises:
+            ConnectionFailed: what was told of them could not be read for :data:`_RESTORE_TIMEOUT` seconds.
+            ChannelFailed, Forbidden: it cannot be read.
+        """
+        deadline = time.monotonic() + _RESTORE_TIMEOUT
+        told = False
+        while True:
+            try:
+                return self._take_over(committed(consumer, partitions, _COMMITTED_TIMEOUT))
+            except ConnectionFailed as error:
+                if isinstance(error, AccessRefused) or self._is_stopping() or time.monotonic() > deadline:
+                    raise
+                if not told:
+                    logger.warning(f"taking over partitions of {self._topic}: {error}; trying until it succeeds")
+                    told = True
+                native.sleep(_RESTORE_PAUSE)
+
+    def _take_over(self, marks: list[TopicPartition]) -> list[TopicPartition]:
+        found = {p.partition: Progress.restore(p.offset, p.metadata) if p.offset >= 0 else None for p in marks}
+        if self._journal is None:
+            ledgers = {partition: self._ledger(progress or Progress(low=0)) for partition, progress in found.items()}
+        else:
+            self._tell_all(self._journal, found)
+            ledgers = self._journal.restore(found, self._overhear)
+        with self._lock:
+            for each in marks:
+                work = self._work(each.partition, each.offset, ledgers[each.partition])
+                # Of what the last owner has told, its last commit may know nothing.
+                work.uncommitted |= ledgers[each.partition].progress.differs(found[each.partition] or Progress(low=0))
+                self.owned[each.partition] = work
+        if self._journal is not None:
+            self._journal.listen(ledgers)
+        return [
+            TopicPartition(self._topic, p.partition, p.offset if p.offset >= 0 else OFFSET_BEGINNING) for p in marks
+        ]
+
+    def _tell_all(self, journal: Journal, partitions: Collection[int]) -> None:
+        """What this process told of partitions when they were not its own is to be found in their journal."""
+        for each in partitions:
+            if (work := self._disowned.get(each)) is not None:
+                work.await_restoring()
+        if not journal.flush(partitions, _FLUSH_TIMEOUT):
+            raise ConnectionFailed(f"what runs in {self._topic} could not be told within {_FLUSH_TIMEOUT:.0f} s")
+
+    def _work(self, partition: int, committed: int, ledger: Ledger) -> Work:
+        work = self._disowned.pop(partition, None)
+        # Committed offsets only grow, unless the topic was deleted: then what is known of it is void.
+        if work is None or committed < work.start:
+            return self._new_work(partition, ledger, committed)
+        work.revive(ledger)
+        return work
+
+    def _new_work(self, partition: int, ledger: Ledger, start: int) -> Work:
+        remember = self._cluster.settings.deduplication_retention
+        return Work(
+            *(self._topic, partition, ledger, start, self._journal),
+            tenure=self._tenure,
+            remember=remember,
+            on_free=self._on_free,
+        )
+
+    def look(self, consumer: Consumer) -> None:
+        """The member has heard from its group. If it was stopped for so long that it may have been given up, it asks."""
+        now = time.monotonic()
+        if not self._tenure.look(now) and commits.is_accepted(consumer, self.owned.values()):
+            self._tenure.confirm(now)
+
+    def begin_anew(self, work: Work, offset: int) -> Work:
+        """The topic was deleted and made anew: what is known of the old one is void."""
+        work.lose()
+        if self._journal is not None:
+            self._journal.identify()
+        anew = self._new_work(work.partition, self._ledger(Progress(low=offset)), offset)
+        self.owned[work.partition] = anew
+        return anew
+
+    def _ledger(self, progress: Progress) -> Ledger:
+        return Ledger("" if self._journal is None else self._journal.identity, progress)
+
+    # -- what runs elsewhere -------------------------------------------------------------------------------------------
+
+    def _overhear(self, partition: int, value: bytes | None) -> None:
+        """Called in the log reader's thread."""
+        if (work := self.owned.get(partition)) is not None:
+            work.overhear(value)
+
+    def freed(self) -> list[tuple[Record, Work]]:
+        """What other workers were running and do not any more, though it has not ended: it is to be handed out."""
+        journal, now = self._journal, time.monotonic()
+        if journal is not None:
+            journal.serve()
+        if journal is None or now - self._looked_at_leases < _LEASES_POLL:
+            return []
+        self._looked_at_leases = now
+        found = []
+        for work in list(self.owned.values()):
+            if not journal.follows(work.partition):
+                continue
+            leases = work.leases_elsewhere()
+            records = work.released_elsewhere()
+            for offset, lease in leases:
+                if journal.node.runs_no_more(lease.boot, (self._topic, work.partition, offset)):
+                    records += work.reclaim(offset, lease)
+            found += [(record, work) for record in sorted(records, key=Record.offset)]
+            with self._lock:
+                if not work.leases_elsewhere():
+                    journal.leave([work.partition])
+        return found
+
+    def fetch_wanted(self) -> None:
+        """Reads again what waits in lanes, and was not held in memory."""
+        for work in list(self.owned.values()):
+            for offset in work.wanted():
+                work.found(offset, self._fetch(work.partition, offset))
+
+    def _fetch(self, partition: int, offset: int) -> Record | None:
+        with self._lock:
+            if self._fetcher is None:
+                self._fetcher = Fetcher(self._cluster, self._topic)
+        return self._fetcher.fetch(partition, offset)
+
+    # -- sharing -------------------------------------------------------------------------------------------------------
+
+    def grant(self, record: Record, work: Work, term: int, boot: str) -> Grant | None:
+        """Gives a task to another incarnation; None: it cannot be given now."""
+        if self._journal is None:
+            return None
+        with self._lock:
+            try:
+                self._journal.watch(work.partition)
+            except KafkaExecError as error:
+                logger.debug("nothing of %s is given away: %s", self._topic, error)
+                return None
+            return work.grant(record, term, boot)
+
+    def share(self, buffer: deque[tuple[Record, Work, int]], boots: Sequence[str]) -> list[Grant]:
+        """Gives what waits in a buffer, the last first, to other incarnations, one task to each."""
+        grants: list[Grant] = []
+        kept: list[tuple[Record, Work, int]] = []
+        while len(grants) < len(boots):
+            try:
+                waiting = buffer.pop()
+            except IndexError:
+                break
+            grant = self.grant(*waiting, boots[len(grants)])
+            if grant is None:
+                kept.append(waiting)
+            else:
+                grants.append(grant)
+        buffer.extend(reversed(kept))
+        return grants
+
+    def are_durable(self, grants: Iterable[Grant]) -> bool:
+        """Waits until whoever takes the partitions over knows of grants. False: not in time."""
+        return self._journal is not None and self._journal.flush({each.partition for each in grants}, _GRANT_TIMEOUT)
+
+    def accept(self, grant: Grant) -> None:
+        """Another owner's task is to be run here. Reads it in a thread of its own."""
+        at = time.monotonic()
+        native.Thread(lambda: self._accept(grant, at), "kafka-exec-guest")
+
+    def _accept(self, grant: Grant, at: float) -> None:
+        try:
+            record = self._fetch(grant.partition, grant.offset)
+            if self._journal is not None and not self._journal.identity:
+                self._journal.identify()
+        except KafkaExecError as error:
+            logger.debug("what was granted of %s is not read: %s", self._topic, error)
+            return
+        if record is None or self._is_stopping():
+            return
+        with self._lock:
+            if grant.partition in self.owned:
+                return
+            work = self._disowned.get(grant.partition)
+            if work is None:
+                work = self._disowned[grant.partition] = self._new_work(
+                    grant.partition, self._ledger(Progress(low=0)), 0
+                )
+                work.lose()
+            if work.accept(grant, record, at):
+                self._on_free(record, work)
+
+    def patience(self, longest: float) -> float:
+        """How long the thread may poll now, seconds."""
+        return longest if self._journal is None else self._journal.patience(longest)
+
+    # -- keeping the logs short ----------------------------------------------------------------------------------------
+
+    def trim(self, retention: float) -> None:
+        """Now and then deletes what ended longer than ``retention`` seconds ago, in a thread of its own."""
+        now = time.monotonic()
+        if self._journal is None or now - self._trimmed < min(_TRIM_EVERY, retention):
+            return
+        self._trimmed = now
+        native.Thread(lambda: self._trim(time.time() - retention), "kafka-exec-trim")
+
+    def _trim(self, before: float) -> None:
+        marks = {work.partition: work.done_with() for work in list(self.owned.values())}
+        try:
+            if self._journal is not None and marks:
+                self._journal.trim(marks, before)
+        except KafkaExecError as error:
+            logger.debug("what ended in %s could not be deleted: %s", self._topic, error)
+
+    # -- going ---------------------------------------------------------------------------------------------------------
+
+    def give_away(self, consumer: Consumer, partitions: Iterable[int]) -> None:
+        """Partitions go to others, who are to know all that was told of them."""
+        numbers = list(partitions)
+        works = [self.owned[each] for each in numbers if each in self.owned]
+        for work in works:
+            work.close_down()
+        self._settle(works)
+        commits.commit_now(consumer, works)
+        self.lose(numbers)
+
+    def _settle(self, works: list[Work]) -> None:
+        if self._journal is not None:
+            if not self._journal.flush([work.partition for work in works], _FLUSH_TIMEOUT):
+                logger.warning(f"what runs in {self._topic} could not be told: the next owner may start it again")
+            return
+        deadline = time.monotonic() + _HANDOVER_GRACE
+        while any(work.is_held for work in works) and time.monotonic() < deadline and not self._is_stopping():
+            native.sleep(0.005)
+
+    def close(self) -> None:
+        """The member has left its group."""
+        self.lose(list(self.owned))
+        if self._fetcher is not None:
+            self._fetcher.close(_CLOSE_TIMEOUT)
+            self._fetcher = None
+        if self._journal is not None:
+            self._journal.retire()
+
+    def lose(self, partitions: Iterable[int]) -> None:
+        """Partitions are another's now."""
+        for number in partitions:
+            if (work := self.owned.pop(number, None)) is not None:
+                work.lose()
+                self._disowned[number] = work
+                if self._journal is not None:
+                    self._journal.leave([number])

@@ -1,0 +1,400 @@
+"""Consuming a work queue's topic: a member of its consumer group, in a native thread of its own.
+
+The thread never ceases to poll, so a task of hours does not cost the membership. What it reads goes into a bounded
+buffer; who takes from it tells the ends, in any order and from any thread; the lowest unfinished offset is committed on a
+short timer, before partitions are given away, and at the close. A worker keeps a journal too, by which the next owner
+knows what runs and starts only the rest.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Message as Record
+
+from kafka_exec.core.cluster.failures import Failure
+from kafka_exec.core.worker.sharing import Grant
+from kafka_exec.kafka.client import native
+from kafka_exec.kafka.client.calls import Calls
+from kafka_exec.kafka.client.failures import failure, reason_of, translate
+from kafka_exec.kafka.client.offsets import LATEST, look_up
+from kafka_exec.kafka.queue import commits
+from kafka_exec.kafka.queue.journal import Journal
+from kafka_exec.kafka.queue.ownership import Ownership
+from kafka_exec.kafka.queue.work import Work
+
+if TYPE_CHECKING:
+    from kafka_exec.kafka.cluster.cluster import Cluster
+
+logger = logging.getLogger("kafka_exec")
+
+_BATCH = 500
+_IDLE_POLL = 1.0
+
+#: What finding the ends of partitions may take, seconds.
+_LOOK_UP_TIMEOUT = 5.0
+
+#: A reader that nobody uses stays in its group for this time, in case somebody consumes again, seconds.
+_LINGER = 1.0
+
+#: What leaving the group may take, seconds.
+_LEAVE_TIMEOUT = 2.0
+
+
+class Fenced(Exception):
+    """Another process has taken this static membership."""
+
+
+class Handed(NamedTuple):
+    """A record that is given to a consumer.
+
+    Attributes:
+        term: of its partition, in which it is given; see :class:`Work`.
+        redelivered: it may have been given to a consumer before.
+    """
+
+    record: Record
+    work: Work
+    term: int
+    redelivered: bool
+
+
+class GroupReader:
+    """A member of the consumer group of one topic; the group has the topic's name.
+
+    Args:
+        cluster: where the topic is.
+        topic: must exist.
+        wake: called from any thread when there is something to take.
+        tick: called in the reader's thread every second or more often.
+        static_id: makes it a static member, which gets its partitions back at once after a restart; None: a dynamic one.
+        journal: a worker's; None: what is handed out is not told to others, and what others run is not known.
+    """
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        topic: str,
+        *,
+        wake: Callable[[], None],
+        static_id: Callable[[], str | None] = lambda: None,
+        tick: Callable[[], None] = lambda: None,
+        journal: Journal | None = None,
+    ) -> None:
+        self.topic = topic
+        self.buffer: deque[tuple[Record, Work, int]] = deque()
+        self.assigned = False
+        #: Whether all that was there when it joined was read, or something is there to take.
+        self.settled = False
+        self._cluster = cluster
+        self._settings = cluster.settings
+        self._wake = wake
+        self._static_id = static_id
+        self._tick = tick
+        self._ownership = Ownership(
+            *(cluster, topic, journal), is_stopping=lambda: self._stopping, on_free=self._hand_out
+        )
+        #: What this process runs though it is another's now.
+        self.strays = self._ownership.strays
+        #: For what others share with this process, and it with others.
+        self.accept, self.grant, self.are_durable = (
+            *(self._ownership.accept, self._ownership.grant, self._ownership.are_durable),
+        )
+        self._failure: Exception | None = None
+        self._owned = self._ownership.owned
+        self._paused = False
+        self._stopping = False
+        self._released: float | None = None
+        self._lock = native.lock()
+        self._calls = Calls(_IDLE_POLL)
+        self._consumer: Consumer | None = None
+        self._last_commit = 0.0
+        self._last_error = ""
+        self._thread = native.Thread(self._run, f"kafka-exec-{topic}")
+
+    # -- called by whoever consumes ------------------------------------------------------------------------------------
+
+    def take(self) -> Handed | None:
+        """The next record to deliver, of a partition that is still owned."""
+        while self.buffer:
+            try:
+                record, work, term = self.buffer.popleft()
+            except IndexError:
+                return None  # another thread was quicker
+            redelivered = work.deliver(record.offset(), term)
+            if redelivered is not None:
+                return Handed(record, work, term, redelivered)
+        return None
+
+    @property
+    def outstanding(self) -> int:
+        """Records that were read from owned partitions and have not ended."""
+        return sum(work.outstanding for work in list(self._owned.values()))
+
+    def works(self) -> list[Work]:
+        """The partitions that are owned."""
+        return list(self._owned.values())
+
+    def share(self, boots: Sequence[str]) -> list[Grant]:
+        """Gives what waits here, the last first, to other incarnations, one task to each."""
+        return self._ownership.share(self.buffer, boots)
+
+    def discard(self) -> None:
+        """Forgets what is buffered: it counts as read and ended; for a purge."""
+        while (taken := self.take()) is not None:
+            taken.work.end(taken.record.offset())
+
+    def settle(self, timeout: float) -> None:
+        """Waits until something can be taken, or all there was at the time of the call was read."""
+        deadline = time.monotonic() + timeout
+        while not self.assigned and time.monotonic() < deadline:
+            time.sleep(0.005)
+        if self.buffer or not self._owned:
+            return
+        ends = self._calls.ask(self._find_ends, timeout)
+        while time.monotonic() < deadline and not self.buffer:
+            owned = dict(self._owned)
+            if all(owned[n].position >= end for n, end in ends.items() if n in owned):
+                return
+            time.sleep(0.002)
+
+    def commit(self, timeout: float) -> None:
+        """Commits what has ended, so that a count of what is left is right."""
+        self._calls.ask(self._commit_all, timeout)
+
+    def release(self) -> None:
+        """Tells the reader that nobody consumes now: it leaves when what was taken has ended, unless reclaimed."""
+        self._released = time.monotonic()
+
+    def reclaim(self) -> bool:
+        """Takes back a release. False: the reader has left already."""
+        with self._lock:
+            self._released = None
+            return not self._stopping
+
+    def _is_abandoned(self) -> bool:
+        """Whether nobody has consumed for a while and nothing that was taken is unfinished."""
+        released = self._released
+        if released is None or time.monotonic() - released < _LINGER or self.outstanding > len(self.buffer):
+            return False
+        with self._lock:
+            self._stopping = self._released is not None
+            return self._stopping
+
+    def stop(self) -> None:
+        """Tells the reader to commit, to leave the group and to end."""
+        self._stopping = True
+
+    def join(self, timeout: float) -> bool:
+        """Waits for the end after :meth:`stop`. False: not within ``timeout`` seconds."""
+        return self._thread.join(timeout)
+
+    # -- the thread ----------------------------------------------------------------------------------------------------
+
+    def _properties(self, static_id: str | None) -> dict[str, object]:
+        properties: dict[str, object] = {
+            "group.id": self.topic,
+            "auto.offset.reset": "earliest",
+            "enable.partition.eof": True,
+            "on_commit": lambda error, partitions: commits.note_refusals(self._owned, error, partitions),
+            "fetch.wait.max.ms": 250,
+            "fetch.error.backoff.ms": 100,
+            "fetch.message.max.bytes": 256 * 1024,
+            "queued.min.messages": 1000,
+            "queued.max.messages.kbytes": 2048,
+            "group.protocol": self._settings.group_protocol,
+        }
+        if self._settings.group_protocol == "classic":
+            timeout = int(self._settings.session_timeout * 1000)
+            properties.update(
+                {
+                    "partition.assignment.strategy": "cooperative-sticky",
+                    "session.timeout.ms": timeout,
+                    "heartbeat.interval.ms": min(1000, timeout // 3),  # bounds what a hand-over waits
+                }
+            )
+            # A static member of the newer protocol cannot come back after a kill: UNRELEASED_INSTANCE_ID.
+            if static_id is not None:
+                properties["group.instance.id"] = static_id
+        return properties
+
+    def _run(self) -> None:
+        try:
+            static_id = self._static_id()
+        except Exception as error:
+            logger.warning(f"looking for a worker of the same name: {error}")
+            static_id = None
+        while not self._stopping:
+            try:
+                self._consume(static_id)
+            except Fenced:
+                static_id = None
+                logger.warning(
+                    f"another worker of the same node name has taken the place of this one in {self.topic}; "
+                    "it goes on without a static membership: give each worker a node name of its own"
+                )
+            except Exception as error:
+                logger.warning(f"consuming {self.topic}: {error!r}; starting over")
+                native.sleep(1)
+
+    def _consume(self, static_id: str | None) -> None:
+        consumer = self._cluster.new_consumer(self._properties(static_id))
+        consumer.subscribe(
+            [self.topic],
+            on_assign=self._guarded(self._on_assign),
+            on_revoke=self._guarded(self._on_revoke),
+            on_lost=self._guarded(self._on_lost),
+        )
+        self._consumer = consumer
+        try:
+            while not self._stopping and not self._is_abandoned():
+                self._step(consumer)
+            self._leave(consumer)
+        finally:
+            self._consumer = None
+            self._ownership.close()
+            consumer.close()
+            self._cluster.forget(consumer)
+
+    def _hand_out(self, record: Record, work: Work) -> None:
+        """Called from whichever thread has ended the task before it in its lane."""
+        self.buffer.append((record, work, work.term))
+        self._wake()
+
+    def _step(self, consumer: Consumer) -> None:
+        busy = any(work.outstanding or work.uncommitted for work in self._owned.values())
+        if self._failure is not None:
+            failure, self._failure = self._failure, None
+            raise failure
+        if freed := self._ownership.freed():
+            self.buffer.extend((record, work, work.term) for record, work in freed)
+            self._wake()
+        self._ownership.fetch_wanted()
+        self._calls.serve()
+        longest = self._calls.poll_time
+        if busy or self._released:
+            longest = min(longest, self._settings.commit_interval)
+        record = consumer.poll(self._ownership.patience(longest))
+        self._ownership.look(consumer)
+        if record is not None:
+            self._read(record)
+            for record in consumer.consume(_BATCH, 0):
+                self._read(record)
+            if not self.settled:
+                self.settled = bool(self.buffer) or all(work.position >= 0 for work in self._owned.values())
+                self._wake()
+            if self.buffer:
+                self._wake()
+        self._flow(consumer)
+        self._ownership.trim(self._settings.audit_retention)
+        self._tick()
+        if busy and time.monotonic() - self._last_commit >= self._settings.commit_interval:
+            self._last_commit = time.monotonic()
+            for work in self._owned.values():
+                work.park()
+                work.check_in()
+            commits.commit(consumer, self._owned.values())
+        if self._cluster.health.down_since is not None:
+            self._look_whether_it_answers(consumer)
+
+    def _read(self, record: Record) -> None:
+        error = record.error()
+        work = self._owned.get(record.partition())
+        if error is not None:
+            if error.code() == KafkaError._PARTITION_EOF and work is not None:
+                work.reach(record.offset())
+            elif error.code() != KafkaError._PARTITION_EOF:
+                self._failed(error)
+            return
+        if work is None:
+            return
+        offset = record.offset()
+        if offset < work.position:
+            # Offsets only grow: the topic was deleted and made anew, and what is known of the old one is void.
+            work = self._ownership.begin_anew(work, offset)
+        if work.read(record):
+            self.buffer.append((record, work, work.term))
+
+    def _failed(self, error: KafkaError) -> None:
+        if error.code() in (KafkaError._FATAL, KafkaError.FENCED_INSTANCE_ID, KafkaError._FENCED):
+            raise Fenced
+        translated = translate(error, f"consuming {self.topic}")
+        if failure(error) is Failure.FATAL:
+            raise translated  # the thread begins anew with another client
+        line = str(translated)
+        if line != self._last_error:
+            self._last_error = line
+            logger.warning(line)
+
+    def _flow(self, consumer: Consumer) -> None:
+        """Pauses at the high mark and resumes at the low one: pausing throws away what librdkafka has fetched ahead."""
+        high = self._settings.buffer
+        if self._paused and len(self.buffer) <= high // 4:
+            self._paused = False
+            consumer.resume(self._partitions())
+        elif not self._paused and len(self.buffer) >= high:
+            self._paused = True
+            consumer.pause(self._partitions())
+
+    def _partitions(self) -> list[TopicPartition]:
+        return [TopicPartition(self.topic, number) for number in self._owned]
+
+    def _find_ends(self) -> dict[int, int]:
+        if self._consumer is None:
+            return {}
+        wanted = [TopicPartition(self.topic, number, LATEST) for number in self._owned]
+        return {p.partition: p.offset for p in look_up(self._consumer, wanted, _LOOK_UP_TIMEOUT)}
+
+    def _commit_all(self) -> None:
+        if self._consumer is not None:
+            commits.commit_now(self._consumer, self._owned.values())
+
+    def _look_whether_it_answers(self, consumer: Consumer) -> None:
+        try:
+            consumer.list_topics(self.topic, 0.5)
+        except KafkaException as error:
+            self._cluster.silent(self._cluster.last_error or reason_of(error).str())
+        else:
+            self._cluster.answered()
+
+    def _leave(self, consumer: Consumer) -> None:
+        """Leaves so that others get the partitions at once; a static member would keep them for its session timeout."""
+        commits.commit_now(consumer, self._owned.values())
+        consumer.unsubscribe()
+        deadline = time.monotonic() + _LEAVE_TIMEOUT
+        while self._owned and time.monotonic() < deadline:
+            consumer.poll(0.05)
+
+    # -- rebalance callbacks: called within poll() in the thread; an exception in them would end in a bare SystemError ----
+
+    def _guarded(self, handler: Callable[[Consumer, list[TopicPartition]], None]) -> Callable[..., None]:
+        def call(consumer: Consumer, partitions: list[TopicPartition]) -> None:
+            try:
+                handler(consumer, partitions)
+            except Exception as error:
+                # What it was to do is not done: the thread begins anew as a new member.
+                self._failure = error
+
+        return call
+
+    def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        if partitions:
+            consumer.incremental_assign(self._ownership.take_over(consumer, partitions))
+            if self._paused:
+                consumer.pause(partitions)
+        self.assigned = True
+        self.settled = self.settled or not self._owned
+        self._wake()
+
+    def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        self._ownership.give_away(consumer, [p.partition for p in partitions])
+        consumer.incremental_unassign(partitions)
+
+    def _on_lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        self._ownership.lose([p.partition for p in partitions])
+        consumer.incremental_unassign(partitions)

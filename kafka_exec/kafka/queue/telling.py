@@ -1,0 +1,83 @@
+"""What is told of one partition: to its journal, and to its group as the commit, which must not be ahead of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from kafka_exec.core.queue.ledger import OF_LANES, Ledger, Transition
+
+if TYPE_CHECKING:
+    from kafka_exec.kafka.queue.journal import Journal
+
+#: After so many transitions the journal gets a checkpoint: bounds what a new owner reads.
+_CHECKPOINT_AFTER = 2000
+
+
+class Telling:
+    """Not thread-safe.
+
+    Args:
+        journal: None: there is none, what ends only is committed.
+    """
+
+    def __init__(self, partition: int, journal: Journal | None) -> None:
+        self._partition = partition
+        self._journal = journal
+        self._since_checkpoint = 0
+        # The last of what was told of lanes, which no commit holds.
+        self._last_of_lanes = 0
+        self._next_mark: tuple[int, tuple[int, str]] | None = None
+        self._kept: list[Transition] | None = None
+
+    def tell(self, *transitions: Transition) -> int:
+        """Writes transitions of one task into the journal, all or none; a number by which the journal knows them."""
+        if self._journal is None:
+            return 0
+        self._since_checkpoint += len(transitions)
+        number = self._journal.tell(self._partition, *transitions)
+        if transitions[-1].kind in OF_LANES:  # what is told of a lane comes behind the end that it follows from
+            self._last_of_lanes = number
+        if self._kept is not None:
+            self._kept += transitions
+        return number
+
+    def keep(self) -> None:
+        """Keeps what is told from now on."""
+        self._kept = []
+
+    def kept(self) -> list[Transition]:
+        """What was told since :meth:`keep`."""
+        found, self._kept = self._kept or [], None
+        return found
+
+    def mark(self, ledger: Ledger) -> tuple[int, str] | None:
+        """The offset to commit, and its metadata; None: what was told of lanes until then is not durable yet."""
+        if self._next_mark is None:
+            self._next_mark = self._last_of_lanes, (ledger.progress.low, ledger.progress.metadata())
+        needed, mark = self._next_mark
+        if self._journal is not None and not self._journal.is_durable(self._partition, needed):
+            return None
+        self._next_mark = None
+        return mark
+
+    @property
+    def has_mark(self) -> bool:
+        """Whether what will be committed next is known, and waits for the journal."""
+        return self._next_mark is not None
+
+    def forget_mark(self) -> None:
+        """What was to be committed is another's to commit."""
+        self._next_mark = None
+
+    def check_in(self, ledger: Ledger) -> None:
+        """Writes a checkpoint, if it is due. From the commit that follows its offset on a new owner begins there."""
+        if self._journal is None or self._since_checkpoint < _CHECKPOINT_AFTER:
+            return
+        self._since_checkpoint = 0
+        progress = ledger.progress
+
+        def checked_in(offset: int) -> None:
+            """Called in the producer's thread."""
+            progress.checkpoint = max(progress.checkpoint, offset)
+
+        self._journal.checkpoint(self._partition, ledger.checkpoint(), checked_in)

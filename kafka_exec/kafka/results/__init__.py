@@ -1,0 +1,1 @@
+"""The states of tasks as one process sees them, and their notes."""

@@ -1,0 +1,133 @@
+"""What an app's configuration says: whether broker and back end are ours, and where their topics are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from celery._state import _get_active_apps
+from celery.exceptions import ImproperlyConfigured
+from kombu import Connection
+
+from kafka_exec.core.cluster.settings import SCHEMES
+from kafka_exec.errors import ConfigurationError
+from kafka_exec.settings.options import APP_OPTION, result_options
+
+if TYPE_CHECKING:
+    from celery import Celery
+
+#: The module of the class that prepares apps; it imports this one.
+FIXUP_MODULE = "kafka_exec.app.fixup"
+
+#: Celery's own settings that are safer otherwise; they apply where the user has set nothing.
+SAFER_DEFAULTS: Mapping[str, Any] = {
+    "task_acks_late": True,
+    "task_reject_on_worker_lost": True,
+    "task_track_started": True,
+    "worker_consumer": "kafka_exec.worker:Consumer",
+}
+
+
+def is_our_url(url: Any) -> bool:
+    """Says whether a URL, or one of a list of them, or of those between semicolons, is of one of our schemes."""
+    alternatives = url if isinstance(url, (list, tuple)) else str(url or "").split(";")
+    return any(str(alternative or "").strip().partition("://")[0] in SCHEMES for alternative in alternatives)
+
+
+def has_our_broker(conf: Any) -> bool:
+    """Says whether an app's broker, or one of those to fail over to, is kafka-exec now.
+
+    Nothing else decides it. The URLs are those that Celery connects to: its properties look into the environment
+    (``CELERY_BROKER_URL``, ``celery -b``), which wins over the configuration.
+    """
+    return is_our_url(conf.broker_read_url) or is_our_url(conf.broker_write_url)
+
+
+class Defaults(dict[str, Any]):
+    """Celery's default settings, with safer ones as long as the app's broker is kafka-exec.
+
+    They are decided whenever one is read: the broker's URL may be set long after the configuration was loaded, and tasks
+    were made. What the user has set wins, as with any default.
+    """
+
+    def __init__(self, celerys: Mapping[str, Any], conf: Any) -> None:
+        super().__init__(celerys)
+        self._conf = conf
+
+    def __getitem__(self, key: str) -> Any:
+        if key in SAFER_DEFAULTS and has_our_broker(self._conf):
+            return SAFER_DEFAULTS[key]
+        return super().__getitem__(key)
+
+
+def use_safer_defaults(conf: Any) -> None:
+    """Puts :class:`Defaults` in the place of Celery's, in a configuration that is loaded."""
+    if not isinstance(conf.maps[-1], Defaults):
+        conf.maps[-1] = conf.defaults[-1] = Defaults(conf.maps[-1], conf)
+
+
+def is_prepared(app: Celery) -> bool:
+    """Says whether an app has our parts, by :class:`kafka_exec.app.fixup.Fixup`."""
+    return any(type(fixup).__module__ == FIXUP_MODULE for fixup in app._fixups)
+
+
+def require_prepared(app: Celery) -> None:
+    """Refuses an app that was made without our parts: its guarantees would be missing.
+
+    Raises:
+        ImproperlyConfigured: whoever wrote the app must import kafka_exec earlier, or install it.
+    """
+    if not is_prepared(app):
+        raise ImproperlyConfigured(
+            f"the Celery app {app.main or app!r} uses kafka-exec:// and was made without kafka_exec, so that it would lose "
+            "tasks: import kafka_exec before Celery(...) is made, or call kafka_exec.install(app) right after it"
+        )
+
+
+def require_all_prepared() -> None:
+    """Refuses to connect in a process that has an app without our parts whose broker is kafka-exec.
+
+    Whose connection it is cannot be told: an app without our parts connects as any program does that uses Kombu.
+
+    Raises:
+        ImproperlyConfigured: whoever wrote the app must import kafka_exec earlier, or install it.
+    """
+    for app in list(_get_active_apps()):
+        if app.configured and not is_prepared(app) and has_our_broker(app.conf):
+            require_prepared(app)
+
+
+def broker_home(app: Celery) -> Any:
+    """The namespace (cluster, topic names, settings) of an app's broker.
+
+    Raises:
+        ConfigurationError: the broker is not kafka-exec, or a setting is wrong.
+        ConnectionFailed: no broker answers, or it refuses the connection.
+    """
+    if not has_our_broker(app.conf):
+        raise ConfigurationError(
+            "the application has no kafka-exec:// broker: name the application with celery -A APP, or its broker with "
+            "celery --broker URL"
+        )
+    with app.connection_for_write() as connection:
+        return connection.connect().space
+
+
+def result_home(app: Celery, url: str) -> Any:
+    """The namespace (cluster, topic names, settings) of a result back end's URL.
+
+    Raises:
+        ImproperlyConfigured: the app was made without our parts.
+        ConfigurationError: a setting is wrong.
+        ConnectionFailed: no broker answers, or it refuses the connection.
+    """
+    require_prepared(app)
+    conf = app.conf
+    with Connection(
+        url,
+        transport_options={**result_options(conf, also_brokers=has_our_broker(conf)), APP_OPTION: app.main},
+        ssl=conf.broker_use_ssl,
+        login_method=conf.broker_login_method,
+        connect_timeout=conf.broker_connection_timeout,
+    ) as connection:
+        return connection.connect().space

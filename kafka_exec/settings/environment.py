@@ -1,0 +1,58 @@
+"""Settings from the environment: ``KAFKA_EXEC_MAX_DELIVERIES=2``, or as JSON where a setting is a mapping or a list."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from kafka_exec.core.cluster.settings import KAFKA, KINDS, check_names, check_value
+from kafka_exec.core.cluster.values import PROPERTIES
+from kafka_exec.errors import ConfigurationError
+
+PREFIX = "KAFKA_EXEC_"
+
+#: Where a user and a password are looked for that are not in the URL.
+USER = "KAFKA_EXEC_USER"
+PASSWORD = "KAFKA_EXEC_PASSWORD"
+
+#: Variables that are no settings.
+OTHERS = ("user", "password")
+
+#: What is Celery's to read, by what somebody might call it here.
+_CELERYS = {
+    **dict.fromkeys(("url", "broker", "broker_url"), "CELERY_BROKER_URL"),
+    **dict.fromkeys(("backend", "backend_url", "result_backend"), "CELERY_RESULT_BACKEND"),
+}
+
+
+def variable(name: str) -> str:
+    """A setting as it is written in the environment."""
+    return PREFIX + name.upper()
+
+
+def from_environment(environment: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """The settings that the environment gives, and ``kafka``. A variable that is empty gives nothing.
+
+    Raises:
+        ConfigurationError: a variable begins like ours and is none, or its value is wrong.
+    """
+    given = os.environ if environment is None else environment
+    texts = {key: text for key, text in given.items() if text and key.upper().startswith(PREFIX)}
+    names = {key: key.upper().removeprefix(PREFIX).lower() for key in texts}
+    for key, name in names.items():
+        known = variable(name) if name in (*KINDS, KAFKA, *OTHERS) else _CELERYS.get(name, key)
+        if key != known:
+            raise ConfigurationError(f"unknown setting {key}, did you mean {known}?")
+    check_names(names.values(), variable, also=(KAFKA, *OTHERS))
+    return {name: _read(name, texts[key]) for key, name in names.items() if name not in OTHERS}
+
+
+def _read(name: str, text: str) -> Any:
+    kind = PROPERTIES if name == KAFKA else KINDS[name]
+    value = kind.read(text)
+    if value == text and kind.is_json:
+        # Not the text: it may hold a password.
+        raise ConfigurationError(f"{variable(name)} must be JSON, such as {kind.example}")
+    check_value(name, value, variable)
+    return value

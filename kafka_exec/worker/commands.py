@@ -1,0 +1,152 @@
+"""Remote control of what waits: ``scheduled``, ``query_task`` and ``ordering_keys``, and ``unblock_ordering_key``."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+from celery.utils.functional import maybe_list
+from celery.worker import control
+from celery.worker.control import control_command, inspect_command
+from celery.worker.request import Request
+from confluent_kafka import Message as Record
+from kombu.serialization import prepare_accept_content
+from kombu.transport import base
+
+from kafka_exec.core.control.delay import Delay
+from kafka_exec.core.message.envelope import Headers, decode
+from kafka_exec.core.message.taskmessage import as_task
+from kafka_exec.core.queue.lanes import Lane
+from kafka_exec.errors import KafkaExecError, Undecodable
+from kafka_exec.kafka.client import native
+from kafka_exec.kafka.control.delays import Delays
+from kafka_exec.kafka.queue.finding import MOST
+from kafka_exec.kafka.queue.queued import LaneView
+from kafka_exec.transport.connection import Connection
+from kafka_exec.transport.sources import WorkQueue
+from kafka_exec.worker.sharing import Sharing
+
+logger = logging.getLogger("kafka_exec")
+
+#: So many of each level of delays are listed.
+_MOST_SCHEDULED = 100
+
+#: What Celery tells of each of its timer's entries.
+_PRIORITY = 6
+
+
+@inspect_command()  # type: ignore[untyped-decorator]
+def ordering_keys(state: Any) -> list[dict[str, Any]]:
+    """Keys whose tasks wait: for one of them that runs, for its retry, or for somebody's word."""
+    return [_facts(queue.name, view) for queue in _queues(state) for view in queue.lanes() if view.lane.kind == "key"]
+
+
+@control_command(args=[("key", str)], signature="<key>")  # type: ignore[untyped-decorator]
+def unblock_ordering_key(state: Any, key: str) -> dict[str, list[str]]:
+    """Lets a key's tasks go on that wait for a retry, or since one of them has failed."""
+    return {"ok": [queue.name for queue in _queues(state) if queue.free(Lane("key", key))]}
+
+
+@inspect_command(alias="dump_schedule")  # type: ignore[untyped-decorator]
+def scheduled(state: Any, **kwargs: Any) -> list[dict[str, Any]]:
+    """List of currently scheduled ETA/countdown tasks: Celery's own, and the first of those that wait in Kafka.
+
+    Each worker tells of those that it will move to their queues.
+    """
+    delays: Delays | None = getattr(state.consumer, "delays", None)
+    try:
+        waiting = [] if delays is None else native.call(delays.first, _MOST_SCHEDULED)
+    except KafkaExecError as error:
+        logger.warning("what waits in Kafka could not be listed: %s", error)
+        waiting = []
+    told = [found for record in waiting if (found := _told_of(state, record)) is not None]
+    # One that was moved meanwhile has come nearer: it counts where it was seen last.
+    return list({each["request"]["id"]: each for each in (*told, *control.scheduled(state, **kwargs))}.values())
+
+
+@inspect_command(variadic="ids", signature="[id1 [id2 [... [idN]]]]")  # type: ignore[untyped-decorator]
+def query_task(state: Any, ids: Any, **kwargs: Any) -> dict[str, tuple[str, dict[str, Any]]]:
+    """Query for task information by id: of Celery's own, and of what waits for its time, its turn, or who knows it."""
+    ids = [str(each) for each in maybe_list(ids) or ()]
+    found = dict(control.query_task(state, ids, **kwargs))
+    missing = set(ids) - found.keys()
+    try:
+        waiting = native.call(_waiting, state, missing) if missing else []
+    except KafkaExecError as error:
+        logger.warning("what waits in Kafka could not be looked through: %s", error)
+        waiting = []
+    for stage, request in waiting:
+        found.setdefault(request.id, (stage, request.info()))
+    return found
+
+
+def _waiting(state: Any, ids: set[str]) -> list[tuple[str, Request]]:
+    """The requests of tasks with these ids that wait, and what Celery calls that. It reads Kafka."""
+    sharing: Sharing | None = getattr(state.consumer, "sharing", None)
+    delays: Delays | None = getattr(state.consumer, "delays", None)
+    here = [] if sharing is None else sharing.find(ids)
+    here += [(queue.name, record) for queue in _queues(state) for record in queue.find(ids)]
+    requests = [("reserved", _request(state, record, record.headers(), queue)) for queue, record in here]
+    for record in [] if delays is None else delays.find(ids, MOST):
+        requests.append(("scheduled", _delayed_request(state, record)))
+    return [(stage, request) for stage, request in requests if request is not None]
+
+
+def _told_of(state: Any, record: Record) -> dict[str, Any] | None:
+    """What Celery tells of a task that waits in its timer, of one that waits in Kafka; None: it is no task."""
+    request = _delayed_request(state, record)
+    if request is None or request.eta is None:
+        return None
+    return {"eta": request.eta.isoformat(), "priority": _PRIORITY, "request": request.info()}
+
+
+def _delayed_request(state: Any, record: Record) -> Request | None:
+    try:
+        delay, headers = Delay.read(record.headers())
+    except Undecodable:
+        return None  # whoever moves it says so
+    return _request(state, record, headers, delay.queue)
+
+
+def _request(state: Any, record: Record, headers: Headers | None, queue: str) -> Request | None:
+    """The request of a task that was not delivered; None: it is no task."""
+    try:
+        found = decode(headers, record.value())
+        message = base.Message(
+            body=found.body,
+            content_type=found.content_type,
+            content_encoding=found.content_encoding,
+            delivery_info={"exchange": found.exchange, "routing_key": queue},
+            properties=found.properties,
+            headers=found.headers,
+            accept=prepare_accept_content(state.app.conf.accept_content),
+        )
+        told, body = as_task(found.headers, message.payload), message.payload
+        if isinstance(body, dict):
+            body = body.get("args", ()), body.get("kwargs", {}), {}
+        # A task of another worker has a request too.
+        task = state.app.tasks.get(told["task"]) or state.app.Task()
+        return Request(
+            message, app=state.app, hostname=state.hostname, task=task, headers=told, body=body, decoded=True
+        )
+    except Exception as error:  # whoever delivers it says so
+        logger.debug("record %s of %s is no task: %r", record.offset(), record.topic(), error)
+        return None
+
+
+def _queues(state: Any) -> Iterator[WorkQueue]:
+    connection = state.consumer.connection.connection
+    return iter(connection.queues() if isinstance(connection, Connection) else ())
+
+
+def _facts(queue: str, view: LaneView) -> dict[str, Any]:
+    hold = view.hold
+    if hold is None:
+        reason = "running" if view.runs else "waiting"
+    else:
+        reason = "stopped" if hold.is_stop else "running" if view.runs else "retry"
+    return {
+        **{"queue": queue, "key": view.lane.name, "waiting": view.waiting, "state": reason},
+        "task": None if hold is None else hold.task_id,
+    }

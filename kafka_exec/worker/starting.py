@@ -1,0 +1,209 @@
+"""How a worker's tasks begin: when the pool has a slot, if they are still its own, and not after too many lost runs."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from celery.worker.state import task_ready
+from kombu.exceptions import OperationalError
+
+from kafka_exec.backend import KafkaBackend
+from kafka_exec.core.message.envelope import FENCE, RECORD_HEADER
+from kafka_exec.core.results.lifecycle import State
+from kafka_exec.core.results.state_record import StateRecord
+from kafka_exec.core.worker.gate import Gate, is_given_up
+from kafka_exec.errors import KafkaExecError, TooManyDeliveries, Undecodable
+from kafka_exec.transport.deliveries import Deliveries
+from kafka_exec.transport.sources import Item, Source
+from kafka_exec.worker.request import is_acknowledged_on_failure
+
+logger = logging.getLogger("kafka_exec")
+
+#: What cannot begin because Kafka does not answer is tried again after this time, seconds.
+_PAUSE = 1.0
+
+#: How long the event loop may wait for Kafka to take down that a task begins, seconds.
+_PATIENCE = 0.5
+
+
+class Starter:
+    """Celery's ``on_task_request`` of a worker. Thread-safe.
+
+    Args:
+        pool: Celery's.
+        start: begins a request's run.
+        on_fault: told of a message whose run cannot be begun, and why. False: that is not its own fault.
+    """
+
+    def __init__(self, pool: Any, start: Callable[[Any], None], on_fault: Callable[[Any, Exception], bool]) -> None:
+        self._pool = pool
+        self._start = start
+        self._on_fault = on_fault
+        self._gate: Gate[tuple[Deliveries, int], Any] = Gate()
+        self._lock = threading.Lock()
+        self._pumping = False
+        self._stopped = False
+
+    def attach(self, deliveries: Deliveries) -> None:
+        """Has the messages of a channel begin here, not when they are delivered."""
+        deliveries.deferred = True
+        deliveries.on_settled = lambda tag: self._settled(deliveries, tag)
+        self._stopped = False
+
+    def stop(self) -> None:
+        """Begins nothing more: what waits is for others."""
+        self._stopped = True
+
+    @property
+    def is_full(self) -> bool:
+        """Whether what waits must wait for a slot."""
+        with self._lock:
+            return self._gate.is_full(self._pool.num_processes)
+
+    @property
+    def waiting(self) -> int:
+        """How many tasks wait for a slot."""
+        with self._lock:
+            return self._gate.waiting
+
+    def withdraw(self, most: int) -> list[tuple[Source, Item]]:
+        """Takes back tasks that wait for a slot, those that would wait longest; they are the caller's."""
+        with self._lock:
+            last = self._gate.last(most)
+        found = []
+        for (deliveries, tag), request in last:
+            if (item := deliveries.withdraw(tag)) is not None:
+                task_ready(request)
+                found.append(item)
+        return found
+
+    def __call__(self, request: Any) -> None:
+        deliveries = request.message.channel.deliveries
+        if not deliveries.deferred:
+            self._start(request)
+            return
+        tag = request.message.delivery_tag
+        with self._lock:
+            self._gate.add((deliveries, tag), request, attempts=deliveries.attempts(tag))
+        self.pump()
+
+    def _settled(self, deliveries: Deliveries, tag: int) -> None:
+        with self._lock:
+            self._gate.done((deliveries, tag))
+        if self._pool.is_green:
+            # The pool's slot is free when the ended task's greenlet is over, which is this one: it must not wait for that.
+            threading.Thread(target=self.pump, daemon=True).start()
+        else:
+            self.pump()
+
+    def pump(self) -> None:
+        """Begins what may begin now."""
+        with self._lock:
+            if self._pumping:
+                return  # whoever does it looks again
+            self._pumping = True
+        while (found := self._next()) is not None:
+            try:
+                self._guarded(self._begin, *found)
+            except BaseException:
+                self._pumping = False
+                raise
+
+    def _guarded(self, act: Callable[..., None], key: tuple[Deliveries, int], request: Any) -> None:
+        """What goes wrong with a task's beginning is its own: other tasks begin, and whoever has it begun goes on."""
+        try:
+            act(key, request)
+        except Exception as error:
+            if not self._on_fault(request.message, error):
+                raise
+
+    def _next(self) -> tuple[tuple[Deliveries, int], Any] | None:
+        with self._lock:
+            found = None if self._stopped else self._gate.next(self._pool.num_processes)
+            self._pumping = found is not None
+            return found
+
+    def _begin(self, key: tuple[Deliveries, int], request: Any) -> None:
+        deliveries, tag = key
+        if self._stopped:
+            with self._lock:
+                self._gate.done(key)
+            return
+        attempts = deliveries.attempts(tag)
+        try:
+            if attempts and (ended := self._end_of(request)) is not None:
+                self._end_again(request, ended)
+            elif is_given_up(attempts, request.message.channel.connection.space.settings.max_deliveries):
+                self._give_up(request, deliveries, tag, attempts)
+            elif deliveries.begin(tag):
+                self._start_when_told(key, request)
+            else:
+                task_ready(request)
+        except (KafkaExecError, OperationalError) as error:
+            self._later(self._begin, key, request, error)
+
+    def _start_when_told(self, key: tuple[Deliveries, int], request: Any) -> None:
+        deliveries, tag = key
+        try:
+            request.request_dict[FENCE] = deliveries.await_told(tag, _PATIENCE)
+        except KafkaExecError as error:
+            self._later(self._start_when_told, key, request, error)
+        else:
+            self._start(request)
+
+    def _later(self, act: Callable[..., None], key: tuple[Deliveries, int], request: Any, error: Exception) -> None:
+        """Its slot stays taken until then."""
+        logger.warning("task %s cannot begin yet: %s", request.id, error)
+        timer = threading.Timer(_PAUSE, self._guarded, (act, key, request))
+        timer.daemon = True
+        timer.start()
+
+    def _end_of(self, request: Any) -> StateRecord | None:
+        """The end that a task whose run was lost had told before."""
+        backend = request.task.backend
+        if not isinstance(backend, KafkaBackend):
+            return None
+        context = request._context
+        nothing_follows = not (context.errbacks or context.chord or context.chain)
+        place = context.get(RECORD_HEADER) or {}
+        where = (place.get("topic"), place.get("partition"), place.get("offset"))
+        try:
+            record = backend.reader.find(request.id)
+        except Undecodable as error:
+            logger.warning("the state of task %s is not understood, it is begun again: %s", request.id, error)
+            return None
+        return record if record is not None and record.ends_run_of(where, also_failed=nothing_follows) else None
+
+    def _end_again(self, request: Any, ended: StateRecord) -> None:
+        """Does with the message what comes after its task's end."""
+        if ended.state is State.FAILED and not is_acknowledged_on_failure(request.task):
+            deliveries = request.message.channel.deliveries
+            if (raised := ended.exception) is not None:
+                deliveries.because(request.message.delivery_tag, f"{raised.type}: {raised.message}")
+            request.reject(requeue=False)
+        else:
+            request.acknowledge()
+        task_ready(request)
+
+    def _give_up(self, request: Any, deliveries: Deliveries, tag: int, attempts: int) -> None:
+        lost = deliveries.error(tag)
+        error = TooManyDeliveries(
+            f"task {request.name}[{request.id}] was begun {attempts} times and never ended"
+            f"{f', the last time {lost}' if lost else ''}: it may be what kills its workers; it is in the dead letters "
+            "(kafka_exec_max_deliveries)"
+        )
+        logger.error(str(error))
+        try:
+            request.task.backend.mark_as_failure(
+                request.id, error, request=request._context, store_result=request.store_errors
+            )
+        except OperationalError:
+            raise  # all of it is done again
+        except Exception:
+            logger.exception("what follows from the end of task %s[%s] cannot be done", request.name, request.id)
+        deliveries.bury(tag, "max-deliveries", str(error))
+        request.send_event("task-failed", exception=repr(error), traceback="")
+        task_ready(request)
