@@ -16,6 +16,7 @@ from kafka_exec.core.results.state_record import Remark
 from kafka_exec.core.worker.retry import RetryPolicy
 from kafka_exec.errors import ConfigurationError
 from kafka_exec.settings.appconf import SAFER_DEFAULTS
+from kafka_exec.settings.options import is_set
 
 #: Celery's settings of what becomes of the message of a task that has failed.
 _ACKS = ("task_acks_on_failure", "task_acks_on_failure_or_timeout")
@@ -92,7 +93,7 @@ class Task(CeleryTask):  # type: ignore[misc]
             return bound
         if not isinstance(cls.retrying, RetryPolicy):
             raise ImproperlyConfigured(f"task {cls.name}: retrying must be a RetryPolicy, not {cls.retrying!r}")
-        if unsaid and not any(app.conf.value_set_for(key) for key in _ACKS):
+        if unsaid and not any(is_set(app.conf, key) for key in _ACKS):
             cls.acks_on_failure = False
         for task in app._tasks.values():
             if type(task) is cls:

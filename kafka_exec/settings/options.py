@@ -211,9 +211,22 @@ def _foreign_settings(conf: Any) -> dict[str, str]:
         if advice is not None:
             found[key] = advice
     for name, reason in foreign.GIVEN_UP.items():
-        if conf.value_set_for(name) and conf[name] is False:
+        if is_set(conf, name) and conf[name] is False:
             found[f"{written.get(name, name)}=False"] = reason
     return found
+
+
+def is_set(conf: Any, name: str) -> bool:
+    """Tells whether the user has set one of Celery's settings, also within a namespace or by its old name.
+
+    Celery's own ``value_set_for`` knows neither of the two before 5.7.
+    """
+    given = type(conf)({}, conf.maps[:-1], conf._keys, conf.prefix)
+    try:
+        given[name]  # ``in`` does not look for old names before 5.7
+    except KeyError:
+        return False
+    return True
 
 
 def _scheme_of_results(conf: Any) -> str:
