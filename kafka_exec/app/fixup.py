@@ -18,6 +18,7 @@ from kombu.utils.uuid import uuid
 from kafka_exec.about import in_force, versions
 from kafka_exec.app import letting_go  # noqa: F401 - connects to signals
 from kafka_exec.app.pooling import Pool
+from kafka_exec.app.scheduled import tell_scheduled
 from kafka_exec.app.sending import addressed, due_of
 from kafka_exec.app.task import made_ours, with_ours
 from kafka_exec.core.cluster.settings import PREFIX
@@ -27,7 +28,6 @@ from kafka_exec.kafka.publish.scopes import confirmed, confirmed_with_others
 from kafka_exec.settings.appconf import has_our_broker, is_our_url, is_prepared, use_safer_defaults
 from kafka_exec.settings.options import APP_OPTION, broker_options, note
 from kafka_exec.settings.url import check_schemes, split
-from kafka_exec.worker.waiting import tell_scheduled
 
 #: The base class of tasks of an app that names no other one.
 _CELERYS_TASK = "celery.app.task:Task"

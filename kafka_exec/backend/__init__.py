@@ -42,8 +42,8 @@ from kafka_exec.errors import (
     Undecodable,
 )
 from kafka_exec.kafka.client.failures import within
-from kafka_exec.kafka.cluster.logreader import partition_of
 from kafka_exec.kafka.control.partition import Performer
+from kafka_exec.kafka.publish.partitioner import partition_of
 from kafka_exec.kafka.publish.scopes import capture, confirmed
 from kafka_exec.kafka.results.notes import append, read
 from kafka_exec.kafka.results.states import StateReader

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from celery._state import pop_current_task, push_current_task
 from celery.canvas import maybe_signature
@@ -24,12 +24,10 @@ from kafka_exec.core.control.reducers import Command, Effect
 from kafka_exec.core.message.envelope import RECORD_HEADER
 from kafka_exec.core.record.fields import id_text
 from kafka_exec.core.record.plain import plain, shown
+from kafka_exec.core.results.state_record import Raised
 from kafka_exec.errors import MessageTooLarge, ResultTooLarge
 from kafka_exec.kafka.publish.scopes import Outgoing, captured
 from kafka_exec.settings.appconf import has_our_broker
-
-if TYPE_CHECKING:
-    from kafka_exec.backend import KafkaBackend
 
 logger = logging.getLogger("kafka_exec")
 
@@ -40,10 +38,44 @@ _MOST_BEGUN = 1000
 _RUN = "kafka_exec_run"
 
 
+class Results(Protocol):
+    """A result back end, as its chords need it."""
+
+    app: Any
+    EXCEPTION_STATES: frozenset[str]
+
+    @property
+    def space(self) -> Any:
+        """The cluster, topic names and settings."""
+
+    def surely(self, write: Callable[[], None], task_id: str, *, in_worker: bool) -> None:
+        """Has something written; a worker tries until it succeeds."""
+
+    # -- values as they are stored -------------------------------------------------------------------------------------
+
+    def encode_result(self, result: Any, state: str) -> Any: ...
+
+    def serialized(self, value: Any, exception: Raised | None = None) -> Any: ...
+
+    def shortened(self, value: Any, longest: int) -> tuple[Any, Raised]: ...
+
+    def deserialized(self, payload: Any) -> Any: ...
+
+    def exception_to_python(self, value: Any) -> Any: ...
+
+    # -- of Celery's back ends -----------------------------------------------------------------------------------------
+
+    def as_uri(self) -> str: ...
+
+    def chord_error_from_stack(self, callback: Any, exc: Any) -> Any: ...
+
+    def mark_as_failure(self, task_id: str, exc: Exception) -> Any: ...
+
+
 class Chords:
     """The chords of one back end."""
 
-    def __init__(self, backend: KafkaBackend) -> None:
+    def __init__(self, backend: Results) -> None:
         self._backend = backend
         # By group: the run, and the header's structure if it is more than a list of tasks.
         self._begun: OrderedDict[str, tuple[str, str | None]] = OrderedDict()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from celery import states
 from celery.backends.asynchronous import BaseResultConsumer
@@ -16,8 +16,18 @@ from kafka_exec.core.results.state_record import StateRecord
 from kafka_exec.kafka.client import native
 from kafka_exec.kafka.results.states import StateReader
 
-if TYPE_CHECKING:
-    from kafka_exec.backend import KafkaBackend
+
+class Results(Protocol):
+    """A result back end, as its consumer needs it."""
+
+    READY_STATES: frozenset[str]
+
+    @property
+    def reader(self) -> StateReader:
+        """Its reader of the state records."""
+
+    def meta_of(self, record: StateRecord) -> dict[str, Any]:
+        """Celery's meta-data of a state record."""
 
 
 class _News:
@@ -63,7 +73,7 @@ class ResultConsumer(BaseResultConsumer):
     any more: what has come to it needs no look-up.
     """
 
-    backend: KafkaBackend
+    backend: Results
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
 
+from kafka_exec.backend import KafkaBackend
 from kafka_exec.backend.cache.projection import Projection
 from kafka_exec.core.cluster.topology import control_topic, state_topic
 from kafka_exec.core.control.chord import Chords
 from kafka_exec.kafka.control.processor import Processor
 from kafka_exec.kafka.nodes.node import Node
-
-if TYPE_CHECKING:
-    from kafka_exec.backend import KafkaBackend
 
 #: A chord whose parts do not all come is forgotten after this time, seconds.
 _CHORDS_UNFINISHED = 30 * 86400.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
 from celery import states
 
@@ -17,14 +17,33 @@ from kafka_exec.core.results.lifecycle import State
 from kafka_exec.core.results.state_record import StateRecord
 from kafka_exec.errors import LostRecord
 from kafka_exec.kafka.nodes.node import last_heard
-
-if TYPE_CHECKING:
-    from kafka_exec.backend import KafkaBackend
+from kafka_exec.kafka.results.states import StateReader
 
 logger = logging.getLogger("kafka_exec")
 
 
-def lost(backend: KafkaBackend, records: Iterable[StateRecord]) -> Iterator[StateRecord]:
+class Results(Protocol):
+    """A result back end, as housekeeping needs it."""
+
+    @property
+    def space(self) -> Any:
+        """The cluster, topic names and settings."""
+
+    @property
+    def reader(self) -> StateReader:
+        """Its reader of the state records."""
+
+    def has_expired(self, record: StateRecord) -> bool:
+        """Tells whether a task ended longer than ``result_expires`` ago."""
+
+    def forget(self, task_id: str) -> None:
+        """Deletes what is stored of a task."""
+
+    def store_result(self, task_id: str, result: Any, state: str, *, request: Any) -> Any:
+        """Stores what a task has come to."""
+
+
+def lost(backend: Results, records: Iterable[StateRecord]) -> Iterator[StateRecord]:
     """Those of the running tasks whose workers are gone.
 
     Raises:
@@ -42,7 +61,7 @@ def lost(backend: KafkaBackend, records: Iterable[StateRecord]) -> Iterator[Stat
             yield record
 
 
-def clean_up(backend: KafkaBackend) -> None:
+def clean_up(backend: Results) -> None:
     """Forgets what has expired, and fails the tasks whose worker and whose message are both gone.
 
     Raises:
@@ -59,7 +78,7 @@ def clean_up(backend: KafkaBackend) -> None:
             _fail(backend, record)
 
 
-def _message_is_gone(backend: KafkaBackend, record: StateRecord) -> bool:
+def _message_is_gone(backend: Results, record: StateRecord) -> bool:
     if record.topic is None or record.partition is None or record.offset is None:
         return False
     cluster = backend.space.cluster
@@ -68,7 +87,7 @@ def _message_is_gone(backend: KafkaBackend, record: StateRecord) -> bool:
     return bool(record.offset < cluster.log.begin(record.topic, record.partition, 0))
 
 
-def _fail(backend: KafkaBackend, record: StateRecord) -> None:
+def _fail(backend: Results, record: StateRecord) -> None:
     error = LostRecord(
         f"its worker {record.worker} is gone, and its message was deleted from {record.topic}, partition "
         f"{record.partition}, offset {record.offset}, before it had ended: send it again"

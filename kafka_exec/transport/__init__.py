@@ -9,7 +9,8 @@ from confluent_kafka import libversion
 from kombu.transport import base
 
 from kafka_exec import errors
-from kafka_exec.core.cluster.settings import KAFKA, Settings, bootstrap_servers, client_properties
+from kafka_exec.core.cluster.settings import KAFKA, Settings
+from kafka_exec.kafka.client.properties import bootstrap_servers, client_properties
 from kafka_exec.kafka.cluster.cluster import cluster
 from kafka_exec.settings.appconf import require_all_prepared
 from kafka_exec.settings.environment import PASSWORD, USER, from_environment

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from kafka_exec.core.cluster.names import Topics
 from kafka_exec.core.cluster.topology import bindings_topic
 from kafka_exec.core.message.routing import EXCHANGE_TYPES, Binding, bound_queues
 from kafka_exec.core.record.fields import MOST_PARTITIONS, an_object, from_json, number, texts, whole
+from kafka_exec.kafka.cluster.cluster import Cluster
 from kafka_exec.kafka.log.table import Table
-
-if TYPE_CHECKING:
-    from kafka_exec.core.cluster.names import Topics
-    from kafka_exec.kafka.cluster.cluster import Cluster
 
 #: Exchanges that exist without a declaration, as in AMQP.
 _BUILT_IN = {"": "direct", "amq.direct": "direct", "amq.fanout": "fanout", "amq.topic": "topic"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from amqp.protocol import queue_declare_ok_t
 from kombu.transport import base
@@ -17,14 +17,11 @@ from kafka_exec.core.message import envelope
 from kafka_exec.core.message.routing import EXCHANGE_TYPES, Binding, log_key
 from kafka_exec.errors import ChannelFailed, ConnectionFailed, NoSuchQueue
 from kafka_exec.kafka.client.failures import within
-from kafka_exec.transport.connection import SETTLE_TIMEOUT
+from kafka_exec.transport.connection import SETTLE_TIMEOUT, Connection
 from kafka_exec.transport.deliveries import Deliveries
 from kafka_exec.transport.publishing import PublishBatch, has_failover, in_time, place_in
 from kafka_exec.transport.sources import Source, SubscriptionSource, WorkQueue
 from kafka_exec.transport.values import to_json
-
-if TYPE_CHECKING:
-    from kafka_exec.transport.connection import Connection
 
 
 class Channel(base.StdChannel):

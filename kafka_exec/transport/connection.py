@@ -5,17 +5,15 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from kafka_exec.errors import ConnectionFailed
 from kafka_exec.kafka.client.native import Waker
+from kafka_exec.kafka.nodes.node import Node
+from kafka_exec.transport.deliveries import Deliveries
+from kafka_exec.transport.namespace import Namespace
 from kafka_exec.transport.sources import Source, SubscriptionSource, WorkQueue
-
-if TYPE_CHECKING:
-    from kafka_exec.kafka.nodes.node import Node
-    from kafka_exec.transport.channel import Channel
-    from kafka_exec.transport.namespace import Namespace
-    from kafka_exec.transport.subscriptions import Subscription
+from kafka_exec.transport.subscriptions import Subscription
 
 #: What one call of the event loop delivers at most, so that other descriptors get their turn.
 _MOST_AT_ONCE = 256
@@ -25,6 +23,15 @@ SETTLE_TIMEOUT = 10.0
 
 #: What commits and leaving the groups may take at the close, seconds.
 _CLOSE_TIMEOUT = 5.0
+
+
+class Receiver(Protocol):
+    """A channel, as its connection needs it."""
+
+    deliveries: Deliveries
+
+    def close(self) -> None:
+        """Ends its consumers; what is unacknowledged goes to others."""
 
 
 class Connection:
@@ -40,7 +47,7 @@ class Connection:
         self.transport = transport
         self.space = space
         self.pid = os.getpid()
-        self.channels: list[Channel] = []
+        self.channels: list[Receiver] = []
         self.waker = Waker()
         self.connected = True
         self.node: Node | None = None

@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from kafka_exec.core.cluster.arguments import check_arguments
 from kafka_exec.core.cluster.names import Topics
@@ -21,13 +21,11 @@ from kafka_exec.core.cluster.topology import (
 from kafka_exec.core.control.delay import level_for
 from kafka_exec.core.message.window import steps_for
 from kafka_exec.errors import Forbidden, NoSuchQueue
+from kafka_exec.kafka.cluster.cluster import Cluster
 from kafka_exec.transport.bindings import Bindings
 from kafka_exec.transport.subscriptions import Subscription
 
 logger = logging.getLogger("kafka_exec")
-
-if TYPE_CHECKING:
-    from kafka_exec.kafka.cluster.cluster import Cluster
 
 
 class QueueDeclaration:

@@ -5,22 +5,18 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from kombu import exceptions as kombu
 
 from kafka_exec.core.control.delay import Delay, eta_of
 from kafka_exec.core.message import window
-from kafka_exec.core.message.envelope import ORDERING_KEY, Headers, bind
+from kafka_exec.core.message.envelope import ORDERING_KEY, Headers, Message, bind
 from kafka_exec.errors import ConnectionFailed, KafkaExecError, NotConfirmed
-from kafka_exec.kafka.cluster.logreader import partition_of
+from kafka_exec.kafka.publish.partitioner import partition_of
 from kafka_exec.kafka.publish.scopes import confirmed
 from kafka_exec.settings.once import warn_once
-
-if TYPE_CHECKING:
-    from kafka_exec.core.message.envelope import Message
-    from kafka_exec.transport.channel import Channel
-    from kafka_exec.transport.namespace import Namespace
+from kafka_exec.transport.namespace import Namespace
 
 #: Kombu before 5.7 has no batches, and no name for their error.
 BatchPublishError = getattr(kombu, "BatchPublishError", kombu.KombuError)
@@ -90,10 +86,17 @@ def tell_of_priority(queue: str, most: int | None, *, has_key: bool) -> None:
         )
 
 
+class Sender(Protocol):
+    """A channel, as a batch needs it."""
+
+    def basic_publish(self, message: Message, **options: Any) -> None:
+        """Publishes a message."""
+
+
 class PublishBatch:
     """A batch of :meth:`kombu.Producer.batch`: buffered messages are sent together and confirmed once."""
 
-    def __init__(self, channel: Channel, max_size: int) -> None:
+    def __init__(self, channel: Sender, max_size: int) -> None:
         self.channel = channel
         self._max_size = max_size
         self._buffer: list[tuple[Message, dict[str, Any]]] = []

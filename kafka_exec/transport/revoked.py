@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
 from kafka_exec.core.cluster.topology import revoked_topic
 from kafka_exec.kafka.log.table import Table
 from kafka_exec.kafka.publish.scopes import confirmed
-
-if TYPE_CHECKING:
-    from kafka_exec.transport.namespace import Namespace
+from kafka_exec.transport.namespace import Namespace
 
 
 class Revoked:

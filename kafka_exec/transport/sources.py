@@ -6,7 +6,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from itertools import chain
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 from confluent_kafka import Message as Record
 
@@ -16,16 +16,14 @@ from kafka_exec.core.queue.lanes import Lane
 from kafka_exec.core.worker.sharing import Grant
 from kafka_exec.errors import MessageTooLarge
 from kafka_exec.kafka.client.native import Waker
+from kafka_exec.kafka.nodes.node import Node
 from kafka_exec.kafka.queue.finding import among, waiting_at
 from kafka_exec.kafka.queue.journal import Journal
 from kafka_exec.kafka.queue.queued import LaneView, Newcomer
 from kafka_exec.kafka.queue.reader import GroupReader
 from kafka_exec.kafka.queue.work import Work
+from kafka_exec.transport.namespace import Namespace
 from kafka_exec.transport.subscriptions import Subscription
-
-if TYPE_CHECKING:
-    from kafka_exec.kafka.nodes.node import Node
-    from kafka_exec.transport.namespace import Namespace
 
 
 class Item(NamedTuple):

@@ -9,22 +9,19 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from typing import TYPE_CHECKING
 
 from confluent_kafka import Message as Record
 
+from kafka_exec.core.cluster.names import Topics
+from kafka_exec.core.cluster.settings import Settings
 from kafka_exec.core.cluster.topology import exchange_topic
 from kafka_exec.core.message import envelope, window
 from kafka_exec.core.message.routing import Binding, log_key_of_binding, matches
 from kafka_exec.errors import Undecodable
 from kafka_exec.kafka.client.native import Waker
 from kafka_exec.kafka.client.oddities import pass_over
-from kafka_exec.kafka.cluster.logreader import partition_of
-
-if TYPE_CHECKING:
-    from kafka_exec.core.cluster.names import Topics
-    from kafka_exec.core.cluster.settings import Settings
-    from kafka_exec.kafka.cluster.cluster import Cluster
+from kafka_exec.kafka.cluster.cluster import Cluster
+from kafka_exec.kafka.publish.partitioner import partition_of
 
 logger = logging.getLogger("kafka_exec")
 

@@ -1,4 +1,4 @@
-"""What is told of tasks that wait: for their time, for those of their ordering key before them, or for who knows them."""
+"""The states of tasks that wait: for those of their ordering key before them, or for a worker that knows them."""
 
 from __future__ import annotations
 
@@ -13,30 +13,9 @@ from kafka_exec.core.message.envelope import RECORD_HEADER, decode
 from kafka_exec.core.message.taskmessage import check
 from kafka_exec.core.results.lifecycle import State
 from kafka_exec.errors import KafkaExecError, Undecodable
-from kafka_exec.kafka.client.failures import within
 from kafka_exec.transport.connection import Connection
 
 logger = logging.getLogger("kafka_exec")
-
-
-def tell_scheduled(app: Any, name: str, due: float, options: Mapping[str, Any]) -> None:
-    """Tells that a task with these options of ``send_task`` is about to be sent, and is to begin later.
-
-    Retries are told by who asks for them, and of what has no result nothing is.
-
-    Raises:
-        ConnectionFailed, Forbidden: the topic of the states is not found.
-    """
-    task = options.get("task_type") or app._tasks.get(name)
-    is_ignored = options.get("ignore_result")
-    if is_ignored is None:
-        is_ignored = app.conf.task_ignore_result if task is None else task.ignore_result
-    if is_ignored or options.get("retries") or not isinstance(app.backend, KafkaBackend):
-        return
-    told = {"task": name, "id": options["task_id"], **(options.get("headers") or {})}
-    told |= {field: options.get(field) for field in ("parent_id", "root_id")}
-    with within(app.backend.space.settings.publish_timeout):
-        app.backend.tell_waiting(Context(told), State.SCHEDULED, due=due)
 
 
 def tell(app: Any, headers: Mapping[str, Any], state: State, position: int | None = None, **delivery_info: Any) -> None:

@@ -22,9 +22,9 @@ from kafka_exec.core.cluster.topology import TopicSpec, nodes_topic
 from kafka_exec.core.control.chord import Chords, FailChord, Fire
 from kafka_exec.core.control.reducers import Command, Effect
 from kafka_exec.kafka.cluster.cluster import Cluster, cluster
-from kafka_exec.kafka.cluster.logreader import partition_of
 from kafka_exec.kafka.control.processor import Processor
 from kafka_exec.kafka.nodes.node import Node
+from kafka_exec.kafka.publish.partitioner import partition_of
 from kafka_exec.kafka.publish.scopes import Outgoing, captured, confirmed
 from tests.integration.child import Child
 

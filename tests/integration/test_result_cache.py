@@ -22,8 +22,8 @@ from kafka_exec.core.cluster.topology import nodes_topic, state_topic
 from kafka_exec.core.results.lifecycle import State
 from kafka_exec.core.results.projection import Copy, Place
 from kafka_exec.core.results.state_record import StateRecord
-from kafka_exec.kafka.cluster.logreader import partition_of
 from kafka_exec.kafka.nodes.node import Node
+from kafka_exec.kafka.publish.partitioner import partition_of
 from kafka_exec.kafka.results.states import StateReader
 from tests.integration.app import make_app
 from tests.integration.redis_tools import RedisServer

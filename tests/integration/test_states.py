@@ -24,8 +24,8 @@ from kafka_exec.core.cluster.topology import TopicSpec, state_topic
 from kafka_exec.core.results.lifecycle import State, record_key, record_keys, task_id_of, to_celery
 from kafka_exec.core.results.state_record import StateRecord
 from kafka_exec.kafka.cluster.cluster import Cluster
-from kafka_exec.kafka.cluster.logreader import partition_of
 from kafka_exec.kafka.log.history import history
+from kafka_exec.kafka.publish.partitioner import partition_of
 from kafka_exec.kafka.results.states import StateReader, states
 from tests.integration.workers import until
 

@@ -11,9 +11,10 @@ import pytest
 from kafka_exec.broker import EmbeddedKafka
 from kafka_exec.core.beat.claimlog import ClaimLog, Kind, Signal
 from kafka_exec.core.cluster.names import Topics
-from kafka_exec.core.cluster.settings import Settings, client_properties
+from kafka_exec.core.cluster.settings import Settings
 from kafka_exec.core.cluster.topology import TopicSpec, sync_topic
 from kafka_exec.kafka.beat.synclog import SyncLog, present
+from kafka_exec.kafka.client.properties import client_properties
 from kafka_exec.kafka.cluster.cluster import Cluster
 from kafka_exec.kafka.publish.scopes import confirmed
 

@@ -22,8 +22,7 @@ from kafka_exec.core.message.envelope import (
     keys_over,
 )
 from kafka_exec.errors import Undecodable, Unwritable
-from kafka_exec.kafka.cluster.logreader import partition_of
-from kafka_exec.kafka.publish.partitioner import partition_again
+from kafka_exec.kafka.publish.partitioner import partition_again, partition_of
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(st.characters()),

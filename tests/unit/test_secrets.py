@@ -12,7 +12,8 @@ from celery.exceptions import ImproperlyConfigured
 from kombu import Connection
 
 import kafka_exec
-from kafka_exec.core.cluster.settings import Settings, bootstrap_servers, client_properties
+from kafka_exec.core.cluster.settings import Settings
+from kafka_exec.kafka.client.properties import bootstrap_servers, client_properties
 from kafka_exec.kafka.cluster.cluster import Cluster
 from kafka_exec.settings.options import cache_url
 

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from kafka_exec.backend.cache.link import Link, Silent
 from kafka_exec.core.results.projection import Copy, Place
 from kafka_exec.core.results.state_record import StateRecord
 from kafka_exec.errors import KafkaExecError
-from kafka_exec.kafka.cluster.logreader import partition_of
-
-if TYPE_CHECKING:
-    from kafka_exec.kafka.cluster.cluster import Cluster
+from kafka_exec.kafka.cluster.cluster import Cluster
+from kafka_exec.kafka.publish.partitioner import partition_of
 
 #: Who looks a result up waits no longer for each answer of Redis, seconds.
 _READING = 0.5

@@ -6,7 +6,6 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from kafka_exec.backend.cache.copies import Cache, Step
 from kafka_exec.backend.cache.link import REST, Silent
@@ -14,10 +13,8 @@ from kafka_exec.core.cluster.topology import TopicSpec
 from kafka_exec.core.results.projection import Place, fold
 from kafka_exec.errors import ConnectionFailed, KafkaExecError
 from kafka_exec.kafka.client import native
+from kafka_exec.kafka.cluster.cluster import Cluster
 from kafka_exec.kafka.log.feed import Batch, Feed
-
-if TYPE_CHECKING:
-    from kafka_exec.kafka.cluster.cluster import Cluster
 
 logger = logging.getLogger("kafka_exec")
 

@@ -8,7 +8,6 @@ import os
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
-from kafka_exec.core.beat.schedule import read_catch_up
 from kafka_exec.core.cluster.names import Topics
 from kafka_exec.errors import ConfigurationError
 
@@ -105,14 +104,6 @@ def _no_labels(value: object) -> str | None:
     return f" must be a list of texts, not {value!r}"
 
 
-def _no_catch_up(value: object) -> str | None:
-    try:
-        read_catch_up(value)
-    except ConfigurationError as error:
-        return str(error).removeprefix("catch_up")
-    return None
-
-
 def _no_topics(value: object) -> str | None:
     if not isinstance(value, Mapping):
         return f" must be a mapping, not {value!r}"
@@ -132,7 +123,6 @@ TIME = Kind("seconds", _no_time, _float, "2.5")
 COUNT = Kind("whole number", _no_count, _int, "8")
 FLAG = Kind("true or false", _no_flag, _bool, "false")
 LABELS = Kind("list of texts", _no_labels, _json, '["gpu"]')
-CATCH_UP = Kind("skip, one or all", _no_catch_up, example="all")
 TOPICS = Kind("mapping of texts", _no_topics, _json, '{"queue": "jobs.{name}"}')
 PATH = Kind("path", _no_path, example="/run/secrets/kafka.json")
 CACHE_URL = Kind("URL", _no_cache_url, example="redis://host:6379/0", is_secret=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import time
-from typing import TYPE_CHECKING
 
 from confluent_kafka import Consumer, KafkaError, TopicPartition
 from confluent_kafka import Message as Record
@@ -14,10 +13,8 @@ from kafka_exec.core.cluster.topology import TopicSpec
 from kafka_exec.errors import ChannelFailed, ConnectionFailed, KafkaExecError, Undecodable
 from kafka_exec.kafka.client import native
 from kafka_exec.kafka.client.oddities import pass_over
+from kafka_exec.kafka.cluster.cluster import Cluster
 from kafka_exec.kafka.log.history import FOLLOWING, Fetcher, is_record, position_after
-
-if TYPE_CHECKING:
-    from kafka_exec.kafka.cluster.cluster import Cluster
 
 logger = logging.getLogger("kafka_exec")
 

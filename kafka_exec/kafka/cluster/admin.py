@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from kafka_exec.kafka.client import native
+from kafka_exec.kafka.client.clients import Clients
 from kafka_exec.kafka.client.failures import failure, persist, reason_of, time_left, translate
 from kafka_exec.kafka.client.offsets import LOOKING, committed
-
-if TYPE_CHECKING:
-    from kafka_exec.kafka.cluster.cluster import Cluster
 
 #: How long one operation may take, seconds, whatever passes meanwhile.
 TIMEOUT = 10.0
@@ -33,9 +31,9 @@ Request = Callable[[AdminClient, float], Mapping[Any, Any]]
 class Admin:
     """A client for one operation. Get it by :func:`administration`; it blocks in C."""
 
-    def __init__(self, cluster: Cluster) -> None:
-        self._cluster = cluster
-        self._client: AdminClient = cluster.new_admin()
+    def __init__(self, clients: Clients) -> None:
+        self._clients = clients
+        self._client: AdminClient = clients.new_admin()
         self._late: list[Any] = []
 
     def ask(self, request: Request, what: str, passing_over: Collection[int] = ()) -> dict[Any, Any]:
@@ -73,12 +71,12 @@ class Admin:
             ConnectionFailed: the cluster does not answer for so long.
             Forbidden: this user may not read it.
         """
-        consumer = self._cluster.new_consumer({"group.id": group})
+        consumer = self._clients.new_consumer({"group.id": group})
         try:
             found = committed(consumer, partitions, TIMEOUT)
         finally:
             consumer.close()
-            self._cluster.forget(consumer)
+            self._clients.forget(consumer)
         return {(p.topic, p.partition): p.offset for p in found if p.offset >= 0}
 
     def members(self, group: str) -> int:
@@ -138,20 +136,20 @@ class Admin:
     def close(self) -> None:
         """Lets the client go: when all that it was asked is answered, since to free it before crashes the process."""
         if all(future.done() for future in self._late):
-            self._cluster.forget(self._client)
+            self._clients.forget(self._client)
         else:
             native.Thread(self._await_late, "kafka-exec-late")
 
     def _await_late(self) -> None:
         while not all(future.done() for future in self._late):
             native.sleep(_SLACK)
-        self._cluster.forget(self._client)
+        self._clients.forget(self._client)
 
 
 @contextmanager
-def administration(cluster: Cluster) -> Iterator[Admin]:
+def administration(clients: Clients) -> Iterator[Admin]:
     """A client for one operation: it is rarely needed, and has threads and connections of its own."""
-    admin = Admin(cluster)
+    admin = Admin(clients)
     try:
         yield admin
     finally:

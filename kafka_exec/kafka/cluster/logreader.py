@@ -5,20 +5,18 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
-from confluent_kafka import KafkaError, TopicPartition, murmur2
+from confluent_kafka import KafkaError, TopicPartition
 from confluent_kafka import Message as Record
 
 from kafka_exec.core.cluster.failures import Failure
 from kafka_exec.kafka.client import native
 from kafka_exec.kafka.client.calls import Calls
+from kafka_exec.kafka.client.clients import Clients
 from kafka_exec.kafka.client.failures import failure, time_left, translate
 from kafka_exec.kafka.client.oddities import pass_over
 from kafka_exec.kafka.client.offsets import EARLIEST, LATEST, look_up
-
-if TYPE_CHECKING:
-    from kafka_exec.kafka.cluster.cluster import Cluster
 
 logger = logging.getLogger("kafka_exec")
 
@@ -37,23 +35,18 @@ Sink = Callable[[Record], None]
 Partition = tuple[str, int]
 
 
-def partition_of(key: str | bytes, partitions: int) -> int:
-    """The partition of a record key, as the producers choose it."""
-    return int(murmur2(key.encode() if isinstance(key, str) else key, partitions))
-
-
 class LogReader:
     """Hands the records of logs to sinks. Sinks are called in the reader's thread and must not block."""
 
-    def __init__(self, cluster: Cluster) -> None:
+    def __init__(self, clients: Clients) -> None:
         self._sinks: dict[Partition, tuple[Sink, ...]] = {}
         self._calls = Calls(_IDLE_POLL)
         self._told: set[str] = set()
         # Of topics that cannot be read, why.
         self._refusals: dict[str, Exception] = {}
         self._stopping = False
-        self._cluster = cluster
-        self._consumer = cluster.new_consumer(
+        self._clients = clients
+        self._consumer = clients.new_consumer(
             {
                 "group.id": "kafka_exec.log",  # required by the client library; no group is ever joined
                 "auto.offset.reset": "earliest",
@@ -65,7 +58,7 @@ class LogReader:
         )
         self._consumer.assign([])
         self._thread = native.Thread(self._run, "kafka-exec-log")
-        cluster.on_close(self.close)
+        clients.on_close(self.close)
 
     def follow(self, topic: str, begins: Mapping[int, int], sinks: Mapping[int, Sink]) -> dict[int, int]:
         """Gives sinks all records of some partitions from given offsets on, one for each; where they end now.
@@ -170,7 +163,7 @@ class LogReader:
                 logger.warning("reading a broadcast log: %s", error)
                 native.sleep(0.1)
         consumer.close()
-        self._cluster.forget(consumer)
+        self._clients.forget(consumer)
 
     def _hand_over(self, record: Record) -> None:
         if (error := record.error()) is not None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from confluent_kafka import KafkaError, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import ConfigResource, NewPartitions, NewTopic, OffsetSpec, ResourceType
@@ -13,11 +13,9 @@ from kafka_exec.core.cluster.failures import Failure
 from kafka_exec.core.cluster.topology import TopicSpec, differences
 from kafka_exec.errors import ConnectionFailed, NoSuchQueue, TopicMismatch
 from kafka_exec.kafka.client import native
+from kafka_exec.kafka.client.clients import Clients
 from kafka_exec.kafka.client.failures import failure, persist, time_left, within
 from kafka_exec.kafka.cluster.admin import TIMEOUT, Admin, administration
-
-if TYPE_CHECKING:
-    from kafka_exec.kafka.cluster.cluster import Cluster
 
 #: A topic that was not there is looked for again after this time, seconds.
 _MISSING_FOR = 5.0
@@ -31,10 +29,17 @@ class Backlog(NamedTuple):
 
 
 class TopicKeeper:
-    """The topics of one cluster, as one process knows them. Thread-safe."""
+    """The topics of one cluster, as one process knows them. Thread-safe.
 
-    def __init__(self, cluster: Cluster) -> None:
-        self._cluster = cluster
+    Args:
+        clients: of the cluster.
+        metadata: asks the cluster for what it tells of a topic, or of all, within so many seconds.
+    """
+
+    def __init__(self, clients: Clients, metadata: Callable[[str | None, float], Any]) -> None:
+        self._clients = clients
+        self._ask = metadata
+        clients.on_refused_topic(self.forget)
         self._partitions: dict[str, int] = {}
         self._missing: dict[str, float] = {}
 
@@ -55,7 +60,7 @@ class TopicKeeper:
 
     def _metadata(self, topic: str | None) -> Any:
         return persist(
-            lambda timeout: self._cluster.publisher.metadata(topic, timeout),
+            lambda timeout: self._ask(topic, timeout),
             *(f"looking for topic {topic}" if topic else "listing topics", TIMEOUT),
         )
 
@@ -65,7 +70,7 @@ class TopicKeeper:
 
     def _look_up(self, topic: str) -> int | None:
         def ask(timeout: float) -> int | None:
-            described = self._cluster.publisher.metadata(topic, timeout).topics[topic]
+            described = self._ask(topic, timeout).topics[topic]
             if described.error is None or described.partitions:
                 return len(described.partitions)
             if failure(described.error) is Failure.MISSING:
@@ -83,7 +88,7 @@ class TopicKeeper:
         return native.call(self._identify, topic)
 
     def _identify(self, topic: str) -> str:
-        with administration(self._cluster) as admin:
+        with administration(self._clients) as admin:
             described = admin.ask(
                 lambda client, timeout: client.describe_topics(TopicCollection([topic]), request_timeout=timeout),
                 f"looking for topic {topic}",
@@ -116,7 +121,7 @@ class TopicKeeper:
             native.call(self._create, missing)
 
     def _create(self, specs: Sequence[TopicSpec]) -> None:
-        with within(TIMEOUT), administration(self._cluster) as admin:
+        with within(TIMEOUT), administration(self._clients) as admin:
             what = f"creating topic {', '.join(spec.name for spec in specs)}"
             admin.ask(
                 lambda client, timeout: client.create_topics(
@@ -128,10 +133,10 @@ class TopicKeeper:
                 self._await(spec.name, admin)
 
     def _new(self, specs: Sequence[TopicSpec], timeout: float) -> list[NewTopic]:
-        brokers = len(self._cluster.publisher.metadata(specs[0].name, timeout).brokers)
+        brokers = len(self._ask(specs[0].name, timeout).brokers)
         if not brokers:
             raise KafkaException(KafkaError(KafkaError.BROKER_NOT_AVAILABLE))
-        replication = self._cluster.settings.replication or min(3, brokers)
+        replication = self._clients.settings.replication or min(3, brokers)
         in_sync = {"min.insync.replicas": str(max(1, replication - 1))}
         return [NewTopic(spec.name, spec.partitions, replication, config={**spec.config, **in_sync}) for spec in specs]
 
@@ -158,7 +163,7 @@ class TopicKeeper:
             native.call(self._grow, topic, partitions)
 
     def _grow(self, topic: str, partitions: int) -> None:
-        with within(TIMEOUT), administration(self._cluster) as admin:
+        with within(TIMEOUT), administration(self._clients) as admin:
             # Another worker may have been quicker.
             admin.ask(
                 lambda client, timeout: client.create_partitions(
@@ -181,7 +186,7 @@ class TopicKeeper:
 
     def _describe(self, topic: str) -> Any:
         resource = ConfigResource(ResourceType.TOPIC, topic)
-        with administration(self._cluster) as admin:
+        with administration(self._clients) as admin:
             return admin.ask(
                 lambda client, timeout: client.describe_configs([resource], request_timeout=timeout),
                 f"reading the settings of {topic}",
@@ -203,7 +208,7 @@ class TopicKeeper:
 
     def _backlog(self, topics: Sequence[str]) -> Backlog:
         messages = consumers = 0
-        with within(TIMEOUT), administration(self._cluster) as admin:
+        with within(TIMEOUT), administration(self._clients) as admin:
             for topic in topics:
                 partitions = self._members(topic)
                 ends = admin.offsets(partitions, OffsetSpec.latest())
@@ -219,7 +224,7 @@ class TopicKeeper:
 
     def _purge(self, topics: Sequence[str]) -> int:
         waiting = self._backlog(topics).messages
-        with administration(self._cluster) as admin:
+        with administration(self._clients) as admin:
             for topic in topics:
                 ends = admin.offsets(self._members(topic), OffsetSpec.latest())
                 self._truncate(admin, topic, {number: end for (_, number), end in ends.items()})
@@ -238,7 +243,7 @@ class TopicKeeper:
 
     def _trim(self, topic: str, marks: Mapping[int, int], before: float) -> None:
         partitions = [TopicPartition(topic, number) for number in marks]
-        with administration(self._cluster) as admin:
+        with administration(self._clients) as admin:
             starts = admin.offsets(partitions, OffsetSpec.earliest())
             young = admin.offsets(partitions, OffsetSpec.for_timestamp(int(before * 1000)))
             doomed = []
@@ -251,7 +256,7 @@ class TopicKeeper:
 
     def truncate(self, topic: str, offsets: Mapping[int, int]) -> None:
         """Deletes all records of some partitions before an offset of each."""
-        with administration(self._cluster) as admin:
+        with administration(self._clients) as admin:
             native.call(self._truncate, admin, topic, offsets)
 
     def _truncate(self, admin: Admin, topic: str, offsets: Mapping[int, int]) -> None:
@@ -263,7 +268,7 @@ class TopicKeeper:
         native.call(self._delete, topics)
 
     def _delete(self, topics: Sequence[str]) -> None:
-        with administration(self._cluster) as admin:
+        with administration(self._clients) as admin:
             admin.ask(
                 lambda client, timeout: client.delete_topics(
                     list(topics), operation_timeout=timeout, request_timeout=timeout

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka import Message as Record
@@ -17,13 +17,11 @@ from kafka_exec.core.message.envelope import CUT, cut, dead_letter_headers, shor
 from kafka_exec.core.record.fields import digits, whole
 from kafka_exec.errors import ConnectionFailed, InvalidName, NotConfirmed, Undecodable
 from kafka_exec.kafka.client.oddities import pass_over
+from kafka_exec.kafka.cluster.cluster import Cluster
 from kafka_exec.kafka.log.history import Fetcher, history
 from kafka_exec.kafka.publish.partitioner import partition_again
 from kafka_exec.kafka.publish.scopes import Outgoing
 from kafka_exec.kafka.publish.transactions import Lost, Refused, Transactor
-
-if TYPE_CHECKING:
-    from kafka_exec.kafka.cluster.cluster import Cluster
 
 logger = logging.getLogger("kafka_exec")
 

@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from confluent_kafka import Message as Record
 
@@ -17,11 +17,9 @@ from kafka_exec.core.record.fields import digits
 from kafka_exec.core.record.plain import said
 from kafka_exec.errors import ChannelFailed, ConnectionFailed, NotConfirmed, Undecodable
 from kafka_exec.kafka.client.oddities import pass_over
+from kafka_exec.kafka.cluster.cluster import Cluster
 from kafka_exec.kafka.publish.scopes import Outgoing
 from kafka_exec.kafka.publish.transactions import Lost, Refused, Transactor
-
-if TYPE_CHECKING:
-    from kafka_exec.kafka.cluster.cluster import Cluster
 
 logger = logging.getLogger("kafka_exec")
 

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from confluent_kafka import KafkaError, TopicPartition
 from confluent_kafka import Message as Record
 
 from kafka_exec.kafka.client.failures import persist
+from kafka_exec.kafka.cluster.cluster import Cluster
 from kafka_exec.kafka.log.history import FOLLOWING, TIMEOUT, is_record, position_after
-
-if TYPE_CHECKING:
-    from kafka_exec.kafka.cluster.cluster import Cluster
 
 _BATCH = 500
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, TopicPartition
 from confluent_kafka import Message as Record
@@ -15,9 +15,7 @@ from kafka_exec.errors import ConnectionFailed
 from kafka_exec.kafka.client import native
 from kafka_exec.kafka.client.failures import failure, persist, time_left, translate
 from kafka_exec.kafka.client.offsets import LOOKING
-
-if TYPE_CHECKING:
-    from kafka_exec.kafka.cluster.cluster import Cluster
+from kafka_exec.kafka.cluster.cluster import Cluster
 
 #: How long an answer of the cluster may take, seconds: longer than a transaction may be open.
 TIMEOUT = 15.0

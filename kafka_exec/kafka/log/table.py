@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from confluent_kafka import Message as Record
 
@@ -14,10 +14,8 @@ from kafka_exec.errors import ConnectionFailed, KafkaExecError
 from kafka_exec.kafka.client import native
 from kafka_exec.kafka.client.failures import time_left, within
 from kafka_exec.kafka.client.oddities import pass_over
+from kafka_exec.kafka.cluster.cluster import Cluster
 from kafka_exec.kafka.publish.scopes import uncaptured
-
-if TYPE_CHECKING:
-    from kafka_exec.kafka.cluster.cluster import Cluster
 
 #: How long reading a table to its end may take, seconds.
 TIMEOUT = 10.0

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Collection
-from typing import TYPE_CHECKING
 
 from confluent_kafka import Message as Record
 from confluent_kafka import TopicPartition
@@ -15,10 +14,8 @@ from kafka_exec.kafka.client import native
 from kafka_exec.kafka.client.calls import Calls
 from kafka_exec.kafka.client.failures import time_left
 from kafka_exec.kafka.client.offsets import LATEST, look_up
+from kafka_exec.kafka.cluster.cluster import Cluster
 from kafka_exec.kafka.log.history import FOLLOWING, TIMEOUT, is_record, position_after
-
-if TYPE_CHECKING:
-    from kafka_exec.kafka.cluster.cluster import Cluster
 
 logger = logging.getLogger("kafka_exec")
 

@@ -10,7 +10,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from confluent_kafka import Message as Record
 
@@ -35,10 +35,8 @@ from kafka_exec.core.worker.sharing import Grant
 from kafka_exec.errors import KafkaExecError, Undecodable
 from kafka_exec.kafka.client import native
 from kafka_exec.kafka.client.oddities import pass_over
+from kafka_exec.kafka.cluster.cluster import Cluster
 from kafka_exec.kafka.log.history import history
-
-if TYPE_CHECKING:
-    from kafka_exec.kafka.cluster.cluster import Cluster
 
 logger = logging.getLogger("kafka_exec")
 

@@ -1,9 +1,15 @@
-"""The partition of a record that is published once more, of a task that must stay with others of its key."""
+"""The partition that a record goes to: by its key, or where others of its key went."""
 
 from __future__ import annotations
 
+from confluent_kafka import murmur2
+
 from kafka_exec.core.message.envelope import Headers, keys_over
-from kafka_exec.kafka.cluster.logreader import partition_of
+
+
+def partition_of(key: str | bytes, partitions: int) -> int:
+    """The partition of a record key, as the producers choose it."""
+    return int(murmur2(key.encode() if isinstance(key, str) else key, partitions))
 
 
 def partition_again(headers: Headers | None, key: str | bytes | None, partitions: int) -> int | None:

@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 from confluent_kafka import Message as Record
@@ -14,12 +14,10 @@ from confluent_kafka import Message as Record
 from kafka_exec.core.cluster.failures import Failure
 from kafka_exec.errors import KafkaExecError, NotConfirmed
 from kafka_exec.kafka.client import native
+from kafka_exec.kafka.client.clients import Clients
 from kafka_exec.kafka.client.failures import failure, reason_of, time_left
 from kafka_exec.kafka.publish import scopes
 from kafka_exec.kafka.publish.scopes import Confirmation, Outgoing, publish_error
-
-if TYPE_CHECKING:
-    from kafka_exec.kafka.cluster.cluster import Cluster
 
 logger = logging.getLogger("kafka_exec")
 
@@ -46,9 +44,9 @@ def _fatal(error: Exception) -> KafkaError:
 class Publisher:
     """The process's producer. Thread-safe."""
 
-    def __init__(self, cluster: Cluster) -> None:
-        self._cluster = cluster
-        self._timeout = cluster.settings.publish_timeout
+    def __init__(self, clients: Clients) -> None:
+        self._clients = clients
+        self._timeout = clients.settings.publish_timeout
         self._handle = self._new_handle()
         self._polling = native.lock()
         self._waiting: set[Confirmation] = set()
@@ -57,10 +55,10 @@ class Publisher:
         self._replacing = native.lock()
         self._broken: list[Producer] = []
         self._poller = native.Thread(self._poll, "kafka-exec-producer") if native.is_green() else None
-        cluster.on_close(self.flush)
+        clients.on_close(self.flush)
 
     def _new_handle(self) -> Producer:
-        return self._cluster.new_producer(
+        return self._clients.new_producer(
             {
                 "enable.idempotence": True,
                 "acks": "all",
@@ -105,7 +103,7 @@ class Publisher:
             with self._replacing:
                 if not len(broken) and broken in self._broken:
                     self._broken.remove(broken)
-                    self._cluster.forget(broken)
+                    self._clients.forget(broken)
 
     def ask(self, timeout: float) -> None:
         """Asks the cluster for its metadata. Raises KafkaException if it does not answer in ``timeout`` seconds."""
@@ -147,14 +145,14 @@ class Publisher:
             records.append(Outgoing(topic, value, key, tuple(headers), partition))
             return
         scope = scopes.scope()
-        if scope is not None and not at_once and scope.cluster in (None, self._cluster):
-            scope.cluster = self._cluster
+        if scope is not None and not at_once and scope.publisher in (None, self):
+            scope.publisher = self
             if scope.outstanding >= MOST_OUTSTANDING:
                 self.wait(scope, MOST_OUTSTANDING // 2, timeout)
             self._produce(topic, value, key, headers, partition, scope)
             return
         confirmation = Confirmation()
-        confirmation.cluster = self._cluster
+        confirmation.publisher = self
         try:
             self._produce(topic, value, key, headers, partition, confirmation)
             confirmation.confirm(timeout)
@@ -232,7 +230,7 @@ class Publisher:
                         continue  # what was not taken is published by the other one
                     cause = self._cause
                 refusal = publish_error(cause, topic)
-                self._cluster.topics.forget(topic)
+                self._clients.topic_refused(topic)
             if confirmation is not None:
                 confirmation.sent -= 1
             raise refusal
@@ -240,12 +238,14 @@ class Publisher:
     def _settle(self, confirmation: Confirmation, error: KafkaError | None, record: Record) -> None:
         if error is not None and error.code() in _PURGED:
             error = self._cause  # for which the producer was replaced
+        if error is not None:
+            self._clients.topic_refused(str(record.topic()))
         confirmation.settle(error, record)
 
     def _settle_posted(self, error: KafkaError | None, record: Record) -> None:
         if error is None:
             return
-        self._cluster.last_error = f"a broadcast to {record.topic()} was lost: {error.str()}"
+        self._clients.last_error = f"a broadcast to {record.topic()} was lost: {error.str()}"
 
     def wait(self, confirmation: Confirmation, until: int, timeout: float | None) -> None:
         """Waits until at most ``until`` messages of a confirmation are outstanding.
@@ -275,7 +275,7 @@ class Publisher:
             for other in list(self._waiting)[:1]:
                 other.nudge()  # one of those that still wait goes on polling
         if not confirmation.errors:
-            self._cluster.answered()
+            self._clients.answered()
 
     def _poll(self) -> None:
         while not self._stopped:

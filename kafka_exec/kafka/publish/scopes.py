@@ -6,7 +6,7 @@ import contextvars
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple, Protocol
 
 from confluent_kafka import KafkaError
 from confluent_kafka import Message as Record
@@ -15,8 +15,12 @@ from kafka_exec.errors import ConnectionFailed, Forbidden, KafkaExecError, NotCo
 from kafka_exec.kafka.client import native
 from kafka_exec.kafka.client.failures import translate
 
-if TYPE_CHECKING:
-    from kafka_exec.kafka.cluster.cluster import Cluster
+
+class Waits(Protocol):
+    """A publisher, as a scope needs it."""
+
+    def wait(self, confirmation: Confirmation, until: int, timeout: float | None) -> None:
+        """Waits until at most ``until`` messages of a confirmation are outstanding."""
 
 
 class Confirmation:
@@ -26,7 +30,7 @@ class Confirmation:
         self.sent = 0
         self.settled = 0
         self.errors: list[KafkaExecError] = []
-        self.cluster: Cluster | None = None
+        self.publisher: Waits | None = None
         self._lock = native.lock()
         self._waker = native.Waker() if native.is_green() else None
         self._event = None if self._waker else threading.Event()
@@ -39,8 +43,6 @@ class Confirmation:
         """The delivery report of one message, called by whichever thread polls."""
         if error is not None:
             self.errors.append(publish_error(error, record.topic()))
-            if self.cluster is not None:
-                self.cluster.topics.forget(str(record.topic()))
         with self._lock:
             self.settled += 1
             complete = self.settled >= self.sent
@@ -68,8 +70,8 @@ class Confirmation:
         Raises:
             NotConfirmed: one was not in time (seconds; the publish timeout by default), or was refused.
         """
-        if self.cluster is not None and self.outstanding:
-            self.cluster.publisher.wait(self, 0, timeout)
+        if self.publisher is not None and self.outstanding:
+            self.publisher.wait(self, 0, timeout)
         if self.errors:
             errors, self.errors = self.errors, []
             if self.sent == 1:

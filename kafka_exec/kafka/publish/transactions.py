@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 from confluent_kafka import Message as Record
 
 from kafka_exec.core.cluster.failures import Failure
 from kafka_exec.errors import KafkaExecError
+from kafka_exec.kafka.client.clients import Clients
 from kafka_exec.kafka.client.failures import failure, reason_of, translate
 from kafka_exec.kafka.publish.scopes import Outgoing
-
-if TYPE_CHECKING:
-    from kafka_exec.kafka.cluster.cluster import Cluster
 
 #: How long one step of a transaction may take, seconds: beyond it the broker aborts the transaction.
 TIMEOUT = 10.0
@@ -54,8 +51,8 @@ class Lost(Exception):
 class Transactor:
     """The holder of a transactional id, from :meth:`open` until somebody else opens it. For one thread at a time."""
 
-    def __init__(self, cluster: Cluster, transactional_id: str) -> None:
-        self._cluster = cluster
+    def __init__(self, clients: Clients, transactional_id: str) -> None:
+        self._clients = clients
         self._id = transactional_id
         self._producer: Producer | None = None
         self._records: Sequence[Outgoing] = ()
@@ -69,7 +66,7 @@ class Transactor:
         Raises:
             Lost: the cluster does not answer, or does not allow it.
         """
-        self._producer = self._cluster.new_producer(
+        self._producer = self._clients.new_producer(
             {
                 "transactional.id": self._id,
                 "transaction.timeout.ms": int(TIMEOUT * 1000),
@@ -130,7 +127,7 @@ class Transactor:
                 return error
             for topic, reason in self._refused:
                 if failure(reason) is Failure.MISSING:
-                    self._cluster.topics.forget(topic)
+                    self._clients.topic_refused(topic)
             raise Refused(self._refused) from None
         return None
 
@@ -184,4 +181,4 @@ class Transactor:
         producer, self._producer = self._producer, None
         if producer is not None:
             producer.purge()
-            self._cluster.forget(producer)
+            self._clients.forget(producer)

@@ -5,20 +5,18 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from confluent_kafka import Message as Record
 
 from kafka_exec.core.cluster.names import Topics
 from kafka_exec.core.message.dead import Address, Letter, Marked, Order, is_mark, mark
 from kafka_exec.errors import KafkaExecError, NoSuchLetter, NotConfirmed, NotReplayable
+from kafka_exec.kafka.cluster.cluster import Cluster
 from kafka_exec.kafka.log.history import Fetcher, history
 from kafka_exec.kafka.publish.partitioner import partition_again
 from kafka_exec.kafka.publish.scopes import Outgoing
 from kafka_exec.kafka.publish.transactions import Lost, Refused, Transactor
-
-if TYPE_CHECKING:
-    from kafka_exec.kafka.cluster.cluster import Cluster
 
 #: What one transaction replays at most: letters, and bytes of their values.
 MOST = 500

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
-from typing import TYPE_CHECKING
 
 from confluent_kafka import Message as Record
 
 from kafka_exec.core.message.envelope import decode
 from kafka_exec.errors import Undecodable
+from kafka_exec.kafka.cluster.cluster import Cluster
 from kafka_exec.kafka.log.history import Fetcher, history
-
-if TYPE_CHECKING:
-    from kafka_exec.kafka.cluster.cluster import Cluster
-    from kafka_exec.kafka.queue.reader import GroupReader
-    from kafka_exec.kafka.queue.work import Work
+from kafka_exec.kafka.queue.reader import GroupReader
+from kafka_exec.kafka.queue.work import Work
 
 #: So many records are read at a place, the first ones: somebody waits for the answer.
 MOST = 10_000

@@ -8,7 +8,7 @@ import time
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from confluent_kafka import KafkaError
 from confluent_kafka import Message as Record
@@ -22,10 +22,8 @@ from kafka_exec.errors import ConnectionFailed, KafkaExecError, MessageTooLarge,
 from kafka_exec.kafka.client import native
 from kafka_exec.kafka.client.failures import failure
 from kafka_exec.kafka.client.oddities import count
-
-if TYPE_CHECKING:
-    from kafka_exec.kafka.cluster.cluster import Cluster
-    from kafka_exec.kafka.nodes.node import Node
+from kafka_exec.kafka.cluster.cluster import Cluster
+from kafka_exec.kafka.nodes.node import Node
 
 logger = logging.getLogger("kafka_exec")
 

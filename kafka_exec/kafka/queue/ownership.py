@@ -6,7 +6,6 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Sequence
-from typing import TYPE_CHECKING
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
 from confluent_kafka import Message as Record
@@ -18,13 +17,11 @@ from kafka_exec.core.worker.sharing import Grant
 from kafka_exec.errors import AccessRefused, ConnectionFailed, KafkaExecError
 from kafka_exec.kafka.client import native
 from kafka_exec.kafka.client.offsets import committed
+from kafka_exec.kafka.cluster.cluster import Cluster
 from kafka_exec.kafka.log.history import Fetcher
 from kafka_exec.kafka.queue import commits
 from kafka_exec.kafka.queue.journal import Journal
 from kafka_exec.kafka.queue.work import Work
-
-if TYPE_CHECKING:
-    from kafka_exec.kafka.cluster.cluster import Cluster
 
 logger = logging.getLogger("kafka_exec")
 

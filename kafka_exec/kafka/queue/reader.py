@@ -12,7 +12,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka import Message as Record
@@ -23,13 +23,11 @@ from kafka_exec.kafka.client import native
 from kafka_exec.kafka.client.calls import Calls
 from kafka_exec.kafka.client.failures import failure, reason_of, translate
 from kafka_exec.kafka.client.offsets import LATEST, look_up
+from kafka_exec.kafka.cluster.cluster import Cluster
 from kafka_exec.kafka.queue import commits
 from kafka_exec.kafka.queue.journal import Journal
 from kafka_exec.kafka.queue.ownership import Ownership
 from kafka_exec.kafka.queue.work import Work
-
-if TYPE_CHECKING:
-    from kafka_exec.kafka.cluster.cluster import Cluster
 
 logger = logging.getLogger("kafka_exec")
 

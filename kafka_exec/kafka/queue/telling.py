@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from kafka_exec.core.queue.ledger import OF_LANES, Ledger, Transition
-
-if TYPE_CHECKING:
-    from kafka_exec.kafka.queue.journal import Journal
+from kafka_exec.kafka.queue.journal import Journal
 
 #: After so many transitions the journal gets a checkpoint: bounds what a new owner reads.
 _CHECKPOINT_AFTER = 2000

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Container
-from typing import TYPE_CHECKING
 
 from confluent_kafka import Message as Record
 
@@ -20,11 +19,9 @@ from kafka_exec.core.worker.sharing import Grant, Guests
 from kafka_exec.errors import NotConfirmed, Undecodable
 from kafka_exec.kafka.client import native
 from kafka_exec.kafka.client.oddities import count
+from kafka_exec.kafka.queue.journal import Journal
 from kafka_exec.kafka.queue.queued import LaneView, Newcomer, Queued
 from kafka_exec.kafka.queue.telling import Telling
-
-if TYPE_CHECKING:
-    from kafka_exec.kafka.queue.journal import Journal
 
 logger = logging.getLogger("kafka_exec")
 

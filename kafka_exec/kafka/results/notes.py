@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
 
 from kafka_exec.core.cluster.topology import TopicSpec
 from kafka_exec.core.results.state_record import Note
 from kafka_exec.errors import Undecodable
 from kafka_exec.kafka.client import native
-from kafka_exec.kafka.cluster.logreader import partition_of
+from kafka_exec.kafka.cluster.cluster import Cluster
 from kafka_exec.kafka.log.history import Fetcher, history
-
-if TYPE_CHECKING:
-    from kafka_exec.kafka.cluster.cluster import Cluster
+from kafka_exec.kafka.publish.partitioner import partition_of
 
 logger = logging.getLogger("kafka_exec")
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING
 
 from confluent_kafka import Message as Record
 
@@ -14,13 +13,11 @@ from kafka_exec.core.results.lifecycle import Rank, strongest, task_id_of
 from kafka_exec.core.results.state_record import StateRecord
 from kafka_exec.errors import ConnectionFailed, Undecodable
 from kafka_exec.kafka.client import native
-from kafka_exec.kafka.cluster.logreader import partition_of
+from kafka_exec.kafka.cluster.cluster import Cluster
 from kafka_exec.kafka.log.history import Fetcher, history
 from kafka_exec.kafka.log.tail import Tail
+from kafka_exec.kafka.publish.partitioner import partition_of
 from kafka_exec.kafka.results.state_index import StateIndex
-
-if TYPE_CHECKING:
-    from kafka_exec.kafka.cluster.cluster import Cluster
 
 logger = logging.getLogger("kafka_exec")
 

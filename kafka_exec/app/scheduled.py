@@ -1,0 +1,32 @@
+"""The state SCHEDULED of a task that is sent, and is to begin later."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from celery.app.task import Context
+
+from kafka_exec.backend import KafkaBackend
+from kafka_exec.core.results.lifecycle import State
+from kafka_exec.kafka.client.failures import within
+
+
+def tell_scheduled(app: Any, name: str, due: float, options: Mapping[str, Any]) -> None:
+    """Tells that a task with these options of ``send_task`` is about to be sent, and is to begin later.
+
+    Retries are told by who asks for them, and of what has no result nothing is.
+
+    Raises:
+        ConnectionFailed, Forbidden: the topic of the states is not found.
+    """
+    task = options.get("task_type") or app._tasks.get(name)
+    is_ignored = options.get("ignore_result")
+    if is_ignored is None:
+        is_ignored = app.conf.task_ignore_result if task is None else task.ignore_result
+    if is_ignored or options.get("retries") or not isinstance(app.backend, KafkaBackend):
+        return
+    told = {"task": name, "id": options["task_id"], **(options.get("headers") or {})}
+    told |= {field: options.get(field) for field in ("parent_id", "root_id")}
+    with within(app.backend.space.settings.publish_timeout):
+        app.backend.tell_waiting(Context(told), State.SCHEDULED, due=due)
