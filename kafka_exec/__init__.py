@@ -12,6 +12,7 @@ from kombu.transport import TRANSPORT_ALIASES
 
 from kafka_exec.about import __version__
 from kafka_exec.app.fixup import install, prepare_default_app
+from kafka_exec.app.kinds_of_errors import join_kombus
 from kafka_exec.app.task import Task, remark
 from kafka_exec.core.worker.retry import Phase, RetryPolicy
 from kafka_exec.errors import Recoverable, Unrecoverable
@@ -23,4 +24,5 @@ TRANSPORT_ALIASES["kafka-exec"] = "kafka_exec.transport:Transport"
 TRANSPORT_ALIASES["kafka-execs"] = "kafka_exec.transport:SSLTransport"
 BUILTIN_FIXUPS.add("kafka_exec.app.fixup:Fixup")
 _kombus.parse_url = parse_url
+join_kombus()
 prepare_default_app()

@@ -1,12 +1,9 @@
 """Errors of kafka_exec. Each says who must act.
 
-Those that reach users of Celery and Kombu are also of Kombu's exception types, so that ``except OperationalError`` and
-Kombu's own error handling work as with every other transport.
+Those that reach users of Celery and Kombu are also of Kombu's exception types: see :mod:`kafka_exec.app.kinds_of_errors`.
 """
 
 from __future__ import annotations
-
-from kombu import exceptions as kombu
 
 
 class KafkaExecError(Exception):
@@ -25,7 +22,7 @@ class ConfigurationError(KafkaExecError, ValueError):
     """A setting is wrong: whoever deploys the application must correct it."""
 
 
-class ConnectionFailed(KafkaExecError, kombu.ConnectionError, kombu.OperationalError):  # type: ignore[misc]
+class ConnectionFailed(KafkaExecError):
     """No broker of the cluster answers: whoever runs the cluster must look, the client tries again by itself."""
 
 
@@ -33,15 +30,15 @@ class AccessRefused(ConnectionFailed):
     """The cluster refuses these credentials, certificates or this operation: its administrator must act."""
 
 
-class Forbidden(KafkaExecError, kombu.OperationalError):  # type: ignore[misc]
+class Forbidden(KafkaExecError):
     """The cluster's access rules do not allow this user an operation: its administrator must add a rule."""
 
 
-class NotConfirmed(KafkaExecError, kombu.OperationalError):  # type: ignore[misc]
+class NotConfirmed(KafkaExecError):
     """The broker has not acknowledged the message in time: the caller must decide whether to send it again."""
 
 
-class ChannelFailed(KafkaExecError, kombu.ChannelError):  # type: ignore[misc]
+class ChannelFailed(KafkaExecError):
     """The cluster refuses an operation on a queue or exchange: the caller must correct it."""
 
 
@@ -57,11 +54,11 @@ class MessageTooLarge(ChannelFailed):
     """The message is larger than the topic accepts: send less, or raise message.max.bytes on client and topic."""
 
 
-class ResultTooLarge(KafkaExecError, kombu.EncodeError):  # type: ignore[misc]
+class ResultTooLarge(KafkaExecError):
     """A task's result is larger than the state topic accepts: return less, or raise its message.max.bytes."""
 
 
-class Unwritable(KafkaExecError, kombu.EncodeError):  # type: ignore[misc]
+class Unwritable(KafkaExecError):
     """A header or property of a message cannot be written so that it is read as it was: send another one, or its text."""
 
 

@@ -15,7 +15,6 @@ from celery.app import utils
 from celery.exceptions import ImproperlyConfigured
 from kombu.utils.uuid import uuid
 
-from kafka_exec.about import in_force, versions
 from kafka_exec.app import letting_go  # noqa: F401 - connects to signals
 from kafka_exec.app.pooling import Pool
 from kafka_exec.app.scheduled import tell_scheduled
@@ -26,6 +25,7 @@ from kafka_exec.errors import ConfigurationError
 from kafka_exec.kafka.cluster.cluster import close_all, flush_all
 from kafka_exec.kafka.publish.scopes import confirmed, confirmed_with_others
 from kafka_exec.settings.appconf import has_our_broker, is_our_url, is_prepared, use_safer_defaults
+from kafka_exec.settings.inventory import in_force, versions
 from kafka_exec.settings.options import APP_OPTION, broker_options, note
 from kafka_exec.settings.url import check_schemes, split
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import click
 
-from kafka_exec.about import versions
 from kafka_exec.cli.broker import broker
 from kafka_exec.cli.common import Guarded
 from kafka_exec.cli.control_plane import control_plane
@@ -13,6 +12,7 @@ from kafka_exec.cli.executions import executions, remark, show
 from kafka_exec.cli.groups import groups
 from kafka_exec.cli.nodes import nodes
 from kafka_exec.cli.schedule import claims, schedule
+from kafka_exec.settings.inventory import versions
 
 
 def _show_versions(context: click.Context, option: click.Parameter, value: bool) -> None:

@@ -21,7 +21,6 @@ from celery.worker.control import Panel
 from celery.worker.state import task_ready
 from kombu.exceptions import OperationalError
 
-from kafka_exec.about import in_force, versions
 from kafka_exec.app.task import settle
 from kafka_exec.backend import KafkaBackend
 from kafka_exec.backend.control_plane import ControlPlane, control_plane
@@ -36,6 +35,7 @@ from kafka_exec.kafka.control.delays import Delays
 from kafka_exec.kafka.nodes.node import Node
 from kafka_exec.kafka.nodes.share import Share
 from kafka_exec.settings.appconf import has_our_broker
+from kafka_exec.settings.inventory import in_force, versions
 from kafka_exec.transport.connection import Connection
 from kafka_exec.transport.revoked import Revoked
 from kafka_exec.worker import commands as remote  # noqa: F401 - registers its commands

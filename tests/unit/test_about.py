@@ -9,8 +9,8 @@ import pytest
 from celery import Celery
 
 import kafka_exec
-from kafka_exec.about import in_force
 from kafka_exec.core.cluster.settings import Settings
+from kafka_exec.settings.inventory import in_force
 
 SECRET = "correct-horse"
 

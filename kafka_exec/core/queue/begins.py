@@ -2,7 +2,30 @@
 
 from __future__ import annotations
 
-from kafka_exec.core.worker.gate import to_await
+
+def must_be_told(*, has_lane: bool, attempts: int, is_guest: bool) -> bool:
+    """Whether a task that was begun may not run before all others could know of it: two runs of it would do harm.
+
+    Args:
+        has_lane: it has an ordering key, or a deduplication id.
+        attempts: how often it was begun, this time included.
+        is_guest: its partition is another's.
+    """
+    return has_lane or attempts > 1 or is_guest
+
+
+def to_await(started: int, reserved: int | None, *, has_lane: bool, attempts: int, is_guest: bool) -> int | None:
+    """Which of what was told of a task that was begun must be durable before it runs; None: nothing.
+
+    Args:
+        started: the number of what tells that it was begun.
+        reserved: of what told before that it would be; None: nothing did.
+        has_lane, attempts, is_guest: as of :func:`must_be_told`.
+    """
+    if not must_be_told(has_lane=has_lane, attempts=attempts, is_guest=is_guest):
+        return None
+    # That it was reserved says all, but for how often it was begun.
+    return started if reserved is None or attempts > 1 else reserved
 
 
 class Begins:
@@ -18,7 +41,7 @@ class Begins:
         self._reserved[offset] = number
 
     def begin(self, offset: int, number: int, *, has_lane: bool, attempts: int, is_guest: bool) -> None:
-        """Notes that it was told that a task begins; for the rest see :func:`~kafka_exec.core.worker.gate.to_await`."""
+        """Notes that it was told that a task begins; for the rest see :func:`to_await`."""
         awaited = to_await(
             number, self._reserved.pop(offset, None), has_lane=has_lane, attempts=attempts, is_guest=is_guest
         )

@@ -18,31 +18,6 @@ def is_given_up(attempts: int, most: int) -> bool:
     return attempts >= most
 
 
-def must_be_told(*, has_lane: bool, attempts: int, is_guest: bool) -> bool:
-    """Whether a task that was begun may not run before all others could know of it: two runs of it would do harm.
-
-    Args:
-        has_lane: it has an ordering key, or a deduplication id.
-        attempts: how often it was begun, this time included.
-        is_guest: its partition is another's.
-    """
-    return has_lane or attempts > 1 or is_guest
-
-
-def to_await(started: int, reserved: int | None, *, has_lane: bool, attempts: int, is_guest: bool) -> int | None:
-    """Which of what was told of a task that was begun must be durable before it runs; None: nothing.
-
-    Args:
-        started: the number of what tells that it was begun.
-        reserved: of what told before that it would be; None: nothing did.
-        has_lane, attempts, is_guest: as of :func:`must_be_told`.
-    """
-    if not must_be_told(has_lane=has_lane, attempts=attempts, is_guest=is_guest):
-        return None
-    # That it was reserved says all, but for how often it was begun.
-    return started if reserved is None or attempts > 1 else reserved
-
-
 class Gate(Generic[K, T]):
     """Tasks begin when a slot of the pool is free, in their order; suspects one at a time.
 

@@ -10,11 +10,10 @@ from confluent_kafka import Message as Record
 
 from kafka_exec.core.message.envelope import ticket_of
 from kafka_exec.core.nodes.tenure import Tenure
-from kafka_exec.core.queue.begins import Begins
+from kafka_exec.core.queue.begins import Begins, must_be_told
 from kafka_exec.core.queue.lanes import Lane, Run, Ticket
 from kafka_exec.core.queue.ledger import ENDED, RELEASED, STARTED, Lease, Ledger, Transition, freed, granted
 from kafka_exec.core.queue.parking import Standstill
-from kafka_exec.core.worker.gate import must_be_told
 from kafka_exec.core.worker.sharing import Grant, Guests
 from kafka_exec.errors import NotConfirmed, Undecodable
 from kafka_exec.kafka.client import native

@@ -1,0 +1,36 @@
+"""What is running: the versions of this package and of what it stands on, and the settings in force."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any
+
+import celery
+import confluent_kafka
+import kombu
+
+from kafka_exec.about import __version__
+
+
+def in_force(settings: Any) -> dict[str, Any]:
+    """Our settings by name, as JSON has them. Those that may hold a secret are left out, as in their ``repr``."""
+    shown = {field.name: getattr(settings, field.name) for field in fields(settings) if field.repr}
+    return {name: _plain(value) for name, value in shown.items()}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return dict(value)
+    return sorted(value) if isinstance(value, (list, tuple, set, frozenset)) else value
+
+
+def versions() -> dict[str, str]:
+    """The versions of this package and of what it runs on, by name."""
+    return {
+        "kafka_exec": __version__,
+        "celery": celery.__version__,
+        "kombu": kombu.__version__,
+        "confluent-kafka": confluent_kafka.__version__,
+        "librdkafka": confluent_kafka.libversion()[0],
+    }
