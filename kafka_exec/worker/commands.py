@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import wraps
 from typing import Any
 
 from celery.utils.functional import maybe_list
 from celery.worker import control
-from celery.worker.control import control_command, inspect_command
+from celery.worker.control import Panel, control_command, inspect_command
 from celery.worker.request import Request
 from confluent_kafka import Message as Record
 from kombu.serialization import prepare_accept_content
@@ -18,6 +19,7 @@ from kafka_exec.core.control.delay import Delay
 from kafka_exec.core.message.envelope import Headers, decode
 from kafka_exec.core.message.taskmessage import as_task
 from kafka_exec.core.queue.lanes import Lane
+from kafka_exec.core.record.fields import id_text
 from kafka_exec.errors import KafkaExecError, Undecodable
 from kafka_exec.kafka.client import native
 from kafka_exec.kafka.control.delays import Delays
@@ -150,3 +152,21 @@ def _facts(queue: str, view: LaneView) -> dict[str, Any]:
         **{"queue": queue, "key": view.lane.name, "waiting": view.waiting, "state": reason},
         "task": None if hold is None else hold.task_id,
     }
+
+
+def _kept(command: Callable[..., Any]) -> Callable[..., Any]:
+    """A control command that revokes, and has it known to workers that start later too."""
+
+    @wraps(command)
+    def revoke(state: Any, task_id: Any, **arguments: Any) -> Any:
+        ids = [id_text(each) for each in maybe_list(task_id) or ()]
+        answer = command(state, task_id=ids, **arguments)
+        if (revoked := getattr(state.consumer, "revoked", None)) is not None:
+            revoked.add(ids)
+        return answer
+
+    return revoke
+
+
+for name in ("revoke", "terminate"):
+    Panel.data[name] = _kept(Panel.data[name])
