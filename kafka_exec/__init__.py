@@ -13,12 +13,26 @@ from kombu.transport import TRANSPORT_ALIASES
 from kafka_exec.about import __version__
 from kafka_exec.app.fixup import install, prepare_default_app
 from kafka_exec.app.kinds_of_errors import join_kombus
+from kafka_exec.app.letters import dead_letters
 from kafka_exec.app.task import Task, remark
 from kafka_exec.core.worker.retry import Phase, RetryPolicy
 from kafka_exec.errors import Recoverable, Unrecoverable
+from kafka_exec.kafka.queue.dead import DeadLetters
 from kafka_exec.settings.url import parse_url
 
-__all__ = ("Phase", "Recoverable", "RetryPolicy", "Task", "Unrecoverable", "__version__", "install", "remark")
+#: With those of the modules beat, broker and errors all that programs import: what is below them may move.
+__all__ = (
+    "DeadLetters",
+    "Phase",
+    "Recoverable",
+    "RetryPolicy",
+    "Task",
+    "Unrecoverable",
+    "__version__",
+    "dead_letters",
+    "install",
+    "remark",
+)
 
 TRANSPORT_ALIASES["kafka-exec"] = "kafka_exec.transport:Transport"
 TRANSPORT_ALIASES["kafka-execs"] = "kafka_exec.transport:SSLTransport"

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from kafka_exec.app.letters import dead_letters
 from kafka_exec.cli.common import confirm, echo_table, json_option, printable, progress, time_of
 from kafka_exec.core.message.dead import Address, Letter, Order, as_text
 from kafka_exec.settings.appconf import broker_home
@@ -80,10 +81,7 @@ def dead() -> None:
 
 
 def _letters(context: click.Context, queue: str) -> DeadLetters:
-    from kafka_exec.kafka.queue.dead import DeadLetters
-
-    space = broker_home(context.obj.app)
-    return DeadLetters(space.cluster, space.topics, queue)
+    return dead_letters(context.obj.app, queue)
 
 
 @dead.command("list")

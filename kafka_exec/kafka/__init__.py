@@ -1,0 +1,1 @@
+"""All that uses librdkafka: clients, threads and transactions. Nothing here knows Celery or Kombu."""

@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 from celery import chord
 from confluent_kafka import Producer
 
+from kafka_exec import dead_letters
 from kafka_exec.core.control.delay import Delay
 from kafka_exec.core.message import envelope
 from kafka_exec.core.worker.sharing import Grant
-from kafka_exec.kafka.queue.dead import DeadLetters
 from kafka_exec.settings.appconf import broker_home
 from tests.integration.workers import PATIENCE, Crew, until
 from tests.unit import hostile
@@ -200,9 +200,8 @@ def made_revoked(made: Crew) -> list[str]:
 
 def letters(made: Crew) -> dict[str, int]:
     """How many dead letters the queue has, by their reasons."""
-    space = broker_home(made.app)
     found: dict[str, int] = {}
-    for letter in DeadLetters(space.cluster, space.topics, "celery").scan():
+    for letter in dead_letters(made.app, "celery").scan():
         found[letter.reason] = found.get(letter.reason, 0) + 1
     return found
 

@@ -15,11 +15,10 @@ from celery.exceptions import TaskRevokedError
 from kombu.exceptions import EncodeError
 
 import kafka_exec
+from kafka_exec import dead_letters
 from kafka_exec.broker import EmbeddedKafka
 from kafka_exec.core.message.dead import Order
 from kafka_exec.errors import ConfigurationError
-from kafka_exec.kafka.queue.dead import DeadLetters
-from kafka_exec.settings.appconf import broker_home
 from tests.integration.beat_tools import committed
 from tests.integration.workers import PATIENCE, Crew, crew, until
 
@@ -55,8 +54,7 @@ def old(made: Crew) -> Any:
 def replay(made: Crew, task: str, task_id: str) -> Any:
     """Replays the one dead letter of a task, when it is there; what the task returns then."""
     until(lambda: made.backlog() == 0)
-    space = broker_home(made.app)
-    letters = DeadLetters(space.cluster, space.topics, "celery")
+    letters = dead_letters(made.app, "celery")
     [letter] = [each for each in letters.scan() if (each.task, each.id) == (task, task_id)]
     assert letters.replay(Order(addresses=[letter.address])) == 1
     until(lambda: made.app.AsyncResult(task_id).state == "SUCCESS")

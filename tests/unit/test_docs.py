@@ -150,15 +150,20 @@ def test_development_commands_exist(page: Path) -> None:
             assert (ROOT / path).is_file(), code
 
 
+#: The modules that programs import from, beside the package itself.
+PUBLIC = ("beat", "broker", "errors")
+
+
 @pages
 def test_names_are_public(page: Path) -> None:
-    """Those of the package, and of its first-level modules: what is below may move."""
+    """Those of the package, and of its public modules: what is below may move."""
     for name in NAME.findall(text_of(page)):
         found: Any = importlib.import_module("kafka_exec")
         for depth, part in enumerate(name.split(".")[1:], start=1):
             if hasattr(found, "__path__") and importlib.util.find_spec(f"{found.__name__}.{part}"):
                 found = importlib.import_module(f"{found.__name__}.{part}")
                 assert depth == 1, f"{name} is an inner module"
+                assert part in PUBLIC, f"{name} is an inner module"
             else:
                 assert hasattr(found, part), f"there is no {name}"
                 found = getattr(found, part)
@@ -170,7 +175,7 @@ def test_imports_of_snippets_are_public(page: Path) -> None:
         for node in ast.walk(ast.parse(program)):
             if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "kafka_exec":
                 module: ModuleType = importlib.import_module(node.module or "")
-                assert module.__name__.count(".") <= 1
+                assert module.__name__ in ("kafka_exec", *(f"kafka_exec.{each}" for each in PUBLIC))
                 assert [each.name for each in node.names if each.name not in module.__all__] == []
 
 

@@ -1,4 +1,6 @@
-"""The record format of a message: the body's bytes as the value, AMQP's properties and headers as Kafka headers.
+"""The record format of a message: the body is the value, and each header is encoded and decoded here.
+
+AMQP's properties and headers are Kafka headers.
 
 Any Kafka tool can read it. The headers are ``content-type``, ``content-encoding``, ``exchange``, ``routing-key``,
 ``kafka-exec-version``, where they are set ``ordering-key``, ``deduplication-id`` and ``retry-of``, and, as one JSON object

@@ -1,4 +1,4 @@
-"""Heartbeats of nodes: which of them live, and whether another one has the name that a starting node wants."""
+"""Heartbeats of nodes: when a node is lost, and whether another one has the name that a starting node wants."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The lanes of one partition: tasks of one ordering key run one at a time, in the order of their records.
+"""Lanes of one partition: tasks of one key run one at a time, in order; a retried task holds its lane until it is retried.
 
 A task that is deduplicated has a lane of its own too, by its id: a copy waits until it is known whether the first has ended.
 So has one that is retried, or begun again: a run that is killed between sending the task anew and saying so is repeated, and

@@ -1,4 +1,4 @@
-"""One partition of the control plane: commands in, and in one transaction the changes, the effects and the position out."""
+"""One partition of the control plane: a transaction writes a step's changes, its effects (a chord's body) and position."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Committing what has ended: to the group, as the lowest unfinished offset of each partition and the ends above it."""
+"""Committing offsets, in the reader's thread: the lowest unfinished offset of each partition, and the ends above it."""
 
 from __future__ import annotations
 
