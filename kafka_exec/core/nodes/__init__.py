@@ -1,1 +1,1 @@
-"""Nodes: their heartbeats, who may be believed and for how long, and who drives which partition."""
+"""Nodes: their heartbeats, how long one may be believed, and which node drives which partition."""

@@ -1,4 +1,4 @@
-"""Who drives which partition of the control plane: everybody computes it alone from the set of the living."""
+"""The owner of each control-plane partition. Each node computes it by itself from the set of living nodes."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from hashlib import blake2b
 
 
 def owner(partition: int, members: Collection[str]) -> str | None:
-    """The member that a partition belongs to, None without members.
+    """The member that owns a partition; None without members.
 
-    The highest weight wins (rendezvous hashing): who comes or goes moves only partitions of its own.
+    The member with the highest weight wins (rendezvous hashing): one that comes or goes moves only its own partitions.
     """
     return max(members, key=lambda member: (_weight(partition, member), member), default=None)
 
 
-@lru_cache(maxsize=16)  # it is asked several times a second, and the members seldom change
+@lru_cache(maxsize=16)  # a node asks several times a second, and the members seldom change
 def owned(member: str, members: frozenset[str], partitions: int) -> frozenset[int]:
-    """The partitions, of so many, that belong to a member."""
+    """The partitions that a member owns. ``partitions``: how many there are in all."""
     return frozenset(number for number in range(partitions) if owner(number, members) == member)
 
 

@@ -1,23 +1,23 @@
-"""The brokers' clock, as a process can know it from the records that it reads."""
+"""The brokers' clock, estimated by a process from the timestamps of the records that it reads."""
 
 from __future__ import annotations
 
 from collections import deque
 
-#: So many of the last readings count: a clock that drifts is followed within their time.
+#: The number of readings that count, the latest ones: the estimate follows a clock that drifts within their time.
 _READINGS = 60
 
-#: A reading that is so much earlier than the others comes of a record that was read late, seconds; so many of them in a row
-#: are another clock: the brokers' was set back, or another broker leads.
+#: A reading that is more than ``_EARLIER`` seconds behind the estimate comes from a record that was read late. If
+#: ``_IN_A_ROW`` readings in a row are, the clock is another one: it was set back, or another broker leads the partition.
 _EARLIER = 1.0
 _IN_A_ROW = 5
 
 
 class LogClock:
-    """Log time less this machine's monotonic clock.
+    """The difference between log time and this machine's monotonic clock.
 
-    A record that is read now was appended before: each reading is too early by the record's way. Of several the greatest is
-    the best.
+    A record was appended before it is read, so each reading is too early by the time that its record was under way. The
+    greatest of several readings is the best one.
     """
 
     def __init__(self) -> None:
@@ -26,7 +26,7 @@ class LogClock:
         self._earlier = 0
 
     def take(self, at: float, now: float) -> None:
-        """A record with a log time was read. ``now``: seconds of the monotonic clock."""
+        """Takes a reading: a record with log time ``at`` was read at ``now``, in seconds of the monotonic clock."""
         reading = at - now
         is_earlier = self._ahead is not None and self._ahead - reading > _EARLIER
         self._earlier = self._earlier + 1 if is_earlier else 0
@@ -36,5 +36,5 @@ class LogClock:
         self._ahead = max(self._readings)
 
     def time(self, now: float) -> float | None:
-        """The log time, epoch seconds; None: nothing was read yet."""
+        """The log time in epoch seconds; None before the first record was read."""
         return None if self._ahead is None else now + self._ahead

@@ -1,4 +1,4 @@
-"""Heartbeats of nodes: when a node is lost, and whether another one has the name that a starting node wants."""
+"""Heartbeats of nodes. They decide when a node is lost, and whether a starting node finds its name taken by another one."""
 
 from __future__ import annotations
 
@@ -13,31 +13,30 @@ from kafka_exec.core.record.fields import a_list, an_object, flag, from_json, mo
 #: A node is lost after this many periods without a heartbeat.
 LOST_AFTER = 3
 
-#: What only a living node may do it does no more this much earlier, in periods: it takes a moment to stop.
+#: A node stops what only a living node may do so many periods before others find it lost: stopping takes a moment.
 _MARGIN = 0.5
 
-#: So many periods without a heartbeat of one's own are a gap: what was silent meanwhile may be well.
+#: A longer time without this incarnation's own heartbeat, in periods, is a gap: others that were silent too may be alive.
 _GAP = 2
 
-
-#: After so many periods an incarnation's last heartbeat says nothing more than that it is lost.
+#: The last heartbeat of an incarnation is forgotten after so many periods: it would only say that the incarnation is lost.
 _REMEMBERED = 60
 
-#: What a process id may be: signals are sent to it.
+#: The largest process id. Signals are sent to a process id, so it is checked.
 _LARGEST_PID = 2**31 - 1
 
-#: A task that a node runs though its partition is another's: topic, partition, offset.
+#: A task that a node runs although another node owns its partition now: topic, partition, offset.
 Stray = tuple[str, int, int]
 
 
 class Work(NamedTuple):
-    """What a node can do, and does.
+    """The load of a node, and the tasks that it knows.
 
     Attributes:
         slots: how many tasks it can run at a time.
-        active: how many it runs.
-        queues: what it consumes.
-        tasks: the names of all tasks it knows.
+        active: how many tasks it runs now.
+        queues: the queues that it consumes.
+        tasks: the names of all tasks that it knows.
     """
 
     slots: int = 0
@@ -48,22 +47,22 @@ class Work(NamedTuple):
 
 @dataclass(frozen=True)
 class Heartbeat:
-    """A sign of life.
+    """A record by which a node says that it lives.
 
     Attributes:
-        boot: the incarnation: another one with every start of the process.
-        place: where ``pid`` means something: the host and its process namespace.
-        left: the node says goodbye.
+        boot: the incarnation; each start of the process is another one.
+        place: the host and its process namespace, in which ``pid`` is valid.
+        left: the node leaves now: this is its last heartbeat.
         control: the node drives a share of the control plane.
-        delays: the node moves a share of the messages that wait for their time.
-        beat: the node shares the periodic entries.
+        delays: the node moves a share of the delayed messages.
+        beat: the node claims periodic entries.
         since: when the incarnation began, epoch seconds by its own clock.
-        strays: the tasks that it runs though their partitions are another's now: topic, partition, offset.
+        strays: the tasks that it runs although other nodes own their partitions now: topic, partition, offset.
         slots, active, queues: as in :class:`Work`.
         known: how many task names the node knows.
-        tasks: which these are; None if this heartbeat does not tell.
-        kind: what the node is: ``worker``, ``beat`` or ``control-plane``; empty: it does not say.
-        version: of kafka_exec; empty: it does not say.
+        tasks: the task names; None if this heartbeat leaves them out.
+        kind: ``worker``, ``beat`` or ``control-plane``; empty if the node does not say.
+        version: the version of kafka_exec; empty if the node does not say.
     """
 
     boot: str
@@ -84,7 +83,7 @@ class Heartbeat:
     version: str = ""
 
     def telling(self, work: Work, *, tasks: bool) -> Heartbeat:
-        """The same with what the node does now; ``tasks``: with all their names."""
+        """A copy of the heartbeat with the node's load. ``tasks``: with the names of all tasks that it knows."""
         return replace(
             self,
             slots=work.slots,
@@ -100,11 +99,13 @@ class Heartbeat:
 
     @classmethod
     def decode(cls, value: bytes | None) -> Heartbeat | None:
-        """The heartbeat of a record; None for one of another format, which says nothing about the name."""
+        """The heartbeat in a record's value; None if the value has another format."""
         try:
             found = an_object(from_json(value))
             return cls(
-                *(text(found["boot"]), text(found["place"]), whole(found["pid"], least=1, most=_LARGEST_PID)),
+                boot=text(found["boot"]),
+                place=text(found["place"]),
+                pid=whole(found["pid"], least=1, most=_LARGEST_PID),
                 left=flag(found["left"]),
                 control=optional(found, "control", flag, False),
                 since=optional(found, "since", moment, 0.0),
@@ -129,7 +130,7 @@ def _stray(found: Any) -> Stray:
 
 
 class Name(Enum):
-    """Whether a node may have its name."""
+    """The answer to a node that asks whether it may use its name."""
 
     FREE = auto()
     TAKEN = auto()
@@ -137,14 +138,14 @@ class Name(Enum):
 
 
 def judge(mine: Heartbeat, seen: list[Heartbeat], *, new: int, others_process_lives: bool | None, waited: bool) -> Name:
-    """Whether another living node has the name.
+    """Decides if another living node has the name of this one.
 
     Args:
         mine: this node's heartbeat.
-        seen: the heartbeats under the name, the oldest first, of the last few periods and since.
+        seen: the heartbeats under the name, the oldest first: those of the last few periods, and those that came since.
         new: how many of them came while this node was watching.
-        others_process_lives: whether the last other one's process exists; None: it runs elsewhere, so nobody knows.
-        waited: whether a living node would have sent another heartbeat by now.
+        others_process_lives: True if the process of the last other node exists; None if it is on another machine.
+        waited: True if a living node would have sent another heartbeat by now.
     """
     others = [beat for beat in seen if beat.boot != mine.boot]
     if not others or others[-1].left or others_process_lives is False:
@@ -156,7 +157,7 @@ def judge(mine: Heartbeat, seen: list[Heartbeat], *, new: int, others_process_li
 
 
 class NodeState(Enum):
-    """Whether a node is there."""
+    """The state of a node, by its last heartbeat."""
 
     ALIVE = "alive"
     LOST = "lost"
@@ -164,7 +165,7 @@ class NodeState(Enum):
 
 
 def node_state(beat: Heartbeat, at: float, *, now: float, period: float) -> NodeState:
-    """What a node's last heartbeat, which was in the log at a time, means now; all in seconds."""
+    """The state of a node whose last heartbeat has the log time ``at``; all times are seconds."""
     if beat.left:
         return NodeState.LEFT
     return NodeState.LOST if now - at > LOST_AFTER * period else NodeState.ALIVE
@@ -179,9 +180,9 @@ class Seen(NamedTuple):
 
 
 def roll(heard: Iterable[Seen], *, now: float, period: float) -> list[tuple[Seen, NodeState]]:
-    """The nodes by name: the last heartbeat of each incarnation, with the task names that an earlier one told.
+    """The nodes, sorted by name: the last heartbeat of each incarnation, with the task names of the last one that had them.
 
-    An incarnation that is gone is left out if another one has come under its name.
+    An incarnation that is lost or has left is not listed if a later one has its name.
     """
     last: dict[tuple[str, str], Seen] = {}
     for seen in heard:
@@ -197,11 +198,11 @@ def roll(heard: Iterable[Seen], *, now: float, period: float) -> list[tuple[Seen
 
 
 def is_lost(started: float | None, heard: tuple[Heartbeat, float] | None, *, now: float, period: float) -> bool:
-    """Whether a task that has not ended will not be ended by the worker that runs it.
+    """True if the worker that runs a task will not end it: the worker is lost, has left, or has started again since.
 
     Args:
-        started: when, epoch seconds by the worker's clock; None if nobody knows.
-        heard: the last heartbeat under the worker's name and its log time, epoch seconds; None: none of late.
+        started: when the task began, epoch seconds by the worker's clock; None if that is unknown.
+        heard: the last heartbeat under the worker's name and its log time, epoch seconds; None if there is no recent one.
         now: epoch seconds by the log's clock.
         period: seconds between two heartbeats.
     """
@@ -213,17 +214,17 @@ def is_lost(started: float | None, heard: tuple[Heartbeat, float] | None, *, now
 
 
 class Lease:
-    """Until when a node may do what only a living one may; all times are log times.
+    """The time until which a node may do what only a living node may do. All times are log times.
 
-    It ends before any other node can find this one lost, and once it has ended no heartbeat brings it back: another node may
-    have taken over meanwhile.
+    The lease ends before any other node can find this one lost. Once it has ended no heartbeat brings it back, because
+    another node may have taken over meanwhile.
 
     Args:
         period: seconds between two heartbeats.
 
     Attributes:
-        until: its end; None: there is no heartbeat yet, or the lease is lost.
-        lost: it has ended once.
+        until: the end of the lease; None if there is no heartbeat yet, or the lease is lost.
+        lost: the lease has ended once.
     """
 
     def __init__(self, period: float) -> None:
@@ -232,15 +233,16 @@ class Lease:
         self._period = period
 
     def take(self, at: float) -> None:
-        """A heartbeat of the node was appended at a time."""
+        """Takes a heartbeat of the node, which has the log time ``at``."""
         self.lost = self.lost or (self.until is not None and at > self.until)
         self.until = None if self.lost else at + (LOST_AFTER - _MARGIN) * self._period
 
 
 class Presence:
-    """Which incarnations still run what they have begun: a fold of the log of heartbeats. Times are log times.
+    """The incarnations that are alive, and the tasks that they still run: a fold of the log of heartbeats.
 
-    As with :class:`Census`, silence is measured against this incarnation's own heartbeats, read back from the same log.
+    Times are log times. As with :class:`Census`, silence is measured against this incarnation's own heartbeats, read back
+    from the same log.
 
     Args:
         boot: this incarnation.
@@ -272,65 +274,65 @@ class Presence:
             self._unnamed[lease] = 0 if lease[1] in beat.strays else self._unnamed[lease] + 1
 
     def last(self, boot: str) -> Heartbeat | None:
-        """The last heartbeat of an incarnation."""
+        """The last heartbeat of an incarnation; None if none was read."""
         return self._heard[boot][0] if boot in self._heard else None
 
     def peers(self, since: float = 0.0) -> list[Heartbeat]:
-        """The last heartbeats of the other incarnations that live, if they are not older than a time."""
+        """The last heartbeats of the other living incarnations, without those that are older than ``since``."""
         if self._own is None:
             return []
         since = max(since, self._own - LOST_AFTER * self._period)
         return [beat for beat, at in self._heard.values() if not beat.left and at > since]
 
     def with_role(self, role: str) -> list[str]:
-        """The other incarnations that drove something when they were last heard, and have not said goodbye."""
+        """The other incarnations whose last heartbeat has this one of the :data:`ROLES`, and that have not left."""
         return [boot for boot, (beat, _) in self._heard.items() if getattr(beat, role) and not beat.left]
 
     def watch(self, boot: str, task: Stray) -> None:
-        """Notes that an incarnation is believed to run a task of a partition that is not its own any more."""
+        """Notes that an incarnation is believed to run a task of a partition that it does not own any more."""
         self._unnamed.setdefault((boot, task), 0)
 
     def forget(self, boot: str, task: Stray) -> None:
-        """The opposite of :meth:`watch`."""
+        """Ends what :meth:`watch` began."""
         self._unnamed.pop((boot, task), None)
 
     def is_over(self, boot: str, task: Stray) -> bool:
-        """Whether a watched task is run by its incarnation no more: that is lost or gone, or no longer names the task."""
+        """True if an incarnation does not run a watched task any more: it is gone, or no longer names the task."""
         return self.is_gone(boot) or (self._own is not None and self._unnamed.get((boot, task), 0) > LOST_AFTER)
 
     def is_gone(self, boot: str) -> bool:
-        """Whether an incarnation is lost, or has said goodbye."""
+        """True if an incarnation is lost, or has left."""
         heard = self._heard.get(boot)
         if heard is not None and heard[0].left:
             return True
         return self._own is not None and self._silence(boot, self._own) >= LOST_AFTER * self._period
 
     def suspects(self, boot: str, now: float) -> bool:
-        """Whether one heartbeat of this incarnation's own, appended now, would declare another one lost."""
+        """True if another incarnation would count as lost when this one had a heartbeat at ``now``."""
         if self._own is None or not self._period / _GAP < now - self._own <= _GAP * self._period:
             return False
         return self._silence(boot, now) >= LOST_AFTER * self._period
 
     def _silence(self, boot: str, until: float) -> float:
-        """For how long an incarnation has certainly been silent at a time."""
+        """The time for which an incarnation has certainly been silent at ``until``, seconds."""
         heard = self._heard.get(boot)
         return until - max(heard[1] if heard else 0.0, self._steady)
 
 
-#: What nodes drive together, each a share: attributes of :class:`Heartbeat`.
+#: The kinds of work of which each node drives a share: names of attributes of :class:`Heartbeat`.
 ROLES = ("control", "delays")
 
 
 class Census:
-    """The living incarnations that drive something: a fold of the log of heartbeats. Times are log times.
+    """The living incarnations that have a role: a fold of the log of heartbeats. Times are log times.
 
-    Silence is measured against this incarnation's own heartbeats, read back from the same log: a reader that lags, or
-    an outage that silences everybody, declares nobody lost.
+    Silence is measured against this incarnation's own heartbeats, read back from the same log. So no node counts as lost
+    because this reader lags, or because an outage has silenced all nodes.
 
     Args:
         boot: this incarnation.
         period: seconds between two heartbeats.
-        role: what they drive, the name of an attribute of their heartbeats.
+        role: one of the :data:`ROLES`.
     """
 
     def __init__(self, boot: str, period: float, role: str = "control") -> None:
@@ -339,7 +341,7 @@ class Census:
         self._period = period
         self._others: dict[str, float] = {}
         self._own: float | None = None
-        # Since when this incarnation's heartbeats have had no gap.
+        # This incarnation's heartbeats have had no gap since then.
         self._steady = 0.0
 
     def take(self, beat: Heartbeat, at: float) -> None:
@@ -361,16 +363,16 @@ class Census:
         return LOST_AFTER * self._period
 
     def _silence(self, last: float) -> float:
-        """For how long somebody who was last heard at this time has certainly been silent."""
+        """The time for which an incarnation has certainly been silent whose last heartbeat came at ``last``, seconds."""
         return 0.0 if self._own is None else self._own - max(last, self._steady)
 
     @property
     def living(self) -> frozenset[str]:
-        """Who lives; nobody while this incarnation has not read a heartbeat of its own."""
+        """The living incarnations with this one; none until this one has read a heartbeat of its own."""
         return frozenset() if self._own is None else frozenset((self._boot, *self._others))
 
     def suspects(self, now: float) -> bool:
-        """Whether one heartbeat of this incarnation's own, appended now, would declare somebody lost."""
+        """True if any incarnation would count as lost when this one had a heartbeat at ``now``."""
         if self._own is None or now - self._own > _GAP * self._period:
             return False
         return any(now - max(last, self._steady) >= self._limit for last in self._others.values())

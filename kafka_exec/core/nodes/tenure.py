@@ -1,17 +1,17 @@
-"""Whether a member of a consumer group may still take its partitions for its own."""
+"""The time for which a member of a consumer group may be sure that it owns its partitions."""
 
 from __future__ import annotations
 
 
 class Tenure:
-    """A member that was stopped for longer than its session lasts may have lost its partitions, and not know it yet.
+    """A member's ownership of its partitions, which it may have lost without knowing it while its process was stopped.
 
-    So it begins nothing when it has not heard of its group for half a session: Kafka hears from it at least every third of
-    one, so at that time nobody else has got them yet. Before it goes on it must ask.
+    A member that has heard nothing of its group for half a session begins no task before it has asked Kafka. It sends a
+    heartbeat at least every third of a session, so by then no other member has got its partitions yet.
 
     Args:
-        session: after so long without a sign of life Kafka gives a member's partitions to others, seconds.
-        now: here and below, of a clock that also counts while the process is stopped, seconds.
+        session: Kafka gives a member's partitions to others after so many seconds without a heartbeat.
+        now: here and below, seconds of a clock that goes on while the process is stopped.
     """
 
     def __init__(self, session: float, now: float) -> None:
@@ -19,16 +19,16 @@ class Tenure:
         self._sure = now
 
     def is_sure(self, now: float) -> bool:
-        """Whether its partitions are its own."""
+        """True if the member certainly owns its partitions."""
         return now - self._sure <= self._longest
 
     def look(self, now: float) -> bool:
-        """Notes that it has heard what became of its partitions. False: it is too late for that, it must ask."""
+        """Notes that the member has heard from its group. Returns False if that comes too late: it must ask Kafka."""
         if not self.is_sure(now):
             return False
         self._sure = now
         return True
 
     def confirm(self, now: float) -> None:
-        """Notes that Kafka had it for a member after it was asked at this time."""
+        """Notes that Kafka knew the member as one of the group, in answer to a question at ``now``."""
         self._sure = now

@@ -1,47 +1,47 @@
-"""What must be durable before tasks run, by the numbers under which the journal knows what it is told."""
+"""Journal entries that must be durable before a task runs, by the numbers that the journal gives to its entries."""
 
 from __future__ import annotations
 
 
 def must_be_told(*, has_lane: bool, attempts: int, is_guest: bool) -> bool:
-    """Whether a task that was begun may not run before all others could know of it: two runs of it would do harm.
+    """True if a task's begin must be durable before the task runs, because two runs of it would do harm.
 
     Args:
-        has_lane: it has an ordering key, or a deduplication id.
-        attempts: how often it was begun, this time included.
-        is_guest: its partition is another's.
+        has_lane: the task has an ordering key, or a deduplication id.
+        attempts: how often the task was begun, this time included.
+        is_guest: another worker owns the task's partition.
     """
     return has_lane or attempts > 1 or is_guest
 
 
 def to_await(started: int, reserved: int | None, *, has_lane: bool, attempts: int, is_guest: bool) -> int | None:
-    """Which of what was told of a task that was begun must be durable before it runs; None: nothing.
+    """The number of the journal entry that must be durable before a task runs; None if none must be.
 
     Args:
-        started: the number of what tells that it was begun.
-        reserved: of what told before that it would be; None: nothing did.
-        has_lane, attempts, is_guest: as of :func:`must_be_told`.
+        started: the number of the entry that the task was begun.
+        reserved: the number of an earlier entry that this process would begin it; None if there is none.
+        has_lane, attempts, is_guest: as in :func:`must_be_told`.
     """
     if not must_be_told(has_lane=has_lane, attempts=attempts, is_guest=is_guest):
         return None
-    # That it was reserved says all, but for how often it was begun.
+    # The reservation says the same as the begin, but not how often the task was begun.
     return started if reserved is None or attempts > 1 else reserved
 
 
 class Begins:
-    """Of one partition's tasks that are about to begin, by offset: a fold of what was told of them."""
+    """The tasks of one partition that are about to begin, by offset: a fold of their journal entries."""
 
     def __init__(self) -> None:
-        # That they are this process's to begin, told ahead of a free slot; and for what was begun.
+        # Numbers of journal entries: of tasks that this process will begin when a pool slot is free, and of begun ones.
         self._reserved: dict[int, int] = {}
         self._to_await: dict[int, int] = {}
 
     def reserve(self, offset: int, number: int) -> None:
-        """Notes that it was told that a task will begin here."""
+        """Notes the journal entry that this process will begin a task."""
         self._reserved[offset] = number
 
     def begin(self, offset: int, number: int, *, has_lane: bool, attempts: int, is_guest: bool) -> None:
-        """Notes that it was told that a task begins; for the rest see :func:`to_await`."""
+        """Notes the journal entry that a task begins; for the other arguments see :func:`to_await`."""
         awaited = to_await(
             number, self._reserved.pop(offset, None), has_lane=has_lane, attempts=attempts, is_guest=is_guest
         )
@@ -49,19 +49,19 @@ class Begins:
             self._to_await[offset] = awaited
 
     def awaits(self, offset: int) -> int | None:
-        """What must be durable before a task that was begun runs; None: nothing."""
+        """The number of the entry that must be durable before a begun task runs; None if none must be."""
         return self._to_await.get(offset)
 
     def settle(self, offset: int) -> None:
-        """Notes that it is durable, or that the task runs no more."""
+        """Notes that the entry is durable, or that the task runs no more."""
         self._to_await.pop(offset, None)
 
     def forget(self, offset: int) -> None:
-        """Notes that a task has ended, or is another's."""
+        """Notes that a task has ended, or that another worker has it."""
         self._reserved.pop(offset, None)
         self._to_await.pop(offset, None)
 
     def give_up(self) -> list[int]:
-        """Forgets what was reserved and has not begun; the offsets."""
+        """Forgets the reserved tasks that have not begun, and returns their offsets."""
         given, self._reserved = list(self._reserved), {}
         return given

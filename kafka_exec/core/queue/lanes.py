@@ -1,8 +1,8 @@
-"""Lanes of one partition: tasks of one key run one at a time, in order; a retried task holds its lane until it is retried.
+"""Lanes of one partition: tasks of one key run one at a time, in order; a lane is held until the retry of its first task.
 
-A task that is deduplicated has a lane of its own too, by its id: a copy waits until it is known whether the first has ended.
-So has one that is retried, or begun again: a run that is killed between sending the task anew and saying so is repeated, and
-sends it a second time.
+A deduplicated task has a lane of its own, by its id: a copy waits until the first one has ended. So has a task that is
+retried, or begun again: if its worker is killed after it has sent the retry and before it has written the end, the task runs
+again and sends a second retry.
 """
 
 from __future__ import annotations
@@ -12,31 +12,31 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 from zlib import crc32
 
-#: In place of a number of retries: the run that a lane waits for, when only somebody's word lets it go on.
+#: Stands for the number of retries of the run that a lane waits for, if the lane was stopped and somebody must resume it.
 STOPPED = -1
 
 
 class Lane(NamedTuple):
-    """What tasks of one lane have in common. ``kind``: what ``name`` is: an ordering ``key``, or a task's ``id``."""
+    """The name of a lane. ``kind``: says if ``name`` is an ordering ``key``, or a task's ``id``."""
 
     kind: str
     name: str
 
 
 class Run(NamedTuple):
-    """A task, with how often it was retried before."""
+    """A task id, and how often the task was retried before."""
 
     task_id: str
     retries: int
 
     @property
     def next(self) -> Run:
-        """The same task when it is retried."""
+        """The next retry of the same task."""
         return self._replace(retries=self.retries + 1)
 
     @property
     def is_stop(self) -> bool:
-        """Whether it is no run that will come: the lane was stopped by this task's failure."""
+        """True if no such run will come: the failure of this task has stopped its lane."""
         return self.retries == STOPPED
 
 
@@ -44,8 +44,8 @@ class Ticket(NamedTuple):
     """A record's place in a lane.
 
     Attributes:
-        is_unique: another record of the same task, sent by anybody, is to be dropped.
-        origin: the offset of the record whose run has sent this one; another one of the same origin is to be dropped.
+        is_unique: other records of the same task id are dropped, whichever publisher has sent them.
+        origin: the offset of the record whose run has sent this one; other records of the same origin are dropped.
         task: the task's name.
     """
 
@@ -57,69 +57,71 @@ class Ticket(NamedTuple):
 
     @property
     def once(self) -> str | None:
-        """Under which name it is remembered that its like has ended; None: there may be many of its like."""
+        """The name under which the ledger remembers this record's end, to drop its copies; None if copies are allowed."""
         if self.origin is not None:
             return sent_by(self.origin)
         return self.run.task_id if self.is_unique and not self.run.retries else None
 
     @property
     def kind(self) -> str:
-        """What stands for the task's name where ten thousand are to fit into a record."""
+        """A short hash of the task's name, since ten thousand of them must fit into a checkpoint."""
         return f"{crc32(self.task.encode()):x}"
 
     @property
     def keeps_place(self) -> bool:
-        """Whether its lane waits for its task when that is sent anew."""
+        """True if the lane waits for the retry when the task is retried."""
         return self.is_unique or self.lane.kind == "key"
 
     def ends(self, offset: int, *, is_over: bool, restarted: bool) -> list[str]:
-        """What is to be remembered when this record has ended, at an offset.
+        """The names to remember when this record has ended, so that its copies are dropped.
 
         Args:
-            is_over: its task was not sent anew.
-            restarted: it was begun more than once.
+            offset: the record's offset.
+            is_over: the task has ended, and is not retried.
+            restarted: the record was begun more than once.
         """
         found = [] if self.origin is None else [sent_by(self.origin)]
         if is_over and self.is_unique:
             found.append(self.run.task_id)
         if is_over and restarted:
-            found.append(sent_by(offset))  # by a run that was lost
+            found.append(sent_by(offset))  # a run that was lost may have sent a retry
         return found
 
 
 def sent_by(offset: int) -> str:
-    """Under which name it is remembered that what a record's run has sent anew has ended, or is not to run."""
+    """The name under which the ledger remembers the retry that a record's run has sent: it has ended, or must not run."""
     return f"@{offset}"
 
 
 def after_retry(ticket: Ticket) -> Run:
-    """What the lane of a task waits for that was sent anew."""
+    """The run that a lane waits for when its task is retried."""
     return ticket.run.next
 
 
 def after_failure(ticket: Ticket) -> Run:
-    """What the lane of a task waits for that has stopped it."""
+    """The run that a lane waits for when its task's failure has stopped it; :data:`STOPPED` marks it."""
     return ticket.run._replace(retries=STOPPED)
 
 
-#: By lane, the run that it waits for: no other one begins before.
+#: The run that each held lane waits for: no other run of the lane begins before it.
 Holds = Mapping[Lane, Run]
 
 
 class Lanes:
-    """Which records of a partition wait for which: those that were read and have not ended, in their order.
+    """The records of a partition that were read and have not ended, in the order in which they wait for one another.
 
-    A lane that is *held* waits for the retry of its head, which has ended: only that one is next, wherever its record is.
+    A lane that is *held* waits for the retry of its first task, whose record has ended. Only that retry is next, wherever
+    its record is in the partition.
     """
 
     def __init__(self) -> None:
         self._tickets: dict[int, Ticket] = {}
         self._queues: dict[Lane, deque[int]] = {}
-        # Where the records of retries are; of several the first.
+        # The offsets of retries. If there are several records of one retry, the first one counts.
         self._retries: dict[Run, int] = {}
 
     def enter(self, offset: int, ticket: Ticket) -> None:
-        """A record was read; offsets only grow."""
+        """Adds a record that was read. Offsets must grow from call to call."""
         if offset not in self._tickets:
             self._tickets[offset] = ticket
             self._queues.setdefault(ticket.lane, deque()).append(offset)
@@ -127,49 +129,49 @@ class Lanes:
                 self._retries.setdefault(ticket.run, offset)
 
     def ticket(self, offset: int) -> Ticket | None:
-        """A record's place; None if it is in no lane."""
+        """The ticket of a record; None if it is in no lane."""
         return self._tickets.get(offset)
 
     def tickets(self) -> list[tuple[int, Ticket]]:
-        """All records with their places, by their offsets."""
+        """All offsets with their tickets, in ascending order."""
         return list(self._tickets.items())
 
     def next(self, lane: Lane, holds: Holds) -> int | None:
-        """The record of a lane that may run; None if none may."""
+        """The offset of the record of a lane that may run; None if none may."""
         if (awaited := holds.get(lane)) is not None:
             return self._retries.get(awaited)
         queue = self._queues.get(lane)
         return queue[0] if queue else None
 
     def may_run(self, offset: int, holds: Holds) -> bool:
-        """Whether no other record comes before this one."""
+        """True if no other record must end before this one begins."""
         ticket = self._tickets.get(offset)
         return ticket is None or self.next(ticket.lane, holds) == offset
 
     def after(self, lane: Lane) -> int | None:
-        """The record that comes after the first of a lane, if nothing happens."""
+        """The offset of the second record of a lane; None if there is none."""
         queue = self._queues.get(lane)
         return queue[1] if queue and len(queue) > 1 else None
 
     def know(self, offset: int, ticket: Ticket) -> None:
-        """A record was read of which only the lane was known."""
+        """Adds the ticket of a record that was read now, and of which only the lane was known."""
         self._tickets[offset] = ticket
         if ticket.run.retries:
             self._retries.setdefault(ticket.run, offset)
 
     def is_blocked(self, offset: int, holds: Holds) -> bool:
-        """Whether a record waits for a run that is not in its lane, or is to come before it."""
+        """True if a record waits in a held lane, and is not the retry that the lane waits for."""
         ticket = self._tickets.get(offset)
         return ticket is not None and ticket.lane in holds and self.next(ticket.lane, holds) != offset
 
     def blocked(self, holds: Holds) -> Iterator[tuple[Lane, list[int]]]:
-        """By lane, all that :meth:`is_blocked`."""
+        """The offsets of all blocked records, by lane; see :meth:`is_blocked`."""
         for lane in holds:
             head = self.next(lane, holds)
             yield lane, [offset for offset in self._queues.get(lane, ()) if offset != head]
 
     def leave(self, offset: int) -> None:
-        """A record has ended."""
+        """Removes a record that has ended."""
         ticket = self._tickets.pop(offset, None)
         if ticket is None:
             return
@@ -184,7 +186,7 @@ class Lanes:
             del self._queues[ticket.lane]
 
     def places(self, lane: Lane, holds: Holds) -> dict[int, int]:
-        """By their offsets, how many runs of a lane come before each of its records."""
+        """The number of runs of a lane that come before each of its records, by offset."""
         awaited = holds.get(lane)
         first = None if awaited is None else self._retries.get(awaited)
         others = [offset for offset in self._queues.get(lane, ()) if offset != first]
@@ -192,5 +194,5 @@ class Lanes:
         return found if first is None else {first: 0, **found}
 
     def lanes(self) -> list[tuple[Lane, int]]:
-        """All lanes with how many records are in each."""
+        """All lanes, with the number of records in each."""
         return [(lane, len(queue)) for lane, queue in self._queues.items()]

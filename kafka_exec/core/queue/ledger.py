@@ -1,7 +1,7 @@
-"""The fold of one partition's journal: which of its tasks have ended, which are running where, and how often each was begun.
+"""The fold of one partition's journal: which tasks have ended, which ones run where, and how often each was begun.
 
-A journal has the same partitions as its queue. Its records are JSON: *transitions* of tasks, told by who runs them, and
-*checkpoints*, the state of the whole fold. A task is named by its offset in the queue.
+A journal has the same partitions as its queue. Its records are JSON: *transitions* of tasks, written by the workers that run
+them, and *checkpoints*, the state of the whole fold. A task is named by its offset in the queue.
 """
 
 from __future__ import annotations
@@ -26,11 +26,10 @@ REMEMBERED = "m"
 PARKED = "p"
 OF_LANES = frozenset({HELD, FREED, REMEMBERED, PARKED})
 
-#: So many ends in a partition are remembered for the sake of what is sent a second time.
+#: The number of ends in a partition that are remembered, so that a message that is sent twice is dropped.
 MOST_REMEMBERED = 10_000
 
-
-#: No transition is of an offset behind this one: what follows from it can still be counted.
+#: The largest offset of a transition: sums with it still fit into 64 bits.
 _FARTHEST = 2**62
 
 #: Attempts are counted up to this number.
@@ -38,18 +37,23 @@ _MOST_ATTEMPTS = 10**9
 
 
 class Transition(NamedTuple):
-    """What happened to a task.
+    """One event of a task, or of its lane.
+
+    ==============  ================================================  =====================================================
+    kind            the event                                         ``about``
+    ==============  ================================================  =====================================================
+    ``STARTED``     the task begins
+    ``ENDED``       the task has ended
+    ``RELEASED``    the task runs no more, and has not ended
+    ``GRANTED``     another incarnation gets the task                 that incarnation
+    ``HELD``        the task has ended, and its lane waits for a run  the lane's kind and name; the run's id and retries
+    ``FREED``       a lane waits no more                              the lane's kind and name; the run, or none for any run
+    ``REMEMBERED``  copies of an ended task are dropped               its name, its end in epoch seconds, its task's hash
+    ``PARKED``      the commit counts waiting tasks as ended          the lane's kind and name; the offsets
+    ==============  ================================================  =====================================================
 
     Attributes:
-        kind: ``STARTED``, ``ENDED``, ``RELEASED`` (it runs no more and has not ended), ``GRANTED`` (another incarnation is
-            to begin it); or, told along with an end: ``HELD`` (its lane waits for a run), ``FREED`` (its lane waits no
-            more), ``REMEMBERED`` (another in its place is to be dropped); or of some that wait in a lane: ``PARKED`` (they
-            have not ended, though what was committed counts them so).
-        attempt: which start it was, from 1; of a grant, which was the last; 0 where it does not matter.
-        about: of a grant the incarnation; of a held lane its kind, name, and the run that it waits for; of a freed one
-            kind, name, and the run that it no more waits for, or none for any; of what is remembered its name, when it
-            ended, epoch seconds, and what stands for its task's name; of what is parked the lane's kind, name, and the
-            offsets.
+        attempt: the number of the start, from 1; of a grant, the number of the last start; 0 where it does not matter.
     """
 
     kind: str
@@ -59,63 +63,63 @@ class Transition(NamedTuple):
 
 
 class Memory(NamedTuple):
-    """What has ended, and is to be dropped if it comes again. ``at``: epoch seconds; ``task``: its :attr:`Ticket.kind`."""
+    """The end of a task whose copies are dropped. ``at``: epoch seconds; ``task``: its :attr:`Ticket.kind`."""
 
     at: float
     task: str = ""
 
 
 class Lease(NamedTuple):
-    """A start without an end. ``boot``: the incarnation that runs the task; ``attempt``: which start it is, from 1."""
+    """A task that has begun and not ended. ``boot``: the incarnation that runs it; ``attempt``: which start, from 1."""
 
     boot: str
     attempt: int
 
 
 def granted(offset: int, lease: Lease) -> Transition:
-    """A task is another incarnation's to begin."""
+    """The transition that another incarnation gets a task."""
     return Transition(GRANTED, offset, lease.attempt, (lease.boot,))
 
 
 def held(offset: int, lane: Lane, run: Run) -> Transition:
-    """A task's end with which its lane begins to wait for a run."""
+    """The transition that a lane waits for a run, after a task's end."""
     return Transition(HELD, offset, 0, (*lane, *run))
 
 
 def freed(offset: int, lane: Lane, run: Run | None = None) -> Transition:
-    """A lane waits no more, if it waited for a run; None: for whichever."""
+    """The transition that a lane does not wait for a run any more; None: for no run at all."""
     return Transition(FREED, offset, 0, (*lane, *(run or ())))
 
 
 def remembered(offset: int, name: str, at: float, task: str) -> Transition:
-    """What :attr:`Ticket.once` names has ended, at a time in epoch seconds; ``task``: of :class:`Memory`."""
+    """The transition that the task which :attr:`Ticket.once` names has ended. ``at``, ``task``: as in :class:`Memory`."""
     return Transition(REMEMBERED, offset, 0, (name, at, task))
 
 
 def parked(lane: Lane, offsets: Sequence[int]) -> Transition:
-    """Records of a lane that have not ended, though what is committed from now on counts them so."""
+    """The transition that commits count records of a lane as ended from now on, although they have not ended."""
     return Transition(PARKED, -1, 0, (*lane, *offsets))
 
 
 def encode(boot: str, queue: str, transitions: Iterable[Transition]) -> bytes:
-    """The record of some transitions, told by an incarnation. ``queue``: see :class:`Ledger`."""
+    """The value of a journal record with transitions that an incarnation writes. ``queue``: see :class:`Ledger`."""
     told = {"boot": boot, "queue": queue, "t": [[*each[:3], *each.about] for each in transitions]}
     return json.dumps(told, separators=(",", ":")).encode()
 
 
 @dataclass
 class Ledger:
-    """What is known of one partition.
+    """The state of one partition's tasks.
 
     Attributes:
-        queue: what tells the queue's topic from one of the same name before it, whose offsets mean other tasks: what was
-            told of that does not count.
-        progress: what was read, what has ended; what is parked counts as ended there.
-        leases: of tasks that have not ended, by their offset.
-        attempts: how often each task was begun that has not ended.
-        holds: the lanes that wait for a run, and for which.
-        parked: by offset, the lane of each record that has not ended, though it counts so for the commit.
-        remembered: what is to be dropped if it comes again, by :attr:`Ticket.once`; the latest last.
+        queue: the id of the queue's topic. A topic that was deleted and made again has other offsets, so records with
+            another id do not count.
+        progress: the offsets that were read, and those that have ended; parked records count as ended there.
+        leases: the leases of tasks that have not ended, by offset.
+        attempts: how often each task that has not ended was begun, by offset.
+        holds: the held lanes, and the run that each waits for.
+        parked: the lanes of parked records, by offset.
+        remembered: the ends of tasks whose copies are dropped, by :attr:`Ticket.once`; the latest last.
     """
 
     queue: str
@@ -128,11 +132,11 @@ class Ledger:
 
     @property
     def needed(self) -> int:
-        """The offset below which nobody needs the queue's records any more."""
+        """The lowest offset that is still needed: all records of the queue below it may be deleted."""
         return min(self.progress.low, min(self.parked, default=self.progress.low))
 
     def has_ended(self, offset: int) -> bool:
-        """Whether a task is finished."""
+        """True if a task has ended."""
         return self.progress.has_ended(offset) and offset not in self.parked
 
     def start(self, offset: int, boot: str) -> Lease:
@@ -147,14 +151,14 @@ class Ledger:
         return self.leases[offset]
 
     def end(self, offset: int) -> None:
-        """Notes that a task has ended, whoever ran it; told twice it changes nothing."""
+        """Notes that a task has ended, whichever worker ran it. A second call changes nothing."""
         self.progress.end(offset)
         self.parked.pop(offset, None)
         self.leases.pop(offset, None)
         self.attempts.pop(offset, None)
 
     def release(self, offset: int) -> None:
-        """Notes that nobody runs a task any more, though it has not ended: it may be begun again."""
+        """Notes that no worker runs a task any more, and that it has not ended: it may be begun again."""
         self.leases.pop(offset, None)
 
     def hold(self, lane: Lane, run: Run) -> None:
@@ -162,35 +166,35 @@ class Ledger:
         self.holds[lane] = run
 
     def free(self, lane: Lane, run: Run | None = None) -> None:
-        """Notes that a lane waits no more, if it waited for a run; None: for whichever."""
+        """Notes that a lane does not wait for a run any more; None: for no run at all."""
         if run is None or self.holds.get(lane) == run:
             self.holds.pop(lane, None)
 
     def park(self, lane: Lane, offsets: Iterable[int]) -> None:
-        """Notes that what waits in a lane is not to hold the commit back."""
+        """Notes that the commit counts records that wait in a lane as ended."""
         for offset in offsets:
             if not self.progress.has_ended(offset):
                 self.progress.end(offset)
                 self.parked[offset] = lane
 
     def remember(self, name: str, memory: Memory) -> None:
-        """Notes that something is to be dropped if it comes again."""
+        """Notes the end of a task whose copies are dropped."""
         self.remembered.pop(name, None)
         self.remembered[name] = memory
         if len(self.remembered) > MOST_REMEMBERED:
             del self.remembered[next(iter(self.remembered))]
 
     def recall(self, name: str, since: float) -> Memory | None:
-        """What has ended of this name, after a time in epoch seconds: its like is to be dropped."""
+        """The end of the task of this name, if it is not older than ``since`` (epoch seconds): copies of it are dropped."""
         found = self.remembered.get(name)
         return found if found is not None and found.at >= since else None
 
     def apply(self, value: bytes | None, *, trusted: bool = False) -> bool:
-        """Folds a record of the journal. False: it is none, and changes nothing.
+        """Folds a record of the journal. Returns False if it is none; then it changes nothing.
 
         Args:
-            trusted: it is the one that the commit names, or there is no commit any more. Of other checkpoints nobody knows
-                whether their writer still owned the partition, so they do not count.
+            trusted: the commit names this record, or there is no commit any more. Other checkpoints do not count, because
+                their writer may not have owned the partition any more.
         """
         found = _object(value)
         if found.get("queue") != self.queue:
@@ -202,7 +206,7 @@ class Ledger:
         return True
 
     def fold(self, transitions: Iterable[Transition], boot: str) -> None:
-        """Folds what an incarnation has told."""
+        """Folds transitions that an incarnation has written."""
         for transition in transitions:
             if transition.kind == STARTED:
                 self._started(transition.offset, Lease(boot, transition.attempt))
@@ -216,7 +220,7 @@ class Ledger:
                 self._apply_to_lane(transition)
 
     def checkpoint(self) -> bytes:
-        """The record of the whole fold."""
+        """The value of a journal record that holds the whole state."""
         self.tidy()
         state = {
             "progress": self.progress.as_json(),
@@ -229,7 +233,7 @@ class Ledger:
         return json.dumps({"queue": self.queue, "checkpoint": state}, separators=(",", ":")).encode()
 
     def merge(self, progress: Progress, parked: Mapping[int, Lane]) -> None:
-        """Adds what is known from elsewhere: an end is an end, whoever saw it."""
+        """Adds progress and parked records from another source. An end counts, whichever worker has seen it."""
         for offset in [each for each in self.parked if progress.has_ended(each) and each not in parked]:
             del self.parked[offset]
         new = {offset: lane for offset, lane in parked.items() if not self.progress.has_ended(offset)}
@@ -238,23 +242,23 @@ class Ledger:
         self.tidy()
 
     def take_commit(self, progress: Progress) -> None:
-        """Adds what was committed, which does not tell what is parked: all that was told before it must be folded."""
+        """Adds a commit. It does not name parked records, so all transitions written before it must be folded already."""
         self.progress.merge(progress)
         self.tidy()
 
     def tidy(self) -> None:
-        """Forgets the leases and attempts of what has ended without being told: its record was purged, or never seen."""
+        """Forgets leases and attempts of tasks that have ended without a transition, by a purge or unseen."""
         for offset in [each for each in self.attempts if self.has_ended(each)]:
             self.end(offset)
 
     def _started(self, offset: int, lease: Lease) -> None:
-        # A start of an older attempt than the last is told late by somebody who lost the task: it changes nothing.
+        # A start of an older attempt than the last one comes late, from a worker that has lost the task: it changes nothing.
         if lease.attempt >= self.attempts.get(offset, 0) and not self.has_ended(offset):
             self.attempts[offset] = lease.attempt
             self.leases[offset] = lease
 
     def _apply_to_lane(self, transition: Transition) -> None:
-        with suppress(ValueError):  # of a later version
+        with suppress(ValueError):  # a later version has written it
             if transition.kind == HELD:
                 kind, name, task_id, retries = transition.about
                 self.hold(_lane(kind, name), _run(task_id, retries))
@@ -278,7 +282,7 @@ class Ledger:
         return lease is not None and lease.boot == boot
 
     def _restore(self, found: Any) -> None:
-        with suppress(ValueError, KeyError):  # of a later version: it costs repeated runs, never a loss
+        with suppress(ValueError, KeyError):  # a later version has written it: that costs repeated runs, never a loss
             state = an_object(found)
             progress = Progress.from_json(state["progress"])
             waiting = {
@@ -296,7 +300,7 @@ class Ledger:
                 for kind, name, task_id, retries in map(a_list, a_list(state.get("holds", [])))
             ]
             remembered = [_memory(a_list(each)) for each in a_list(state.get("remembered", []))]
-            # All of it was read: it is taken as a whole, or not at all.
+            # The whole checkpoint is valid, so it is taken as a whole; else nothing of it counts.
             self.merge(progress, waiting)
             for offset, number in attempts:
                 if not self.has_ended(offset):
@@ -338,7 +342,7 @@ def _transitions(found: Mapping[str, Any]) -> Iterator[tuple[Transition, str]]:
     for each in told if isinstance(told, list) else ():
         try:
             kind, offset, attempt, *about = a_list(each)
-            # What is parked is of many offsets: it has none of its own.
+            # A PARKED transition names many offsets, and has -1 as its own.
             transition = Transition(
                 text(kind), whole(offset, least=-1, most=_FARTHEST), _attempt(attempt), tuple(about)
             )

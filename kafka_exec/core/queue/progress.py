@@ -1,7 +1,7 @@
-"""What is known of one partition of a work queue: which offsets are finished, and so where a new owner begins.
+"""The progress of one partition of a work queue: the offsets that are finished, and the one at which a new owner begins.
 
-An offset names the *next* record. What is committed is the lowest unfinished one; ends above it travel in the commit's
-metadata, as far as they fit, so that a new owner does not run them again.
+The owner commits the lowest unfinished offset. The finished offsets above it go into the commit's metadata, as far as they
+fit, so that a new owner does not run their tasks again.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 from kafka_exec.core.record.fields import a_list, digits, whole
 
-#: Kafka's default ``offset.metadata.max.bytes`` is 4096: what is longer is refused with the whole commit.
+#: Kafka refuses a commit with longer metadata; the default of its ``offset.metadata.max.bytes`` is 4096.
 LONGEST_METADATA = 4000
 
 _FORMAT = "2"
@@ -20,21 +20,20 @@ _FORMAT = "2"
 
 @dataclass
 class Progress:
-    """A fold of records received and ended, in any order.
+    """A fold of the records that were read and that have ended, in any order.
 
     Attributes:
-        low: the lowest unfinished offset: the one to commit.
-        high: the next offset not yet seen.
-        delivered: the next offset never given to a consumer, by this or an earlier owner: below it a delivery is a
-            redelivery.
-        checkpoint: where in the partition's journal the rest of what is known begins.
+        low: the lowest unfinished offset, which is committed.
+        high: the lowest offset that was not read yet.
+        delivered: the lowest offset that no owner has given to a consumer yet; a delivery below it is a redelivery.
+        checkpoint: the offset in the partition's journal at which a new owner begins to read.
     """
 
     low: int
     high: int = -1
     delivered: int = -1
     checkpoint: int = 0
-    # Ended offsets above low, as runs [start, stop): ascending, apart from one another.
+    # The ended offsets above low, as runs [start, stop): ascending, with gaps between them.
     _starts: list[int] = field(default_factory=list)
     _stops: list[int] = field(default_factory=list)
 
@@ -43,9 +42,9 @@ class Progress:
         self.delivered = max(self.delivered, self.low)
 
     def receive(self, offset: int) -> bool:
-        """Notes a record that was read. False: it needs no run, since it had ended before.
+        """Notes a record that was read. Returns False if it has ended before, and needs no run.
 
-        A gap below it (a compacted, deleted or transactional record) counts as done.
+        A gap below it (compacted or deleted records, transaction markers) counts as ended.
         """
         if offset > self.high:
             self._finish(self.high, offset)
@@ -53,16 +52,16 @@ class Progress:
         return not self.has_ended(offset)
 
     def has_ended(self, offset: int) -> bool:
-        """Whether a record is finished."""
+        """True if a record has ended."""
         if offset < self.low:
             return True
         run = bisect_right(self._starts, offset) - 1
         return run >= 0 and offset < self._stops[run]
 
     def reach(self, end: int) -> bool:
-        """Notes that all records before ``end`` were read. True: there were some that nobody sees, and they count as done.
+        """Notes that all records before ``end`` were read. Returns True if there were invisible ones, which count as ended.
 
-        Such are the markers by which transactions end.
+        Invisible records are the markers with which transactions end.
         """
         if end <= self.high:
             return False
@@ -71,21 +70,21 @@ class Progress:
         return True
 
     def deliver(self, offset: int) -> bool:
-        """Notes that a record was given to a consumer. True: it may have been given to one before."""
+        """Notes that a record was given to a consumer. Returns True if that may be a redelivery."""
         if offset < self.delivered:
             return True
         self.delivered = offset + 1
         return False
 
     def end(self, offset: int) -> None:
-        """Notes that a record is finished, in any order; an end told twice changes nothing."""
+        """Notes that a record has ended, in any order. A second call changes nothing."""
         if offset >= self.low:
             self._finish(offset, offset + 1)
 
     def _finish(self, start: int, stop: int) -> None:
         starts, stops = self._starts, self._stops
-        first = bisect_left(stops, start)  # the first run that is not wholly below, with a gap
-        last = bisect_right(starts, stop)  # the first run that is wholly above, with a gap
+        first = bisect_left(stops, start)  # all runs before this one end below start, with a gap
+        last = bisect_right(starts, stop)  # this run and all after it begin above stop, with a gap
         if first < last:
             start, stop = min(start, starts[first]), max(stop, stops[last - 1])
         starts[first:last], stops[first:last] = [start], [stop]
@@ -95,7 +94,7 @@ class Progress:
             self.high = max(self.high, self.low)
 
     def merge(self, other: Progress) -> None:
-        """Adds what is known of the same partition from elsewhere: an end is an end, whoever saw it."""
+        """Adds progress of the same partition from another source. An end counts, whichever worker has seen it."""
         if other.low > self.low:
             self._finish(self.low, other.low)
         for start, stop in zip(other._starts, other._stops, strict=True):
@@ -106,11 +105,11 @@ class Progress:
         self.checkpoint = max(self.checkpoint, other.checkpoint)
 
     def differs(self, committed: Progress) -> bool:
-        """Whether it would be committed as something else than what was."""
+        """True if a commit of this progress would differ from the last one."""
         return (self.low, self.metadata()) != (committed.low, committed.metadata())
 
     def metadata(self) -> str:
-        """The text committed with :attr:`low`: format, checkpoint, delivered mark, and the ends above it that fit."""
+        """The text that is committed with :attr:`low`: format, checkpoint, delivered, and as many ended runs as fit."""
         text = f"{_FORMAT} {self.checkpoint} {max(0, self.delivered - self.low)}"
         for start, stop in zip(self._starts, self._stops, strict=True):
             run = f" {start - self.low}" + (f"-{stop - 1 - self.low}" if stop - start > 1 else "")
@@ -120,7 +119,7 @@ class Progress:
         return text
 
     def as_json(self) -> list[Any]:
-        """All of it, however long."""
+        """The whole progress as a JSON value, of any length."""
         return [self.low, self.high, self.delivered, self._starts, self._stops]
 
     @classmethod
@@ -128,7 +127,7 @@ class Progress:
         """The inverse of :meth:`as_json`.
 
         Raises:
-            ValueError: it is something else.
+            ValueError: the value has another form.
         """
         low, high, delivered, starts, stops = a_list(found)
         progress = cls(low=whole(low), high=whole(high), delivered=whole(delivered))
@@ -140,7 +139,7 @@ class Progress:
 
     @classmethod
     def restore(cls, offset: int, metadata: str | None) -> Progress:
-        """The progress that was committed. Metadata of others is ignored: that costs repeated runs, never a loss."""
+        """The progress in a commit. Metadata of another format is ignored: that costs repeated runs, never a loss."""
         try:
             version, checkpoint, delivered, *runs = (metadata or "").split()
             if version != _FORMAT:
