@@ -1,1 +1,1 @@
-"""Exclusive periodic entries: their slots, their claims, and what is fired."""
+"""Periodic entries: their slots, their claims, and their firings."""

@@ -1,4 +1,4 @@
-"""What a node that holds entries fires now, and when it must look again."""
+"""The agenda of a node that holds periodic entries: what it fires now, and when it must look again."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from kafka_exec.core.beat.claimant import Firing, Terms
 from kafka_exec.core.beat.claimlog import Standing
 from kafka_exec.core.beat.schedule import CatchUp, Due, Overlap, Policy, Rule, due
 
-#: The id of a run is made of this, its entry and its slot (RFC 9562, version 5): whoever fires a slot, it is the same task.
+#: The namespace of task ids, made of entry and slot (RFC 9562, version 5): a slot has one task id, whichever node fires it.
 _NAMESPACE = uuid.UUID("5c1c7a52-3b86-5d1e-8a6b-0c4d2e9f7b11")
 
-#: A schedule that fails is asked again after this time, seconds.
+#: After an error of a schedule the node asks it again, after so many seconds.
 _AGAIN = 10.0
 
 
 @dataclass(frozen=True)
 class Plan:
-    """An entry as a node is to fire it. Times are epoch seconds.
+    """The plan of an entry: all that a node must know to fire it. Times are epoch seconds.
 
     Attributes:
-        rule: when it is due.
-        policy: what it says beside that.
-        definition: the hash of all that it says.
-        paused: it is not fired by its schedule.
-        since: slots before are nobody's business: it was paused until then.
+        rule: the times at which the entry is due.
+        policy: its other options.
+        definition: the hash of its whole definition.
+        paused: its schedule does not fire it.
+        since: the entry was paused until then, so that earlier slots are not fired.
         request: when somebody asked to run it at once.
     """
 
@@ -41,7 +41,7 @@ class Plan:
     request: float | None = None
 
     def terms(self, heartbeat: float) -> Terms:
-        """How it is claimed. ``heartbeat``: of a claim, if it does not say, seconds."""
+        """The terms of its claim. ``heartbeat``: seconds between two heartbeats of the claim, if the entry does not say."""
         policy = self.policy
         return Terms(
             self.definition,
@@ -53,13 +53,13 @@ class Plan:
 
 @dataclass(frozen=True)
 class Cursor:
-    """How far an entry is fired, as its holder knows: what it has sent counts at once.
+    """The progress of an entry, as its holder knows it. A firing counts as soon as the holder has sent it.
 
     Attributes:
-        last: the last slot that was fired or passed over; before the first one the time of the first claim.
-        runs: how often it was fired.
-        turns: how often by this holder.
-        missed: slots that were passed over since the last fired one.
+        last: the last slot that was fired or missed; before the first one, the time of the first claim.
+        runs: how often the entry was fired.
+        turns: how often this holder has fired it.
+        missed: the number of slots that were missed since the last fired one.
         request: the last request to run now that was answered.
     """
 
@@ -71,11 +71,12 @@ class Cursor:
 
 
 class Proposal(NamedTuple):
-    """Firings of an entry that are due, and where it stands when they are done; there may be none to do.
+    """The firings of an entry that are due, if any, and its progress after them.
 
     Attributes:
-        runs: for each firing how many runs were before it.
-        again: nothing is to be done, but it must be looked again at this time; None: something is, or is passed over.
+        runs: the number of runs before each firing.
+        cursor: the progress after the firings.
+        again: nothing is due, and the schedule must be asked again at this time; None: there are firings or missed slots.
     """
 
     entry: str
@@ -86,10 +87,10 @@ class Proposal(NamedTuple):
 
 
 class Agenda:
-    """The entries that a node holds, by the time at which they are due.
+    """The entries that a node holds, by the times at which they are due.
 
     Args:
-        complain: told of a schedule that fails: the entry, and the error.
+        complain: called when a schedule raises an error, with the entry and the error.
     """
 
     def __init__(self, complain: Callable[[str, Exception], None]) -> None:
@@ -97,32 +98,32 @@ class Agenda:
         self._plans: Mapping[str, Plan] = {}
         self._cursors: dict[str, Cursor] = {}
         self._next: dict[str, float] = {}
-        # The node's own runs that are under way, and when each must be over.
+        # The times by which the runs on this node must be over, by entry.
         self._limits: dict[str, float] = {}
         self._heap: list[tuple[float, str]] = []
 
     def plan(self, plans: Mapping[str, Plan]) -> None:
-        """Names the plans of all entries anew."""
+        """Replaces the plans of all entries."""
         changed = [entry for entry in self._cursors if plans.get(entry) != self._plans.get(entry)]
         self._plans = plans
         for entry in changed:
             self._look(entry)
 
     def acquired(self, entry: str, standing: Standing) -> None:
-        """The node holds an entry from now on, and knows all that was fired of it."""
+        """Notes that the node holds an entry from now on. ``standing``: all that the log says of it."""
         plan = self._plans.get(entry)
         last = standing.last(after_end=plan is not None and plan.policy.after_end)
         self._cursors[entry] = Cursor(last or 0.0, runs=standing.runs, request=standing.request)
         self._look(entry)
 
     def released(self, entry: str) -> None:
-        """The node does not hold it any more."""
+        """Notes that the node does not hold an entry any more."""
         self._cursors.pop(entry, None)
         self._next.pop(entry, None)
         self._limits.pop(entry, None)
 
     def clear(self) -> None:
-        """The node holds nothing any more."""
+        """Notes that the node holds no entry any more."""
         self._cursors.clear()
         self._next.clear()
         self._limits.clear()
@@ -130,13 +131,13 @@ class Agenda:
 
     @property
     def next_due(self) -> float | None:
-        """When something is due next, epoch seconds; None: never, as things are."""
+        """The time at which an entry is due next, epoch seconds; None if none is."""
         while self._heap and self._next.get(self._heap[0][1]) != self._heap[0][0]:
             heapq.heappop(self._heap)
         return self._heap[0][0] if self._heap else None
 
     def due(self, now: float) -> list[Proposal]:
-        """What is to be fired, those that have waited longest first; :meth:`done` or :meth:`later` must follow for each."""
+        """The proposals that are due, the oldest first. The caller must call :meth:`done` or :meth:`later` for each."""
         found = []
         while (when := self.next_due) is not None and when <= now:
             _, entry = heapq.heappop(self._heap)
@@ -154,31 +155,31 @@ class Agenda:
         return found
 
     def done(self, proposal: Proposal) -> None:
-        """A proposal's firings are in the log."""
+        """Notes that a proposal's firings are in the log."""
         if proposal.entry in self._cursors:
             self._cursors[proposal.entry] = proposal.cursor
             self._look(proposal.entry)
 
     def given_up(self, proposal: Proposal) -> None:
-        """A proposal's firings can never be done: they are passed over."""
+        """Notes that a proposal's firings can never be done: their slots count as missed."""
         cursor, missed = proposal.cursor, sum(firing.missed + 1 for firing in proposal.firings)
         before = self._cursors.get(proposal.entry, cursor)
         self.done(proposal._replace(cursor=replace(cursor, runs=before.runs, turns=before.turns, missed=missed)))
 
     def later(self, proposal: Proposal, at: float) -> None:
-        """A proposal's firings could not be done: it is made again at a time."""
+        """Notes that a proposal's firings could not be done now: it is made again at the time ``at``."""
         if proposal.entry in self._cursors:
             self._push(proposal.entry, at)
 
     def begun(self, entry: str, now: float) -> None:
-        """A run of the node's own begins."""
+        """Notes that a run of an entry on this node begins."""
         most = self._plans[entry].policy.max_duration if entry in self._plans else None
         self._limits[entry] = math.inf if most is None else now + most
         if entry in self._cursors:
             self._look(entry)
 
     def ended(self, entry: str, now: float) -> None:
-        """The node's own run of an entry is over."""
+        """Notes that the run of an entry on this node is over."""
         self._limits.pop(entry, None)
         if entry in self._cursors:
             if entry in self._plans:
@@ -186,16 +187,16 @@ class Agenda:
             self._look(entry)
 
     def overdue(self, now: float) -> list[str]:
-        """The entries whose runs on this node must be over by now."""
+        """The entries whose runs on this node have passed their time limits."""
         return [entry for entry, limit in self._limits.items() if limit <= now]
 
     def is_used_up(self, entry: str) -> bool:
-        """Whether another node should have the entry now."""
+        """True if this node has fired the entry as often as it may, so that another node should get it."""
         most = self._plans[entry].policy.max_executions_on_node if entry in self._plans else None
         return most is not None and entry in self._cursors and self._cursors[entry].turns >= most
 
     def _look(self, entry: str) -> None:
-        """Finds when an entry is due next."""
+        """Finds the time at which an entry is due next."""
         plan, cursor = self._plans.get(entry), self._cursors[entry]
         if plan is None or (entry in self._limits and plan.policy.overlap is not Overlap.REPLACE):
             self._next.pop(entry, None)
@@ -242,7 +243,7 @@ def _base(plan: Plan, cursor: Cursor) -> float:
 
 
 def _due(plan: Plan, cursor: Cursor, now: float) -> Due:
-    """The slots to be fired now: of an entry that runs on its node the first one only."""
+    """The slots to fire now; only the first one of an entry that runs on its node."""
     policy, base = plan.policy, _base(plan, cursor)
     if policy.after_end:
         slot = plan.rule.after(base)
@@ -251,15 +252,15 @@ def _due(plan: Plan, cursor: Cursor, now: float) -> Due:
         return due(plan.rule, base, now, policy.catch_up)
     catch_up = policy.catch_up
     if policy.overlap is Overlap.QUEUE and cursor.turns:
-        catch_up = CatchUp.ALL  # they came during a run: they wait, they were not missed
+        catch_up = CatchUp.ALL  # these slots came during a run: they wait, and were not missed
     elif policy.overlap is Overlap.REPLACE and catch_up is CatchUp.ALL:
-        catch_up = CatchUp.ONE  # each would replace the one before at once
+        catch_up = CatchUp.ONE  # with ALL each run would replace the one before at once
     found = due(plan.rule, base, now, catch_up)
     return found._replace(slots=found.slots[:1])
 
 
 def _after_run(plan: Plan, cursor: Cursor, now: float) -> Cursor:
-    """Where an entry stands when a run on its node has ended."""
+    """The progress of an entry after the end of a run on its node."""
     if plan.policy.after_end:
         return replace(cursor, last=max(cursor.last, now))
     if plan.policy.overlap is not Overlap.SKIP or plan.paused:
@@ -271,10 +272,10 @@ def _after_run(plan: Plan, cursor: Cursor, now: float) -> Cursor:
 
 
 def _asked(plan: Plan, cursor: Cursor) -> bool:
-    # Not by which is later: the clocks of those who ask may differ.
+    # A request is new if it differs from the last one. It need not be later: clocks of the processes that ask may differ.
     return plan.request is not None and plan.request != cursor.request
 
 
 def run_id(entry: str, slot: float) -> str:
-    """The id of the task of an entry's slot."""
+    """The task id of an entry's slot."""
     return str(uuid.uuid5(_NAMESPACE, f"{entry}\0{slot!r}"))

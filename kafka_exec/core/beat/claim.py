@@ -1,8 +1,7 @@
-"""The claim of one exclusive periodic entry, as one node sees it: every state, every event, in one table.
+"""The claim of one periodic entry, as one node sees it: all states and all events in one table.
 
-A cell says which state follows and what is to be done. What is done are values: somebody else does it. A record of the log
-becomes an event only after :class:`~kafka_exec.core.beat.claimlog.ClaimLog` has found that it counts: an outdated one never
-comes here.
+A cell holds the next state and the actions to do. Actions are values; other modules do them. A record of the log becomes an
+event only after :class:`~kafka_exec.core.beat.claimlog.ClaimLog` has found that it counts: an outdated one never comes here.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from typing import NamedTuple
 
 
 class State(Enum):
-    """What a node knows of an entry's claim, and has to do with it."""
+    """The state of an entry's claim, as a node knows it."""
 
     NEW = "NEW"
     INITIATING = "INITIATING"
@@ -31,7 +30,7 @@ HELD = frozenset({State.CLAIMED_BY_NODE, State.HANDLING_BY_NODE})
 
 
 class Event(Enum):
-    """What can happen. Names that end in ``_I`` come from within the node: timers, and what it wants."""
+    """An event of a claim. Names with the suffix ``_I`` come from within the node: timers, and its own wishes."""
 
     OWN_CLAIMING = "own CLAIMING wins"
     OTHER_CLAIMING = "other's CLAIMING wins"
@@ -58,7 +57,7 @@ class Event(Enum):
 
 
 class Do(Enum):
-    """What is to be done."""
+    """An action that a node must do."""
 
     SEND_CLAIMING = "send CLAIMING"
     SEND_CLAIMED = "send CLAIMED"
@@ -75,7 +74,7 @@ class Do(Enum):
 
 
 class Move(NamedTuple):
-    """A cell of the table."""
+    """A cell of the table: the next state, and the actions."""
 
     state: State
     actions: tuple[Do, ...] = ()
@@ -97,11 +96,11 @@ def _stay(state: State, *actions: Do) -> Move:
     return Move(state, actions)
 
 
-#: The cells in which something happens. In all others nothing does, and :data:`IGNORED` names them.
+#: The cells that change the state or have actions. :data:`IGNORED` names all others.
 _ROWS: Mapping[State, Mapping[Event, Move]] = {
-    # It only looks on: the log is not read yet, or the node does not want the entry.
+    # The node only looks on: it has not read the log yet, or does not want the entry.
     _S.NEW: {
-        # Of a claim that it does not want any more.
+        # These records are of a claim that the node does not want any more.
         _E.OWN_CLAIMING: _LET_GO,
         _E.OWN_CLAIMED: _LET_GO,
         _E.OWN_HEARTBEAT: _LET_GO,
@@ -113,7 +112,7 @@ _ROWS: Mapping[State, Mapping[Event, Move]] = {
         _E.UNCLAIMED: _FREE,
         _E.INITIATING_I: _FREE,
     },
-    # Nobody holds it; the node waits for a moment before it claims.
+    # No node holds the entry; this one waits for a moment before it claims.
     _S.INITIATING: {
         _E.OWN_CLAIMING: _HOLD,
         _E.OTHER_CLAIMING: _OTHERS,
@@ -128,7 +127,7 @@ _ROWS: Mapping[State, Mapping[Event, Move]] = {
         _E.CLAIMING_I: Move(_S.CLAIMING, (Do.SEND_CLAIMING,)),
         _E.UNCLAIM_I: _NOTHING,
     },
-    # It has sent its claim; the lowest offset wins.
+    # The node has sent its claim; the lowest offset wins.
     _S.CLAIMING: {
         _E.OWN_CLAIMING: _HOLD,
         _E.OTHER_CLAIMING: _OTHERS,
@@ -140,7 +139,7 @@ _ROWS: Mapping[State, Mapping[Event, Move]] = {
         _E.OWN_HANDLING: _PUZZLED,
         _E.UNCLAIMED: _FREE,
         _E.UNCLAIM_I: _NOTHING,
-        # Whether the claim was written is not known: if so, the log says that an earlier incarnation has won.
+        # The claim may have been written. If so, the log will say that an earlier incarnation has won.
         _E.FENCED: _FREE,
     },
     _S.CLAIMED_BY_NODE: {
@@ -150,7 +149,7 @@ _ROWS: Mapping[State, Mapping[Event, Move]] = {
         _E.FIRING_I: _stay(_S.CLAIMED_BY_NODE, Do.SEND_HANDLING),
         _E.HANDLING_I: Move(_S.HANDLING_BY_NODE, (Do.SEND_HANDLING,)),
         _E.UNCLAIM_I: Move(_S.UNCLAIMING, (Do.RELEASED, Do.SEND_UNCLAIMED)),
-        # Somebody has released it on this node's behalf, and has fenced it before: it was taken for dead.
+        # Another node took this one for dead: it has fenced it, and then released the entry on its behalf.
         _E.UNCLAIMED: Move(_S.INITIATING, (Do.COUNT, Do.RELEASED, Do.STEP_DOWN, Do.WAIT)),
         _E.FENCED: Move(_S.CLAIMED_BY_OTHER, (Do.RELEASED,)),
         _E.OWN_CLAIMING: _GIVE_BACK,
@@ -196,14 +195,14 @@ _ROWS: Mapping[State, Mapping[Event, Move]] = {
         _E.OWN_HEARTBEAT: _PUZZLED,
         _E.OWN_HANDLING: _PUZZLED,
     },
-    # Left when the own UNCLAIMED is read back: the log's order counts, not that of sending.
+    # The state ends when the node reads its own UNCLAIMED: the order in the log counts, not the order of sending.
     _S.UNCLAIMING: {
         _E.UNCLAIMED: _FREE,
         _E.OTHER_CLAIMING: _OTHERS,
-        # Whether it was written is not known: if not, the claim is an earlier incarnation's.
+        # UNCLAIMED may have been written. If not, an earlier incarnation has the claim.
         _E.FENCED: _OTHERS,
     },
-    # A contradiction. It lasts until the log is clear again.
+    # The log contradicts what the node knows. The state lasts until the log is clear again.
     _S.ERROR: {
         _E.UNCLAIMED: _FREE,
         _E.OTHER_CLAIMING: _OTHERS,
@@ -220,14 +219,14 @@ _ROWS: Mapping[State, Mapping[Event, Move]] = {
 #: The cells in which nothing happens.
 IGNORED = frozenset((state, event) for state in State for event in Event if event not in _ROWS[state])
 
-#: Every cell.
+#: All cells.
 TABLE: Mapping[tuple[State, Event], Move] = {
     (state, event): _ROWS[state].get(event, Move(state)) for state in State for event in Event
 }
 
 
 def rows() -> list[tuple[str, str, str, str]]:
-    """The whole table as text: state, event, the state that follows, what is done."""
+    """The whole table as text: state, event, next state, actions."""
     return [
         (state.value, event.value, move.state.value, ", ".join(action.value for action in move.actions))
         for (state, event), move in TABLE.items()

@@ -1,7 +1,7 @@
-"""One incarnation of a node among those that share the periodic entries: what it claims, holds, revives and lets go.
+"""The claimant: one incarnation of a node that shares the periodic entries; what it claims, holds, takes over and releases.
 
-It reads the log of claims, and answers what is to be done: records to send, all of them in transactions that only this
-incarnation can commit, and what is to be told within the node. Times are epoch seconds of the brokers' clock.
+It reads the log of claims and answers with actions: records to send, all of them in transactions that only this incarnation
+can commit, and messages within the node. Times are epoch seconds of the brokers' clock.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from typing import NamedTuple
 from kafka_exec.core.beat.claim import HELD, TABLE, Do, Event, State
 from kafka_exec.core.beat.claimlog import ClaimLog, Kind, Signal, Standing, Verdict
 
-#: Unless an entry says otherwise, the longest that a node waits before it claims what is free, seconds; how long is left
-#: to chance.
+#: The longest time that a node waits before it claims a free entry, seconds, unless the entry says otherwise. The time is
+#: random, so that nodes do not claim at once.
 CLAIM_WAIT = 0.5
 
-#: Who lets a claim go so that another node can have it waits at least this much longer than all others, seconds.
+#: A node that passes an entry on waits at least so many seconds longer than all others before it claims it again.
 _YIELD = 2 * CLAIM_WAIT
 
-#: The longest that a node waits before it fences one that is lost, seconds: one is enough.
+#: The longest time that a node waits before it fences a lost one, seconds. The time is random, since one fence is enough.
 _REVIVE_WAIT = 0.3
 
-#: Where the log's beginning is missing, holders have this long to say that they are some, seconds.
+#: If the log's beginning is missing, a new node gives holders so many seconds to repeat their claims.
 WAIT_IN_NEW = 1.0
 
-#: A contradiction is looked at again after this time, seconds.
+#: A node looks at a contradiction again after so many seconds.
 _CLEAR_AFTER = 3.0
 
 _SENDS = {
@@ -41,13 +41,13 @@ _SENDS = {
 
 
 class Terms(NamedTuple):
-    """How an entry is claimed. Times are seconds.
+    """The terms of an entry's claim. Times are seconds.
 
     Attributes:
-        definition: the hash of its definition.
-        heartbeat: between two repetitions of its claim.
-        claim_wait: the longest that a node waits before it claims it when it is free.
-        takeover_wait: how long its holder must be lost before others take it over.
+        definition: the hash of the entry's definition.
+        heartbeat: the time between two repetitions of the claim.
+        claim_wait: the longest time that a node waits before it claims the entry when it is free.
+        takeover_wait: the time for which the holder must be lost before another node takes the entry over.
     """
 
     definition: str
@@ -57,7 +57,7 @@ class Terms(NamedTuple):
 
 
 class Act(NamedTuple):
-    """Something to do. ``signal``: the record to send."""
+    """An action, and its entry. ``signal``: the record to send."""
 
     do: Do
     entry: str
@@ -65,7 +65,7 @@ class Act(NamedTuple):
 
 
 class Firing(NamedTuple):
-    """One firing of an entry: as of :class:`Signal`."""
+    """One firing of an entry, with attributes as in :class:`Signal`."""
 
     slot: float
     run: str
@@ -74,19 +74,19 @@ class Firing(NamedTuple):
 
 
 class Claimant:
-    """One node's part. Not thread-safe.
+    """The claims of one node. Not thread-safe.
 
     Args:
         boot: the incarnation.
         name: the node's name.
-        log: the log, as far as it is read.
-        former: earlier incarnations of this process: they write no more, and nobody need wait until they are lost.
+        log: the log, as far as it was read.
+        former: earlier incarnations of this process: they write no more, so their entries are taken over at once.
 
     Attributes:
         boot: the present incarnation.
         log: the fold of the log.
-        ready: the log was read to its end, so that the node may take part.
-        conflicts: contradictions met.
+        ready: the log was read to its end, so that the node may claim.
+        conflicts: the number of contradictions.
     """
 
     def __init__(self, boot: str, name: str, log: ClaimLog, *, former: Iterable[str] = ()) -> None:
@@ -105,18 +105,18 @@ class Claimant:
         self._timers: list[tuple[float, str, Event]] = []
         self._due: dict[tuple[str, Event], float] = {}
 
-    # -- what is asked -------------------------------------------------------------------------------------------------
+    # -- questions -----------------------------------------------------------------------------------------------------
 
     def state(self, entry: str) -> State:
         """The state of an entry's claim."""
         return self._states.get(entry, State.NEW)
 
     def states(self) -> Counter[State]:
-        """How many entries there are of each state."""
+        """The number of entries in each state."""
         return Counter(self._states.values())
 
     def holds(self, entry: str) -> bool:
-        """Whether this node may fire the entry."""
+        """True if this node may fire the entry."""
         return self.state(entry) in HELD
 
     @property
@@ -126,18 +126,18 @@ class Claimant:
 
     @property
     def held(self) -> list[str]:
-        """What this node may fire."""
+        """The entries that this node may fire."""
         return [entry for entry, state in self._states.items() if state in HELD]
 
     @property
     def next_timer(self) -> float | None:
-        """When :meth:`turn` has something to do; None: never, as things are."""
+        """The time at which :meth:`turn` has something to do; None if there is no such time."""
         return self._timers[0][0] if self._timers else None
 
-    # -- what happens --------------------------------------------------------------------------------------------------
+    # -- events --------------------------------------------------------------------------------------------------------
 
     def begin(self, now: float) -> list[Act]:
-        """The log was read to its end."""
+        """Notes that the log was read to its end."""
         self.ready = True
         if not self.log.whole:
             for entry in self._wanted:
@@ -146,7 +146,7 @@ class Claimant:
         return [act for entry in self._wanted for act in self._enter(entry, now)]
 
     def want(self, wanted: Mapping[str, Terms], now: float) -> list[Act]:
-        """Names all entries that this node is able and willing to hold."""
+        """Replaces the entries that this node is able and willing to hold."""
         before, self._wanted = self._wanted, dict(wanted)
         if not self.ready:
             return []
@@ -164,7 +164,7 @@ class Claimant:
         return [] if event is None else self._happens(signal.entry, event, now)
 
     def turn(self, now: float) -> list[Act]:
-        """What the time has brought."""
+        """Handles all timers that have expired by now."""
         acts: list[Act] = []
         while self._timers and self._timers[0][0] <= now:
             due, entry, event = heapq.heappop(self._timers)
@@ -178,35 +178,35 @@ class Claimant:
         return acts
 
     def fire(self, entry: str, firing: Firing, now: float, *, held: bool = False) -> list[Act]:
-        """Fires an entry that this node holds. ``held``: the run is the node's own, until :meth:`ended`."""
+        """Fires an entry that this node holds. ``held``: the node runs it itself, until :meth:`ended`."""
         event = Event.HANDLING_I if held else Event.FIRING_I
         return self._happens(entry, event, now, firing)
 
     def ended(self, entry: str, now: float) -> list[Act]:
-        """The node's own run of an entry is over."""
+        """Notes that the node's own run of an entry is over."""
         return self._happens(entry, Event.UNHANDLING_I, now)
 
     def give_up(self, entry: str, now: float) -> list[Act]:
-        """Lets a claim go so that another node can have it; if none does, this one takes it again."""
+        """Releases a claim so that another node can get it. If no other node claims it, this one does so again."""
         self._yielded.add(entry)
         return self._happens(entry, Event.UNCLAIM_I, now)
 
     def renew(self, boot: str, now: float) -> list[Act]:
-        """This incarnation was fenced, or does not know what it has written: the node goes on as another one."""
+        """Goes on as another incarnation, since this one was fenced, or does not know which of its records were written."""
         self._former.add(self.boot)
         self.boot = boot
         return [act for entry in list(self._states) for act in self._happens(entry, Event.FENCED, now)]
 
-    # -- the lost ------------------------------------------------------------------------------------------------------
+    # -- lost nodes ----------------------------------------------------------------------------------------------------
 
     def to_fence(self, is_gone: Callable[[str], bool], peers: Collection[str], now: float) -> list[str]:
-        """The incarnations that must be fenced now since they are lost.
+        """The lost incarnations that this node must fence now.
 
-        Also those that hold nothing: a transaction that one of them has left open hides all records behind it.
+        They include those that hold no entry: a transaction that one of them has left open hides all records behind it.
 
         Args:
-            is_gone: whether an incarnation is lost.
-            peers: those that were heard of lately.
+            is_gone: returns True if an incarnation is lost.
+            peers: the incarnations that have sent heartbeats lately.
             now: epoch seconds.
         """
         found = []
@@ -223,17 +223,19 @@ class Claimant:
                 continue
             wait = 0.0 if is_former else _REVIVE_WAIT * chance(self.boot, holder)
             if now >= self._reviving.setdefault(holder, now + wait):
-                self._reviving[holder] = now + _CLEAR_AFTER  # if the fence fails, or what follows is lost
+                self._reviving[holder] = (
+                    now + _CLEAR_AFTER
+                )  # again then, if the fence fails, or UNCLAIMED is not written
                 found.append(holder)
         return found
 
     def fenced(self, holder: str, now: float) -> list[Act]:
-        """A lost incarnation can commit nothing more: what it held is released in its place, if that need not wait."""
+        """Notes that a lost incarnation is fenced: releases its entries on its behalf, but for those that must wait."""
         self._fenced.add(holder)
         return [act for entry in self._to_release(holder, now) for act in self._happens(entry, Event.REVIVING, now)]
 
     def _to_release(self, holder: str, now: float) -> list[str]:
-        """What a lost incarnation has held for long enough since."""
+        """The entries of a lost incarnation whose takeover wait is over."""
         lost = now - self._lost.get(holder, now)
         entries = self._entries_of(holder)
         return [each for each in entries if holder in self._former or lost >= self._wanted[each].takeover_wait]
@@ -241,17 +243,17 @@ class Claimant:
     def _entries_of(self, holder: str) -> list[str]:
         return [entry for entry in self._wanted if self.log.standing(entry).holder == holder]
 
-    # -- the machine ---------------------------------------------------------------------------------------------------
+    # -- the table's use -----------------------------------------------------------------------------------------------
 
     def _enter(self, entry: str, now: float) -> list[Act]:
-        """Takes part in an entry of which the log may say something already."""
+        """Begins to share an entry, from the state that the log says."""
         standing = self.log.standing(entry)
         if not standing.holder:
             return self._happens(entry, Event.INITIATING_I, now)
         if standing.holder != self.boot:
             event = Event.OTHER_HANDLING if standing.handling else Event.OTHER_CLAIMED
             return self._happens(entry, event, now)
-        # A claim of this incarnation's that it does not know of any more.
+        # The log has a claim of this incarnation that it does not know of any more.
         return [] if self.holds(entry) else self._happens(entry, Event.UNCLAIM_I, now)
 
     def _happens(self, entry: str, event: Event, now: float, firing: Firing | None = None) -> list[Act]:
@@ -278,7 +280,10 @@ class Claimant:
     def _signal(self, do: Do, entry: str, standing: Standing, firing: Firing | None) -> Signal | None:
         if do is Do.SEND_CLAIMING:
             return Signal(
-                *(Kind.CLAIMING, self.boot, self._name, entry),
+                Kind.CLAIMING,
+                self.boot,
+                self._name,
+                entry,
                 epoch=standing.reference,
                 definition=self._wanted[entry].definition if entry in self._wanted else "",
             )
@@ -306,7 +311,7 @@ class Claimant:
 
 
 def _event_of(signal: Signal, verdict: Verdict, *, own: bool) -> Event | None:
-    """What a record means for the claim of its entry; None: nothing."""
+    """The event that a record is for the claim of its entry; None if it is none."""
     if verdict is Verdict.WON:
         return Event.OWN_CLAIMING if own else Event.OTHER_CLAIMING
     if verdict is Verdict.LATE:
@@ -325,5 +330,5 @@ def _event_of(signal: Signal, verdict: Verdict, *, own: bool) -> Event | None:
 
 
 def chance(*of: str) -> float:
-    """A number from 0 to 1 (excluded) that is always the same for the same texts, and spread evenly over others."""
+    """A number from 0 to 1 (excluded): always the same for the same texts, evenly spread over different ones."""
     return int.from_bytes(blake2b("\0".join(of).encode(), digest_size=6).digest(), "big") / 2**48

@@ -1,8 +1,8 @@
-"""The log of claims: its records, and the fold that tells who holds which entry. At one offset all nodes see the same.
+"""The log of claims: its records, and the fold that finds the holder of each entry. At one offset all nodes see the same.
 
-Of the CLAIMING records that name the same reference, which is the offset of the UNCLAIMED before, the one with the lowest
-offset wins, and that offset is the claim's epoch. What names another epoch than the present one is outdated: it is counted
-and changes nothing.
+Several nodes may send CLAIMING records with the same reference, which is the offset of the last UNCLAIMED record. The one
+with the lowest offset wins, and its offset is the claim's epoch. A record with another epoch than the present one is
+outdated: it is counted, and changes nothing.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ VERSION = 1
 #: The reference of an entry's first claim.
 NEVER = -1
 
-#: No record tells of more missed slots than this; and what is added up is read up to this.
+#: The largest number of missed slots in one record, and the largest sum that is read from a checkpoint.
 _MOST_MISSED = 10**9
 _MOST_COUNTED = 10**15
 
-#: No epoch is an offset behind this one.
+#: The largest epoch.
 _FARTHEST = 2**62
 
-#: Entries in one record of a checkpoint: far below the size that a topic accepts.
+#: The number of entries in one record of a checkpoint, which is far smaller than a topic accepts.
 _PART = 1000
 
 
 class Kind(Enum):
-    """What a record says. That a node lives is told by the heartbeats of the node registry."""
+    """The kind of a record. None says that a node is alive: nodes send heartbeats of their own, in ``PREFIX.nodes``."""
 
     CLAIMING = "CLAIMING"
     CLAIMED = "CLAIMED"
@@ -50,19 +50,19 @@ class Signal:
     """A record of the log. Times are epoch seconds of the brokers' clock.
 
     Attributes:
-        kind: what it says.
-        node: the incarnation that says it.
+        kind: the kind of the record.
+        node: the incarnation that has sent it.
         name: the node's name, for people.
-        entry: the periodic entry; empty if it is about none.
-        epoch: the claim's; of CLAIMING the reference.
-        definition: of CLAIMING: the hash of the entry's definition on that node.
-        slot: of HANDLING: the time for which the entry is fired.
-        missed: of HANDLING: how many slots before it are not fired, and never will be.
-        run: of HANDLING: the id of the task.
-        held: of HANDLING: the run is the node's own, and over when it says CLAIMED; of CLAIMED: it is not over yet.
-        request: of HANDLING: the time of the request to run now that it answers; the slot is that time.
-        state: of CHECKPOINT: entries as they were before the offset ``epoch``.
-        part: of CHECKPOINT: which, and of how many.
+        entry: the periodic entry; empty if the record is about none.
+        epoch: the claim's epoch; in CLAIMING the reference, in CHECKPOINT the offset before which ``state`` is valid.
+        definition: in CLAIMING: the hash of the entry's definition on that node.
+        slot: in HANDLING: the time for which the entry is fired.
+        missed: in HANDLING: the number of slots before it that were missed.
+        run: in HANDLING: the task id.
+        held: in HANDLING: the node runs the task itself, until it sends CLAIMED; in CLAIMED: that run still goes on.
+        request: in HANDLING: the time of the request to run now that it answers; the slot is that time.
+        state: in CHECKPOINT: the facts of each entry.
+        part: in CHECKPOINT: the number of this part, from 0, and the number of all parts.
     """
 
     kind: Kind
@@ -80,7 +80,7 @@ class Signal:
     part: tuple[int, int] = (0, 1)
 
     def encode(self) -> bytes:
-        """The record's value: a JSON object without what is as ever."""
+        """The record's value: a JSON object, without the fields that have their default."""
         told = {"version": VERSION, "kind": self.kind.value}
         for name, default in _DEFAULTS.items():
             if (value := getattr(self, name)) != default:
@@ -92,7 +92,7 @@ class Signal:
         """The signal of a record's value.
 
         Raises:
-            Undecodable: it is none, or of a later version.
+            Undecodable: the value is no signal, or one of a later version.
         """
         try:
             told = an_object(from_json(value))
@@ -108,35 +108,45 @@ class Signal:
         return found
 
 
-#: By these a holder says that it is one.
+#: The kinds by which a node says that it holds an entry.
 _ASSERTIONS = frozenset({Kind.CLAIMED, Kind.HEARTBEAT, Kind.HANDLING})
 
 _DEFAULTS: Mapping[str, Any] = {
-    **{"node": None, "name": "", "entry": "", "epoch": NEVER, "definition": "", "slot": None, "missed": 0},
-    **{"run": "", "held": False, "request": None, "state": None, "part": (0, 1)},
+    "node": None,
+    "name": "",
+    "entry": "",
+    "epoch": NEVER,
+    "definition": "",
+    "slot": None,
+    "missed": 0,
+    "run": "",
+    "held": False,
+    "request": None,
+    "state": None,
+    "part": (0, 1),
 }
 
 
 @dataclass(frozen=True)
 class Standing:
-    """What the log says of an entry. Times are epoch seconds of the brokers' clock.
+    """The standing of an entry in the log. Times are epoch seconds of the brokers' clock.
 
     Attributes:
-        holder: the incarnation that holds it; empty: nobody.
-        name: the holder's name, for people; who held it last if nobody does.
-        epoch: of the present claim, or of the last one.
-        reference: the offset of the last UNCLAIMED; what the next claim must name.
+        holder: the incarnation that holds the entry; empty if none does.
+        name: the name of the holder, or of the last one, for people.
+        epoch: the epoch of the present claim, or of the last one.
+        reference: the offset of the last UNCLAIMED record, which the next claim must name.
         since: when the entry was claimed for the first time: its slots begin there.
-        slot: the last one that was fired.
-        fired: when.
-        run: the id of its task.
-        handling: the holder runs it itself, and has not ended.
-        ended: when a run of a holder's own ended last.
+        slot: the last fired slot.
+        fired: when that slot was fired.
+        run: the task id of that slot.
+        handling: the holder runs the task itself, and the run has not ended.
+        ended: when the last run on a holder's node ended.
         request: the last request to run now that was answered.
-        runs: how often it was fired.
-        missed: how many slots were not, and never will be.
-        turns: how often the present holder has fired it.
-        definition: the hash of its definition on the holder's node.
+        runs: how often the entry was fired.
+        missed: how many slots were missed.
+        turns: how often the present holder has fired the entry.
+        definition: the hash of the entry's definition on the holder's node.
     """
 
     holder: str = ""
@@ -156,38 +166,38 @@ class Standing:
     definition: str = ""
 
     def last(self, *, after_end: bool = False) -> float | None:
-        """The time after which the next slot is looked for; None: the entry was never claimed.
+        """The time after which the next slot comes; None if the entry was never claimed.
 
         Args:
-            after_end: its period begins when a run ends.
+            after_end: the entry's period begins when a run ends.
         """
         begin = self.slot if self.slot is not None else self.since
         return begin if begin is None or not after_end or self.ended is None else max(begin, self.ended)
 
 
 class Verdict(Enum):
-    """What a record means for the entry that it is about."""
+    """The verdict about a record: the effect that it has on its entry."""
 
     WON = auto()
     LATE = auto()
     ACCEPTED = auto()
-    #: Of an earlier claim: ignored.
+    #: The record is of an earlier claim, and ignored.
     OUTDATED = auto()
-    #: Of the present claim, and not by its holder.
+    #: The record names the present claim, or a later one, and does not come from its holder.
     CONFLICT = auto()
-    #: It is about no entry.
+    #: The record is about no entry.
     GENERAL = auto()
 
 
 @dataclass
 class ClaimLog:
-    """The fold of the log: fed with its records in their order.
+    """The fold of the log's records, in their order.
 
     Attributes:
         next: the offset after the last record taken.
-        outdated: how many records were of an earlier claim, or came twice.
-        conflicts: how many were not the holder's.
-        whole: nothing is missing at its beginning; otherwise a holder that is not known is believed.
+        outdated: the number of records of an earlier claim, and of records that came twice.
+        conflicts: the number of records that did not come from the holder.
+        whole: the log's beginning is not missing; if it is, an unknown node that says it is a holder is believed.
     """
 
     next: int = 0
@@ -197,15 +207,15 @@ class ClaimLog:
     _standings: dict[str, Standing] = field(default_factory=dict)
 
     def standing(self, entry: str) -> Standing:
-        """What is known of an entry."""
+        """The standing of an entry."""
         return self._standings.get(entry, _UNKNOWN)
 
     def all(self) -> Mapping[str, Standing]:
-        """What is known, by entry."""
+        """The standings of all entries that have any, by entry."""
         return self._standings
 
     def take(self, signal: Signal, offset: int, at: float) -> Verdict:
-        """Folds a record that was appended at a time, epoch seconds of the brokers' clock."""
+        """Folds a record. ``at``: its log time, epoch seconds of the brokers' clock."""
         if offset < self.next:
             self.outdated += 1
             return Verdict.OUTDATED
@@ -227,12 +237,13 @@ class ClaimLog:
     # -- checkpoints ---------------------------------------------------------------------------------------------------
 
     def checkpoint(self, node: str) -> list[Signal]:
-        """The state before :attr:`next` as records; they are folded by :func:`restored`, not by :meth:`take`."""
+        """The state before :attr:`next` as records. :func:`restored` folds them, not :meth:`take`."""
         entries = sorted(self._standings)
         parts = [entries[at : at + _PART] for at in range(0, len(entries), _PART)] or [[]]
         return [
             Signal(
-                *(Kind.CHECKPOINT, node),
+                Kind.CHECKPOINT,
+                node,
                 epoch=self.next,
                 state={entry: _facts(self._standings[entry]) for entry in part},
                 part=(number, len(parts)),
@@ -242,10 +253,9 @@ class ClaimLog:
 
 
 def restored(signals: Sequence[Signal]) -> ClaimLog | None:
-    """The state of the newest checkpoint that is there with all its parts; None: there is none.
+    """The state in the newest checkpoint of which all parts are there; None if there is none.
 
-    It is that before the offset :attr:`ClaimLog.next`, from which on records must be taken: some may lie before the
-    checkpoint's own.
+    The caller must take the records from the offset :attr:`ClaimLog.next` on, some of which may lie before the checkpoint.
     """
     parts: dict[tuple[str, int], dict[int, Signal]] = {}
     for signal in signals:
@@ -268,7 +278,7 @@ def _judge(signal: Signal, standing: Standing) -> Verdict:
     if not standing.holder or signal.epoch < standing.epoch:
         return Verdict.OUTDATED
     if signal.kind is Kind.UNCLAIMED:
-        # Whoever says so for another has fenced it before.
+        # A node that releases an entry on behalf of its holder has fenced the holder before.
         return Verdict.ACCEPTED if signal.epoch == standing.epoch else Verdict.CONFLICT
     is_holders = signal.epoch == standing.epoch and signal.node == standing.holder
     return Verdict.ACCEPTED if is_holders else Verdict.CONFLICT
@@ -332,12 +342,15 @@ def _state(value: Any) -> dict[str, dict[str, Any]] | None:
     }
 
 
-#: How the fields of a record are read, and those of what a checkpoint says of an entry; others are of a later version.
+#: The readers of a record's fields, and of an entry's facts in a checkpoint; other fields are of a later version.
 _READERS: Mapping[str, Callable[[Any], Any]] = {
     **dict.fromkeys(("node", "name", "entry", "definition", "run"), text),
     **dict.fromkeys(("slot", "request"), _moment),
-    **{"epoch": _epoch, "missed": lambda value: whole(value, most=_MOST_MISSED), "held": flag},
-    **{"state": _state, "part": _part},
+    "epoch": _epoch,
+    "missed": lambda value: whole(value, most=_MOST_MISSED),
+    "held": flag,
+    "state": _state,
+    "part": _part,
 }
 _FACTS: Mapping[str, Callable[[Any], Any]] = {
     **dict.fromkeys(("holder", "name", "run", "definition"), text),

@@ -1,7 +1,7 @@
-"""Periodic entries: which of their times, the slots, are due, and what becomes of those that were missed.
+"""Schedules of periodic entries: the slots that are due, and those that were missed.
 
-Slots are points in time that follow from the schedule alone, not from when somebody looks. The last one that was fired is in
-the log of claims; what is due are the slots after it. Times are epoch seconds of the brokers' clock.
+A slot is a point in time that follows from the schedule alone, not from the time at which a node looks. The last fired slot
+is in the log of claims; the slots after it are due. Times are epoch seconds of the brokers' clock.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 from kafka_exec.core.beat.claimant import CLAIM_WAIT
 from kafka_exec.errors import ConfigurationError
 
-#: A slot is missed when it is late by more than this, seconds: longer than it takes to notice a lost node and take over.
+#: A slot is missed when it is late by more seconds than this, which is longer than a takeover from a lost node takes.
 MISSED_AFTER = 15.0
 
-#: Slots of one entry that are fired in one go; the rest of a long past follows in the next ones.
+#: At most so many slots of an entry are fired in one transaction. If more are due, the next transactions fire them.
 MOST_AT_ONCE = 100
 
 #: Missed slots are counted up to this number.
@@ -32,7 +32,7 @@ _SHORTEST, _LONGEST = 0.05, 100 * 366 * 86400.0
 
 
 class CatchUp(Enum):
-    """What becomes of slots that were missed since no node was there."""
+    """The treatment of missed slots, which came while no node held the entry: one is fired, all are, or none."""
 
     SKIP = "skip"
     ONE = "one"
@@ -40,7 +40,7 @@ class CatchUp(Enum):
 
 
 class Overlap(Enum):
-    """What becomes of a slot that comes while a run of the node's own is under way."""
+    """The treatment of a slot that comes during a run on the node: it waits, counts as missed, or stops the run."""
 
     QUEUE = "queue"
     SKIP = "skip"
@@ -48,19 +48,19 @@ class Overlap(Enum):
 
 
 class Rule(Protocol):
-    """When an entry is due."""
+    """The slots of an entry."""
 
     def after(self, time: float) -> float:
-        """The first slot after a time."""
+        """The first slot after the given time."""
 
 
 @dataclass(frozen=True)
 class Grid:
-    """Every so many seconds.
+    """Slots at a regular interval.
 
     Args:
-        period: seconds.
-        start: a slot that is one; None: slots follow the one before, the first one the time of the first claim.
+        period: the interval, seconds.
+        start: one of the slots; None: each slot follows the one before, and the first one follows the first claim.
 
     Raises:
         ConfigurationError: the period is shorter than 50 ms, or no number.
@@ -86,10 +86,10 @@ class Grid:
 
 @dataclass(frozen=True)
 class Calendar:
-    """Times that somebody else computes: crontab, solar.
+    """Slots that a given function computes: those of a crontab, or of the sun.
 
     Args:
-        next_after: the first slot after a time.
+        next_after: returns the first slot after a time.
     """
 
     next_after: Callable[[float], float]
@@ -101,26 +101,27 @@ class Calendar:
         return found
 
 
-#: Who must be asked whether it is time is asked this often at most, and at least, seconds.
+#: The shortest and the longest time between two questions to a schedule that must be asked, seconds.
 _OFTEN, _SELDOM = 0.05, 300.0
 
 
 @dataclass(frozen=True)
 class Asked:
-    """Times that nobody can know before they come: somebody is asked, again and again. A slot is when the answer was yes.
+    """Slots that cannot be computed ahead: the node asks the schedule again and again. A slot is the time of a yes.
 
     Args:
-        ask: whether it is time, and in how many seconds to ask again, of the last slot and the time.
+        ask: called with the last slot and the time now; returns True if the entry is due, and the seconds until the next
+            question.
     """
 
     ask: Callable[[float, float], tuple[bool, float]]
 
     def after(self, time: float) -> float:
-        """When it is asked first after a slot: as was said at the slot."""
+        """The time of the first question after a slot, as the schedule answers at the slot."""
         return time + self.answer(time, time)[1]
 
     def answer(self, last: float, now: float) -> tuple[bool, float]:
-        """Tells whether it is time now, and in how many seconds to ask again."""
+        """True if the entry is due now, and the seconds until the next question."""
         yes, wait = self.ask(last, now)
         if type(wait) not in (int, float) or math.isnan(wait):
             raise ConfigurationError(f"a schedule says that it is to be asked again in {wait!r} seconds")
@@ -128,13 +129,13 @@ class Asked:
 
 
 class Due(NamedTuple):
-    """What is to be fired now.
+    """The slots to fire now.
 
     Attributes:
-        slots: in their order.
-        missed: how many before them are not fired, and never will be.
-        passed: the last slot that is missed and not followed by one that is fired; None: there is none.
-        again: who was asked says no, and is to be asked again at this time; None: nobody was.
+        slots: the slots in ascending order.
+        missed: the number of missed slots before them.
+        passed: the last missed slot, if no slot after it is fired; else None.
+        again: the schedule was asked and has said no: the time of the next question; else None.
     """
 
     slots: tuple[float, ...] = ()
@@ -147,9 +148,9 @@ def due(rule: Rule, last: float, now: float, catch_up: CatchUp) -> Due:
     """The slots that are due.
 
     Args:
-        last: the last slot that was fired or passed over; before the first one the time at which the entry began.
+        last: the last slot that was fired or missed; before the first one, the time at which the entry began.
         now: the time.
-        catch_up: which of the missed ones are fired.
+        catch_up: the treatment of missed slots.
     """
     if isinstance(rule, Asked):
         yes, wait = rule.answer(last, now)
@@ -175,12 +176,12 @@ def _slots(rule: Rule, last: float, now: float, most: int) -> list[float]:
 
 
 def _shortened(rule: Rule, last: float, now: float) -> tuple[float, int]:
-    """A later time to begin at, from which few slots are due, and how many are left out."""
+    """A later time after which fewer slots are due, and the number of slots before it."""
     slots = _slots(rule, last, now, _MOST_COUNTED)
     if len(slots) < _MOST_COUNTED:
         return last, 0
     if isinstance(rule, Grid):
-        # In steps from a slot: the same floating-point numbers would follow one by one, only later.
+        # Whole steps from a slot: counting one by one would lead to the same slot, only later.
         steps = math.floor((now - slots[-1]) / rule.period) - 1
         return (slots[-1] + steps * rule.period, len(slots) + steps) if steps > 0 else (slots[-1], len(slots))
     window = (slots[-1] - last) / _MOST_COUNTED
@@ -189,25 +190,25 @@ def _shortened(rule: Rule, last: float, now: float) -> tuple[float, int]:
     return max(slots[-1], now - window), len(slots)
 
 
-# -- what an entry says -------------------------------------------------------------------------------------------------
+# -- the options of an entry --------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Policy:
-    """What an entry says beside its schedule.
+    """The options of an entry beside its schedule.
 
     Attributes:
-        catch_up: what becomes of missed slots.
+        catch_up: the treatment of missed slots.
         max_running: how many of its runs may be under way at a time; others wait in their queue.
-        max_duration: after this time a run is stopped, seconds; None: never.
-        max_executions_on_node: so often one node fires it, then another one may; None: as often as it can.
-        labels: a node must have all of them to claim it.
-        on_node: the node that holds it runs it itself; no message is sent.
-        overlap: of such an entry: what becomes of a slot that comes during a run.
-        after_end: of such an entry: its period begins when a run ends.
-        claim_heartbeat: time between two repetitions of its claim, seconds; None: as the settings say.
-        claim_wait: the longest that a node waits before it claims the entry when it is free, seconds.
-        takeover_wait: how long the node that holds it must be lost before another one takes it over, seconds.
+        max_duration: the time limit of a run, seconds; None: none.
+        max_executions_on_node: after so many firings a node passes the entry on; None: never.
+        labels: a node must have all of these labels to claim the entry.
+        on_node: the node that holds the entry runs the task itself; no message is sent.
+        overlap: with on_node: the treatment of a slot that comes during a run.
+        after_end: with on_node: the period begins when a run ends.
+        claim_heartbeat: the time between two repetitions of the claim, seconds; None: as the settings say.
+        claim_wait: the longest time that a node waits before it claims the entry when it is free, seconds.
+        takeover_wait: the time for which the holder must be lost before another node takes the entry over, seconds.
 
     Raises:
         ConfigurationError: a value is wrong.
@@ -227,10 +228,10 @@ class Policy:
 
     @classmethod
     def read(cls, given: Mapping[str, Any], catch_up: str) -> Policy:
-        """The policy of an entry's options. ``catch_up``: what counts if it does not say.
+        """The policy of an entry's options. ``catch_up``: the default of that option.
 
         Raises:
-            ConfigurationError: a value is wrong, or two do not go together.
+            ConfigurationError: a value is wrong, or two values do not go together.
         """
         for name in ("on_node", "after_end"):
             if type(given.get(name, False)) is not bool:
@@ -276,19 +277,19 @@ class Policy:
 
     @classmethod
     def names(cls) -> frozenset[str]:
-        """The names under which an entry may say something."""
+        """The names of all options."""
         return frozenset(cls.__dataclass_fields__)
 
     def able(self, labels: Collection[str]) -> bool:
-        """Whether a node with these labels may claim the entry."""
+        """True if a node with these labels may claim the entry."""
         return self.labels <= frozenset(labels)
 
     def lane(self, entry: str, runs: int) -> str:
-        """The ordering key of a run: those of one key run one after the other. ``runs``: how many were before it."""
+        """The ordering key of a run: runs of one key do not overlap. ``runs``: the number of runs before it."""
         return f"beat {entry}" if self.max_running == 1 else f"beat {entry} {runs % self.max_running}"
 
     def facts(self) -> dict[str, Any]:
-        """The same as JSON has it."""
+        """The policy as a JSON object."""
         return {
             "catch_up": self.catch_up.value,
             "max_running": self.max_running,
@@ -305,10 +306,10 @@ class Policy:
 
 
 def read_catch_up(value: Any) -> CatchUp:
-    """What becomes of missed slots, by its name.
+    """The treatment of missed slots with this name.
 
     Raises:
-        ConfigurationError: there is none of this name.
+        ConfigurationError: no treatment has this name.
     """
     return _read("catch_up", CatchUp, value)
 
@@ -322,7 +323,7 @@ def _read(what: str, kind: type[_E], value: Any) -> _E:
 
 
 def definition_hash(*facts: Any) -> str:
-    """What tells one definition of an entry from another; the facts are JSON, or texts that say the same everywhere."""
+    """The hash of an entry's definition. The facts must be JSON values, or have the same ``repr`` in every process."""
     return blake2b(json.dumps(facts, sort_keys=True, default=repr).encode(), digest_size=8).hexdigest()
 
 

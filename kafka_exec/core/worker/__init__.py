@@ -1,1 +1,1 @@
-"""A worker's decisions: which task begins next, which goes to another worker, which is tried again."""
+"""Decisions of a worker: which task begins next, which one goes to another worker, and which one is retried."""

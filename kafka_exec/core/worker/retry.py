@@ -1,4 +1,4 @@
-"""When a task that has failed is tried again: how often, after which delays, and after which errors."""
+"""Retry policies: how often a failed task is retried, after which delays, and after which errors."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any
 
 from kafka_exec.errors import Recoverable, Unrecoverable
 
-#: A shorter delay would be a hot loop, seconds.
+#: The shortest delay, seconds: a shorter one would be a hot loop.
 SHORTEST = 0.1
-#: A longer delay is a mistake: nobody waits for it, seconds.
+#: The longest delay, seconds: a longer one is a mistake.
 LONGEST = 366 * 86400.0
 
 
@@ -24,13 +24,13 @@ def _check_number(name: str, value: Any, least: float) -> None:
 
 @dataclass(frozen=True)
 class Phase:
-    """Retries in a row whose delays grow: the n-th of them, from 0, comes after ``base + first * factor ** n`` seconds.
+    """A series of retries with growing delays: the n-th retry, from 0, comes after ``base + first * factor ** n`` seconds.
 
     Attributes:
         tries: how many retries, at least 1.
-        first: seconds.
+        first: the first delay without ``base``, seconds.
         factor: at least 1; with 1 the delays do not grow.
-        base: seconds that each delay has in addition.
+        base: seconds that are added to each delay.
 
     Raises:
         ValueError: one of these is wrong.
@@ -54,38 +54,38 @@ class Phase:
             )
 
     def delay(self, n: int) -> float:
-        """The delay before the n-th retry of the phase, from 0, in seconds; infinite if it is more than a float holds."""
+        """The delay before the n-th retry of the phase, from 0, in seconds; infinite if a float cannot hold it."""
         try:
             return self.base + self.first * self.factor**n
         except OverflowError:
             return math.inf
 
 
-#: For what is away for minutes, or for days: ten times from 15 s, doubling; then ten times more, after what that has come
-#: to (15360 s) and 150 s, doubled each time. The last delay is 47 hours.
+#: For services that are away for minutes, or for days: ten retries from 15 s on, each delay twice the one before; then ten
+#: more, each after 15360 s (the next delay of the first phase) and a part that doubles from 300 s on. The last is 47 hours.
 TWO_PHASES = (Phase(10, 15.0), Phase(10, 300.0, base=15.0 * 2**10))
 
 
 @dataclass(frozen=True)
 class RetryPolicy:
-    """How a task is retried: ``@app.task(retrying=RetryPolicy(on=(ConnectionError,)))``. By default in two phases.
+    """The retries of a task: ``@app.task(retrying=RetryPolicy(on=(ConnectionError,)))``. By default in two phases.
 
-    A retry is a run after one that has failed: a task with ``tries`` retries runs ``tries + 1`` times at most. What a
-    task raises that is :class:`~kafka_exec.Unrecoverable` or of ``never`` is not retried; what is
-    :class:`~kafka_exec.Recoverable`, of ``on`` or of ``by_error`` is.
+    A retry is a run after a failed one: a task with ``tries`` retries runs at most ``tries + 1`` times. A task is not
+    retried after an exception of :class:`~kafka_exec.Unrecoverable` or of ``never``. It is retried after one of
+    :class:`~kafka_exec.Recoverable`, of ``on`` or of ``by_error``.
 
     Attributes:
         phases: one after the other; their tries add up.
         on: the exceptions after which a task is retried, with their subclasses.
-        never: those after which it is not, whatever else is said.
-        by_error: phases in place of ``phases`` after these exceptions and their subclasses; of several the nearest base
-            counts. All retries of a task count, whichever errors they followed.
-        jitter: each delay is a random one of at least that of its phase and less than twice as much, so that tasks which
-            failed together do not come again together.
-        cap: no delay is longer, jitter included; seconds. None: no cap.
+        never: the exceptions after which it is not retried; they win over all other attributes.
+        by_error: other phases after these exceptions and their subclasses; the nearest base class counts. All retries of
+            a task count, whichever errors they followed.
+        jitter: each delay is random: at least the delay of its phase, and less than twice as much. So tasks that failed
+            together do not run again together.
+        cap: the longest delay with its jitter, seconds; None: no cap.
 
     Raises:
-        ValueError: one of these is wrong, or a delay is shorter than 0.1 s, or longer than a year.
+        ValueError: an attribute is wrong, or a delay is shorter than 0.1 s, or longer than a year.
     """
 
     phases: tuple[Phase, ...] = TWO_PHASES
@@ -120,15 +120,15 @@ class RetryPolicy:
 
     @classmethod
     def fast(cls, tries: int = 3, **others: Any) -> RetryPolicy:
-        """So many retries, after 5, 10, 20 … seconds; the other attributes as they are given."""
+        """A policy with retries after 5, 10, 20 … seconds. ``others``: the other attributes."""
         return cls(phases=(Phase(tries, 5.0),), **others)
 
     def tries(self, error: BaseException | None = None) -> int:
-        """How many retries there are in all, if an error that has phases of its own is the last one; None: any other."""
+        """The number of retries in all, if ``error`` is the last one; None: an error without phases of its own."""
         return sum(phase.tries for phase in self._phases(error))
 
     def retries_after(self, error: BaseException) -> bool:
-        """Whether a task that raised this is retried, if it has tries left."""
+        """True if a task that raised this error is retried, as long as it has tries left."""
         if isinstance(error, (Unrecoverable, *self.never)):
             return False
         return isinstance(error, (Recoverable, *self.on, *self.by_error))
@@ -137,12 +137,12 @@ class RetryPolicy:
         """The delay before a retry, in seconds.
 
         Args:
-            retry: which, from 1.
-            random: at least 0 and less than 1, of which the jitter is made.
-            error: after which it is; None: one that has no phases of its own.
+            retry: the number of the retry, from 1.
+            random: a random number for the jitter, at least 0 and less than 1.
+            error: the error before it; None: an error without phases of its own.
 
         Raises:
-            ValueError: there is no such retry, or no such random number.
+            ValueError: the policy has no such retry, or ``random`` is out of its range.
         """
         if not 1 <= retry <= self.tries(error):
             raise ValueError(f"there are retries 1 to {self.tries(error)}, and no {retry}")
@@ -151,7 +151,7 @@ class RetryPolicy:
         low, high = self._bounds(self._phases(error), retry)
         if not self.jitter:
             return low
-        # The sum may be rounded up to the bound that it never reaches.
+        # Rounding may lift the sum to the upper bound, which it must not reach.
         return min(low + random * (high - low), math.nextafter(high, low))
 
     def _phases(self, error: BaseException | None) -> tuple[Phase, ...]:
@@ -159,7 +159,7 @@ class RetryPolicy:
         return next((self.by_error[kind] for kind in kinds if kind in self.by_error), self.phases)
 
     def _bounds(self, phases: tuple[Phase, ...], retry: int) -> tuple[float, float]:
-        """What a retry's delay is at least, and what it is less than, unless that is the same."""
+        """The shortest delay of a retry, and the bound that it stays below; both are the same without jitter."""
         n = retry - 1
         for phase in phases:
             if n < phase.tries:

@@ -1,4 +1,4 @@
-"""Which other worker runs a task of this one's partitions: one that has a slot free, or that knows the task at all."""
+"""Sharing of tasks: an owner gives a task to another worker, which has a free pool slot, or knows the task at all."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from kafka_exec.core.record.fields import MOST_PARTITIONS, a_list, an_object, fr
 
 
 class Grant(NamedTuple):
-    """A task that its partition's owner gives to another incarnation to run.
+    """A task that the owner of its partition gives to another incarnation.
 
     Attributes:
-        to: the incarnation.
-        topic, partition, offset: where the task's record is.
-        attempts: how often it was begun before.
+        to: the other incarnation, which runs the task.
+        topic, partition, offset: the place of the task's record.
+        attempts: how often the task was begun before.
     """
 
     to: str
@@ -32,7 +32,7 @@ class Grant(NamedTuple):
 
     @staticmethod
     def decode(value: bytes | None) -> list[Grant]:
-        """The grants of a record; none if it is something else."""
+        """The grants in a record's value; none if the value has another format."""
         try:
             return [_grant(each) for each in a_list(an_object(from_json(value))["grants"])]
         except (ValueError, KeyError):
@@ -45,10 +45,10 @@ def _grant(found: Any) -> Grant:
 
 
 class Guests:
-    """The tasks of another's partition that this incarnation was given, by their offsets.
+    """The granted tasks of a partition that another worker owns, by offset.
 
-    One that has not begun within a heartbeat must not begin any more: its owner may have ceased to wait, and begun it
-    elsewhere. Times are seconds of a steady clock.
+    A granted task that has not begun within a heartbeat period must not begin any more: its owner may have stopped waiting,
+    and have begun it elsewhere. Times are seconds of a steady clock.
 
     Args:
         period: seconds between two heartbeats.
@@ -62,33 +62,33 @@ class Guests:
         return offset in self._accepted
 
     def accept(self, offset: int, at: float) -> None:
-        """Notes a grant that came at a time."""
+        """Notes a grant that came at the time ``at``."""
         self._accepted[offset] = at
 
     def forget(self, offset: int) -> bool:
-        """Notes that a task has ended, or goes back. True: it was one of these."""
+        """Notes that a task has ended, or goes back to its owner. Returns True if it was a granted one."""
         return self._accepted.pop(offset, None) is not None
 
     def may_begin(self, offset: int, now: float) -> bool:
-        """Whether a task may still begin."""
+        """True if a granted task may still begin."""
         at = self._accepted.get(offset)
         return at is not None and now - at < self._period
 
     def named(self, running: Container[int], now: float) -> set[int]:
-        """What the heartbeats are to name; for what they do not, the owner waits no more."""
+        """The offsets that heartbeats must name, because the owner stops waiting for those that they do not name."""
         return {offset for offset in self._accepted if offset in running or self.may_begin(offset, now)}
 
 
 class Fullness:
-    """Since when a worker has had no slot free: a fold of what it sees every now and then."""
+    """The time since which a worker has had no free pool slot: a fold of its regular looks."""
 
     def __init__(self) -> None:
         self._since: float | None = None
 
     def look(self, is_full: bool, now: float | None) -> float | None:
-        """Since when all slots were taken, if they were when it was last seen too; log time, as ``now``.
+        """The log time since which all pool slots are taken; None if one is free, or this is the first look without one.
 
-        What others had free before was theirs to fill: one burst of tasks reaches all at once.
+        Other workers may have had free slots until then, and have filled them since: a burst of tasks reaches all at once.
         """
         before, self._since = self._since, None
         if is_full:
@@ -97,7 +97,13 @@ class Fullness:
 
 
 def idle_peers(peers: Sequence[Heartbeat], queue: str, waiting: int) -> list[str]:
-    """Who may have a task each of so many that wait in a queue, by the free slots of who consumes it; the idlest first."""
+    """The incarnations that get one waiting task each, by their free slots, the idlest first; one may be there repeatedly.
+
+    Args:
+        peers: the other living workers; only those that consume the queue count.
+        queue: the queue's name.
+        waiting: how many of its tasks wait.
+    """
     free = {peer.boot: peer.slots - peer.active for peer in peers if queue in peer.queues and peer.slots > peer.active}
     chosen: list[str] = []
     while len(chosen) < waiting and any(free.values()):
@@ -109,11 +115,11 @@ def idle_peers(peers: Sequence[Heartbeat], queue: str, waiting: int) -> list[str
 
 
 def who_knows(peers: Sequence[Heartbeat], queue: str, task: str) -> str | None:
-    """The one of those that consume a queue and know a task that has the most free slots; None if there is none."""
+    """The incarnation with the most free slots of those that consume the queue and know the task; None if there is none."""
     able = [peer for peer in peers if queue in peer.queues and task in (peer.tasks or ())]
     return max(able, key=lambda peer: (peer.slots - peer.active, peer.boot)).boot if able else None
 
 
 def is_given_up(since: float, now: float, timeout: float) -> bool:
-    """Whether a task that nobody knows has waited for long enough; all in seconds."""
+    """True if a task that no worker knows has waited longer than ``timeout``; all times are seconds."""
     return now - since > timeout

@@ -1,16 +1,16 @@
-"""Versions of tasks: what a worker is able to run, and what a message needs."""
+"""Versions of tasks: those that a worker can run, and the one that a message needs."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-#: Under this name a task's headers say of which version its sender knows it; no such header: of any.
+#: The header of a task that holds the version that its sender knows; without it, any version may run the task.
 TASK_VERSION = "task_version"
 
 
 def capabilities(tasks: Iterable[Any]) -> Iterator[str]:
-    """What a worker with these tasks is able to run: their names, and with ``@`` each version that their code can run."""
+    """The names of all tasks that a worker can run, and ``name@version`` for each version that their code can run."""
     for task in tasks:
         yield task.name
         version = getattr(task, "version", None)
@@ -19,10 +19,10 @@ def capabilities(tasks: Iterable[Any]) -> Iterator[str]:
 
 
 def capability(name: str, version: Any) -> str:
-    """What a worker must be able to run for a task of a version; None: of any."""
+    """The capability that a worker needs for a task of this version; None: of any version."""
     return name if version is None else f"{name}@{version}"
 
 
 def needed(headers: Mapping[str, Any]) -> str:
-    """The same for a message with these headers."""
+    """The capability that a worker needs for a message with these headers."""
     return capability(str(headers.get("task")), headers.get(TASK_VERSION))
