@@ -1,1 +1,1 @@
-"""The cluster: settings, names and shapes of its topics, its errors, and its health."""
+"""The cluster: settings, the names and settings of its topics, its errors, and its health."""

@@ -1,4 +1,4 @@
-"""What may be declared of a queue: an argument that promises what Kafka's queues do not do is refused."""
+"""Arguments of queues, consumers and exchanges: one that asks for something that queues in Kafka cannot do is refused."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def _no_count(value: object) -> str | None:
 
 
 def no_priority(value: object) -> str | None:
-    """What is wrong with a priority; None if it is right."""
+    """The complaint about a wrong priority; None if the priority is right."""
     if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 255:
         return None
     return f"must be a whole number from 0 to 255, not {value!r}"
@@ -40,7 +40,7 @@ def _any(value: object) -> str | None:
     return None
 
 
-#: What is honoured, and what is wrong with a value of it.
+#: The arguments that have an effect, each with a function that returns the complaint about a wrong value.
 HONOURED: Mapping[str, Callable[[object], str | None]] = {
     "x-partitions": _no_count,
     "x-max-priority": no_priority,
@@ -48,7 +48,7 @@ HONOURED: Mapping[str, Callable[[object], str | None]] = {
     "x-expires": _no_time(1),
 }
 
-#: How RabbitMQ keeps a queue: nothing that whoever uses it sees.
+#: The arguments that say how RabbitMQ stores a queue. They are accepted and ignored: no user of the queue sees a difference.
 HARMLESS: Mapping[str, Callable[[object], str | None]] = {
     "x-queue-type": _no_stream,
     "x-queue-mode": _any,
@@ -67,7 +67,7 @@ HARMLESS: Mapping[str, Callable[[object], str | None]] = {
 _CUT = "no queue is ever cut: leave it out; x-message-ttl drops what is too old"
 _DEAD = "what is rejected goes to PREFIX.dead.QUEUE (celery kafka dead): leave it out"
 
-#: What is not done, and what to do instead.
+#: The arguments that are refused, each with the thing to do instead.
 REFUSED: Mapping[str, str] = {
     "x-max-length": _CUT,
     "x-max-length-bytes": _CUT,
@@ -80,15 +80,15 @@ REFUSED: Mapping[str, str] = {
     "x-consumer-timeout": "a task may run for as long as it wants, task_time_limit ends it: leave it out",
 }
 
-#: What may be said of a consumer.
+#: The arguments of a consumer that are accepted and ignored.
 _CONSUMER = ("x-cancel-on-ha-failover",)
 
 
 def check_arguments(queue: str, arguments: Mapping[str, Any]) -> None:
-    """Refuses arguments of a queue that would be ignored, or whose value is wrong; those that are None say nothing.
+    """Refuses arguments of a queue that would be ignored, or whose value is wrong. An argument that is None is not set.
 
     Raises:
-        ConfigurationError: names the queue, the argument, and what to do.
+        ConfigurationError: an argument is refused; the message names the queue, the argument, and the remedy.
     """
     for name, value in arguments.items():
         if value is None:
@@ -106,7 +106,7 @@ def check_consumer(queue: str, arguments: Mapping[str, Any]) -> None:
     """Refuses arguments of a consumer that would be ignored.
 
     Raises:
-        ConfigurationError: names the queue and the argument.
+        ConfigurationError: an argument is refused; the message names the queue and the argument.
     """
     for name, value in arguments.items():
         if value is not None and name not in _CONSUMER:
@@ -116,10 +116,10 @@ def check_consumer(queue: str, arguments: Mapping[str, Any]) -> None:
 
 
 def check_exchange(exchange: str, arguments: Mapping[str, Any]) -> None:
-    """Refuses arguments of an exchange, which would be ignored.
+    """Refuses all arguments of an exchange, since they would be ignored.
 
     Raises:
-        ConfigurationError: names the exchange and the argument.
+        ConfigurationError: an argument is set; the message names the exchange and the argument.
     """
     for name, value in arguments.items():
         if value is not None:

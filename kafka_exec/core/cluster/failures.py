@@ -1,4 +1,4 @@
-"""What each of Kafka's errors means to who meets it: one table, by the names that the client library gives them."""
+"""Kafka's errors in one table: the meaning of each for the caller, by the names that the client library gives them."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ from enum import Enum
 
 
 class Failure(Enum):
-    """Who must act, and whether another try may succeed."""
+    """The kind of an error: it says who must act, and if another try may succeed."""
 
-    #: No failure: the client tells of something.
+    #: No failure: the client only reports an event.
     NEWS = "news"
-    #: It passes by itself: brokers start, stop, stand still or change their leaders, a member joins its group again.
+    #: The error passes by itself: brokers start, stop, stand still or change leaders, a member joins its group again.
     PASSES = "passes"
-    #: The topic or partition is not known: it was made a moment ago, or deleted, or never made.
+    #: The topic or partition is unknown: it was made a moment ago, or deleted, or never made.
     MISSING = "missing"
-    #: The cluster does not believe this client who it is.
+    #: The cluster does not accept the client's credentials or certificate.
     REFUSED = "refused"
-    #: The cluster's access rules do not allow it.
+    #: The cluster's access rules forbid the operation.
     FORBIDDEN = "forbidden"
-    #: The message is larger than the cluster takes.
+    #: The message is larger than the cluster accepts.
     TOO_LARGE = "too-large"
-    #: The caller asks for what the cluster does not do; another try would meet the same.
+    #: The caller asks for something that the cluster cannot do; another try would fail as well.
     WRONG = "wrong"
-    #: The client never recovers: another one must be made.
+    #: The client never recovers: it must be replaced.
     FATAL = "fatal"
 
 
@@ -93,14 +93,15 @@ _NAMES: Mapping[Failure, str] = {
     """,
 }
 
-#: What each error means, by its name.
+#: The kind of each error, by its name.
 FAILURES: Mapping[str, Failure] = {name: failure for failure, names in _NAMES.items() for name in names.split()}
 
 
 def failure_of(name: str, *, retriable: bool = False, fatal: bool = False) -> Failure:
-    """What an error means, by its name; first by what the client library says of this one.
+    """The kind of an error with this name. ``retriable`` and ``fatal``, as the client library says of it, win.
 
-    What the table does not have is a newer broker's: hardly the caller's to correct.
+    An error that the table does not have is a newer broker's, and counts as one that passes: the caller can hardly
+    correct it.
     """
     if fatal:
         return Failure.FATAL

@@ -1,15 +1,22 @@
-"""Settings of other transports and of RedBeat, and those of Celery's that mean nothing here: what replaces each."""
+"""Settings that have no effect here, of other transports, RedBeat and Celery, each with the advice what to use instead."""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Collection, Mapping
 
-#: What Kombu itself reads from the transport options of any transport, or writes there (the policy of a retry).
+#: The transport options that Kombu itself reads for any transport, or writes there (the policy of a retry).
 KOMBUS = frozenset(
     {
-        *("max_retries", "interval_start", "interval_step", "interval_max", "connect_retries_timeout"),
-        *("errback", "callback", "on_revive", "retry_errors"),
+        "max_retries",
+        "interval_start",
+        "interval_step",
+        "interval_max",
+        "connect_retries_timeout",
+        "errback",
+        "callback",
+        "on_revive",
+        "retry_errors",
     }
 )
 
@@ -22,30 +29,65 @@ _CLOUD = "not needed: it is another transport's own"
 
 _BY_ADVICE: Mapping[str, tuple[str, ...]] = {
     _LEASED: (
-        *("visibility_timeout", "ack_emulation", "unacked_key", "unacked_index_key", "unacked_mutex_key"),
-        *("unacked_mutex_expire", "unacked_restore_limit", "unacked_restore_interval", "unacked_restore_throttle"),
-        *("peek_lock_seconds", "use_lock_renewal", "max_lock_renewal_duration", "ack_deadline_seconds"),
-        *("ack_modify_batch_size", "enable_exactly_once_delivery"),
+        "visibility_timeout",
+        "ack_emulation",
+        "unacked_key",
+        "unacked_index_key",
+        "unacked_mutex_key",
+        "unacked_mutex_expire",
+        "unacked_restore_limit",
+        "unacked_restore_interval",
+        "unacked_restore_throttle",
+        "peek_lock_seconds",
+        "use_lock_renewal",
+        "max_lock_renewal_duration",
+        "ack_deadline_seconds",
+        "ack_modify_batch_size",
+        "enable_exactly_once_delivery",
     ),
     "a queue that is declared with x-max-priority has its own steps": ("priority_steps", "sep"),
     "not needed: each queue is read by itself": ("queue_order_strategy",),
     "not needed: broadcasts have topics of their own": (
-        *("fanout_prefix", "fanout_patterns", "sentinel_fanout_compat", "supports_fanout"),
+        "fanout_prefix",
+        "fanout_patterns",
+        "sentinel_fanout_compat",
+        "supports_fanout",
     ),
     "the path of the URL is the prefix of all topics": ("global_keyprefix", "queue_name_prefix"),
     _CONNECTED: (
-        *("socket_timeout", "socket_connect_timeout", "socket_keepalive", "socket_keepalive_options"),
-        *("health_check_interval", "reauth_check_interval", "max_connections", "client_name", "socket_settings"),
-        *("read_timeout", "write_timeout", "polling_interval", "wait_time_seconds", "connection_wait_time_seconds"),
-        *("pool_size", "pool_timeout", "uamqp_keep_alive_interval"),
+        "socket_timeout",
+        "socket_connect_timeout",
+        "socket_keepalive",
+        "socket_keepalive_options",
+        "health_check_interval",
+        "reauth_check_interval",
+        "max_connections",
+        "client_name",
+        "socket_settings",
+        "read_timeout",
+        "write_timeout",
+        "polling_interval",
+        "wait_time_seconds",
+        "connection_wait_time_seconds",
+        "pool_size",
+        "pool_timeout",
+        "uamqp_keep_alive_interval",
     ),
     "broker_connection_timeout says it": ("connect_timeout",),
     _RETRIED: (
-        *("retry_on_timeout", "retry_on_error", "retry", "retry_policy", "retry_total", "retry_backoff_factor"),
-        *("retry_backoff_max", "retry_timeout_seconds"),
+        "retry_on_timeout",
+        "retry_on_error",
+        "retry",
+        "retry_policy",
+        "retry_total",
+        "retry_backoff_factor",
+        "retry_backoff_max",
+        "retry_timeout_seconds",
     ),
     "not needed: Kafka finds its leaders by itself; the URL may name several hosts, as in kafka-exec://h1,h2:9092": (
-        *("master_name", "min_other_sentinels", "sentinel_kwargs"),
+        "master_name",
+        "min_other_sentinels",
+        "sentinel_kwargs",
     ),
     _PROPERTIES: ("kafka_common_config", "kafka_producer_config", "kafka_consumer_config", "kafka_admin_config"),
     "kafka_exec_partitions says it": ("num_partitions",),
@@ -56,27 +98,78 @@ _BY_ADVICE: Mapping[str, tuple[str, ...]] = {
     _TLS: ("ssl", "ssl_keyfile", "ssl_certfile", "ssl_trustfile", "ssl_skip_hostname_check", "is_secure", "secure"),
     "not needed: every message is confirmed": ("confirm_publish",),
     "not needed: AMQP's own": (
-        *("client_properties", "frame_max", "channel_max", "on_open", "on_blocked", "on_unblocked", "on_tune_ok"),
-        *("login_response", "authentication", "locale", "frame_handler", "frame_writer"),
-        *("manager_hostname", "manager_port", "manager_userid", "manager_password"),
+        "client_properties",
+        "frame_max",
+        "channel_max",
+        "on_open",
+        "on_blocked",
+        "on_unblocked",
+        "on_tune_ok",
+        "login_response",
+        "authentication",
+        "locale",
+        "frame_handler",
+        "frame_writer",
+        "manager_hostname",
+        "manager_port",
+        "manager_userid",
+        "manager_password",
     ),
     "not needed: bodies are bytes, in Kafka too": ("body_encoding",),
     "rejected messages are in PREFIX.dead.QUEUE, see celery kafka dead": ("deadletter_queue",),
     "not needed: a chord's body always gets its results in order": ("result_chord_ordered",),
     _CLOUD: (
-        *("region", "regioninfo", "port", "predefined_queues", "predefined_exchanges", "client-config"),
-        *("sqs-creation-attributes", "queue_tags", "sqs_base64_encoding", "fetch_message_attributes"),
-        *("sts_role_arn", "sts_token_timeout", "sts_token_buffer_time", "expiration_seconds", "bulk_max_messages"),
-        *("conn_string", "init_extension", "use_notify", "notify_throttle_interval_ms", "poll_interval_ms"),
-        *("max_poll_seconds", "fifo_mode", "queue_tablename", "message_tablename"),
-        *("data_folder_in", "data_folder_out", "store_processed", "processed_folder", "control_folder"),
-        *("readpreference", "auto_start_request", "ttl", "capped_queue_size", "calc_queue_size"),
-        *("default_hostname", "default_port", "default_database", "messages_collection", "routing_collection"),
-        *("broadcast_collection", "queues_collection"),
+        # Amazon SQS
+        "region",
+        "regioninfo",
+        "port",
+        "predefined_queues",
+        "predefined_exchanges",
+        "client-config",
+        "sqs-creation-attributes",
+        "queue_tags",
+        "sqs_base64_encoding",
+        "fetch_message_attributes",
+        "sts_role_arn",
+        "sts_token_timeout",
+        "sts_token_buffer_time",
+        # Google Pub/Sub
+        "expiration_seconds",
+        "bulk_max_messages",
+        # PGMQ
+        "conn_string",
+        "init_extension",
+        "use_notify",
+        "notify_throttle_interval_ms",
+        "poll_interval_ms",
+        "max_poll_seconds",
+        "fifo_mode",
+        # SQLAlchemy
+        "queue_tablename",
+        "message_tablename",
+        # the file system
+        "data_folder_in",
+        "data_folder_out",
+        "store_processed",
+        "processed_folder",
+        "control_folder",
+        # MongoDB
+        "readpreference",
+        "auto_start_request",
+        "ttl",
+        "capped_queue_size",
+        "calc_queue_size",
+        "default_hostname",
+        "default_port",
+        "default_database",
+        "messages_collection",
+        "routing_collection",
+        "broadcast_collection",
+        "queues_collection",
     ),
 }
 
-#: By the names of other transports' options, what to do instead.
+#: The advice for each option of another transport.
 OPTIONS: Mapping[str, str] = {name: advice for advice, names in _BY_ADVICE.items() for name in names}
 
 _REDBEAT = (
@@ -86,15 +179,22 @@ _REDBEAT = (
 _QUORUM = "not needed: a queue is a topic, and its replicas are kafka_exec_replication"
 _DELAYED = "not needed: what has an eta or a countdown waits in Kafka by itself"
 
-#: Those without which a connection would be weaker than its user believes.
+#: The options without which a connection would be less secure than its user believes.
 _SECURITY = frozenset(
     {
-        *("security_protocol", "sasl_mechanism", "sasl_mechanisms", "ssl", "is_secure", "secure"),
-        *("ssl_keyfile", "ssl_certfile", "ssl_trustfile"),
+        "security_protocol",
+        "sasl_mechanism",
+        "sasl_mechanisms",
+        "ssl",
+        "is_secure",
+        "secure",
+        "ssl_keyfile",
+        "ssl_certfile",
+        "ssl_trustfile",
     }
 )
 
-#: Celery's settings that mean nothing here, and what to do instead.
+#: The advice for each of Celery's settings that have no effect here.
 SETTINGS: Mapping[str, str] = {
     "broker_native_delayed_delivery_queue_type": _DELAYED,
     "worker_detect_quorum_queues": _QUORUM,
@@ -105,24 +205,34 @@ SETTINGS: Mapping[str, str] = {
     "beat_cron_starting_deadline": "celery beat -S kafka-exec does not ask it: kafka_exec_beat_catch_up says it",
 }
 
-#: The same by how the settings' names begin.
+#: The advice for settings whose names begin so.
 PREFIXES: Mapping[str, str] = {
     "redbeat_": _REDBEAT,
     "broker_native_delayed_delivery_": _DELAYED,
 }
 
-#: Those of Celery's Redis result back end, for who has another one.
+#: The settings of Celery's Redis result back end, which have no effect with another one.
 REDIS_RESULTS = frozenset(
     {
-        *("redis_host", "redis_port", "redis_db", "redis_username", "redis_password", "redis_max_connections"),
-        *("redis_socket_timeout", "redis_socket_connect_timeout", "redis_socket_keepalive", "redis_retry_on_timeout"),
-        *("redis_backend_use_ssl", "redis_backend_health_check_interval", "redis_backend_credential_provider"),
+        "redis_host",
+        "redis_port",
+        "redis_db",
+        "redis_username",
+        "redis_password",
+        "redis_max_connections",
+        "redis_socket_timeout",
+        "redis_socket_connect_timeout",
+        "redis_socket_keepalive",
+        "redis_retry_on_timeout",
+        "redis_backend_use_ssl",
+        "redis_backend_health_check_interval",
+        "redis_backend_credential_provider",
         "redis_client_name",
     }
 )
 REDIS_ADVICE = "of Celery's Redis result back end, which this application does not use"
 
-#: What is given up by whoever switches a safer default off.
+#: The consequence of switching off a safer default.
 GIVEN_UP: Mapping[str, str] = {
     "task_acks_late": "a task that has begun is lost if its worker is killed: take it out, and it runs again",
     "task_reject_on_worker_lost": "a task whose pool process is killed is lost: take it out, and it runs again",
@@ -130,14 +240,14 @@ GIVEN_UP: Mapping[str, str] = {
 
 
 def advice_for(setting: str) -> str | None:
-    """What to do instead of a setting of Celery's, or of RedBeat's, that means nothing here; None for all others."""
+    """The advice for a setting of Celery or RedBeat that has no effect here; None for all other settings."""
     if (found := SETTINGS.get(setting)) is not None:
         return found
     return next((advice for prefix, advice in PREFIXES.items() if setting.startswith(prefix)), None)
 
 
 def weakens(name: str, value: object) -> bool:
-    """Tells whether a connection is weaker without this option of another transport: it must not be ignored."""
+    """True if a connection is less secure without this option of another transport, so that it must not be ignored."""
     if name in _BY_ADVICE[_PROPERTIES]:
         keys = value if isinstance(value, Mapping) else ()
         return any(str(key).startswith(("security.", "sasl.", "ssl.")) for key in keys)
@@ -145,11 +255,12 @@ def weakens(name: str, value: object) -> bool:
 
 
 def unknown_option(name: str, where: str, known: Collection[str]) -> str:
-    """The refusal of a transport option that nobody knows: it names the nearest one.
+    """The error message for an unknown transport option, which names the nearest known one.
 
     Args:
+        name: the unknown option.
         where: the mapping in which it was written.
-        known: the options that are ours.
+        known: our own options.
     """
     text = f'unknown setting {where}["{name}"]'
     short = name.lower().removeprefix("kafka_exec_")

@@ -42,10 +42,10 @@ _ESCAPED = re.compile(r"((?:_x[0-9a-f]{2})+)")
 
 
 def escape(name: str) -> str:
-    """Turns any name into legal characters of a topic name: others become ``_xHH`` for each byte of their UTF-8.
+    """Turns any name into legal characters of a topic name. Other characters become ``_xHH`` for each byte of their UTF-8.
 
-    What already looks like an escape is escaped itself, and so is an ending that looks like a priority step (``.p1``):
-    two names never share a topic.
+    A part that looks like an escape is escaped itself, and so is an ending that looks like a priority step (``.p1``), so
+    that two names never share a topic.
     """
     name = _LOOKS_ESCAPED.sub("_x5fx", name)
     name = "".join(
@@ -65,7 +65,7 @@ class Topics:
 
     Raises:
         ConfigurationError: an override has an unknown key, is no template of a topic name, lacks ``{name}`` where it is
-            needed, or is that of another kind too.
+            needed, or is the same as the template of another kind.
     """
 
     prefix: str
@@ -87,25 +87,25 @@ class Topics:
             raise ConfigurationError(f"topics: two kinds have the same template: {templates.most_common(1)[0][0]!r}")
 
     def queue(self, name: str, step: int = 0) -> str:
-        """The topic of a work queue; priority steps above the lowest have topics of their own."""
+        """The topic of a work queue; each priority step above 0 has a topic of its own."""
         topic = self._topic("queue", name)
         return _checked(f"{topic}.p{step}", "queue", name) if step else topic
 
     def journal(self, name: str, step: int = 0) -> str:
-        """The journal of a work queue's topic."""
+        """The topic of a work queue's journal."""
         topic = self._topic("journal", name)
         return _checked(f"{topic}.p{step}", "journal", name) if step else topic
 
     def exchange(self, name: str) -> str:
-        """The broadcast log of an exchange."""
+        """The topic of an exchange's broadcasts."""
         return self._topic("exchange", name or DEFAULT_EXCHANGE)
 
     def dead(self, name: str) -> str:
-        """The dead letters of a work queue."""
+        """The topic of a work queue's dead letters."""
         return self._topic("dead", name)
 
     def queue_of_dead(self, topic: str) -> str | None:
-        """The work queue whose dead letters a topic holds; None for other topics."""
+        """The name of the work queue whose dead letters a topic holds; None for other topics."""
         template = self.overrides.get("dead", TEMPLATES["dead"])
         before, _, after = template.partition("{name}")
         before, after = (part.format(prefix=escape(self.prefix), name="") for part in (before, after))
@@ -119,57 +119,57 @@ class Topics:
 
     @property
     def bindings(self) -> str:
-        """Declarations and bindings of work queues."""
+        """The topic of the declarations and bindings of work queues."""
         return self._topic("bindings", "")
 
     @property
     def nodes(self) -> str:
-        """The node registry."""
+        """The topic of heartbeats."""
         return self._topic("nodes", "")
 
     @property
     def state(self) -> str:
-        """The state records of all tasks."""
+        """The topic of the state records of all tasks."""
         return self._topic("state", "")
 
     @property
     def notes(self) -> str:
-        """Errors and remarks of all tasks."""
+        """The topic of the errors and remarks of all tasks."""
         return self._topic("notes", "")
 
     @property
     def control(self) -> str:
-        """Commands of the control plane."""
+        """The topic of the control plane's commands."""
         return self._topic("control", "")
 
     @property
     def control_state(self) -> str:
-        """The changelog of the control plane."""
+        """The topic of the control plane's changelog."""
         return self._topic("control-state", "")
 
     @property
     def delay(self) -> str:
-        """The messages that wait for their time."""
+        """The topic of delayed messages."""
         return self._topic("delay", "")
 
     @property
     def delay_state(self) -> str:
-        """How far the messages that wait have been moved."""
+        """The topic of the offsets up to which delayed messages were moved."""
         return self._topic("delay-state", "")
 
     @property
     def revoked(self) -> str:
-        """The ids of revoked tasks."""
+        """The topic of the ids of revoked tasks."""
         return self._topic("revoked", "")
 
     @property
     def sync(self) -> str:
-        """The claims of periodic entries, and their firings."""
+        """The topic of the claims and firings of periodic entries."""
         return self._topic("sync", "")
 
     @property
     def schedule(self) -> str:
-        """The periodic entries."""
+        """The topic of the periodic entries."""
         return self._topic("schedule", "")
 
     def _topic(self, kind: str, name: str) -> str:

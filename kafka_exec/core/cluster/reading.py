@@ -1,21 +1,21 @@
-"""How far a log is read that is read up to an end: what to tell of it, and when to give up."""
+"""Progress of reading a log up to an end: the lines to log meanwhile, and the time at which the reader gives up."""
 
 from __future__ import annotations
 
-#: So long nothing may come, seconds.
+#: A reader gives up when no record has come for so many seconds.
 TIMEOUT = 10.0
 
-#: How often it is told how far a long one is read, seconds.
+#: Seconds between two lines about the progress of a long log.
 _TELL_EVERY = 2.0
 
 
 class Reading:
-    """A fold of how much is left, looked at now and then.
+    """A fold of the number of records that are left to read.
 
     Args:
-        log: its name.
+        log: the log's name.
         total: how many records there are to read.
-        now: here and below, seconds of any clock that goes on.
+        now: here and below, seconds of any clock that is not set.
     """
 
     def __init__(self, log: str, total: int, now: float) -> None:
@@ -24,7 +24,7 @@ class Reading:
         self._began = self._moved = self._told = now
 
     def look(self, left: int, now: float) -> str | None:
-        """Notes that so many records are left; the line to log, if it is time for one."""
+        """Notes the number of records that are left. Returns the line to log, if it is time for one."""
         if left < self._left:
             self._left, self._moved = left, now
         if now - self._told < _TELL_EVERY:
@@ -33,5 +33,5 @@ class Reading:
         return f"reading {self._log}: {self._total - left} of {self._total} records in {now - self._began:.0f} s"
 
     def is_stuck(self, now: float) -> bool:
-        """Whether nothing has come for too long."""
+        """True if no record has come for too long."""
         return now - self._moved > TIMEOUT

@@ -1,15 +1,15 @@
 """All settings in one frozen value.
 
-They come, the later ones winning, from
+They come from these places, of which the later ones win:
 
 1. the secrets file (``kafka_exec_secrets_file``), and the broker URL with Celery's own security settings,
 2. the ``kafka_exec_*`` keys of Celery's configuration,
 3. ``broker_transport_options`` (same names without the prefix),
 4. ``result_backend_transport_options``, for the result back end,
-5. the query of the URL (``kafka-exec://host:9092/prefix?max_deliveries=2``; nothing that is secret),
+5. the query of the URL (``kafka-exec://host:9092/prefix?max_deliveries=2``; no secrets),
 6. the environment (``KAFKA_EXEC_MAX_DELIVERIES=2``), which wins, as Celery's own ``CELERY_BROKER_URL`` does.
 
-A setting is taken from one place as a whole: mappings are not merged. ``broker_transport_options["kafka"]`` passes any
+A setting comes from one place as a whole: mappings are not merged. ``broker_transport_options["kafka"]`` passes any
 librdkafka property; in the environment that is ``KAFKA_EXEC_KAFKA``.
 """
 
@@ -26,10 +26,10 @@ from kafka_exec.errors import ConfigurationError
 #: The schemes of our URLs: in the clear, and with TLS.
 SCHEMES = ("kafka-exec", "kafka-execs")
 
-#: How the settings are called in Celery's configuration.
+#: The prefix of the settings in Celery's configuration.
 PREFIX = "kafka_exec_"
 
-#: What passes librdkafka properties beside the settings, in transport options and in the environment.
+#: The name of the librdkafka properties beside the settings, in transport options and in the environment.
 KAFKA = "kafka"
 
 DEFAULT_PARTITIONS: Mapping[str, int] = {"queue": 16, "exchange": 6, "state": 16, "control": 8, "delay": 10}
@@ -37,34 +37,37 @@ DEFAULT_PARTITIONS: Mapping[str, int] = {"queue": 16, "exchange": 6, "state": 16
 
 @dataclass(frozen=True)
 class Settings:
-    """What a user can choose. Times are seconds.
+    """The settings that a user can choose. Times are seconds.
 
     Attributes:
         partitions: partitions of new topics, by kind (``queue``, ``exchange``, ``state``, ``control``, ``delay``).
         replication: replicas of new topics; None: three, or as many as there are brokers.
-        heartbeat: time between two heartbeats of a worker.
-        session_timeout: after this time without a sign of life Kafka gives a member's partitions to others.
-        publish_timeout: how long ``delay()`` waits for the broker's acknowledgement before it raises.
-        commit_interval: time between commits of finished work; without a journal, what a ``kill -9`` may run again.
+        heartbeat: the time between two heartbeats of a worker.
+        session_timeout: Kafka gives a member's partitions to others when it has heard nothing from it for this time.
+        publish_timeout: ``delay()`` waits so long for the broker's acknowledgement before it raises.
+        commit_interval: the time between two commits; without a journal, tasks that ended within it may run again after a
+            ``kill -9``.
         group_protocol: ``classic`` or ``consumer`` (KIP-848).
-        exchange_retention: how long broadcast messages (events, remote control, replies) are kept.
-        dead_retention: how long dead letters and notes are kept.
-        audit_retention: how long messages stay in the queue, and what was told of them in its journal, after they ended.
-        deduplication_retention: how long a second task of a deduplication id is dropped after the first has ended.
-        revoked_retention: how long workers know that a task was revoked.
-        buffer: records a consumer holds in memory, per queue, before it pauses.
-        max_deliveries: how often a task is begun whose runs are lost, before it becomes a dead letter.
-        wrong_node_timeout: how long a task that nobody knows waits before it becomes a dead letter.
-        work_sharing: whether workers give tasks that wait for a slot to workers that have one free.
-        control_plane: whether workers drive the control plane (chords, delays); somebody must.
-        beat_catch_up: what becomes of a periodic entry's times that were missed, unless the entry says: skip, one or all.
-        beat_labels: what this machine is or has, for periodic entries that not every beat is able to fire.
-        beat_claim_heartbeat: time between two repetitions of a beat's claims.
+        exchange_retention: Kafka keeps broadcast messages (events, remote control, replies) for this time.
+        dead_retention: Kafka keeps dead letters and notes for this time.
+        audit_retention: ended messages stay in their queue, and their journal entries in the journal, for this time.
+        deduplication_retention: a second task of a deduplication id is dropped for this time after the first has ended.
+        revoked_retention: workers remember a revoked task for this time.
+        buffer: the number of records that a consumer holds in memory, per queue, before it pauses.
+        max_deliveries: a task is begun so often, if its runs are lost, before it becomes a dead letter.
+        wrong_node_timeout: a task that no worker knows waits for this time before it becomes a dead letter.
+        work_sharing: a full worker gives tasks that wait for a pool slot to workers that have one free.
+        control_plane: workers drive the control plane (chords, delays); if not, another process must.
+        beat_catch_up: the missed slots that are fired, unless the periodic entry says it: none (``skip``), the last one
+            (``one``), or ``all``.
+        beat_labels: labels of this machine, for periodic entries that not every beat is able to fire.
+        beat_claim_heartbeat: the time between two repetitions of a beat's claims.
         topics: other names of topics, by kind (``queue``, ``journal``, ``exchange``, ``dead``, ``bindings``, ``nodes``,
             ``state``, ``notes``, ``control``, ``control-state``, ``delay``, ``delay-state``, ``revoked``, ``sync``,
             ``schedule``).
-        secrets_file: a JSON object of librdkafka properties.
-        cache_url: the Redis that holds copies of results; None: there is none. It may hold a password and is not shown.
+        secrets_file: the path of a JSON object of librdkafka properties.
+        cache_url: the URL of the Redis that holds copies of results; None: there is none. It may hold a password, so it is
+            never shown.
     """
 
     partitions: Mapping[str, int] = field(default_factory=dict)
@@ -97,15 +100,15 @@ class Settings:
 
     @classmethod
     def read(cls, *layers: Mapping[str, Any]) -> Settings:
-        """Picks the settings out of mappings of options, the later ones winning; other names are left alone."""
+        """The settings in mappings of options, of which the later ones win. Other names are ignored."""
         return cls(**{name: value for layer in layers for name, value in layer.items() if name in KINDS})
 
     def partitions_of(self, kind: str) -> int:
-        """Partitions of a new topic of this kind."""
+        """The number of partitions of a new topic of this kind."""
         return self.partitions.get(kind, DEFAULT_PARTITIONS[kind])
 
 
-#: What the value of each setting may be.
+#: The kind of each setting's value.
 KINDS: Mapping[str, values.Kind] = {
     "partitions": values.counts_of(DEFAULT_PARTITIONS),
     "replication": values.optional(values.COUNT),
@@ -132,12 +135,12 @@ KINDS: Mapping[str, values.Kind] = {
     "cache_url": values.optional(values.CACHE_URL),
 }
 
-#: How a user has written a setting's name.
+#: Returns a setting's name as the user has written it.
 Written = Callable[[str], str]
 
 
 def in_configuration(name: str) -> str:
-    """A setting as it is written in Celery's configuration."""
+    """A setting's name as it is written in Celery's configuration."""
     return PREFIX + name
 
 
@@ -145,7 +148,7 @@ def check_value(name: str, value: object, written: Written = in_configuration) -
     """Refuses a wrong value of a setting.
 
     Raises:
-        ConfigurationError: names the setting as it was written.
+        ConfigurationError: the value is wrong; the message names the setting as the user has written it.
     """
     kind = values.PROPERTIES if name == KAFKA else KINDS[name]
     if complaint := kind.complaint(value):
@@ -156,11 +159,12 @@ def check_names(names: Iterable[str], written: Written = in_configuration, also:
     """Refuses the name of an unknown setting.
 
     Args:
-        names: without their prefix.
+        names: the names without their prefix.
+        written: returns a name as the user has written it.
         also: names that are known beside the settings.
 
     Raises:
-        ConfigurationError: names the setting and the nearest right one, as the user writes them.
+        ConfigurationError: a name is unknown; the message names it and the nearest right one, as the user writes them.
     """
     known = (*KINDS, *also)
     for name in names:

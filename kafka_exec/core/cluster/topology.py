@@ -1,4 +1,4 @@
-"""Which settings each kind of topic has."""
+"""The settings that each kind of topic must have."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from kafka_exec.core.cluster.settings import Settings
 
 @dataclass(frozen=True)
 class TopicSpec:
-    """A topic as it should be.
+    """The specification of a topic.
 
     Attributes:
         exact: another number of partitions is an error.
-        remedy: what is to be done then; ``{found}`` stands for the number that there are.
+        remedy: the remedy for that error; ``{found}`` stands for the number that there are.
     """
 
     name: str
@@ -35,24 +35,24 @@ _FOR_EVER = {"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes"
 def queue_topic(
     settings: Settings, topics: Topics, name: str, step: int = 0, partitions: int | None = None
 ) -> TopicSpec:
-    """A work queue: nothing in it is ever deleted by time or size."""
+    """The topic of a work queue: Kafka never deletes its records by time or size."""
     number = partitions or settings.partitions_of("queue")
     return TopicSpec(topics.queue(name, step), number, _FOR_EVER, exact=partitions is not None)
 
 
 def journal_topic(topics: Topics, name: str, step: int, partitions: int) -> TopicSpec:
-    """The journal of a work queue's topic, which has as many partitions."""
+    """The topic of a queue's journal, which has as many partitions as the queue's topic."""
     return TopicSpec(topics.journal(name, step), partitions, _FOR_EVER)
 
 
 def dead_topic(settings: Settings, topics: Topics, name: str, partitions: int | None = None) -> TopicSpec:
-    """The dead letters of a work queue."""
+    """The topic of a work queue's dead letters."""
     config = {"cleanup.policy": "delete", "retention.ms": _ms(settings.dead_retention)}
     return TopicSpec(topics.dead(name), partitions or settings.partitions_of("queue"), config)
 
 
 def exchange_topic(settings: Settings, topics: Topics, name: str) -> TopicSpec:
-    """The broadcast log of an exchange: short-lived, in small segments so that old ones can go."""
+    """The topic of an exchange's broadcasts: short-lived, in small segments so that Kafka can delete old ones."""
     config = {
         "cleanup.policy": "delete",
         "retention.ms": _ms(settings.exchange_retention),
@@ -62,12 +62,12 @@ def exchange_topic(settings: Settings, topics: Topics, name: str) -> TopicSpec:
 
 
 def bindings_topic(topics: Topics) -> TopicSpec:
-    """Declarations and bindings: one partition, so that all processes see them in one order."""
+    """The topic of declarations and bindings: one partition, so that all processes see them in one order."""
     return TopicSpec(topics.bindings, 1, {"cleanup.policy": "compact"})
 
 
 def nodes_topic(topics: Topics) -> TopicSpec:
-    """Heartbeats: stamped by the broker, so that silence is measured by one clock."""
+    """The topic of heartbeats: the broker stamps them, so that silence is measured by one clock."""
     config = {
         "cleanup.policy": "compact,delete",
         "retention.ms": _ms(86400),
@@ -77,10 +77,10 @@ def nodes_topic(topics: Topics) -> TopicSpec:
 
 
 def state_topic(settings: Settings, topics: Topics) -> TopicSpec:
-    """The state records: the last of each key stays until a tombstone removes it.
+    """The topic of state records: the last record of each key stays until a tombstone removes it.
 
-    Hourly segments, since Kafka compacts only those that are closed, and a low ratio: most records are outdated within
-    seconds, and a look-up from a new process reads all there are.
+    Segments last an hour, since Kafka compacts only closed ones. The ratio is low, since most records are outdated within
+    seconds, and the first look-up of a process reads all that are there.
     """
     config = {
         "cleanup.policy": "compact",
@@ -91,44 +91,44 @@ def state_topic(settings: Settings, topics: Topics) -> TopicSpec:
 
 
 def notes_topic(settings: Settings, topics: Topics) -> TopicSpec:
-    """The errors and remarks of tasks: each stays, as long as a dead letter does."""
+    """The topic of tasks' errors and remarks: each stays as long as a dead letter."""
     config = {"cleanup.policy": "delete", "retention.ms": _ms(settings.dead_retention)}
     return TopicSpec(topics.notes, settings.partitions_of("state"), config)
 
 
 def control_topic(settings: Settings, topics: Topics) -> TopicSpec:
-    """Commands of the control plane: none is ever deleted by time or size, and time is the broker's."""
+    """The topic of the control plane's commands: never deleted by time or size, and stamped by the broker."""
     config = {**_FOR_EVER, "message.timestamp.type": "LogAppendTime"}
     return TopicSpec(topics.control, settings.partitions_of("control"), config)
 
 
 def control_state_topic(settings: Settings, topics: Topics) -> TopicSpec:
-    """The changelog of the control plane: one partition for each of the commands'."""
+    """The topic of the control plane's changelog: one partition for each partition of commands."""
     return TopicSpec(topics.control_state, settings.partitions_of("control"), {"cleanup.policy": "compact"})
 
 
 def delay_topic(settings: Settings, topics: Topics) -> TopicSpec:
-    """The messages that wait: a partition for each level. None is deleted by time or size, and time is the broker's."""
+    """The topic of delayed messages, a partition for each level: never deleted by time or size, stamped by the broker."""
     config = {**_FOR_EVER, "message.timestamp.type": "LogAppendTime"}
     return TopicSpec(topics.delay, settings.partitions_of("delay"), config)
 
 
 def delay_state_topic(settings: Settings, topics: Topics) -> TopicSpec:
-    """How far the messages that wait have been moved: one partition for each level."""
+    """The topic of the offsets up to which delayed messages were moved: one partition for each level."""
     config = {"cleanup.policy": "compact", "segment.ms": _ms(3600)}
     return TopicSpec(topics.delay_state, settings.partitions_of("delay"), config)
 
 
 def revoked_topic(settings: Settings, topics: Topics) -> TopicSpec:
-    """The ids of revoked tasks, for workers that start later: forgotten after a time."""
+    """The topic of the ids of revoked tasks, for workers that start later. Kafka deletes them after a time."""
     config = {"cleanup.policy": "compact,delete", "retention.ms": _ms(settings.revoked_retention)}
     return TopicSpec(topics.revoked, 1, config)
 
 
 def sync_topic(topics: Topics) -> TopicSpec:
-    """Claims of periodic entries and their firings: one partition, for the lowest offset wins; time is the broker's.
+    """The topic of claims and firings: one partition, since the lowest offset wins, stamped by the broker.
 
-    Nothing is deleted by time or size, but what a checkpoint has made needless.
+    Kafka deletes nothing by time or size. The beats delete records that a checkpoint has made needless.
     """
     config = {**_FOR_EVER, "message.timestamp.type": "LogAppendTime"}
     remedy = "stop all beats, delete the topic, and let them make it anew"
@@ -136,12 +136,12 @@ def sync_topic(topics: Topics) -> TopicSpec:
 
 
 def schedule_topic(topics: Topics) -> TopicSpec:
-    """The periodic entries: one partition, so that all nodes see them in one order."""
+    """The topic of the periodic entries: one partition, so that all nodes see them in one order."""
     return TopicSpec(topics.schedule, 1, {"cleanup.policy": "compact"})
 
 
 def differences(spec: TopicSpec, partitions: int, config: Mapping[str, str]) -> list[str]:
-    """What of an existing topic is not as it should be, each with the command's worth of a remedy."""
+    """The differences of an existing topic from its specification, as sentences with a remedy each."""
     found = []
     if spec.exact and partitions != spec.partitions:
         found.append(

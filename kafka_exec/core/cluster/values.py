@@ -1,4 +1,4 @@
-"""What a setting's value may be: each kind says what is wrong with a value, and reads one that is written as text."""
+"""Kinds of values of settings. Each kind reads a value that is written as text, and complains about a wrong one."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from kafka_exec.errors import ConfigurationError
 #: The schemes of a cache's URL.
 CACHE_SCHEMES = ("redis", "rediss", "unix")
 
-#: Kafka counts in milliseconds, and 0 has special meanings there.
+#: The shortest time, seconds: Kafka counts in milliseconds, and gives 0 special meanings.
 _SHORTEST = 0.001
 
 
@@ -27,11 +27,11 @@ class Kind:
     """A kind of values.
 
     Attributes:
-        name: for the documentation.
-        complaint: what is wrong with a value, to be read after the name of the setting; None if it is right.
-        read: the value that a text stands for; the text itself if it stands for none, which ``complaint`` refuses.
-        example: how it is written as text.
-        is_secret: it may hold a password: no complaint shows it, and it is not taken from places that are shown.
+        name: the name of the kind, for the documentation.
+        complaint: returns the complaint about a wrong value, to be read after the name of the setting; None for a right one.
+        read: returns the value of a text; the text itself if it stands for no value, so that ``complaint`` refuses it.
+        example: a value as it is written as text.
+        is_secret: the value may hold a password: no complaint shows it, and it is not read from places that are shown.
     """
 
     name: str
@@ -42,7 +42,7 @@ class Kind:
 
     @property
     def is_json(self) -> bool:
-        """Tells whether it is written as JSON."""
+        """True if the value is written as JSON."""
         return self.read is _json
 
 
@@ -88,7 +88,7 @@ def _no_flag(value: object) -> str | None:
 
 
 def _no_path(value: object) -> str | None:
-    # Not its value: it may be the secrets.
+    # The value is not shown: it may be the secrets themselves.
     return None if isinstance(value, (str, os.PathLike)) else f" must be a path, not {type(value).__name__}"
 
 
@@ -115,7 +115,7 @@ def _no_topics(value: object) -> str | None:
 
 
 def _no_properties(value: object) -> str | None:
-    # Not its value: it may hold a password.
+    # The value is not shown: it may hold a password.
     return None if isinstance(value, Mapping) else " must be a mapping of librdkafka properties"
 
 
@@ -132,7 +132,7 @@ PROPERTIES = Kind(
 
 
 def optional(kind: Kind) -> Kind:
-    """The same kind, or None."""
+    """The kind of values that may also be None."""
     return Kind(
         kind.name,
         lambda value: None if value is None else kind.complaint(value),
@@ -143,7 +143,7 @@ def optional(kind: Kind) -> Kind:
 
 
 def choice(*values: str) -> Kind:
-    """One of these texts."""
+    """The kind of a value that is one of these texts."""
 
     def complaint(value: object) -> str | None:
         return None if value in values else f" is {value!r}: choose {' or '.join(values)}"
@@ -152,7 +152,7 @@ def choice(*values: str) -> Kind:
 
 
 def counts_of(kinds: Collection[str]) -> Kind:
-    """A mapping of some of these names to numbers."""
+    """The kind of a mapping from some of these names to whole numbers."""
 
     def complaint(value: object) -> str | None:
         if not isinstance(value, Mapping):
