@@ -1,1 +1,1 @@
-"""The control plane's reducers: chords, and messages that wait for their time."""
+"""The control plane: the reducers of chords, and the levels of delayed messages."""

@@ -1,15 +1,15 @@
-"""Chords: the parts of a group are counted, and the last one fires the body, exactly once.
+"""Chords: the reducer counts the parts of a group, and the last part fires the body, exactly once.
 
 Commands (``group`` is the group's id):
 
 - ``chord.part`` {group, task, index, ok, payload, body, run}: a header task has ended. ``index`` is its place in the
-  header or null; tasks of a nested group and added ones share a place with others. ``payload`` is whatever the performer
-  needs of its result, ``body`` the body, which is kept once.
-- ``chord.size`` {group, size, header, body, run}: how many parts there are; first, last or in the middle.
+  header, or null; tasks of a nested group, and added tasks, share a place with others. ``payload`` is the part of its
+  result that the effect needs, ``body`` the chord's body, which is stored once.
+- ``chord.size`` {group, size, header, body, run}: the number of parts. It may come before, between or after the parts.
 - ``chord.more`` {group, task}: a task was added to the header: one part more.
 
-A group id is used again when a frozen chord is applied again. ``run`` (a text) tells such runs apart; a ``size`` has
-one, a ``part`` may have none: then it belongs to the run that is open, and to the past if the group has fired.
+A group id is used again when a frozen chord is applied again. ``run`` (a text) tells such runs apart. A ``size`` has a run.
+A ``part`` may have none: then it belongs to the open run; if the group has fired, it comes late and changes nothing.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from kafka_exec.core.control.reducers import Change, Command, Effect, Output
 from kafka_exec.core.record.fields import MOST, a_list, flag, from_json, moment, text, texts, whole
 from kafka_exec.errors import Undecodable
 
-#: So many runs of one group id are remembered when they have fired.
+#: The number of fired runs of one group id that are remembered.
 _RUNS = 8
 
 _TEXT_OR_NONE = (str, type(None))
@@ -33,7 +33,7 @@ _TEXT_OR_NONE = (str, type(None))
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A header task's end."""
+    """The end of a header task."""
 
     task: str
     index: int | None
@@ -43,7 +43,7 @@ class Part:
 
 @dataclass(frozen=True)
 class FailChord(Effect):
-    """The chord's body is to fail with this reason."""
+    """The effect that a chord's body fails with this reason."""
 
     group: str
     body: Any
@@ -54,7 +54,7 @@ class FailChord(Effect):
 
 @dataclass(frozen=True)
 class Fire(Effect):
-    """The chord's body is to run on these parts, which have the header's order."""
+    """The effect that a chord's body runs on these parts, which have the header's order."""
 
     group: str
     body: Any
@@ -70,8 +70,8 @@ class _Chord:
     """A group that has not fired.
 
     Attributes:
-        parts: by task and place: a frozen task may stand at several places of a header.
-        more: tasks that were added to it.
+        parts: the parts by task and place, since a frozen task may be at several places of a header.
+        more: the tasks that were added to the header.
     """
 
     expires: float
@@ -87,19 +87,19 @@ class _Chord:
         return self.size is not None and len(self.parts) >= self.size + len(self.more)
 
     def count(self, part: Part) -> bool:
-        """Counts a part. False: it was counted before."""
+        """Counts a part. Returns False if it was counted before."""
         if (part.task, part.index) in self.parts:
             return False
         self.parts[part.task, part.index] = part
         return True
 
     def ordered(self) -> tuple[Part, ...]:
-        """The parts in the header's order; those without a place follow as they came."""
+        """The parts in the header's order; those without a place follow in the order in which they came."""
         return tuple(sorted(self.parts.values(), key=lambda part: (part.index is None, part.index or 0)))
 
 
 class _Fired(NamedTuple):
-    """What stays of a group that has fired, so that late copies change nothing."""
+    """The memory of a group that has fired, so that late copies of its commands change nothing."""
 
     expires: float
     runs: list[str]
@@ -109,8 +109,8 @@ class Chords:
     """The chords of one partition.
 
     Args:
-        unfinished: seconds after which a group that is not complete is forgotten.
-        fired: seconds for which copies of the commands of a fired group are recognised.
+        unfinished: an incomplete group is forgotten after so many seconds.
+        fired: copies of the commands of a fired group are recognised for so many seconds.
     """
 
     def __init__(self, *, unfinished: float, fired: float) -> None:
@@ -118,11 +118,11 @@ class Chords:
         self._fired_for = fired
         self._open: dict[str, _Chord] = {}
         self._fired: dict[str, _Fired] = {}
-        # Times at which a group may expire; one that has fired or expired meanwhile is passed over.
+        # Times at which groups may expire. A group that has fired or expired meanwhile is skipped.
         self._timers: list[tuple[float, str]] = []
 
     def __len__(self) -> int:
-        """How many groups are open."""
+        """The number of open groups."""
         return len(self._open)
 
     def take(self, command: Command, now: float) -> list[Output]:
@@ -201,7 +201,7 @@ class Chords:
         return [*self._end(group, chord, now), effect]
 
     def _end(self, group: str, chord: _Chord, now: float) -> list[Output]:
-        """Leaves nothing of an open group but the mark that it has fired."""
+        """Removes an open group, and remembers that it has fired."""
         before = self._fired[group].runs if group in self._fired else []
         fired = self._fired[group] = _Fired(now + self._fired_for, [*before, *chord.runs][-_RUNS:])
         heapq.heappush(self._timers, (fired.expires, group))
@@ -249,7 +249,7 @@ class Chords:
             raise Undecodable("malformed", f"an item of a chord cannot be read: {error}") from None
 
     def _restore_item(self, group: str, item: list[Any], found: Any) -> None:
-        """An item of one element is an added task, one of two a part."""
+        """Restores an item of a group: one element is an added task, two are a part."""
         task, *place = item
         text(task)
         part = None
@@ -262,7 +262,7 @@ class Chords:
         if chord is None:
             if found is None:
                 return
-            chord = self._open[group] = _Chord(math.inf)  # compaction has moved the head behind it
+            chord = self._open[group] = _Chord(math.inf)  # after a compaction the head comes later than the item
         if not place:
             (chord.more.discard if found is None else chord.more.add)(task)
         elif part is None:

@@ -1,8 +1,8 @@
-"""Messages that wait for their time in Kafka: on which level, for how long, and where they go then.
+"""Delayed messages: the level on which each one waits in Kafka, for how long, and the queue that it goes to then.
 
-A level is a partition of the delay topic. All its messages wait equally long from when they were appended, so its first is
-always due first, whatever their times are. A message takes the longest wait that ends before its time, then the longest of
-the rest, and so on; the longest of all is taken as often as needed.
+A level is a partition of the delay topic. All its messages wait for the same time from their append on, so the first one is
+always due first. A message goes to the level with the longest wait that ends before its time, then to the longest one that
+fits into the rest, and so on. It may take the longest wait of all many times.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from kafka_exec.core.message.window import MOST_STEPS
 from kafka_exec.core.record.fields import digits, moment, whole
 from kafka_exec.errors import Undecodable
 
-#: A message goes to its queue so long before its time, seconds: what is left is the timer's of the worker, which is exact.
+#: A message goes to its queue so many seconds before its time. The worker's timer, which is exact, waits for the rest.
 MARGIN = 1.0
 
-#: How much longer each level's messages wait than those of the level below, where it is a second.
+#: The wait of a level is so many times that of the level below; level 0 waits for a second.
 _STEP = 4
 
 _QUEUE = "delay-queue"
@@ -29,14 +29,14 @@ _OWN = frozenset({_QUEUE, _PRIORITY_STEP, _UNTIL})
 
 
 class Delay(NamedTuple):
-    """Where a message goes when it has waited: a queue's priority step. ``until``: its time, epoch seconds."""
+    """The destination of a delayed message: a queue and its priority step. ``until``: the message's time, epoch seconds."""
 
     queue: str
     step: int
     until: float
 
     def write(self, headers: Headers) -> Headers:
-        """The record headers of a message that waits, made of its own."""
+        """The record headers of a delayed message: its own ``headers``, and those of this delay."""
         return [
             *headers,
             (_QUEUE, self.queue.encode()),
@@ -46,10 +46,10 @@ class Delay(NamedTuple):
 
     @classmethod
     def read(cls, headers: Headers | None) -> tuple[Delay, Headers]:
-        """The opposite of :meth:`write`.
+        """The delay in a record's headers, and the headers without it: the inverse of :meth:`write`.
 
         Raises:
-            Undecodable: the record was not written as one that waits.
+            Undecodable: the record is no delayed message.
         """
         found = dict(headers or ())
         try:
@@ -64,15 +64,15 @@ class Delay(NamedTuple):
 
 
 def eta_of(message: Message) -> float | None:
-    """A task's time, epoch seconds; None if it has none, or one that cannot be read: the worker will tell of it.
+    """The time of a task, epoch seconds; None if it has none, or one that cannot be read: the worker will complain.
 
-    Without a time zone it is UTC, as for Celery's worker.
+    A time without a time zone is UTC, as for Celery's worker.
     """
     return time_of(message.task.get("eta"))
 
 
 def time_of(eta: Any) -> float | None:
-    """The time that a task's ``eta`` header says, as of :func:`eta_of`."""
+    """The time in a task's ``eta`` header, as in :func:`eta_of`."""
     if not isinstance(eta, str):
         return None
     try:
@@ -83,16 +83,16 @@ def time_of(eta: Any) -> float | None:
 
 
 def wait_of(level: int) -> float:
-    """How long the messages of a level wait, seconds."""
+    """The wait of a level's messages, seconds."""
     return float(_STEP**level)
 
 
 def level_for(remaining: float, levels: int) -> int | None:
-    """Where a message waits next; None: it goes to its queue.
+    """The level on which a message waits next; None if it goes to its queue.
 
     Args:
-        remaining: seconds until its time.
-        levels: how many there are.
+        remaining: seconds until the message's time.
+        levels: the number of levels.
     """
     spare, fitting = remaining - MARGIN, None
     for level in range(levels if isfinite(spare) else 0):

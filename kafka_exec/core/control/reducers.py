@@ -1,7 +1,7 @@
-"""What the reducers of the control plane take and give.
+"""Reducers of the control plane: their commands, their changes and their effects.
 
-A reducer folds the commands of one partition. What it answers is data: changes of its state, which go to the changelog,
-and effects, which somebody else performs. Time is log time: that of the command being taken.
+A reducer folds the commands of one partition. It answers with values: changes of its state, which go to the changelog, and
+effects, which other modules perform. Its time is log time, that of the present command.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from kafka_exec.core.record.fields import from_json, shown
 from kafka_exec.errors import Undecodable
 
-#: The kind of a command that only tells the time, for reducers that wait in a quiet log.
+#: The kind of a command that only moves the time, for reducers that wait while no other commands come.
 TICK = "tick"
 
 
@@ -31,10 +31,10 @@ class Command:
 
     @classmethod
     def decode(cls, value: bytes | None) -> Command:
-        """The command of a record's value.
+        """The command in a record's value.
 
         Raises:
-            Undecodable: it is none.
+            Undecodable: the value is no command.
         """
         try:
             body = from_json(value)
@@ -45,10 +45,10 @@ class Command:
         return cls(body.pop("kind"), body)
 
     def get(self, name: str, *types: type) -> Any:
-        """A field of the command.
+        """The value of a field of the command. A missing field counts as None.
 
         Raises:
-            Undecodable: it is of none of these types; a field that is not there is None.
+            Undecodable: the value has none of these types.
         """
         found = self.body.get(name)
         if type(found) not in types:
@@ -58,17 +58,17 @@ class Command:
 
 @dataclass(frozen=True)
 class Change:
-    """An item's new state, for the changelog; None removes it."""
+    """The new state of an item, for the changelog; None removes the item."""
 
     key: str
     value: bytes | None
 
 
 class Effect:
-    """Something that is to be done in the world, named."""
+    """The description of something to do outside the reducer."""
 
     def failed(self, reason: str) -> Sequence[Effect]:
-        """What is to be done instead, since this cannot be; nothing by default."""
+        """The effects to perform if this one cannot be performed; none by default."""
         return ()
 
 
@@ -76,46 +76,49 @@ Output = Change | Effect
 
 
 class Reducer(Protocol):
-    """Folds the commands of one partition. Times are epoch seconds."""
+    """A fold of the commands of one partition. Times are epoch seconds."""
 
     def restore(self, key: str, value: bytes | None) -> None:
-        """Takes over a record of the changelog; in order, and some of them twice."""
+        """Restores a record of the changelog. Records come in their order, and some of them twice."""
 
     def take(self, command: Command, now: float) -> Sequence[Output]:
         """Folds a command.
 
         Raises:
-            Undecodable: it is malformed, and has changed nothing.
+            Undecodable: the command is malformed, and has changed nothing.
         """
 
     def refused(self, command: Command, reason: str, now: float) -> Sequence[Output]:
-        """What follows since a change that the command made cannot be stored."""
+        """The outputs after Kafka has refused a change that the command has made."""
 
     def due(self, now: float) -> Sequence[Output]:
-        """What follows from the time alone: all that waits for a time up to now."""
+        """The outputs of all timers up to now."""
 
     @property
     def next_timer(self) -> float | None:
-        """When :meth:`due` has something to answer; None: never, as things are."""
+        """The time at which :meth:`due` has an output; None if there is no such time."""
 
 
 class Reducers:
-    """All reducers of one partition as one: by the name before a command's dot, and before a changelog key's colon."""
+    """All reducers of one partition as one.
+
+    The name of a reducer is before the dot of a command's kind, and before the colon of a changelog key.
+    """
 
     def __init__(self, makers: Mapping[str, Callable[[], Reducer]]) -> None:
         self._reducers = {name: make() for name, make in makers.items()}
 
     def restore(self, key: str, value: bytes | None) -> None:
-        """Hands a record of the changelog to its reducer; those of reducers that are no more are passed over."""
+        """Restores a record of the changelog; those of unknown reducers are skipped."""
         name, _, rest = key.partition(":")
         if name in self._reducers:
             self._reducers[name].restore(rest, value)
 
     def take(self, command: Command, now: float) -> list[Output]:
-        """Folds a command, after all that was due before it.
+        """Folds a command. The caller must handle all timers that are :meth:`due` before it.
 
         Raises:
-            Undecodable: no reducer knows it.
+            Undecodable: no reducer knows the command.
         """
         if command.kind == TICK:
             return []
@@ -123,19 +126,19 @@ class Reducers:
         return _named(name, reducer.take(command, now))
 
     def refused(self, command: Command, reason: str, now: float) -> list[Output]:
-        """What follows since a change that the command made cannot be stored."""
+        """The outputs after Kafka has refused a change that the command has made."""
         if command.kind == TICK:
             return []
         name, reducer = self._of(command)
         return _named(name, reducer.refused(command, reason, now))
 
     def due(self, now: float) -> list[Output]:
-        """All that waits for a time up to now."""
+        """The outputs of all timers up to now."""
         return [output for name, reducer in self._reducers.items() for output in _named(name, reducer.due(now))]
 
     @property
     def next_timer(self) -> float | None:
-        """When something is due next."""
+        """The time of the next timer; None if there is none."""
         timers = (reducer.next_timer for reducer in self._reducers.values())
         return min((timer for timer in timers if timer is not None), default=None)
 

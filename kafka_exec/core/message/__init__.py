@@ -1,1 +1,1 @@
-"""Messages: their record format, where they go, and what becomes of dead ones."""
+"""Messages: their record format, their routing, their priorities, and dead letters."""

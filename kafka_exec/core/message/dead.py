@@ -1,7 +1,7 @@
-"""Dead letters: what a record of a dead-letter topic says, and what becomes of it when it is replayed.
+"""Dead letters: the records of a dead-letter topic, and the records that a replay makes of them.
 
-A letter is the record that died, with headers of why and whence. That letters were replayed is noted in the same
-partition by a mark behind them, so that Kafka never deletes the mark before the letter.
+A letter is a copy of the dead record, with headers that say why it died and where it was. A replay writes a mark into the
+same partition, behind the letters, so that Kafka never deletes the mark before a letter.
 """
 
 from __future__ import annotations
@@ -18,26 +18,26 @@ from kafka_exec.errors import NotReplayable, Undecodable
 
 RawHeaders = list[tuple[str, bytes | None]]
 
-#: The reason of a letter without its message: that was deleted before anybody had seen it.
+#: The reason of a letter without a message: Kafka has deleted the message before an owner could read it.
 LOST_RECORD = "lost-record"
 
-#: The header of a replayed record: a JSON object that says which letter it was, and how often it was replayed by now.
+#: The header of a replayed record: a JSON object with the place of its letter, and the number of replays by now.
 REPLAYED_FROM = "replayed-from"
 
-#: A letter that says it was replayed more often is somebody else's.
+#: A larger number of replays cannot be ours, and is not believed.
 _MOST_REPLAYS = 10**9
 
-# The header by which a mark is known.
+# The header of a mark.
 _MARK = "dead-replayed"
 
 _WHY = frozenset({"dead-reason", "dead-error", "dead-topic", "dead-partition", "dead-offset", CUT})
 
-#: What a task's headers quote of its arguments, characters.
+#: The longest text of a task's arguments in its headers, characters.
 _LONGEST_REPR = 1024
 
 
 class Address(NamedTuple):
-    """Where a letter is in its topic."""
+    """The place of a letter in its topic."""
 
     partition: int
     offset: int
@@ -47,7 +47,11 @@ class Address(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> Address:
-        """The inverse of ``str``; ValueError for other texts."""
+        """The address in a text that ``str`` has made.
+
+        Raises:
+            ValueError: the text has another form.
+        """
         partition, offset = text.split(":")
         if not (partition.isdecimal() and offset.isdecimal()):
             raise ValueError(text)
@@ -55,7 +59,7 @@ class Address(NamedTuple):
 
 
 class Origin(NamedTuple):
-    """Where the record was that died."""
+    """The place of the record that died."""
 
     topic: str
     partition: int
@@ -67,9 +71,9 @@ class Letter:
     """A dead letter.
 
     Attributes:
-        at: when it was written, epoch seconds.
-        headers: all of them.
-        replayed: whether a mark says so.
+        at: when the letter was written, epoch seconds.
+        headers: all headers of its record.
+        replayed: a mark says that it was replayed.
     """
 
     address: Address
@@ -88,7 +92,7 @@ class Letter:
 
     @cached_property
     def _facts(self) -> Mapping[str, Any]:
-        """What its message says of its task."""
+        """The task's facts in its message; empty if the message cannot be read."""
         try:
             return decode(self.headers, self.value).task
         except Undecodable:
@@ -96,27 +100,27 @@ class Letter:
 
     @property
     def reason(self) -> str:
-        """Why it died, in a word; empty if it does not say."""
+        """The reason of its death, in a word; empty if the letter does not say."""
         return self._text("dead-reason")
 
     @property
     def error(self) -> str:
-        """Why it died, in a sentence."""
+        """The reason of its death, in a sentence."""
         return self._text("dead-error")
 
     @property
     def task(self) -> str:
-        """The task's name; empty for what is no task."""
+        """The task's name; empty if the message is no task."""
         return _name(self._facts.get("task")) or self._text("task")
 
     @property
     def id(self) -> str:
-        """The task's id; empty for what is no task."""
+        """The task's id; empty if the message is no task."""
         return _name(self._facts.get("id")) or (as_text(self.key) if self.reason == LOST_RECORD else "")
 
     @property
     def origin(self) -> Origin | None:
-        """Whence it came; None if it does not say."""
+        """The place of the record that died; None if the letter does not say."""
         try:
             place = digits(self._text("dead-partition")), digits(self._text("dead-offset"))
         except ValueError:
@@ -126,7 +130,7 @@ class Letter:
 
     @property
     def replays(self) -> int:
-        """How often its message was replayed before it died this time."""
+        """The number of replays of its message before this death."""
         try:
             count: int = optional(an_object(from_json(self._by_name.get(REPLAYED_FROM))), "count", _count, 0)
         except ValueError:
@@ -135,7 +139,7 @@ class Letter:
 
     @property
     def obstacle(self) -> str | None:
-        """Why nobody can replay it; None if it can be."""
+        """The reason that makes a replay impossible; None if it can be replayed."""
         if self.origin is None:
             return "it does not say where it came from"
         if self.reason == LOST_RECORD:
@@ -146,29 +150,34 @@ class Letter:
 
     @property
     def body(self) -> Any:
-        """What the value says as JSON.
+        """The JSON value in the message's body.
 
         Raises:
-            ValueError: it is no JSON.
+            ValueError: the body is no JSON.
         """
         if not self.value:
             raise ValueError("there is none")
         return from_json(self.value.decode())
 
     def as_json(self) -> dict[str, Any]:
-        """What a list of letters says of it."""
+        """The letter as a JSON object, as lists show it: without body and headers."""
         return {
             **self.address._asdict(),
             "at": self.at,
-            **{"reason": self.reason, "error": self.error, "task": self.task, "id": self.id},
+            "reason": self.reason,
+            "error": self.error,
+            "task": self.task,
+            "id": self.id,
             "from": None if self.origin is None else self.origin._asdict(),
-            **{"replays": self.replays, "replayed": self.replayed},
+            "replays": self.replays,
+            "replayed": self.replayed,
         }
 
     def headers_again(self, topic: str) -> RawHeaders:
-        """The headers under which it is replayed: those of the record that died, and which letter of ``topic`` it is.
+        """The headers of its replay: those of the dead record, and the letter's place in ``topic``.
 
-        Whoever replays a task wants it to run with all its retries, and a deduplicated one though it has ended.
+        The replayed task has all its retries again. It has no deduplication id any more, so that it runs although the first
+        one has ended.
         """
         left = {*_WHY, REPLAYED_FROM, "deduplication-id", "retry-of"}
         headers = self._headers_with(retries=0) if self._has_retries and self._is_of_protocol_2 else self.headers
@@ -178,7 +187,7 @@ class Letter:
 
     @property
     def value_again(self) -> bytes | None:
-        """The value with which it is replayed: that of protocol 1 has the number of retries."""
+        """The value of its replay. In protocol 1 the value holds the number of retries, which begins at 0 again."""
         if not self._has_retries or self._is_of_protocol_2:
             return self.value
         return json.dumps({**self._facts, "retries": 0}).encode()
@@ -192,10 +201,10 @@ class Letter:
         return "task" in decode(self.headers, self.value).headers
 
     def with_arguments(self, args: list[Any] | None, kwargs: dict[str, Any] | None) -> Letter:
-        """The same task with other arguments; None leaves them as they are.
+        """The letter with other arguments of its task; None leaves them as they are.
 
         Raises:
-            NotReplayable: it is no task of Celery's protocol 2 in JSON.
+            NotReplayable: the message is no task of Celery's protocol 2 in JSON.
         """
         if args is None and kwargs is None:
             return self
@@ -210,7 +219,7 @@ class Letter:
         )
 
     def _headers_with(self, **changes: Any) -> RawHeaders:
-        """Its headers, with changes in those of its message."""
+        """Its headers, with changes in the headers of its message."""
         message = decode(self.headers, self.value)
         changed = headers_as_json({**message.headers, **changes})
         return [(name, changed if name == "headers" else value) for name, value in self.headers]
@@ -237,7 +246,7 @@ class Letter:
 
 
 def _name(value: Any) -> str:
-    """What a message calls its task, for people; empty if it does not."""
+    """A task's name or id as text for people; empty for None."""
     return value if isinstance(value, str) else "" if value is None else shown(value)
 
 
@@ -246,21 +255,21 @@ def _count(value: Any) -> int:
 
 
 def as_text(data: bytes | None) -> str:
-    """Bytes for people to read; what is no UTF-8 is shown as escapes."""
+    """Bytes as text for people; bytes that are no UTF-8 become escapes."""
     return (data or b"").decode(errors="backslashreplace")
 
 
 @dataclass(frozen=True)
 class Order:
-    """Which letters are to be replayed, and with which arguments.
+    """An order to replay letters: a selection of them, and other arguments.
 
     Attributes:
-        addresses: these; empty: all.
-        reason: only those that died of it.
-        task: only those of this task name.
-        again: also those that were replayed already.
-        args: instead of the task's own.
-        kwargs: instead of the task's own.
+        addresses: the letters to replay; empty: all.
+        reason: only letters with this reason.
+        task: only letters of tasks with this name.
+        again: also letters that were replayed already.
+        args: the arguments in place of the task's own; None: its own.
+        kwargs: the named arguments in place of the task's own; None: its own.
     """
 
     addresses: Collection[Address] = ()
@@ -271,7 +280,7 @@ class Order:
     kwargs: dict[str, Any] | None = None
 
     def matches(self, letter: Letter) -> bool:
-        """Whether a letter is meant, be it replayed or not."""
+        """True if the order selects a letter; :attr:`again` is not considered."""
         return (
             (not self.addresses or letter.address in self.addresses)
             and self.reason in (None, letter.reason)
@@ -280,17 +289,17 @@ class Order:
 
 
 def mark(offsets: Sequence[int]) -> tuple[bytes, RawHeaders]:
-    """Value and headers of the mark that says that these letters of its partition were replayed."""
+    """The value and the headers of a mark: these letters of its partition were replayed."""
     return json.dumps(offsets).encode(), [(_MARK, b"1")]
 
 
 def is_mark(headers: Iterable[tuple[str, bytes | None]] | None) -> bool:
-    """Whether a record with these headers is a mark and no letter."""
+    """True if a record with these headers is a mark and no letter."""
     return any(name == _MARK for name, _ in headers or ())
 
 
 class Marked:
-    """The offsets of one partition that were replayed, from ``begin`` to ``end``: a bit for each."""
+    """The replayed offsets of one partition, from ``begin`` to ``end``: one bit for each offset."""
 
     def __init__(self, begin: int, end: int) -> None:
         self._begin = begin
@@ -302,7 +311,7 @@ class Marked:
         try:
             offsets = [whole(offset) for offset in a_list(from_json(value))]
         except ValueError:
-            return  # somebody else's
+            return  # another program has written it
         for offset in offsets:
             if self._begin <= offset < self._end:
                 self._bits[(offset - self._begin) // 8] |= 1 << (offset - self._begin) % 8

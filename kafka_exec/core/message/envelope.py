@@ -1,10 +1,8 @@
-"""The record format of a message: the body is the value, and each header is encoded and decoded here.
+"""The record format of a message: the body is the record's value, and each header is encoded and decoded here.
 
-AMQP's properties and headers are Kafka headers.
-
-Any Kafka tool can read it. The headers are ``content-type``, ``content-encoding``, ``exchange``, ``routing-key``,
-``kafka-exec-version``, where they are set ``ordering-key``, ``deduplication-id`` and ``retry-of``, and, as one JSON object
-each, ``headers`` and ``properties``.
+Any Kafka tool can read such a record. Its Kafka headers are ``content-type``, ``content-encoding``, ``exchange``,
+``routing-key``, ``kafka-exec-version``, and, where they are set, ``ordering-key``, ``deduplication-id`` and ``retry-of``.
+AMQP's headers and properties are one JSON object each: the Kafka headers ``headers`` and ``properties``.
 """
 
 from __future__ import annotations
@@ -22,43 +20,43 @@ from kafka_exec.errors import Undecodable, Unwritable
 
 VERSION = b"1"
 
-#: Under this name a delivered task's headers say where its record is: partition, offset, and when it was published.
+#: The header of a delivered task that holds the place of its record: topic, partition, offset, and when it was published.
 RECORD_HEADER = "kafka_record"
 
-#: Under this name a task's request has its fencing token: of a run with an ordering key, and of one that was begun again, a
-#: number that is greater than that of each run before it in its partition. What it writes to can refuse lower ones.
+#: The attribute of a task's request that holds the fencing token of the run, if it has an ordering key, or was begun again:
+#: a number that is greater than that of each earlier run in its partition. A store can refuse writes with lower ones.
 #: https://martin.kleppmann.com/2016/02/08/how-to-do-distributed-locking.html
 FENCE = "fence"
 
-#: Under these names a task's headers say that it waits for those of the same key before it, that a second one of the same id
-#: is to be dropped, and that its failure stops its key. Headers survive Celery's retries and canvas, properties do not.
+#: The headers of a task that say: it waits for earlier tasks of the same key; a second task of the same id is dropped; its
+#: failure stops its key. They are no properties, since Celery's retries and canvas keep headers only.
 ORDERING_KEY = "ordering_key"
 DEDUPLICATION_ID = "deduplication_id"
 STOPS_ON_FAILURE = "ordering_stops_on_failure"
 
-#: Under this name the headers of a task that was sent anew by its own run say which record that was a run of. If a second
-#: message says the same, its sender was killed before anybody knew of the first, and ran once more.
+#: The header of a retry that names the record whose run has sent it. If two messages name the same record, a worker was
+#: killed after it had sent the first one, and the task has run again and sent the second one.
 RETRY_OF = "retry_of"
 
-#: Under this name a task's headers say when it was first sent, epoch seconds: it stays so, however often it is sent anew.
+#: The header of a task that holds the time when it was first sent, epoch seconds. Retries keep it.
 CREATED = "kafka_created"
 
-#: The record header that says over how many partitions the keys of its queue are spread, whatever is added later.
+#: The record header with the number of partitions over which the keys of its queue are spread. Added ones do not count.
 _KEYS_OVER = "keys-over"
 
 RecordHeaders = list[tuple[str, bytes]]
 Headers = Sequence[tuple[str, "bytes | None"]]
 
-#: What a consumer must know of a record before it is decoded.
+#: The headers that a consumer reads before it decodes the record, each with the name of its record header.
 _LANE_HEADERS = ((ORDERING_KEY, "ordering-key"), (DEDUPLICATION_ID, "deduplication-id"), (RETRY_OF, "retry-of"))
 
-#: Makes a JSON value of one that JSON does not know, and back of an object what it was made of.
+#: Turns a value that JSON does not know into a JSON value, and such a JSON object back into the value.
 ToJson = Callable[[Any], Any]
 FromJson = Callable[[dict[str, Any]], Any]
 
 
 class Message(NamedTuple):
-    """A message on its way, in AMQP's terms. ``body`` is what the serializer made."""
+    """A message in AMQP's terms. ``body``: the bytes that the serializer has made."""
 
     body: bytes
     content_type: str
@@ -70,7 +68,10 @@ class Message(NamedTuple):
 
     @property
     def key(self) -> str:
-        """What decides the partition: the ordering key, else the task's id. All else shares one, and keeps its order."""
+        """The key that decides the partition: the ordering key, else the task id, else the routing key.
+
+        So messages that are no tasks share one partition, and keep their order.
+        """
         if isinstance(key := self.headers.get(ORDERING_KEY), str):
             return key
         task_id = (self.headers if "id" in self.headers else self.task).get("id")
@@ -78,22 +79,22 @@ class Message(NamedTuple):
 
     @property
     def task(self) -> Mapping[str, Any]:
-        """What it says of its task, in whichever protocol; empty if it is none."""
+        """The facts of its task, in either of Celery's protocols; empty if it is no task."""
         return facts(self.headers, self.body, self.content_type)
 
     @property
     def is_bound(self) -> bool:
-        """Whether it must be in the same partition as others of its key, also if partitions are added."""
+        """True if it must be in the same partition as others of its key, also after partitions were added."""
         return not self.headers.keys().isdisjoint((ORDERING_KEY, DEDUPLICATION_ID))
 
 
 def bind(headers: Headers, over: int) -> Headers:
-    """The record headers of a message whose queue spreads its keys over so many partitions."""
+    """The record headers of a message, with the number of partitions over which its queue spreads keys."""
     return [*headers, (_KEYS_OVER, str(over).encode())]
 
 
 def keys_over(headers: Headers | None) -> int | None:
-    """What :func:`bind` has said; None: nothing."""
+    """The number of partitions that :func:`bind` has written; None if it has written none."""
     try:
         return whole(digits(dict(headers or ()).get(_KEYS_OVER)), least=1, most=MOST_PARTITIONS)
     except ValueError:
@@ -104,10 +105,10 @@ def encode(message: Message, to_json: ToJson | None = None) -> RecordHeaders:
     """The Kafka headers of a message.
 
     Args:
-        to_json: of what JSON does not know.
+        to_json: turns a value that JSON does not know into a JSON value.
 
     Raises:
-        Unwritable: one of its headers or properties cannot be written so that it is read as it was.
+        Unwritable: a header or property would be read as another value than it is.
     """
     lanes = [(name, header) for header, name in _LANE_HEADERS if message.headers.get(header) is not None]
     for _, header in lanes:
@@ -128,13 +129,13 @@ def encode(message: Message, to_json: ToJson | None = None) -> RecordHeaders:
 
 
 def headers_as_json(headers: Mapping[str, Any], to_json: ToJson | None = None) -> bytes:
-    """A message's headers as they stand in the record. Raises and ``to_json``: as :func:`encode`."""
+    """The value of the record header ``headers``. ``to_json`` and errors are as in :func:`encode`."""
     return _json("header", headers, to_json)
 
 
 @lru_cache(maxsize=8)
 def _encoders(to_json: ToJson | None) -> tuple[Callable[[Any], str], Callable[[Any], str]]:
-    """What writes JSON: as UTF-8, and with escapes only."""
+    """Two functions that write JSON: the first with UTF-8 characters, the second with escapes only."""
     encoders = (
         json.JSONEncoder(separators=(",", ":"), ensure_ascii=ascii_only, default=to_json)
         for ascii_only in (False, True)
@@ -154,7 +155,7 @@ def _json(what: str, value: Mapping[str, Any], to_json: ToJson | None) -> bytes:
 
 
 def _refusal(what: str, values: Mapping[str, Any], dump: Callable[[Any], str], error: Exception) -> Unwritable:
-    """Why values cannot be written, with the name of the first one that cannot."""
+    """The error for values that cannot be written, with the name of the first of them."""
     for name, value in values.items():
         try:
             dump({name: value})
@@ -168,13 +169,13 @@ def _refusal(what: str, values: Mapping[str, Any], dump: Callable[[Any], str], e
 
 
 def decode(headers: Headers | None, value: bytes | None, hook: FromJson | None = None) -> Message:
-    """The message of a record.
+    """The message in a record.
 
     Args:
-        hook: tells of an object what it was made of; None: all is left as JSON has it.
+        hook: turns a JSON object back into the value that it was made of; None: all values stay as JSON has them.
 
     Raises:
-        Undecodable: the record was not written by :func:`encode`, or by a newer version of it.
+        Undecodable: :func:`encode` has not written the record, or a newer version of it has.
     """
     found = dict(headers or ())
     content_type = found.get("content-type")
@@ -198,21 +199,21 @@ def decode(headers: Headers | None, value: bytes | None, hook: FromJson | None =
 
 
 def _object(data: bytes | None, hook: FromJson | None = None) -> dict[str, Any]:
-    # Only an object that says so was made of something.
+    # Only an object with __type__ was made of another value.
     return an_object(from_json(data, hook if data and b"__type__" in data else None)) if data else {}
 
 
 def place_name(topic: str, partition: int, offset: int) -> str:
-    """A record, as ``retry-of`` names it."""
+    """The name of a record in the header ``retry-of``."""
     return f"{topic}/{partition}/{offset}"
 
 
 def created_at(created: object, place: Mapping[str, Any]) -> float | None:
-    """When a task was created, epoch seconds: as it says itself, else when its record was published.
+    """The time when a task was first sent, epoch seconds; if its headers do not say it, the time of its record.
 
     Args:
-        created: what its headers have under :data:`CREATED`.
-        place: what they have under :data:`RECORD_HEADER`.
+        created: the value of its header :data:`CREATED`.
+        place: the value of its header :data:`RECORD_HEADER`.
     """
     with suppress(ValueError):
         return moment(created)
@@ -222,13 +223,13 @@ def created_at(created: object, place: Mapping[str, Any]) -> float | None:
 def ticket_of(
     headers: Headers | None, value: bytes | None, topic: str, partition: int, *, restarted: bool = False
 ) -> Ticket | None:
-    """The place in its lane of a task's record; None: it is in none.
+    """The ticket of a task's record; None if the record is in no lane.
 
     Args:
-        value: the record's.
-        topic: where the record is.
-        partition: where the record is.
-        restarted: its run was begun before, and may have sent the task anew.
+        value: the record's value.
+        topic: the topic of the record.
+        partition: the partition of the record.
+        restarted: the task was begun before, and that run may have sent a retry.
     """
     named = dict(headers or ())
     key, unique, retry_of = named.get("ordering-key"), named.get("deduplication-id"), named.get("retry-of")
@@ -239,12 +240,12 @@ def ticket_of(
         run, name = Run(text(task.get("id")), whole(task.get("retries") or 0)), text(task.get("task"))
         lane = Lane("key", key.decode(errors="replace")) if key else Lane("id", run.task_id)
     except ValueError:
-        return None  # no task: whoever decodes it says so
+        return None  # it is no task, and decoding it will say so
     return Ticket(lane, run, is_unique=bool(unique), origin=_origin(retry_of, topic, partition), task=name)
 
 
 def _origin(retry_of: bytes | None, topic: str, partition: int) -> int | None:
-    """The offset that ``retry-of`` names, of a record of the same partition."""
+    """The offset in ``retry-of``; None if that names no record of this partition."""
     place, _, offset = (retry_of or b"").decode(errors="replace").rpartition("/")
     try:
         found = digits(offset)
@@ -262,7 +263,7 @@ def dead_letter_headers(
     partition: int,
     offset: int,
 ) -> list[tuple[str, bytes | None]]:
-    """The headers of a dead letter: those of the record, then why and whence it came."""
+    """The headers of a dead letter: those of the dead record, then the reason, the error, and the record's place."""
     return [
         *(original or ()),
         ("dead-reason", reason.encode()),
@@ -273,15 +274,15 @@ def dead_letter_headers(
     ]
 
 
-#: In place of a value, and of long headers, that would have made a dead letter larger than its topic accepts.
+#: The header of a dead letter that was cut: its value and long headers are left out, since its topic accepts no more.
 CUT = "dead-cut"
 
-#: Headers up to this length stay, bytes, and so many of them.
+#: The length up to which headers stay in a letter that is cut, bytes, and the number of headers that stay.
 _SHORT, _MOST_SHORT = 1000, 100
 
 
 def cut(letter: Sequence[tuple[str, bytes | None]]) -> list[tuple[str, bytes | None]]:
-    """The headers of a dead letter that is too large to be kept whole: of those of the record only short ones."""
+    """The headers of a dead letter that is too large to be kept whole: of the dead record's headers only short ones."""
     *originals, reason, error, topic, partition, offset = letter
     short = [each for each in originals if len(each[0]) + len(each[1] or b"") <= _SHORT][:_MOST_SHORT]
     return [*short, reason, (error[0], (error[1] or b"")[:_SHORT]), topic, partition, offset, (CUT, b"1")]
@@ -293,10 +294,10 @@ def short_key(key: bytes | None) -> bytes | None:
 
 
 def expired(message: Message, timestamp: float, queue_ttl: float | None, now: float) -> bool:
-    """Whether a message has outlived its time.
+    """True if a message has outlived its time to live.
 
-    The time is the property ``expiration`` (milliseconds, a string, as in AMQP) or the queue's time to live, whichever
-    is less. A Celery task with ``expires`` is never dropped here: the worker must see it to mark it as revoked.
+    The time to live is the property ``expiration`` (milliseconds, a string, as in AMQP) or that of the queue, whichever is
+    less. A Celery task with ``expires`` is never dropped here: the worker must see it to mark it as revoked.
 
     Args:
         timestamp: when the record was written, epoch seconds.
@@ -308,6 +309,6 @@ def expired(message: Message, timestamp: float, queue_ttl: float | None, now: fl
     if message.headers.get("expires") or message.task.get("expires"):
         return False
     limits = [queue_ttl] if queue_ttl is not None else []
-    with suppress(KeyError, TypeError, ValueError, OverflowError):  # then it has no limit of its own
+    with suppress(KeyError, TypeError, ValueError, OverflowError):  # the message has no valid limit of its own
         limits.append(int(message.properties["expiration"]) / 1000)
     return bool(limits) and now >= timestamp + min(limits)

@@ -1,7 +1,7 @@
-"""What a message says of its task, in either of Celery's protocols, and whether it can be one at all.
+"""The task in a message, in either of Celery's protocols: its facts, and the checks of them.
 
-Protocol 2 has a task's facts in the message's headers, protocol 1 in its body. A body that is no JSON is not looked into
-before Celery has decoded it.
+Protocol 2 has a task's facts in the message's headers, protocol 1 in its body. Only a body in JSON is read before Celery
+decodes it.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ from typing import Any
 from kafka_exec.core.record.fields import from_json, moment, number, shown, text, whole
 from kafka_exec.errors import Undecodable
 
-#: The reason of what no task is.
+#: The reason of a message that is no task.
 NOT_A_TASK = "not-a-task"
 
-#: The reason of a task that nobody can run.
+#: The reason of a task that no worker can run.
 BAD_TASK = "bad-task"
 
-#: The parts of a task beside its arguments that are signatures.
+#: The options in a task's body that are lists of signatures.
 _SIGNATURES = ("callbacks", "errbacks", "chain")
 
 
 def facts(headers: Mapping[str, Any], body: bytes | None, content_type: str) -> Mapping[str, Any]:
-    """A task's facts, under the names of protocol 2's headers; empty for what is no task."""
+    """A task's facts, under the names of protocol 2's headers; empty if the message is no task."""
     if "task" in headers:
         return headers
     if content_type == "application/json" and body and b'"task"' in body:
@@ -38,13 +38,14 @@ def facts(headers: Mapping[str, Any], body: bytes | None, content_type: str) -> 
 
 
 def as_task(headers: Mapping[str, Any], payload: Any) -> dict[str, Any]:
-    """The headers that a task has in protocol 2.
+    """The headers of a task as protocol 2 has them.
 
     Args:
+        headers: the message's headers.
         payload: the message's body, decoded.
 
     Raises:
-        Undecodable: it is no task, or one that nobody can run.
+        Undecodable: the message is no task, or one that no worker can run.
     """
     embed: Any
     if isinstance(payload, Mapping) and ("task" in payload or "task" in headers):
@@ -74,10 +75,10 @@ def as_task(headers: Mapping[str, Any], payload: Any) -> dict[str, Any]:
 
 
 def check(headers: Mapping[str, Any]) -> None:
-    """Looks at a task's headers, of protocol 2.
+    """Checks a task's headers, as protocol 2 has them.
 
     Raises:
-        Undecodable: the task is not named, or one of them is of a type with which nobody can run it.
+        Undecodable: the task has no name or no id, or a header has a type with which no worker can run it.
     """
     if not isinstance(headers.get("task"), str) or not headers["task"]:
         raise Undecodable(NOT_A_TASK, f"its task's name is no text, but {shown(headers.get('task'))}")
@@ -87,10 +88,10 @@ def check(headers: Mapping[str, Any]) -> None:
 
 
 def check_types(headers: Mapping[str, Any]) -> None:
-    """Looks at those of a task's headers that mean something to Celery or to us.
+    """Checks the headers of a task that Celery or kafka_exec reads.
 
     Raises:
-        Undecodable: one of them is of a type with which nobody can run the task.
+        Undecodable: a header has a type with which no worker can run the task.
     """
     for name, read in _FIELDS.items():
         if (value := headers.get(name)) is not None:
@@ -124,7 +125,7 @@ def _limits(value: Any) -> Any:
 
 
 def _shown_value(value: Any) -> Any:
-    """Arguments as Python shows them, with whatever texts are among them."""
+    """The ``repr`` of arguments: a text, which may hold any characters."""
     if not isinstance(value, str):
         raise ValueError(f"a text is expected, not {shown(value)}")
     return value
@@ -146,7 +147,7 @@ def _mapping(value: Any) -> Any:
     return value
 
 
-#: How each header of a task is read that is not null; others are the application's.
+#: The reader of each header of a task that is not null; all other headers are the application's.
 _FIELDS: Mapping[str, Callable[[Any], Any]] = {
     **dict.fromkeys(("task", "id", "root_id", "parent_id", "group", "shadow"), text),
     **dict.fromkeys(("argsrepr", "kwargsrepr"), _shown_value),

@@ -1,24 +1,24 @@
-"""How many messages a channel may hold unacknowledged, and from which priority step the next one comes."""
+"""The window of a channel: how many messages it may hold unacknowledged, and the priority step of the next one."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-#: Kafka has no priorities: each step is a topic of its own, so their number is bounded.
+#: The largest number of priority steps. Kafka has no priorities, so each step is a topic of its own.
 MOST_STEPS = 4
 
-#: Every so many deliveries one comes from a lower step, so that none starves.
+#: One of so many deliveries comes from a lower step, so that no step starves.
 FROM_BELOW_EVERY = 10
 
 
 def is_full(limit: int, outstanding: int) -> bool:
-    """Whether no more may be handed out; a limit of 0 is none, as AMQP's prefetch count."""
+    """True if the channel may get no more messages. ``limit``: AMQP's prefetch count, 0 for no limit."""
     return bool(limit) and outstanding >= limit
 
 
 def refill_due(limit: int, outstanding: int) -> bool:
-    """Whether enough has been acknowledged to be worth a wake-up: a quarter of the window, at least one message."""
+    """True if so much of the window was acknowledged that a wake-up is worth it: a quarter, at least one message."""
     return not limit or outstanding <= limit - max(1, limit // 4)
 
 
@@ -28,10 +28,11 @@ def steps_for(max_priority: int | None) -> int:
 
 
 def step_of(priority: Any, max_priority: int | None) -> int:
-    """The step of a message: higher is more urgent, priorities above the queue's maximum count as the maximum.
+    """The priority step of a message; a higher one is more urgent. Priorities above the queue's maximum count as that.
 
     Args:
-        priority: what is no whole number counts as none.
+        priority: the message's priority; a value that is no whole number counts as none.
+        max_priority: the queue's ``x-max-priority``.
     """
     steps = steps_for(max_priority)
     if steps == 1 or not max_priority or type(priority) is not int:
@@ -40,9 +41,12 @@ def step_of(priority: Any, max_priority: int | None) -> int:
 
 
 def pick_step(waiting: Sequence[int], turn: int) -> int:
-    """The step to take from, among those with messages waiting (ascending), at the ``turn``-th delivery.
+    """The step from which the delivery with the number ``turn`` comes.
 
-    Every :data:`FROM_BELOW_EVERY`-th turn goes to the steps below the highest, each in its turn.
+    Each :data:`FROM_BELOW_EVERY`-th delivery comes from a step below the highest one, from each of them in turn.
+
+    Args:
+        waiting: the steps that have messages, ascending.
     """
     if len(waiting) == 1 or turn % FROM_BELOW_EVERY != FROM_BELOW_EVERY - 1:
         return waiting[-1]

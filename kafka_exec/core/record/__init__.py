@@ -1,1 +1,1 @@
-"""Records of any topic: strict reading of what comes from outside, and values as JSON holds them."""
+"""Records of any topic: strict reading of their fields, and any value as a JSON value."""

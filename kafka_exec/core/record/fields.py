@@ -1,7 +1,7 @@
-"""Reading what anybody may have written: JSON, and fields of it that must be of a type and within bounds.
+"""Fields of JSON records that any program may have written: each must have a type, and be within bounds.
 
-A record of a log may hold anything. Whatever these functions are given, they return a value of the promised kind or raise
-ValueError, and nothing else: no other error reaches a loop that reads records.
+A record of a log may hold anything. These functions return a value of the promised kind, or raise ValueError. They raise
+no other error for any value, so that no other error reaches a loop that reads records.
 """
 
 from __future__ import annotations
@@ -12,21 +12,21 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from uuid import UUID
 
-#: Kafka counts with 64 bits: offsets, times, attempts.
+#: The largest number in 64 bits, with which Kafka counts offsets and times.
 MOST = 2**63 - 1
 
-#: Kafka numbers partitions with 32 bits.
+#: The largest number of a partition, for which Kafka has 32 bits.
 MOST_PARTITIONS = 2**31 - 1
 
-#: The first and the last second that a calendar has, epoch seconds: from year 1 to 9999.
+#: The first and the last second of the years 1 to 9999, epoch seconds.
 _FIRST, _LAST = -62_135_596_800.0, 253_402_300_799.0
 
-#: Of what is refused, so much is shown, characters.
+#: The longest part of a refused value that an error message shows, characters.
 _SHOWN = 80
 
 
 def from_json(data: bytes | str | None, hook: Callable[[dict[str, Any]], Any] | None = None) -> Any:
-    """The value of a JSON text; None for no data. ``hook``: as the ``object_hook`` of :func:`json.loads`."""
+    """The value of a JSON text; None for no data. ``hook``: the ``object_hook`` of :func:`json.loads`."""
     try:
         return json.loads(data, object_hook=hook) if data else None
     except RecursionError:
@@ -34,28 +34,28 @@ def from_json(data: bytes | str | None, hook: Callable[[dict[str, Any]], Any] | 
 
 
 def an_object(value: Any) -> dict[str, Any]:
-    """A JSON object."""
+    """The value as a JSON object."""
     if not isinstance(value, dict):
         raise ValueError(f"a JSON object is expected, not {type(value).__name__}")
     return value
 
 
 def a_list(value: Any) -> list[Any]:
-    """A JSON list."""
+    """The value as a JSON list."""
     if not isinstance(value, list):
         raise ValueError(f"a list is expected, not {shown(value)}")
     return value
 
 
 def text(value: Any) -> str:
-    """A text that can be written as UTF-8: without lone surrogates."""
+    """The value as a text that can be written as UTF-8: one without lone surrogates."""
     if not isinstance(value, str) or not is_unicode(value):
         raise ValueError(f"a text is expected, not {shown(value)}")
     return value
 
 
 def is_unicode(value: str) -> bool:
-    """Tells whether a text can be written as UTF-8."""
+    """True if a text can be written as UTF-8."""
     try:
         value.encode()
     except UnicodeEncodeError:
@@ -64,19 +64,19 @@ def is_unicode(value: str) -> bool:
 
 
 def texts(value: Any) -> tuple[str, ...]:
-    """A list of texts."""
+    """The value as a list of texts."""
     return tuple(map(text, a_list(value)))
 
 
 def whole(value: Any, least: int = 0, most: int = MOST) -> int:
-    """A whole number between two bounds."""
+    """The value as a whole number from ``least`` to ``most``."""
     if type(value) is not int or not least <= value <= most:
         raise ValueError(f"a whole number from {least} to {most} is expected, not {shown(value)}")
     return value
 
 
 def number(value: Any) -> float:
-    """A number that is finite, and of no more than 64 bits if it is whole."""
+    """The value as a finite number; a whole one has at most 64 bits."""
     if type(value) is int and -MOST <= value <= MOST:
         return value
     if type(value) is float and math.isfinite(value):
@@ -85,21 +85,21 @@ def number(value: Any) -> float:
 
 
 def moment(value: Any) -> float:
-    """A time, epoch seconds, that a calendar has."""
+    """The value as a time of the years 1 to 9999, epoch seconds."""
     if not _FIRST <= number(value) <= _LAST:
         raise ValueError(f"a time is expected, not {shown(value)}")
     return number(value)
 
 
 def flag(value: Any) -> bool:
-    """True or false."""
+    """The value as true or false."""
     if type(value) is not bool:
         raise ValueError(f"true or false is expected, not {shown(value)}")
     return value
 
 
 def digits(value: bytes | str | None) -> int:
-    """The whole number, 0 or more, that a text of digits says."""
+    """The whole number, 0 or more, in a text of digits."""
     found = value.decode() if isinstance(value, bytes) else value or ""
     if not (found.isascii() and found.isdigit() and len(found) <= len(str(MOST))):
         raise ValueError(f"a number in digits is expected, not {shown(found)}")
@@ -107,13 +107,13 @@ def digits(value: bytes | str | None) -> int:
 
 
 def optional(found: Mapping[str, Any], name: str, read: Callable[[Any], Any], default: Any = None) -> Any:
-    """A field of an object that need not be there, or be null; then it is the default."""
+    """The value of an object's field; the default if the field is missing or null. ``read``: the reader of the field."""
     value = found.get(name)
     return default if value is None else read(value)
 
 
 def shown(value: Any) -> str:
-    """A value for people, not all of it if it is long; whatever it is."""
+    """The value as a text for people: any value, and only the beginning of a long one."""
     try:
         return f"{value!r:.{_SHOWN}}"
     except Exception:
@@ -121,5 +121,5 @@ def shown(value: Any) -> str:
 
 
 def id_text(value: Any) -> Any:
-    """An id as it is written: of a UUID its text; all else as it is."""
+    """An id as records hold it: the text of a UUID; any other value stays as it is."""
     return str(value) if isinstance(value, UUID) else value

@@ -1,4 +1,4 @@
-"""Anything as a JSON value, and as a text that is not too long: what is told of a task must be writable."""
+"""Any Python value as a JSON value, or as a text of limited length, so that the state of a task can always be written."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-#: Deeper nested values are told as text: readers in other languages have limits of their own.
+#: Values that are nested more deeply become texts: readers in other languages have limits of their own.
 DEEPEST = 100
 
-#: Larger whole numbers are told as text: Python itself refuses to read those of some thousand digits.
+#: Larger whole numbers become texts: Python itself refuses to read numbers of some thousand digits.
 _LARGEST = 10**300
 
-#: A value that is told as text has no more characters.
+#: The longest text that a value becomes, characters.
 _LONGEST = 10_000
 
 
 def plain(value: Any) -> Any:
-    """A JSON value of anything; what JSON does not know is told as Python shows it."""
+    """The JSON value of any Python value; a part that JSON does not know becomes its ``repr``."""
     return _plain(value, ())
 
 
@@ -41,7 +41,7 @@ def _name(key: Any) -> str:
 
 
 def is_deep(value: Any) -> bool:
-    """Tells whether a JSON value is nested more deeply than is told."""
+    """True if a JSON value is nested more deeply than :data:`DEEPEST`."""
     level = [value]
     for _ in range(DEEPEST):
         level = [
@@ -56,7 +56,7 @@ def is_deep(value: Any) -> bool:
 
 
 def shown(value: Any, longest: int = _LONGEST) -> str:
-    """A value as Python shows it, also where it cannot."""
+    """The ``repr`` of a value; a replacement text if ``repr`` raises an error."""
     try:
         return cut(repr(value), longest)
     except Exception as error:
@@ -64,7 +64,7 @@ def shown(value: Any, longest: int = _LONGEST) -> str:
 
 
 def said(error: BaseException) -> str:
-    """An error in words, also one that has none."""
+    """The type and the text of an error; its type alone if the text cannot be made."""
     try:
         return cut(f"{type(error).__name__}: {error}", _LONGEST)
     except Exception:
@@ -72,12 +72,12 @@ def said(error: BaseException) -> str:
 
 
 def cut(text: str, longest: int) -> str:
-    """The beginning of a text that is too long, and how long it was."""
+    """The text; of one that is longer than ``longest`` the beginning, and its length."""
     return text if len(text) <= longest else f"{text[:longest]}… (cut, it had {len(text)} characters)"
 
 
 def cut_middle(text: str, longest: int) -> str:
-    """Beginning and end of a text that is too long: of a traceback, where it began and what was raised."""
+    """The text; of one that is longer than ``longest`` the beginning and the end: of a traceback, first call and error."""
     if len(text) <= longest:
         return text
     end = longest // 3

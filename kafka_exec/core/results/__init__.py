@@ -1,1 +1,1 @@
-"""The states of tasks: which may follow which, and the records that say them."""
+"""The states of tasks: the order in which they may follow, and the records that hold them."""

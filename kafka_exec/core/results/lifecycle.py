@@ -1,8 +1,8 @@
-"""The states of a task: which may follow which, what Celery calls them, and under which keys they are written.
+"""The states of a task: which one may follow which, their names in Celery, and the keys of their records.
 
-The topic of the state records is compacted: of each key the last record stays. A process that was paused may write at any
-time, so a stronger state never shares a key with a weaker one: what a task comes to is the strongest of the last records
-of its keys, and every reader sees the same, before and after a compaction.
+The topic of state records is compacted: the last record of each key stays. A process that was paused may write at any time,
+so a stronger state never shares a key with a weaker one. The state of a task is the strongest of the last records of its
+keys. So all readers see the same state, before and after a compaction.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 
 class State(str, Enum):
-    """Where a task is."""
+    """The state of a task."""
 
     SCHEDULED = "SCHEDULED"
     WAITING = "WAITING"
@@ -39,10 +39,10 @@ class Rank(IntEnum):
 
 TERMINAL = frozenset({State.DONE, State.FAILED, State.REVOKED})
 
-# A start need not have been written (``task_track_started``): what ends or interrupts a run may follow where one may begin.
+# The start of a run is perhaps not written (``task_track_started``), so the end of a run may follow any state before it.
 _OPEN = frozenset(State) - {State.SCHEDULED}
 
-#: What may follow each state; None: a task of which nothing was written.
+#: The states that may follow each state; None: no state of the task was written yet.
 TRANSITIONS: Mapping[State | None, frozenset[State]] = {
     None: frozenset(State),
     State.SCHEDULED: _OPEN,
@@ -51,11 +51,11 @@ TRANSITIONS: Mapping[State | None, frozenset[State]] = {
     State.GROUP: _OPEN,
     State.WRONG_NODE: _OPEN,
     State.RUNNING: _OPEN,
-    # It is resumed, and that is always written, or given up.
+    # A suspended task is resumed, which is always written, or it is given up.
     State.SUSPENDED: frozenset(
         {State.WAITING, State.GROUP, State.WRONG_NODE, State.RUNNING, State.FAILED, State.REVOKED}
     ),
-    # A run that was given up for lost may come to its end.
+    # A run that was taken for lost may still end.
     State.FAILED: frozenset({State.DONE}),
     State.REVOKED: frozenset({State.DONE}),
     State.DONE: frozenset(),
@@ -63,18 +63,18 @@ TRANSITIONS: Mapping[State | None, frozenset[State]] = {
 
 
 def may_follow(new: State, current: State | None) -> bool:
-    """Whether a task may come from one state to another; None: nothing was written of it."""
+    """True if a task may come from ``current`` to ``new``; ``current`` is None if no state of the task was written yet."""
     return new in TRANSITIONS[current]
 
 
 def previous(*, started: bool, retried: bool) -> State:
-    """What was told of a task before. ``started``: the start of this run; ``retried``: the run is not its first."""
+    """The state before a run's end. ``started``: the run's start was written; ``retried``: the run is not the first one."""
     if started:
         return State.RUNNING
     return State.DELAYED if retried else State.SCHEDULED
 
 
-# Celery's words
+# Celery's names
 
 _TO_CELERY = {
     State.DONE: "SUCCESS",
@@ -98,14 +98,14 @@ _OF_CELERY = {
 
 
 def to_celery(state: State, *, retrying: bool = False) -> str:
-    """Celery's word for a state. ``retrying``: a delayed task waits for its next attempt, not for its first."""
+    """Celery's name of a state. ``retrying``: a delayed task waits for a retry, not for its first run."""
     if state is State.DELAYED and retrying:
         return "RETRY"
     return _TO_CELERY.get(state, "PENDING")
 
 
 def of_celery(status: str) -> State:
-    """The state that Celery's word stands for; an application's own word is one of a running task."""
+    """The state with this name in Celery; an application's own name is one of a running task."""
     return _OF_CELERY.get(status, State.RUNNING)
 
 
@@ -124,23 +124,23 @@ def rank_of(state: State) -> Rank:
 
 
 def is_settled(rank: Rank) -> bool:
-    """Whether a record of this strength tells its task's state for good, so that a copy of it is as good as itself.
+    """True if a record of this strength is final, so that a copy of it can never be outdated.
 
-    FAILED and REVOKED do not: DONE may follow.
+    FAILED and REVOKED are not final: DONE may follow.
     """
     return rank is Rank.DONE
 
 
 def record_key(task_id: str, state: State) -> str:
-    """The key under which a state of a task is written: for DONE the id itself.
+    """The key of a task's record with this state; for DONE the id itself.
 
-    Only where an id ends as one of the keys does, DONE has a suffix too, so that no two tasks share a key.
+    Only if the id ends like the key of another state, the key for DONE has a suffix too, so that no two tasks share a key.
     """
     return _key(task_id, rank_of(state))
 
 
 def record_keys(task_id: str) -> tuple[str, ...]:
-    """All keys of a task; who forgets it writes a tombstone to each."""
+    """All keys of a task; a process that deletes the task writes a tombstone to each of them."""
     return tuple(_key(task_id, rank) for rank in Rank)
 
 
@@ -151,7 +151,7 @@ def _key(task_id: str, rank: Rank) -> str:
 
 
 def split_key(key: str) -> tuple[str, Rank]:
-    """The task id and the strength that a key stands for: the inverse of :func:`record_key`."""
+    """The task id and the strength in a key: the inverse of :func:`record_key`."""
     if key.endswith(_SUFFIXES):
         task_id, slash, name = key.rpartition("/")
         return task_id, _RANK[slash + name]
@@ -159,10 +159,10 @@ def split_key(key: str) -> tuple[str, Rank]:
 
 
 def task_id_of(key: str) -> str:
-    """The task id that a key belongs to."""
+    """The task id in a key."""
     return split_key(key)[0]
 
 
 def strongest(last: Mapping[Rank, T]) -> T | None:
-    """What a task has come to: the fold of the last records of its keys, tombstones left out; None if there are none."""
+    """The record that holds a task's state, of the last records of its keys without tombstones; None if there are none."""
     return last[max(last)] if last else None

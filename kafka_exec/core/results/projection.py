@@ -1,7 +1,7 @@
-"""What of the state records goes into the cache of results: a fold of each partition, in its order.
+"""The projection of state records into the cache of results: a fold of each partition, in its order.
 
-The cache holds a partition's fold up to a place, and the place itself, which change together. So it never has what the
-topic had not, whoever writes it and however often it begins anew.
+The cache holds the fold of a partition up to a place, and that place. Both change together, so the cache never holds a
+result that the topic did not have, whichever worker writes it, and however often one begins again.
 """
 
 from __future__ import annotations
@@ -14,29 +14,29 @@ from kafka_exec.core.results.lifecycle import is_settled, split_key
 from kafka_exec.core.results.state_record import StateRecord
 from kafka_exec.errors import Undecodable
 
-#: The shortest time to keep a copy, seconds: caches count in milliseconds.
+#: The shortest time for which a copy is kept, seconds: caches count in milliseconds.
 _SHORTEST = 0.001
 
 
 @dataclass(frozen=True)
 class Place:
-    """How far a partition is in the cache.
+    """The place in a partition up to which the cache holds it.
 
     Attributes:
-        offset: the next one to be taken.
-        complete: whether the end was reached since. Before it, a copy may be of what was forgotten later.
+        offset: the next offset to fold.
+        complete: the end of the partition was reached. Before that, the cache may hold results that were deleted later.
     """
 
     offset: int = 0
     complete: bool = False
 
     def encode(self) -> bytes:
-        """As it stands in the cache."""
+        """The place as the cache holds it."""
         return f"{self.offset}{'' if self.complete else ' filling'}".encode()
 
     @classmethod
     def decode(cls, value: bytes | None) -> Place:
-        """The place that stands in the cache; the beginning if there is none."""
+        """The place that the cache holds; the beginning of the partition if it holds none."""
         offset, _, rest = (value or b"").partition(b" ")
         try:
             return cls(digits(offset), not rest)
@@ -46,7 +46,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Copy:
-    """A record's value. ``lifetime``: how long it is to be kept, seconds; None: for ever."""
+    """A copy of a record's value. ``lifetime``: the time for which it is kept, seconds; None: for ever."""
 
     value: bytes
     lifetime: float | None
@@ -55,10 +55,11 @@ class Copy:
 def fold(
     records: Iterable[tuple[bytes | None, bytes | None]], *, expires: float | None, now: float
 ) -> dict[str, Copy | None]:
-    """What records, by their keys and values, change in the cache: by task, its copy; None if there must be none.
+    """The changes that records make in the cache: the copy of each task; None if the cache must have none.
 
     Args:
-        expires: how long after its end a result is kept, seconds; None or 0: for ever.
+        records: the keys and values of the records.
+        expires: the time for which a result is kept after the task's end, seconds; None or 0: for ever.
         now: epoch seconds.
     """
     found: dict[str, Copy | None] = {}
@@ -76,7 +77,7 @@ def _copy(value: bytes, expires: float | None, now: float) -> Copy | None:
     try:
         finished = StateRecord.decode(value).finished
     except Undecodable:
-        return None  # whoever asks is to be told so by the topic
+        return None  # a caller reads the topic instead, and gets the error there
     if not expires:
         return Copy(value, None)
     lifetime = (now if finished is None else finished) + expires - now

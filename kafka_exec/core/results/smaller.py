@@ -1,4 +1,4 @@
-"""A state that is too large for its topic is told nevertheless, ever smaller, until it fits: a task must come to its end."""
+"""Smaller versions of a state record that is too large for its topic, so that the end of a task can always be written."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from typing import Any
 from kafka_exec.core.record.plain import cut, cut_middle, shown
 from kafka_exec.core.results.state_record import Raised, StateRecord
 
-#: So much stays of arguments, tracebacks and exceptions that are cut, characters.
+#: The lengths to which arguments, tracebacks and exceptions are cut, characters.
 _ARGUMENTS = 200
 _TRACEBACK = 8_000
 _EXCEPTION = 10_000
 
-#: What stays at last of any text that is not needed.
+#: The length to which all texts are cut in the smallest version, characters.
 _LEAST = 100
 
-#: Makes what a task has raised no longer than so many characters: as it is stored, and as it is told.
+#: Returns the exception of a task, cut to so many characters: as a result, and as the record's ``exception``.
 Shorten = Callable[[int], tuple[Any, Raised]]
 
 
 def smaller(record: StateRecord, shorten: Shorten | None) -> Iterator[StateRecord]:
-    """A record, then the same ever smaller: its arguments give way, its traceback, its children, then what was raised.
+    """The record, then smaller versions of it: without arguments, traceback, children, at last with a cut exception.
 
     Args:
-        shorten: None: the task has raised nothing. What it has returned is never cut.
+        shorten: cuts the exception; None: the task has raised none. The result of a task is never cut.
     """
     yield record
     if record.args is not None or record.kwargs is not None:
@@ -45,7 +45,7 @@ def smaller(record: StateRecord, shorten: Shorten | None) -> Iterator[StateRecor
 
 
 def _left_out(arguments: Any) -> Any:
-    """What stands in the place of arguments, in their form."""
+    """The replacement for arguments that are left out: again a list or a mapping."""
     if arguments is None or not arguments:
         return arguments
     told = f"left out, too large to be stored: {shown(arguments, _ARGUMENTS)}"

@@ -1,4 +1,4 @@
-"""The state record: what is publicly known of a task, as JSON. ``docs/state.schema.json`` is its schema."""
+"""The state record: the public facts of a task, as JSON. ``docs/state.schema.json`` is its schema."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from kafka_exec.core.record.plain import DEEPEST, cut, is_deep, plain
 from kafka_exec.core.results.lifecycle import TERMINAL, State
 from kafka_exec.errors import Undecodable
 
-#: The version of the schema. A reader refuses any other; new optional fields do not change it.
+#: The version of the schema. A reader refuses another version. New optional fields do not change it.
 SCHEMA = 1
 
-#: Of a task's errors the last ones are shown, each with the beginning of its message and the end of its traceback.
+#: A record shows the last errors of a task, each with the beginning of its message and the end of its traceback.
 MOST_ERRORS = 10
 LONGEST_MESSAGE = 4000  # characters
 LONGEST_TRACEBACK = 4000  # characters
@@ -30,16 +30,16 @@ class _Absent:
         return "ABSENT"
 
 
-#: No result yet; None is a result.
+#: Says that there is no result yet, since None is a result.
 ABSENT: Final = _Absent()
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """A result that is no JSON value: as bytes, with what a reader must know to decode it.
+    """A result that is no JSON value: its bytes, and the two names that a reader needs to decode them.
 
     Attributes:
-        content_type: of the serializer, such as ``application/x-python-serialize``.
+        content_type: the serializer's content type, such as ``application/x-python-serialize``.
         content_encoding: a character set, ``binary``, or the name of a compression.
     """
 
@@ -62,7 +62,7 @@ class TaskError:
 
 @dataclass(frozen=True)
 class Remark:
-    """What somebody noted. ``at``: epoch seconds."""
+    """A remark on a task. ``at``: epoch seconds; ``by``: its author."""
 
     at: float
     by: str
@@ -72,7 +72,7 @@ class Remark:
 
 @dataclass(frozen=True)
 class Note:
-    """An error or a remark, as it is written beside the states of a task: nothing that comes later overwrites it."""
+    """An error or a remark of a task, in a topic beside the states, where no later record overwrites it."""
 
     id: str
     error: TaskError | None = None
@@ -94,10 +94,10 @@ class Note:
 
     @classmethod
     def decode(cls, value: bytes | None) -> Note:
-        """Reads a note; fields that are unknown are ignored.
+        """The note in a record's value. Unknown fields are ignored.
 
         Raises:
-            Undecodable: it is no note, or one of another version.
+            Undecodable: the value is no note, or one of another version.
         """
         note: Note = _read(cls, _object(value))
         return note
@@ -105,7 +105,7 @@ class Note:
 
 @dataclass(frozen=True)
 class Raised:
-    """The exception that a task ended with. ``message``: its arguments, as Celery writes them (any JSON value)."""
+    """The exception with which a task ended. ``message``: its arguments, as Celery writes them (any JSON value)."""
 
     type: str
     message: Any = None
@@ -114,21 +114,21 @@ class Raised:
 
 @dataclass(frozen=True)
 class StateRecord:
-    """One state of one task. Times are epoch seconds; what is None, empty or absent is not written.
+    """One state of one task. Times are epoch seconds. Fields that are None, empty or absent are not written.
 
     Attributes:
-        status: Celery's word for the state, or the application's own.
-        version: of the task's code.
-        previous: what was told of the task before, as far as the writer knows.
-        created: when it was first sent: no retry changes it, no delay, and no replay of its dead letter.
+        status: Celery's name of the state, or the application's own.
+        version: the version of the task's code.
+        previous: the state before this one, as far as the writer knows.
+        created: when the task was first sent; no retry, delay or replay of a dead letter changes it.
         due: when a delayed task goes on.
-        attempts: starts so far.
-        position: how many tasks of its ordering key were before it when that was told.
-        step: the application's name of where in a task it is.
-        topic, partition, offset: where the task's message is.
+        attempts: the number of starts so far.
+        position: the number of tasks of its ordering key that were before it when the record was written.
+        step: the application's name of a step within the task.
+        topic, partition, offset: the place of the task's message.
         result: a JSON value, :class:`Encoded`, or :data:`ABSENT`.
         children: Celery's nested tuples, as lists.
-        retries: Celery's count.
+        retries: Celery's number of retries.
     """
 
     id: str
@@ -165,9 +165,9 @@ class StateRecord:
     retries: int | None = None
 
     def with_notes(self, notes: Iterable[Note]) -> StateRecord:
-        """The same with the errors and remarks that were noted of the task, in their order; of the errors the last.
+        """A copy with all remarks of the task, and with its last errors in the order of their times.
 
-        Celery publishes a retry before it tells the error, so that of an attempt may be noted after that of the next one.
+        Celery publishes a retry before it reports the error, so an attempt's error may be noted after that of the next one.
         """
         noted = list(notes)
         errors = sorted((note.error for note in noted if note.error is not None), key=lambda error: error.at)
@@ -178,20 +178,20 @@ class StateRecord:
         )
 
     def ends_run_of(self, place: tuple[Any, Any, Any], *, also_failed: bool) -> bool:
-        """Whether this is the end of the run of one message.
+        """True if this is the end of the run of one message.
 
         Args:
-            place: of the message: topic, partition, offset. A retry, or a replay, is another message of the task.
-            also_failed: whether a failure counts. It does not where something follows from it, which may not be sent yet.
+            place: the message's topic, partition and offset. A retry or a replay is another message of the task.
+            also_failed: a failure counts too. It must not count if something follows from it that may not be sent yet.
         """
         if (self.topic, self.partition, self.offset) != place or self.state not in TERMINAL:
             return False
         return also_failed or self.state is not State.FAILED
 
     def sound(self) -> StateRecord:
-        """The same, of which all can be written and read again: no field is of another type.
+        """A copy that can be written and read again: a field of a wrong type is converted, or left out.
 
-        The requests of tasks are made of what others have sent.
+        Fields may be wrong because the requests of tasks come from other programs.
         """
         values = {name: _sound(name, getattr(self, name)) for name in _FORMS[StateRecord] if name not in _SOUND}
         return replace(self, **values)
@@ -200,7 +200,7 @@ class StateRecord:
         """The record's value in the topic: JSON.
 
         Raises:
-            ValueError, TypeError: it is not :meth:`sound`, or its result is no JSON value.
+            ValueError, TypeError: the record is not :meth:`sound`, or its result is no JSON value.
         """
         return json.dumps(self.as_json(), allow_nan=False, separators=(",", ":")).encode()
 
@@ -225,10 +225,10 @@ class StateRecord:
 
     @classmethod
     def decode(cls, value: bytes | None) -> StateRecord:
-        """Reads a record; fields that are unknown are ignored.
+        """The state record in a record's value. Unknown fields are ignored.
 
         Raises:
-            Undecodable: it is no state record, or one of another version.
+            Undecodable: the value is no state record, or one of another version.
         """
         found = _object(value)
         result = found.get("result", ABSENT)
@@ -239,9 +239,9 @@ class StateRecord:
 
 
 def as_result(content_type: str, content_encoding: str, data: str | bytes) -> Any:
-    """A serialized result as it is put into a record: the JSON value itself, or :class:`Encoded`.
+    """A serialized result as a record holds it: the JSON value itself, or :class:`Encoded`.
 
-    JSON is embedded unless it has numbers that only Python knows (NaN, Infinity), or is very deep.
+    A JSON value with numbers that only Python knows (NaN, Infinity), or with very deep nesting, is encoded too.
     """
     encoded = data.encode(errors="surrogatepass") if isinstance(data, str) else data
     if content_type == JSON_TYPE and content_encoding.lower() == "utf-8":
@@ -293,7 +293,7 @@ def _object(value: bytes | None) -> dict[str, Any]:
 
 
 def _text(value: Any) -> str:
-    """Whatever people may read: also what is no UTF-8, such as names of files."""
+    """The value as a text for people, which need not be valid UTF-8: file names may not be."""
     if not isinstance(value, str):
         raise ValueError
     return value
@@ -325,24 +325,24 @@ _READERS: Mapping[str, Callable[[Any], Any]] = {
 }
 
 
-#: How the fields of each kind of object are read, by name.
+#: The reader of each field, by the kind of object.
 _FORMS: dict[type[Any], dict[str, Callable[[Any], Any]]] = {
     kind: {each.name: _READERS.get(each.name, lambda value: value) for each in fields(kind)}
     for kind in (StateRecord, TaskError, Remark, Raised, Note)
 }
-# Of what a task ended with, the message is what it was raised with, any JSON value; of an attempt's error it is a text.
+# The message of an attempt's error is a text; that of the exception with which a task ended is any JSON value.
 _FORMS[TaskError]["message"] = _text
 
 
-#: The fields that are what they should be, or JSON values, whoever makes the record.
+#: The fields that have the right type, or are JSON values, whichever code makes the record.
 _SOUND = frozenset({"state", "previous", "errors", "remarks", "result", "args", "kwargs"})
 
-#: Numbers are less than this, as they are for readers in other languages.
+#: All numbers are less than this, for readers in other languages.
 _WHOLE = 2**63
 
 
 def _sound(name: str, value: Any) -> Any:
-    """A field's value that can be written and read again; None instead of one that cannot."""
+    """The value of a field, if it can be written and read again; else None."""
     if value is None:
         return None
     if name in ("id", "status") or (isinstance(value, UUID) and _READERS.get(name) is _text):
@@ -361,7 +361,7 @@ def _sound(name: str, value: Any) -> Any:
 
 
 def _read(kind: type[Any], found: Any) -> Any:
-    """Makes a dataclass of a JSON object, with every field checked that has a form of its own."""
+    """An object of the dataclass ``kind``, made of a JSON object. Each field is checked that has a reader."""
     if not isinstance(found, dict):
         raise Undecodable("no-state-record", f"a state record has {shown(found)} where an object should be")
     readers = _FORMS[kind]
