@@ -1,6 +1,6 @@
-"""Errors of kafka_exec. Each says who must act.
+"""Errors of kafka_exec. The docstring of each is its default message, and says who must act.
 
-Those that reach users of Celery and Kombu are also of Kombu's exception types: see :mod:`kafka_exec.app.kinds_of_errors`.
+Errors that reach users of Celery and Kombu have Kombu's exception types too: see :mod:`kafka_exec.app.kinds_of_errors`.
 """
 
 from __future__ import annotations
@@ -12,26 +12,26 @@ class KafkaExecError(Exception):
     def __init__(self, message: str | None = None) -> None:
         text = message or type(self).__doc__ or ""
         super().__init__(text)
-        self.args = (text,)  # Kombu's errors put AMQP's numbers before the text
+        self.args = (text,)  # without AMQP's numbers, which Kombu's errors put before the text
 
     def __str__(self) -> str:
         return str(self.args[0])
 
 
 class ConfigurationError(KafkaExecError, ValueError):
-    """A setting is wrong: whoever deploys the application must correct it."""
+    """A setting is wrong: the application's operator must correct it."""
 
 
 class ConnectionFailed(KafkaExecError):
-    """No broker of the cluster answers: whoever runs the cluster must look, the client tries again by itself."""
+    """No broker of the cluster answers: its operator must act; the client tries again by itself."""
 
 
 class AccessRefused(ConnectionFailed):
-    """The cluster refuses these credentials, certificates or this operation: its administrator must act."""
+    """The cluster refuses the credentials, the certificate or the operation: its administrator must act."""
 
 
 class Forbidden(KafkaExecError):
-    """The cluster's access rules do not allow this user an operation: its administrator must add a rule."""
+    """The cluster's access rules forbid this user an operation: its administrator must add a rule."""
 
 
 class NotConfirmed(KafkaExecError):
@@ -59,23 +59,23 @@ class ResultTooLarge(KafkaExecError):
 
 
 class Unwritable(KafkaExecError):
-    """A header or property of a message cannot be written so that it is read as it was: send another one, or its text."""
+    """A header or property of a message would be read as another value: send a JSON value, or its text."""
 
 
 class TooManyDeliveries(KafkaExecError):
-    """A task's runs were lost again and again: whoever wrote it must see why its workers die."""
+    """A task's runs were lost again and again: the task's author must find out why its workers die."""
 
 
 class LostRecord(KafkaExecError):
-    """A task's message was deleted before the task had ended: whoever deletes records must spare unfinished ones."""
+    """A task's message was deleted before the task had ended: administrators must not delete unfinished records."""
 
 
 class TopicMismatch(ChannelFailed):
-    """A topic exists with other settings than declared: its administrator must change one of the two."""
+    """A topic exists with other settings than declared: its administrator must change the topic or the declaration."""
 
 
 class Undecodable(KafkaExecError):
-    """A record is not a message of ours: it goes to the dead-letter topic. ``reason`` is its short name there."""
+    """A record is no message of kafka_exec: it goes to the dead-letter topic. ``reason`` is the short reason there."""
 
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
@@ -83,20 +83,20 @@ class Undecodable(KafkaExecError):
 
 
 class NoSuchLetter(KafkaExecError):
-    """There is no dead letter at this place: look for it with celery kafka dead list."""
+    """No dead letter is at this place: look for it with celery kafka dead list."""
 
 
 class NotReplayable(KafkaExecError):
-    """A dead letter cannot be replayed as it was asked for: whoever asks must choose otherwise."""
+    """A dead letter cannot be replayed in this way: the caller must choose another letter, or other arguments."""
 
 
 class RunStopped(KafkaExecError):
-    """The run of a periodic task on its node is stopped: the task must end at once, or its process is killed."""
+    """The node stops this run of a periodic task: the task must end at once, or its process is killed."""
 
 
 class Recoverable(Exception):
-    """A task raises it, or a subclass, to be retried by its policy, whatever the policy's ``on`` says."""
+    """A task raises this error, or a subclass, to be retried by its policy, whatever the policy's ``on`` says."""
 
 
 class Unrecoverable(Exception):
-    """A task raises it, or a subclass, to fail at once, whatever its policy says: another try would fail as well."""
+    """A task raises this error, or a subclass, to fail at once, whatever its policy says: a retry would fail as well."""

@@ -1,1 +1,1 @@
-"""An app's parts: what prepares it, what its senders say, and the base class of its tasks."""
+"""The parts of an app: its preparation, the options with which tasks are sent, and the base class of its tasks."""

@@ -1,4 +1,4 @@
-"""What every Celery app gets whose broker is kafka-exec: safer defaults, the worker's parts, confirmation in groups."""
+"""The preparation of a Celery app: safer defaults, the worker's parts, and confirmation, if its broker is kafka-exec."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ from kafka_exec.settings.url import check_schemes, split
 #: The base class of tasks of an app that names no other one.
 _CELERYS_TASK = "celery.app.task:Task"
 
-# Celery's reports hide by their names the settings that are secret.
+# Celery's reports hide secret settings by their names.
 utils.HIDDEN_SETTINGS = re.compile(f"{utils.HIDDEN_SETTINGS.pattern}|CACHE_URL", utils.HIDDEN_SETTINGS.flags)
 
 
 def install(app: Celery) -> None:
-    """Makes an app ready that was created before ``import kafka_exec``. A second call changes nothing.
+    """Prepares an app that was created before ``import kafka_exec``. A second call changes nothing.
 
     Raises:
-        ImproperlyConfigured: the app is finalized already: whoever wrote it must call this earlier.
+        ImproperlyConfigured: the app is finalized already: its author must call this earlier.
     """
     if is_prepared(app):
         return
@@ -53,9 +53,9 @@ def install(app: Celery) -> None:
 
 
 def prepare_default_app() -> None:
-    """Prepares Celery's own default app, which is made without fixups, when it is made.
+    """Prepares Celery's default app, which Celery makes without fixups.
 
-    It runs ``celery -b URL …`` and tasks that belong to no app. With green pools it is there before any import of ours.
+    That app runs ``celery -b URL …``, and tasks without an app. With green pools it exists before kafka_exec is imported.
     """
     on_init = Celery.on_init
 
@@ -70,10 +70,10 @@ def prepare_default_app() -> None:
 
 
 class Fixup:
-    """Prepares one app; Celery makes one for each.
+    """The preparation of one app; Celery makes a fixup for each app.
 
-    It stands before some methods of the app and calls Celery's own, which are looked up at each call: what others put in
-    their place later (Sentry, OpenTelemetry) is in effect.
+    It replaces some methods of the app by methods that call Celery's own. Each call looks Celery's method up anew, so that
+    replacements by other libraries (Sentry, OpenTelemetry) are called too.
     """
 
     def __init__(self, app: Celery) -> None:
@@ -103,16 +103,16 @@ class Fixup:
         return found
 
     def task_from_fun(self, fun: Any, name: Any = None, base: Any = None, **options: Any) -> Any:
-        """Celery's, which makes a task of a function, with our base class beneath the application's own."""
+        """Makes a task of a function, with our base class beneath the application's own; replaces Celery's method."""
         base = with_ours(base or self._app.Task)
         return self._celerys("_task_from_fun")(fun, name=name, base=base, **options)
 
     def register_task(self, task: Any, **options: Any) -> Any:
-        """Celery's, which takes a task that is a class, with our base class beneath it."""
+        """Registers a task that is a class, with our base class beneath it; replaces Celery's method."""
         return self._celerys("register_task")(made_ours(task), **options)
 
     def configure(self) -> dict[str, Any]:
-        """Called by Celery when the user's configuration has been loaded; further defaults.
+        """Checks the user's configuration. Celery calls this when it has loaded it, and expects further defaults: none.
 
         Raises:
             ImproperlyConfigured: one of our settings has a wrong name or value.
@@ -128,7 +128,7 @@ class Fixup:
         return {}
 
     def connection(self, url: Any, *args: Any, transport_options: Any = None, **kwargs: Any) -> Any:
-        """Celery's, with our settings as transport options."""
+        """Makes a connection with our settings as transport options; replaces Celery's method."""
         check_schemes(url)
         connect = self._celerys("_connection")
         if not is_our_url(url):
@@ -150,7 +150,10 @@ class Fixup:
         task_id: str | None = None,
         **options: Any,
     ) -> Any:
-        """Celery's, with ``ordering_key`` and ``deduplication_id``; the state of what is to begin later is told."""
+        """Sends a task with our options too, such as ``ordering_key``; replaces Celery's method.
+
+        It writes the state SCHEDULED of a delayed task.
+        """
         send = self._celerys("send_task")
         options["task_id"] = task_id
         is_ours = has_our_broker(self._app.conf)
@@ -166,7 +169,7 @@ class Fixup:
 
     @contextmanager
     def producer_or_acquire(self, producer: Any = None) -> Iterator[Any]:
-        """Celery's, with confirmation: what is published by a producer held open is confirmed once, at the end."""
+        """Provides a producer; its messages are confirmed together when it is released. Replaces Celery's method."""
         if producer is not None:
             yield producer
             return
@@ -174,7 +177,7 @@ class Fixup:
             yield acquired
 
     def bugreport(self) -> str:
-        """Celery's, of ``celery report``, with our versions, and our settings in force where the broker is kafka-exec."""
+        """The text of ``celery report`` with our versions, and with our settings in force if the broker is kafka-exec."""
         lines = [f"{name}:{version}" for name, version in versions().items()]
         told = f"{self._celerys('bugreport')().rstrip()}\n\nversions -> {' '.join(lines)}\n"
         if not has_our_broker(self._app.conf):
@@ -185,9 +188,9 @@ class Fixup:
 
 
 def _shown(info: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """What ``celery inspect stats`` shows of a connection: not the values of librdkafka's properties, some are secrets.
+    """The facts of a connection that ``celery inspect stats`` shows, without values of librdkafka's properties.
 
-    The path of the URL is shown without the settings of its query.
+    Some of those are secrets. The URL's path is shown without the settings of its query.
     """
     shown = info()
     shown["virtual_host"] = split(shown["virtual_host"])[0] or "/"

@@ -1,7 +1,7 @@
-"""Errors that reach users of Celery and Kombu, made errors of Kombu's kinds too.
+"""Kombu's exception types for our errors that reach users of Celery and Kombu.
 
-So ``except OperationalError`` and Kombu's own handling of errors work as with every other transport. The errors themselves
-stand below all that knows Kombu: their classes get Kombu's as further bases when this package is imported.
+So ``except OperationalError`` and Kombu's own error handling work as with any other transport. The module of our errors
+imports nothing of Kombu, so their classes get Kombu's as further bases when kafka_exec is imported.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ KINDS: Mapping[type[errors.KafkaExecError], tuple[type[Exception], ...]] = {
 
 
 def join_kombus() -> None:
-    """Gives our errors Kombu's bases, once."""
+    """Adds Kombu's exception types to the bases of our errors. A second call changes nothing."""
     for ours, theirs in KINDS.items():
         if not issubclass(ours, theirs):
             ours.__bases__ += theirs

@@ -9,7 +9,7 @@ from kafka_exec.settings.appconf import broker_home
 
 
 def dead_letters(app: Celery, queue: str) -> DeadLetters:
-    """The dead letters of one queue: to look at, to replay, to delete.
+    """The dead letters of one queue, to read, replay and delete them.
 
     Raises:
         ConfigurationError: the app's broker is not kafka-exec, or a setting is wrong.

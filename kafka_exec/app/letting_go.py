@@ -1,9 +1,9 @@
-"""What an ended task's error holds is let go before the next task begins, not when the garbage is collected.
+"""The memory of a failed task's error: it is released before the next task begins, not only by the garbage collector.
 
-An error that ends a task holds its traceback, that the frames, and one of these the error and Celery's copy of the
-traceback (with Python 3.11 some 150 KB): a cycle. Celery clears the frames while those of its own still run, which is
-refused, and leaves the copies of their variables that reading ``f_locals`` has made. The interpreter's collector counts
-objects, not bytes, and leaves hundreds of such cycles for long, with all that the tasks' variables hold.
+An error holds its traceback, the traceback its frames, and one of the frames the error and Celery's copy of the traceback
+(some 150 KB with Python 3.11): a cycle. Celery clears the frames too, but while its own frames still run, which Python
+refuses, and it leaves the copies of variables that reading ``f_locals`` has made. Python's garbage collector counts objects,
+not bytes, so it leaves hundreds of such cycles for long, with all that the tasks' variables hold.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from celery import signals, states
 
 from kafka_exec.settings.appconf import has_our_broker
 
-#: Errors whose task's frames may still run. What is too many is left to the collector.
+#: Errors of tasks whose frames may still run. If there are too many, the oldest are left to the garbage collector.
 _ended: deque[BaseException] = deque(maxlen=10_000)
 
-#: Clearing the frame of one of these ends it, which may be what drives a worker's event loop.
+#: Kinds of code whose frames must not be cleared: that would end a generator or coroutine, perhaps the worker's event loop.
 _RESUMABLE = inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR | inspect.CO_ITERABLE_COROUTINE
 
-#: The modules by whose frames a task's end comes to its pool.
+#: The modules of the frames between a task and its pool.
 _WAY_OUT = ("celery.app.trace", "celery.concurrency.")
 
 
 @signals.task_postrun.connect(weak=False)
 def remember(task: Any = None, retval: Any = None, state: str | None = None, **kwargs: Any) -> None:
-    """Called when a task has ended, and its frames still run."""
+    """Remembers the error of a task that has failed. Celery calls this while the task's frames still run."""
     if state == states.SUCCESS or not isinstance(retval, BaseException):
         return
     if not task.request.is_eager and has_our_broker(task.app.conf):
@@ -38,21 +38,21 @@ def remember(task: Any = None, retval: Any = None, state: str | None = None, **k
 
 @signals.task_prerun.connect(weak=False)
 def let_go(**kwargs: Any) -> None:
-    """Called before a task begins, in any thread."""
+    """Releases the errors of earlier tasks. Celery calls this before a task begins, in any thread."""
     for _ in range(len(_ended)):
         try:
             error = _ended.popleft()
         except IndexError:
-            return  # another thread was quicker
+            return  # another thread has taken the last one
         if not clear(error):
             _ended.append(error)
 
 
 def clear(error: BaseException) -> bool:
-    """Empties the ended frames of a task's error, and those that have called them; the traceback stays readable.
+    """Clears the ended frames of a task's error, and those that have called them. The traceback stays readable.
 
     Returns:
-        Whether the task's end has reached its pool. If not, there is more to empty later.
+        True if all frames up to the pool have ended. If not, the rest must be cleared later.
     """
     traceback = error.__traceback__
     frame = traceback and traceback.tb_frame
@@ -65,13 +65,13 @@ def clear(error: BaseException) -> bool:
 
 
 def _empty(frame: FrameType) -> bool:
-    """Forgets a frame's variables, unless it still runs or can be resumed; whether it did."""
+    """Clears a frame's variables. Returns False if the frame still runs or can be resumed; then it is left alone."""
     if frame.f_code.co_flags & _RESUMABLE:
         return False
     try:
         frame.clear()
     except RuntimeError:
         return False
-    # Reading them anew is what empties the copies that reading them before has made.
+    # Reading f_locals again replaces the copies that an earlier reading has made by empty ones.
     frame.f_locals  # noqa: B018
     return True

@@ -1,4 +1,4 @@
-"""The pool of Celery's connections to kafka-exec, which never makes anybody wait."""
+"""The pool of an app's connections to kafka-exec, from which no caller has to wait for a connection."""
 
 from __future__ import annotations
 
@@ -8,21 +8,22 @@ from kombu.connection import ConnectionPool
 
 
 class Pool(ConnectionPool):  # type: ignore[misc]
-    """Kombu's, but ``broker_pool_limit`` is how many connections are kept, not how many there may be.
+    """Kombu's pool, but ``broker_pool_limit`` is the number of connections that are kept, not of those that may exist.
 
-    They cost little, as all of a process share their clients. And remote control holds one while it waits for replies and
-    takes another one to publish: as many threads as there may be connections would wait for each other for ever.
+    Connections cost little, since all connections of a process share their clients. A limit would be harmful: remote control
+    holds one connection while it waits for replies, and takes another one to publish, so as many threads as the limit
+    allows would wait for one another for ever.
     """
 
     def acquire(self, block: bool = False, timeout: float | None = None) -> Any:
-        """A connection that nobody uses; a new one if there is none."""
+        """A free connection; a new one if none is free."""
         return super().acquire(block=False)
 
     def _add_when_empty(self) -> None:
         self._resource.put_nowait(self.new())
 
     def release(self, resource: Any) -> None:
-        """Keeps a connection for the next one, unless enough are kept."""
+        """Keeps a connection for the next caller, unless the limit is reached."""
         if self.limit and self._resource.qsize() >= self.limit:
             self.replace(resource)
         else:

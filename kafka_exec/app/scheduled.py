@@ -1,4 +1,4 @@
-"""The state SCHEDULED of a task that is sent, and is to begin later."""
+"""The state SCHEDULED, which the publisher writes of a task that is to begin later."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from kafka_exec.kafka.client.failures import within
 
 
 def tell_scheduled(app: Any, name: str, due: float, options: Mapping[str, Any]) -> None:
-    """Tells that a task with these options of ``send_task`` is about to be sent, and is to begin later.
+    """Writes the state SCHEDULED of a task that is sent with these options of ``send_task``, and begins at ``due``.
 
-    Retries are told by who asks for them, and of what has no result nothing is.
+    It writes nothing for a retry, whose worker writes the state, and for a task without a result.
 
     Raises:
         ConnectionFailed, Forbidden: the topic of the states is not found.

@@ -1,4 +1,4 @@
-"""What a sender says of a task: its ordering key, its deduplication id, its time. They travel as the task's headers."""
+"""The options with which a task is sent: its ordering key, its deduplication id, its time. They become headers."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from kafka_exec.core.record.fields import id_text, is_unicode
 from kafka_exec.core.worker.versions import TASK_VERSION
 from kafka_exec.errors import ConfigurationError, Undecodable
 
-#: Tasks of one deduplication id have one id, made of this and that (RFC 9562, version 5).
+#: The namespace of task ids that are made of deduplication ids (RFC 9562, version 5).
 _NAMESPACE = uuid.UUID("6b0f7c3e-5d0c-5a3b-9a35-1f0a8e3a7c55")
 
 _LONGEST = 512
@@ -37,15 +37,14 @@ _IDS = frozenset({"task_id", "root_id", "parent_id", "group_id"})
 def addressed(
     name: str, task_type: Any, args: Sequence[Any] | None, kwargs: Mapping[str, Any] | None, options: dict[str, Any]
 ) -> dict[str, Any]:
-    """The options of Celery's ``send_task``, with ours among the headers, and the id that follows from them.
+    """The options of Celery's ``send_task`` with our options as headers, and with the task id that follows from them.
 
-    ``ordering_key``, and ``ordering_stops_on_failure``, may be attributes of the task too; the key one that is called with
-    the task's arguments.
+    ``ordering_key`` and ``ordering_stops_on_failure`` may also be attributes of the task. If the key is callable, it is
+    called with the task's arguments.
 
     Raises:
         ConfigurationError: a key or an id is not text, empty, or too long; a version is neither a number nor text; a header
-            that means something to Celery or to us is of a type that nobody can read; or a deduplicated task has an id of
-            its own.
+            that Celery or kafka_exec reads has a wrong type; or a deduplicated task has an id of its own.
     """
     options = {name: id_text(value) if name in _IDS else value for name, value in options.items()}
     headers = dict(options.get("headers") or {})
@@ -85,10 +84,10 @@ def addressed(
 
 
 def due_of(countdown: Any, eta: Any, now: float) -> float | None:
-    """When a task is to begin that waits until then, epoch seconds; None: it does not wait, or that is for Celery to refuse.
+    """The time at which a delayed task begins, epoch seconds; None if it is not delayed, or Celery must refuse the time.
 
     Args:
-        countdown, eta: as for Celery's ``send_task``.
+        countdown, eta: as in Celery's ``send_task``.
         now: epoch seconds.
     """
     if isinstance(countdown, (int, float)) and countdown:
@@ -99,7 +98,7 @@ def due_of(countdown: Any, eta: Any, now: float) -> float | None:
 
 
 def _check_retry(name: str, request: Any, queue: Any, headers: Mapping[str, Any]) -> None:
-    """The lane of a task that is retried waits for it: nobody would find it in another queue."""
+    """Refuses a retry of a task with a lane in another queue: the lane would wait for it in its own queue for ever."""
     own = (request.delivery_info or {}).get("routing_key")
     if queue and str(queue) != own and not headers.keys().isdisjoint((ORDERING_KEY, DEDUPLICATION_ID)):
         raise ConfigurationError(f"{name}: a task with an ordering key or a deduplication id is retried in its queue")

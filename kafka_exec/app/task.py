@@ -1,4 +1,4 @@
-"""The base class of tasks, which retries them by a policy; and what a running task can say of itself."""
+"""The base class of tasks, which retries them by a policy, and the remarks of a running task."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from kafka_exec.errors import ConfigurationError
 from kafka_exec.settings.appconf import SAFER_DEFAULTS
 from kafka_exec.settings.options import is_set
 
-#: Celery's settings of what becomes of the message of a task that has failed.
+#: Celery's settings that say if the message of a failed task is acknowledged.
 _ACKS = ("task_acks_on_failure", "task_acks_on_failure_or_timeout")
 
 
 class _Configured:
-    """An attribute that the task's author has not set: the configuration's value as it is when the attribute is read.
+    """An attribute that the task's author has not set. Each reading returns the configuration's value at that time.
 
-    Celery copies it when the task is first used, which may be before the broker's URL is known.
+    Celery's own attributes are copies that it makes at the task's first use, perhaps before the broker's URL is known.
     """
 
     def __init__(self, key: str) -> None:
@@ -36,7 +36,7 @@ class _Configured:
 
 
 def settle(task: Any) -> None:
-    """Fixes a task's attributes that follow the broker, for a worker, which reads them for each message."""
+    """Copies the attributes of a task that depend on the broker, since a worker reads them for each message."""
     for name, key in task.from_config:
         if key in SAFER_DEFAULTS:
             setattr(task, name, getattr(task, name))
@@ -45,24 +45,24 @@ def settle(task: Any) -> None:
 class Task(CeleryTask):  # type: ignore[misc]
     """Celery's task, which a policy may retry. It is the base class of an app's tasks unless the app has another one.
 
-    Where the app, or a task, has another base class, such as Celery's for Django, this one is put beneath it: see
+    If the app, or a task, has another base class, such as Celery's for Django, this class is put beneath it: see
     :func:`with_ours`.
 
     An error that the policy retries ends the attempt as ``self.retry()`` does: it is noted, and the task waits in Kafka.
     When all tries are used up, or the policy does not retry the error, the task fails with that error, and its message
-    becomes a dead letter. The latter is Celery's ``acks_on_failure=False``, which a task with a policy has unless the task
-    or the configuration says otherwise; it needs ``acks_late``. A task that exceeds its hard time limit was killed, and
-    ends as Celery has it; the soft one is an error like any other.
+    becomes a dead letter. The dead letter comes from Celery's ``acks_on_failure=False``, which a task with a policy has
+    unless the task or the configuration says otherwise; it needs ``acks_late``. A task that exceeds its hard time limit is
+    killed, and ends as without a policy. The soft time limit is an error like any other.
 
-    ``self.retry()`` works as ever and counts as one of the tries. What it raises when its own ``max_retries`` are used up
-    is an error like any other. ``autoretry_for`` beside a policy is refused.
+    ``self.retry()`` works as usual, and counts as one of the tries. If its own ``max_retries`` are used up, it raises an
+    error like any other. ``autoretry_for`` beside a policy is refused.
 
     Attributes:
-        retrying: the policy; None: the task is retried only as Celery's own options and ``self.retry()`` say. Of all tasks
-            of an app: ``app.Task.retrying = RetryPolicy()``, before they are made.
-        version: a number or a text that changes when messages of the task need newer code: a worker that has another
-            version leaves them to one that has theirs. None: any worker that has the task runs them.
-        runs_versions: versions beside its own whose messages its code can run.
+        retrying: the policy; None: only Celery's own options and ``self.retry()`` retry the task. For all tasks of an app:
+            ``app.Task.retrying = RetryPolicy()``, before they are made.
+        version: a number or a text that changes when messages of the task need newer code. A worker with another version
+            leaves them to a worker with the right one. None: any worker that has the task runs them.
+        runs_versions: other versions whose messages the task's code can run.
     """
 
     retrying: RetryPolicy | None = None
@@ -71,7 +71,7 @@ class Task(CeleryTask):  # type: ignore[misc]
 
     @classmethod
     def bind(cls, app: Any) -> Any:
-        """Celery's, called when the task's options are known and may be read from the configuration.
+        """Binds the task to an app. Celery calls this when the configuration of its options may be read.
 
         Raises:
             ImproperlyConfigured: ``retrying`` is no policy, or there is ``autoretry_for`` too.
@@ -102,7 +102,7 @@ class Task(CeleryTask):  # type: ignore[misc]
 
 
 def with_ours(base: type) -> type:
-    """The base class of an application's tasks with ours beneath it; what the application's class says wins."""
+    """The application's base class with ours beneath it. The application's attributes win."""
     if issubclass(base, Task):
         return base
     if issubclass(Task, base):  # Celery's own
@@ -111,7 +111,7 @@ def with_ours(base: type) -> type:
 
 
 def made_ours(task: Any) -> Any:
-    """A task that is a class of its own, or an instance of one, with ours beneath its class."""
+    """A task with our base class beneath its own. ``task``: a class, or an instance of one."""
     made = task() if isinstance(task, type) else task
     made.__class__ = with_ours(type(made))
     return made
@@ -145,16 +145,17 @@ def _retry_by_policy(task: Any) -> None:
 
 
 def remark(text: str, *, task_id: str | None = None, by: str | None = None, app: Any = None) -> Remark:
-    """Notes something of a task, durably; ``celery kafka show`` tells it. It does not change the task's state.
+    """Adds a remark to a task, durably; ``celery kafka show`` shows it. It does not change the task's state.
 
     Args:
-        task_id: of which task; within a task that one by default.
-        by: who says it; within a task its worker by default.
+        text: the remark.
+        task_id: the task's id; within a task, its own id by default.
+        by: the author of the remark; within a task, its worker by default.
         app: the task's or the current application by default.
 
     Raises:
-        ConfigurationError: the application has no kafka-exec result back end, or nobody said which task.
-        NotConfirmed, MessageTooLarge, ConnectionFailed: it is not noted.
+        ConfigurationError: the application has no kafka-exec result back end, or the task id is missing.
+        NotConfirmed, MessageTooLarge, ConnectionFailed: the remark is not written.
     """
     request = current_task.request if current_task else None
     backend = (app or (current_task.app if current_task else current_app)).backend

@@ -1,1 +1,1 @@
-"""Settings: where a user writes them, what is refused, and whether an app's broker is ours."""
+"""Settings: the places where a user writes them, the checks of them, and the test if an app's broker is kafka-exec."""

@@ -1,4 +1,4 @@
-"""What an app's configuration says: whether broker and back end are ours, and where their topics are."""
+"""An app's configuration: tests if its broker and back end are kafka-exec, and the namespaces of their topics."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from kafka_exec.settings.options import APP_OPTION, result_options
 if TYPE_CHECKING:
     from celery import Celery
 
-#: The module of the class that prepares apps; it imports this one.
+#: The module of the class that prepares apps. It imports this module, so this one cannot import it.
 FIXUP_MODULE = "kafka_exec.app.fixup"
 
-#: Celery's own settings that are safer otherwise; they apply where the user has set nothing.
+#: Safer values of Celery's own settings. They apply where the user has set nothing.
 SAFER_DEFAULTS: Mapping[str, Any] = {
     "task_acks_late": True,
     "task_reject_on_worker_lost": True,
@@ -29,25 +29,25 @@ SAFER_DEFAULTS: Mapping[str, Any] = {
 
 
 def is_our_url(url: Any) -> bool:
-    """Says whether a URL, or one of a list of them, or of those between semicolons, is of one of our schemes."""
+    """True if a URL has one of our schemes. The URL may be a list of URLs, or several ones with semicolons between them."""
     alternatives = url if isinstance(url, (list, tuple)) else str(url or "").split(";")
     return any(str(alternative or "").strip().partition("://")[0] in SCHEMES for alternative in alternatives)
 
 
 def has_our_broker(conf: Any) -> bool:
-    """Says whether an app's broker, or one of those to fail over to, is kafka-exec now.
+    """True if an app's broker, or one to fail over to, is kafka-exec now.
 
-    Nothing else decides it. The URLs are those that Celery connects to: its properties look into the environment
-    (``CELERY_BROKER_URL``, ``celery -b``), which wins over the configuration.
+    Only the URLs that Celery connects to decide that. Celery's properties look into the environment (``CELERY_BROKER_URL``,
+    ``celery -b``), which wins over the configuration.
     """
     return is_our_url(conf.broker_read_url) or is_our_url(conf.broker_write_url)
 
 
 class Defaults(dict[str, Any]):
-    """Celery's default settings, with safer ones as long as the app's broker is kafka-exec.
+    """Celery's default settings, with safer values as long as the app's broker is kafka-exec.
 
-    They are decided whenever one is read: the broker's URL may be set long after the configuration was loaded, and tasks
-    were made. What the user has set wins, as with any default.
+    Each reading decides anew, since the broker's URL may be set long after the configuration was loaded and tasks were
+    made. A value that the user has set wins, as over any default.
     """
 
     def __init__(self, celerys: Mapping[str, Any], conf: Any) -> None:
@@ -61,21 +61,21 @@ class Defaults(dict[str, Any]):
 
 
 def use_safer_defaults(conf: Any) -> None:
-    """Puts :class:`Defaults` in the place of Celery's, in a configuration that is loaded."""
+    """Replaces Celery's defaults by :class:`Defaults` in a configuration that is loaded."""
     if not isinstance(conf.maps[-1], Defaults):
         conf.maps[-1] = conf.defaults[-1] = Defaults(conf.maps[-1], conf)
 
 
 def is_prepared(app: Celery) -> bool:
-    """Says whether an app has our parts, by :class:`kafka_exec.app.fixup.Fixup`."""
+    """True if an app is prepared by :class:`kafka_exec.app.fixup.Fixup`."""
     return any(type(fixup).__module__ == FIXUP_MODULE for fixup in app._fixups)
 
 
 def require_prepared(app: Celery) -> None:
-    """Refuses an app that was made without our parts: its guarantees would be missing.
+    """Refuses an app that is not prepared: it would lose tasks.
 
     Raises:
-        ImproperlyConfigured: whoever wrote the app must import kafka_exec earlier, or install it.
+        ImproperlyConfigured: the app is not prepared: its author must import kafka_exec earlier, or install it.
     """
     if not is_prepared(app):
         raise ImproperlyConfigured(
@@ -85,12 +85,12 @@ def require_prepared(app: Celery) -> None:
 
 
 def require_all_prepared() -> None:
-    """Refuses to connect in a process that has an app without our parts whose broker is kafka-exec.
+    """Refuses a process with an app that is not prepared and has a kafka-exec broker.
 
-    Whose connection it is cannot be told: an app without our parts connects as any program does that uses Kombu.
+    All apps are checked, because a connection of an app that is not prepared looks like one of any program that uses Kombu.
 
     Raises:
-        ImproperlyConfigured: whoever wrote the app must import kafka_exec earlier, or install it.
+        ImproperlyConfigured: an app is not prepared: its author must import kafka_exec earlier, or install it.
     """
     for app in list(_get_active_apps()):
         if app.configured and not is_prepared(app) and has_our_broker(app.conf):
@@ -117,7 +117,7 @@ def result_home(app: Celery, url: str) -> Any:
     """The namespace (cluster, topic names, settings) of a result back end's URL.
 
     Raises:
-        ImproperlyConfigured: the app was made without our parts.
+        ImproperlyConfigured: the app is not prepared.
         ConfigurationError: a setting is wrong.
         ConnectionFailed: no broker answers, or it refuses the connection.
     """

@@ -1,4 +1,4 @@
-"""Settings from the environment: ``KAFKA_EXEC_MAX_DELIVERIES=2``, or as JSON where a setting is a mapping or a list."""
+"""Settings from the environment: ``KAFKA_EXEC_MAX_DELIVERIES=2``, or JSON for a setting that is a mapping or a list."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from kafka_exec.errors import ConfigurationError
 
 PREFIX = "KAFKA_EXEC_"
 
-#: Where a user and a password are looked for that are not in the URL.
+#: The variables of user and password, if these are not in the URL.
 USER = "KAFKA_EXEC_USER"
 PASSWORD = "KAFKA_EXEC_PASSWORD"
 
-#: Variables that are no settings.
+#: The names of variables that are no settings.
 OTHERS = ("user", "password")
 
-#: What is Celery's to read, by what somebody might call it here.
+#: Celery's own variables, by the names that a user may try here.
 _CELERYS = {
     **dict.fromkeys(("url", "broker", "broker_url"), "CELERY_BROKER_URL"),
     **dict.fromkeys(("backend", "backend_url", "result_backend"), "CELERY_RESULT_BACKEND"),
@@ -27,15 +27,15 @@ _CELERYS = {
 
 
 def variable(name: str) -> str:
-    """A setting as it is written in the environment."""
+    """The name of a setting's environment variable."""
     return PREFIX + name.upper()
 
 
 def from_environment(environment: Mapping[str, str] | None = None) -> dict[str, Any]:
-    """The settings that the environment gives, and ``kafka``. A variable that is empty gives nothing.
+    """The settings in the environment, and ``kafka``. An empty variable is not set.
 
     Raises:
-        ConfigurationError: a variable begins like ours and is none, or its value is wrong.
+        ConfigurationError: a variable has our prefix and an unknown name, or its value is wrong.
     """
     given = os.environ if environment is None else environment
     texts = {key: text for key, text in given.items() if text and key.upper().startswith(PREFIX)}
@@ -52,7 +52,7 @@ def _read(name: str, text: str) -> Any:
     kind = PROPERTIES if name == KAFKA else KINDS[name]
     value = kind.read(text)
     if value == text and kind.is_json:
-        # Not the text: it may hold a password.
+        # The message does not show the text: it may hold a password.
         raise ConfigurationError(f"{variable(name)} must be JSON, such as {kind.example}")
     check_value(name, value, variable)
     return value

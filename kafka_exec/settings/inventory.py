@@ -1,4 +1,4 @@
-"""What is running: the versions of this package and of what it stands on, and the settings in force."""
+"""The inventory of a process: the versions of this package and of the libraries below it, and the settings in force."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from kafka_exec.about import __version__
 
 
 def in_force(settings: Any) -> dict[str, Any]:
-    """Our settings by name, as JSON has them. Those that may hold a secret are left out, as in their ``repr``."""
+    """Our settings by name, as JSON values. Settings that may hold a secret are left out, as in ``repr``."""
     shown = {field.name: getattr(settings, field.name) for field in fields(settings) if field.repr}
     return {name: _plain(value) for name, value in shown.items()}
 
@@ -26,7 +26,7 @@ def _plain(value: Any) -> Any:
 
 
 def versions() -> dict[str, str]:
-    """The versions of this package and of what it runs on, by name."""
+    """The versions of this package and of the libraries below it, by name."""
     return {
         "kafka_exec": __version__,
         "celery": celery.__version__,

@@ -1,4 +1,4 @@
-"""What a process says once."""
+"""Warnings that a process gives only once."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from collections.abc import Iterable
 
 logger = logging.getLogger("kafka_exec")
 
-#: More than this is forgotten, and may be said again.
+#: The number of texts that are remembered. If there are more, all are forgotten, and may be given again.
 _MOST = 10_000
 
 _said: set[str] = set()
 
 
 def warn_once(text: str) -> None:
-    """Logs a warning, unless this process has given the same one."""
+    """Logs a warning, unless this process has logged the same one before."""
     if unsaid([text]):
         logger.warning("%s", text)
 
 
 def unsaid(texts: Iterable[str]) -> list[str]:
-    """Those that come for the first time in this process; they count as said from now on."""
+    """The texts that are new in this process. They count as said from now on."""
     new = [text for text in texts if text not in _said]
     if len(_said) + len(new) > _MOST:
         _said.clear()
@@ -29,10 +29,10 @@ def unsaid(texts: Iterable[str]) -> list[str]:
 
 
 def is_said(text: str) -> bool:
-    """Tells whether it came before."""
+    """True if the text was said before in this process."""
     return text in _said
 
 
 def forget() -> None:
-    """Has everything said again."""
+    """Forgets all texts, so that each of them is said again."""
     _said.clear()

@@ -1,7 +1,7 @@
-"""The options of a connection: what the user's configuration gives, checked, each as the user wrote it.
+"""The options of a connection: the settings in the user's configuration, checked under the names that the user has written.
 
-Nothing is ignored silently: what nobody knows is refused, what other transports know is told of once, with what replaces
-it.
+Nothing is ignored silently: an unknown option is refused; an option of another transport is logged once, with the option
+that replaces it.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ from kafka_exec.settings.once import is_said, logger, unsaid
 BROKER = "broker_transport_options"
 RESULTS = "result_backend_transport_options"
 
-#: The transport option by which an app that has our parts names itself.
+#: The transport option with the name of the app, which only a prepared app sets.
 APP_OPTION = "celery_app"
 
-#: The transport that ``broker_transport`` may name beside a URL of ours.
+#: The values that ``broker_transport`` may have beside a URL of ours.
 _OUR_TRANSPORTS = (*SCHEMES, "kafka_exec.transport:Transport", "kafka_exec.transport:SSLTransport")
 
 
 def broker_options(conf: Any, given: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """The options of a broker's connection; ``given`` are its own and win.
+    """The options of a broker's connection. ``given``: the connection's own options, which win.
 
     Raises:
         ConfigurationError: a setting has a wrong name or value, or contradicts the URL.
@@ -50,12 +50,13 @@ def broker_options(conf: Any, given: Mapping[str, Any] | None = None) -> dict[st
     return options
 
 
-#: What is to be told when a connection is made, for a worker sets up its log after it has made its first object of one.
+#: Advice to log when a connection is opened, by the option as written. A worker makes its first connection object before it
+#: has set up its log, so the advice waits until then.
 _untold: dict[str, str] = {}
 
 
 def note(conf: Any) -> None:
-    """Notes what the configuration of an app with our broker says in vain, or gives up; it is told with a connection."""
+    """Notes the settings of an app that have no effect here, or give up a guarantee; the next connection logs them."""
     _untold.update(_foreign_options(conf.broker_transport_options, BROKER))
     _untold.update(_foreign_settings(conf))
     if _scheme_of_results(conf) in SCHEMES:
@@ -66,7 +67,7 @@ def result_options(conf: Any, *, also_brokers: bool) -> dict[str, Any]:
     """The options of the result back end's connection.
 
     Args:
-        also_brokers: the broker is of the same kind, and its options are the back end's too.
+        also_brokers: the broker is kafka-exec too, so that its options are also the back end's.
 
     Raises:
         ConfigurationError: a setting has a wrong name or value.
@@ -80,7 +81,7 @@ def result_options(conf: Any, *, also_brokers: bool) -> dict[str, Any]:
 
 
 def cache_url(conf: Any, *, also_brokers: bool = True) -> str | None:
-    """The URL of the cache of results, which may hold a password; None if there is none.
+    """The URL of the cache of results, which may hold a password; None without a cache.
 
     Raises:
         ConfigurationError: a setting is wrong.
@@ -92,16 +93,16 @@ def cache_url(conf: Any, *, also_brokers: bool = True) -> str | None:
 
 
 def check_options(options: Mapping[str, Any]) -> None:
-    """Checks the options of a connection that is made now, by whomever, and tells what is to be told.
+    """Checks the options of a connection that any program makes now, and logs the advice that has waited for one.
 
     Raises:
-        ConfigurationError: one has a wrong name or value.
+        ConfigurationError: an option has a wrong name or value.
     """
     _checked(options, "transport_options")
-    # Those of a Celery app are told of as they were written.
+    # The options of a Celery app are logged under the names that the user has written, so not again here.
     told = [name for name in options for where in (BROKER, RESULTS) if _is_known(_option(where, name))]
     _untold.update(_foreign_options([name for name in options if name not in told], "transport_options"))
-    now = dict(_untold)  # other threads may add to it
+    now = dict(_untold)  # a copy, since other threads may add to it
     for written in now:
         _untold.pop(written, None)
     _tell(now)
@@ -128,15 +129,15 @@ def configured(conf: Any) -> dict[str, Any]:
 
 def _shown(conf: Any) -> dict[str, Any]:
     found = configured(conf)
-    found.pop("cache_url", None)  # a connection's options are shown by ``celery inspect stats``
+    found.pop("cache_url", None)  # ``celery inspect stats`` shows a connection's options
     return found
 
 
 def _names_in(conf: Any) -> dict[str, str]:
-    """Our settings' names in a configuration, each with how it is written there.
+    """The names of our settings in a configuration, each with the key under which it is written there.
 
-    With a namespace (``config_from_object(…, namespace="CELERY")``) the keys are as the user wrote them. It is known when
-    the configuration is loaded, which happens when it is first read.
+    With a namespace (``config_from_object(…, namespace="CELERY")``) keys are as the user has written them. The namespace is
+    known when the configuration is loaded, which happens at its first reading.
     """
     namespace = getattr(conf, "prefix", None)
     found: dict[str, str] = {}
@@ -145,14 +146,14 @@ def _names_in(conf: Any) -> dict[str, str]:
         if name.startswith(PREFIX):
             found.setdefault(name.removeprefix(PREFIX), key)
         elif (short := name.lower().removeprefix(PREFIX)) != name.lower() and short in KINDS:
-            # In capitals, as in Celery's old style or a Django project's settings: Celery does not look for it.
+            # The key is in capitals, as in Celery's old style or in a Django project. Celery does not look for such keys.
             right = f"{namespace}{PREFIX.upper()}{short.upper()}" if namespace else PREFIX + short
             raise ConfigurationError(f"unknown setting {key}, did you mean {right}?")
     return found
 
 
 def _form(written: Mapping[str, str], namespace: str | None) -> Callable[[str], str]:
-    """How the user writes a name: as it was written, or would have been."""
+    """A function that returns the key of a name as the user has written it, or would write it."""
     in_namespace = bool(namespace) and any(key.startswith(str(namespace)) for key in written.values())
 
     def form(name: str) -> str:
@@ -164,10 +165,10 @@ def _form(written: Mapping[str, str], namespace: str | None) -> Callable[[str], 
 
 
 def _checked(options: Any, where: str) -> dict[str, Any]:
-    """Our options in a mapping; those of other transports are left out, and Kombu's stay.
+    """Our options and Kombu's in a mapping, without those of other transports.
 
     Raises:
-        ConfigurationError: one has a wrong name or value.
+        ConfigurationError: an option has a wrong name or value.
     """
     if not isinstance(options, Mapping):
         raise ConfigurationError(f"{where} must be a mapping, not {type(options).__name__}")
@@ -192,15 +193,15 @@ def _option(where: str, name: str) -> str:
 
 
 def _foreign_options(options: Iterable[str], where: str) -> dict[str, str]:
-    """What to do instead of each option of other transports, by how it was written."""
+    """The advice for each option of another transport, by the option as written."""
     return {_option(where, name): foreign.OPTIONS[name] for name in options if name in foreign.OPTIONS}
 
 
 def _foreign_settings(conf: Any) -> dict[str, str]:
-    """What the user has set of Celery that means nothing here or gives something up, each as written, and why."""
+    """The advice for Celery's settings that have no effect here, or give up a guarantee, by the setting as written."""
     namespace = str(getattr(conf, "prefix", None) or "")
     results = _scheme_of_results(conf)
-    # What stands in a Django project's settings without the namespace is not Celery's.
+    # In a Django project, settings without the namespace are not Celery's.
     keys = [key for key in map(str, conf.without_defaults()) if key.startswith(namespace) or key.islower()]
     written = {key.removeprefix(namespace).lower(): key for key in keys}
     found = {}
@@ -217,9 +218,9 @@ def _foreign_settings(conf: Any) -> dict[str, str]:
 
 
 def is_set(conf: Any, name: str) -> bool:
-    """Tells whether the user has set one of Celery's settings, also within a namespace or by its old name.
+    """True if the user has set one of Celery's settings, also in a namespace or by its old name.
 
-    Celery's own ``value_set_for`` knows neither of the two before 5.7.
+    Before 5.7 Celery's own ``value_set_for`` knows neither namespaces nor old names.
     """
     given = type(conf)({}, conf.maps[:-1], conf._keys, conf.prefix)
     try:
@@ -238,19 +239,19 @@ _REDIS = ("redis", "rediss", "sentinel", "redis+socket", "socket")
 
 
 def _leave_it_to_the_worker(**kwargs: Any) -> None:
-    """A pool's child tells nothing: it is forked before its worker has connected and told."""
+    """Notes that this process is a child of a pool, which logs no advice: it is forked before its worker has logged it."""
     global _is_child
     _is_child = True
 
 
 signals.worker_process_init.connect(_leave_it_to_the_worker, weak=False)
 
-#: Whether this process is the child of a worker's pool.
+#: True in a child of a worker's pool.
 _is_child = False
 
 
 def _tell(advice: Mapping[str, str]) -> None:
-    """Logs, in one line, what was not said before: what stands together has the same reason."""
+    """Logs, in one line, the advice that was not logged before; settings with the same reason stand together."""
     if _is_child:
         return
     names: dict[str, list[str]] = {}

@@ -1,7 +1,7 @@
-"""URLs of ours: settings in their query, several hosts, and what is almost one of our schemes.
+"""URLs of kafka-exec: settings in their query, several hosts, and schemes that are almost ours.
 
-Kombu takes a query's names for arguments of its connections. So ours leave the query in the path of the URL, where the
-transport finds it: with every connection, those to fail over to included, and whoever has made it.
+Kombu takes the names in a query for arguments of its connections. So this module leaves the query in the path of the URL,
+where the transport finds it for every connection, also for one to fail over to, and for one that any program has made.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from kafka_exec.core.cluster.settings import KAFKA, KINDS, SCHEMES, check_names,
 from kafka_exec.errors import ConfigurationError
 from kafka_exec.settings.once import warn_once
 
-#: What Kombu itself reads from a query, beside ``ssl_…``.
+#: The names that Kombu itself reads from a query, beside ``ssl_…``.
 _KOMBUS = ("login_method", "connect_timeout")
 
-#: Kombu's own transport for Kafka. Where kafka_exec is not imported, Kombu's error message leads there.
+#: The schemes of Kombu's own transport for Kafka. Without ``import kafka_exec`` Kombu's error message proposes them.
 _KOMBUS_OWN = ("kafka", "confluentkafka")
 
-#: How alike a scheme is to ours before it is taken for one.
+#: The similarity from which on a scheme is taken for a misspelled one of ours, from 0 to 1.
 _ALIKE = 0.75
 
 
@@ -32,10 +32,10 @@ def _written(name: str) -> str:
 
 
 def parse_url(url: str) -> dict[str, Any]:
-    """Kombu's, which takes a URL apart. It stands in its place.
+    """Parses a URL, in place of Kombu's function of this name.
 
     Raises:
-        ConfigurationError: a URL of ours has another query than settings, or hosts that cannot be read.
+        ConfigurationError: a URL of ours has other names than settings in its query, or hosts that cannot be read.
     """
     if url.partition("://")[0].strip().lower() not in SCHEMES:
         return dict(kombus.parse_url(url))
@@ -47,7 +47,7 @@ def parse_url(url: str) -> dict[str, Any]:
     try:
         found = dict(kombus.parse_url(f"{address}?{urlencode(theirs)}" if theirs else address))
     except (ValueError, KeyError):
-        # The library's message would quote the URL.
+        # The library's message would show the URL, and its password.
         raise ConfigurationError(
             "the URL cannot be read: several hosts share one port, as in kafka-exec://h1,h2:9092/prefix (those with ports "
             'of their own go into broker_transport_options["kafka"]["bootstrap.servers"]), and special characters of user '
@@ -61,7 +61,7 @@ def parse_url(url: str) -> dict[str, Any]:
 
 
 def split(path: str | None) -> tuple[str, dict[str, Any]]:
-    """The prefix and the settings of a URL's path, as :func:`parse_url` leaves it.
+    """The prefix and the settings in a URL's path as :func:`parse_url` has made it.
 
     Raises:
         ConfigurationError: a name or a value is wrong.
@@ -71,7 +71,7 @@ def split(path: str | None) -> tuple[str, dict[str, Any]]:
 
 
 def warn_of_number(prefix: str) -> None:
-    """Warns once of a prefix that is a number."""
+    """Warns once if the prefix is a number: the user may mean a database, as in a Redis URL."""
     if prefix.isdecimal():
         warn_once(
             f"the topics are called {prefix}.…, for the path of the URL is their prefix, and no number of a database as in "
@@ -113,12 +113,12 @@ def _seconds(text: object) -> float:
 
 
 def check_schemes(*urls: Any) -> None:
-    """Refuses URLs whose scheme is almost one of ours: nobody else would say what is wrong with them.
+    """Refuses URLs whose scheme is almost one of ours, since Kombu's error would not name the mistake.
 
-    Of Kombu's own transport for Kafka it warns once.
+    A URL of Kombu's own transport for Kafka gets a warning, once.
 
     Raises:
-        ConfigurationError: names the scheme and the right one.
+        ConfigurationError: a scheme is misspelled; the message names it and the right one.
     """
     for url in urls:
         for each in _alternatives(url):
