@@ -35,7 +35,7 @@ class Forbidden(KafkaExecError):
 
 
 class NotConfirmed(KafkaExecError):
-    """The broker has not acknowledged the message in time: the caller must decide whether to send it again."""
+    """The broker has not acknowledged the message in time: the caller must decide to send it again or not."""
 
 
 class ChannelFailed(KafkaExecError):

@@ -30,7 +30,7 @@ class Plan:
         definition: the hash of its whole definition.
         paused: its schedule does not fire it.
         since: the entry was paused until then, so that earlier slots are not fired.
-        request: when somebody asked to run it at once.
+        request: the time of the last request to run it at once.
     """
 
     rule: Rule

@@ -1,4 +1,4 @@
-"""Progress of reading a log up to an end: the lines to log meanwhile, and the time at which the reader gives up."""
+"""The progress of reading a log up to an end: the lines to log about it, and the time at which the reader gives up."""
 
 from __future__ import annotations
 

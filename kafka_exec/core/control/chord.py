@@ -9,7 +9,7 @@ Commands (``group`` is the group's id):
 - ``chord.more`` {group, task}: a task was added to the header: one part more.
 
 A group id is used again when a frozen chord is applied again. ``run`` (a text) tells such runs apart. A ``size`` has a run.
-A ``part`` may have none: then it belongs to the open run; if the group has fired, it comes late and changes nothing.
+A ``part`` may have none: then it belongs to the open run; if none is open and the group has fired, it changes nothing.
 """
 
 from __future__ import annotations

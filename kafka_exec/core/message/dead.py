@@ -307,7 +307,7 @@ class Marked:
         self._bits = bytearray((end - begin + 7) // 8)
 
     def take(self, value: bytes | None) -> None:
-        """Takes a mark's value."""
+        """Adds the offsets in a mark's value."""
         try:
             offsets = [whole(offset) for offset in a_list(from_json(value))]
         except ValueError:

@@ -1,4 +1,4 @@
-"""Heartbeats of nodes. They decide when a node is lost, and whether a starting node finds its name taken by another one."""
+"""Heartbeats of nodes: they decide when a node is lost, and if the name of a starting node is taken by another one."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def _stray(found: Any) -> Stray:
 
 
 class Name(Enum):
-    """The answer to a node that asks whether it may use its name."""
+    """The answer to a starting node that asks for its name."""
 
     FREE = auto()
     TAKEN = auto()
@@ -308,7 +308,7 @@ class Presence:
         return self._own is not None and self._silence(boot, self._own) >= LOST_AFTER * self._period
 
     def suspects(self, boot: str, now: float) -> bool:
-        """True if another incarnation would count as lost when this one had a heartbeat at ``now``."""
+        """True if the incarnation ``boot`` would count as lost after a heartbeat of this incarnation at ``now``."""
         if self._own is None or not self._period / _GAP < now - self._own <= _GAP * self._period:
             return False
         return self._silence(boot, now) >= LOST_AFTER * self._period
@@ -372,7 +372,7 @@ class Census:
         return frozenset() if self._own is None else frozenset((self._boot, *self._others))
 
     def suspects(self, now: float) -> bool:
-        """True if any incarnation would count as lost when this one had a heartbeat at ``now``."""
+        """True if any incarnation would count as lost after a heartbeat of this incarnation at ``now``."""
         if self._own is None or now - self._own > _GAP * self._period:
             return False
         return any(now - max(last, self._steady) >= self._limit for last in self._others.values())

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 from zlib import crc32
 
-#: Stands for the number of retries of the run that a lane waits for, if the lane was stopped and somebody must resume it.
+#: In place of a number of retries: the lane was stopped, and waits until an operator or a program resumes it.
 STOPPED = -1
 
 

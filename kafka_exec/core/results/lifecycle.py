@@ -39,7 +39,8 @@ class Rank(IntEnum):
 
 TERMINAL = frozenset({State.DONE, State.FAILED, State.REVOKED})
 
-# The start of a run is perhaps not written (``task_track_started``), so the end of a run may follow any state before it.
+# The start of a run is perhaps not written (``task_track_started``), so a state that ends or interrupts a run may follow any
+# state in which a run may begin.
 _OPEN = frozenset(State) - {State.SCHEDULED}
 
 #: The states that may follow each state; None: no state of the task was written yet.
