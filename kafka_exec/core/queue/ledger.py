@@ -77,27 +77,27 @@ class Lease(NamedTuple):
 
 
 def granted(offset: int, lease: Lease) -> Transition:
-    """The transition that another incarnation gets a task."""
+    """The transition that gives a task to another incarnation."""
     return Transition(GRANTED, offset, lease.attempt, (lease.boot,))
 
 
 def held(offset: int, lane: Lane, run: Run) -> Transition:
-    """The transition that a lane waits for a run, after a task's end."""
+    """The transition that holds a lane, after the end of a task, until a run comes."""
     return Transition(HELD, offset, 0, (*lane, *run))
 
 
 def freed(offset: int, lane: Lane, run: Run | None = None) -> Transition:
-    """The transition that a lane does not wait for a run any more; None: for no run at all."""
+    """The transition that frees a lane if it waits for ``run``; None: for any run."""
     return Transition(FREED, offset, 0, (*lane, *(run or ())))
 
 
 def remembered(offset: int, name: str, at: float, task: str) -> Transition:
-    """The transition that the task which :attr:`Ticket.once` names has ended. ``at``, ``task``: as in :class:`Memory`."""
+    """The transition that remembers an end under the name :attr:`Ticket.once`. ``at``, ``task``: as in :class:`Memory`."""
     return Transition(REMEMBERED, offset, 0, (name, at, task))
 
 
 def parked(lane: Lane, offsets: Sequence[int]) -> Transition:
-    """The transition that commits count records of a lane as ended from now on, although they have not ended."""
+    """The transition that parks records of a lane: commits count them as ended from now on, although they have not."""
     return Transition(PARKED, -1, 0, (*lane, *offsets))
 
 
@@ -166,12 +166,12 @@ class Ledger:
         self.holds[lane] = run
 
     def free(self, lane: Lane, run: Run | None = None) -> None:
-        """Notes that a lane does not wait for a run any more; None: for no run at all."""
+        """Notes that a lane waits no more, if it waited for ``run``; None: for any run."""
         if run is None or self.holds.get(lane) == run:
             self.holds.pop(lane, None)
 
     def park(self, lane: Lane, offsets: Iterable[int]) -> None:
-        """Notes that the commit counts records that wait in a lane as ended."""
+        """Notes that records that wait in a lane are parked: the commit counts them as ended."""
         for offset in offsets:
             if not self.progress.has_ended(offset):
                 self.progress.end(offset)
@@ -247,7 +247,7 @@ class Ledger:
         self.tidy()
 
     def tidy(self) -> None:
-        """Forgets leases and attempts of tasks that have ended without a transition, by a purge or unseen."""
+        """Forgets leases and attempts of tasks whose end has no transition: the record was purged, or never seen."""
         for offset in [each for each in self.attempts if self.has_ended(each)]:
             self.end(offset)
 

@@ -55,7 +55,7 @@ class Gate(Generic[K, T]):
         return sum(not is_suspect for _, is_suspect, _ in self._waiting)
 
     def last(self, most: int) -> list[tuple[K, T]]:
-        """The tasks at the end of the line with their tags, the last one first, without suspects; at most ``most``."""
+        """The tasks that would begin last, with their tags: the last one first, without suspects, at most ``most``."""
         able = ((tag, task) for tag, is_suspect, task in reversed(self._waiting) if not is_suspect)
         return list(islice(able, most))
 

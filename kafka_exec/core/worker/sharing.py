@@ -97,7 +97,7 @@ class Fullness:
 
 
 def idle_peers(peers: Sequence[Heartbeat], queue: str, waiting: int) -> list[str]:
-    """The incarnations that get one waiting task each, by their free slots, the idlest first; one may be there repeatedly.
+    """The incarnations that get one waiting task each, the idlest first. One with several free slots may be listed again.
 
     Args:
         peers: the other living workers; only those that consume the queue count.
