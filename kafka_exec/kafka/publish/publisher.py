@@ -211,6 +211,7 @@ class Publisher:
         while True:
             handle = self._handle
             try:
+                self._clients.check_size(value, key, headers)
                 handle.produce(topic, value, key, partition=where, headers=list(headers), on_delivery=on_delivery)
                 return
             except BufferError:

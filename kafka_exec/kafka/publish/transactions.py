@@ -141,6 +141,7 @@ class Transactor:
         where = -1 if record.partition is None else record.partition  # -1: the partitioner's choice
         while True:
             try:
+                self._clients.check_size(record.value, record.key, record.headers)
                 producer.produce(
                     *(record.topic, record.value, record.key),
                     partition=where,
