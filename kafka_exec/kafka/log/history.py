@@ -91,9 +91,11 @@ def history(cluster: Cluster, topic: str, partition: int, end: int, begin: int =
         "queued.max.messages.kbytes": 4096,
     }
     position = begin
+    if begin >= end:
+        return
     with _consumer(cluster, properties) as consumer:
         consumer.assign([TopicPartition(topic, partition, begin)])
-        deadline = time.monotonic() + TIMEOUT
+        deadline = time.monotonic() + time_left(TIMEOUT)
         while position < end:
             first = consumer.poll(_POLL)
             if first is None:
@@ -103,7 +105,7 @@ def history(cluster: Cluster, topic: str, partition: int, end: int, begin: int =
             found = [first, *consumer.consume(_BATCH, 0)]
             position = max(position, *(position_after(record) for record in found))
             yield [record for record in found if is_record(record, topic) and record.offset() < end]
-            deadline = time.monotonic() + TIMEOUT
+            deadline = time.monotonic() + time_left(TIMEOUT)
 
 
 class Fetcher:
