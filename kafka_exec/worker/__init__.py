@@ -31,6 +31,7 @@ from kafka_exec.core.nodes.heartbeat import Work
 from kafka_exec.core.record.fields import id_text, whole
 from kafka_exec.core.worker.versions import TASK_VERSION, capabilities, needed
 from kafka_exec.errors import KafkaExecError, Undecodable
+from kafka_exec.kafka.client.complaints import faults
 from kafka_exec.kafka.client.oddities import count
 from kafka_exec.kafka.control.delays import Delays
 from kafka_exec.kafka.nodes.node import Node
@@ -329,7 +330,8 @@ class Membership(bootsteps.StartStopStep):
         connection = getattr(c.connection, "connection", None)
         if not isinstance(connection, Connection):
             return {}
-        return {"kafka_exec": {"versions": versions(), "settings": in_force(connection.space.settings)}}
+        settings = in_force(connection.space.settings)
+        return {"kafka_exec": {"versions": versions(), "settings": settings, "faults": faults().facts()}}
 
     def start(self, c: Any) -> None:
         """Called again after every new connection."""

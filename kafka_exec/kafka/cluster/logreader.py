@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, TypeVar
 
-from confluent_kafka import KafkaError, TopicPartition, murmur2
 from confluent_kafka import Message as Record
+from confluent_kafka import TopicPartition, murmur2
 
-from kafka_exec.core.cluster.failures import Failure
-from kafka_exec.kafka.client import native
 from kafka_exec.kafka.client.calls import Calls
-from kafka_exec.kafka.client.failures import failure, time_left, translate
+from kafka_exec.kafka.client.complaints import Complaints
+from kafka_exec.kafka.client.failures import time_left, translate
+from kafka_exec.kafka.client.log_reading import poll_batch, read_from, read_no_more, trouble_of
+from kafka_exec.kafka.client.loop import Loop
 from kafka_exec.kafka.client.oddities import pass_over
 from kafka_exec.kafka.client.offsets import EARLIEST, LATEST, look_up
+from kafka_exec.kafka.client.profiles import LOG
 
 if TYPE_CHECKING:
     from kafka_exec.kafka.cluster.cluster import Cluster
-
-logger = logging.getLogger("kafka_exec")
 
 #: How long finding the end of a log may take, seconds.
 TIMEOUT = 10.0
@@ -28,7 +27,6 @@ TIMEOUT = 10.0
 #: What the reader's thread may take beside it, to come to a call and to end one, seconds.
 _SLACK = 5.0
 
-_PASSING = (Failure.NEWS, Failure.PASSES)
 _BATCH = 500
 _IDLE_POLL = 0.25  # bounds what a new subscription waits
 
@@ -48,23 +46,14 @@ class LogReader:
     def __init__(self, cluster: Cluster) -> None:
         self._sinks: dict[Partition, tuple[Sink, ...]] = {}
         self._calls = Calls(_IDLE_POLL)
-        self._told: set[str] = set()
+        self._complaints = Complaints("reading logs")
         # Of topics that cannot be read, why.
         self._refusals: dict[str, Exception] = {}
-        self._stopping = False
         self._cluster = cluster
-        self._consumer = cluster.new_consumer(
-            {
-                "group.id": "kafka_exec.log",  # required by the client library; no group is ever joined
-                "auto.offset.reset": "earliest",
-                # A newly assigned partition waits for the fetch under way: that bounds the wait.
-                "fetch.wait.max.ms": 100,
-                "queued.max.messages.kbytes": 4096,
-                "fetch.message.max.bytes": 1024 * 1024,
-            }
-        )
+        self._consumer = cluster.new_consumer(LOG)
         self._consumer.assign([])
-        self._thread = native.Thread(self._run, "kafka-exec-log")
+        self._loop = Loop("log", self._turn, end=self._end, complaints=self._complaints)
+        self._loop.start()
         cluster.on_close(self.close)
 
     def follow(self, topic: str, begins: Mapping[int, int], sinks: Mapping[int, Sink]) -> dict[int, int]:
@@ -77,9 +66,9 @@ class LogReader:
 
     def _follow(self, topic: str, begins: Mapping[int, int], sinks: Mapping[int, Sink], until: float) -> dict[int, int]:
         ends = {p.partition: p.offset for p in self._find([(topic, number) for number in begins], LATEST, until)}
-        if again := [TopicPartition(topic, number) for number in begins if (topic, number) in self._sinks]:
-            self._consumer.incremental_unassign(again)
-        self._consumer.incremental_assign([TopicPartition(topic, number, at) for number, at in begins.items()])
+        if again := [number for number in begins if (topic, number) in self._sinks]:
+            read_no_more(self._consumer, topic, again)
+        read_from(self._consumer, topic, begins)
         for number, sink in sinks.items():
             self._sinks[topic, number] = (*self._sinks.get((topic, number), ()), sink)
         return ends
@@ -125,7 +114,7 @@ class LogReader:
 
     def unsubscribe(self, sink: Sink) -> None:
         """Gives a sink no more records."""
-        if not self._stopping:
+        if not self._loop.is_stopping:
             self._calls.ask(lambda: self._unsubscribe(sink), TIMEOUT)
 
     def _unsubscribe(self, sink: Sink) -> None:
@@ -135,7 +124,7 @@ class LogReader:
                 self._sinks[partition] = rest
             else:
                 del self._sinks[partition]
-                self._consumer.incremental_unassign([TopicPartition(*partition)])
+                read_no_more(self._consumer, partition[0], [partition[1]])
 
     def ends(self, topic: str, partitions: Iterable[int]) -> dict[int, int]:
         """The offset after the last record of each partition."""
@@ -157,31 +146,21 @@ class LogReader:
     def _find(self, partitions: Iterable[Partition], where: int, until: float) -> list[TopicPartition]:
         return look_up(self._consumer, [TopicPartition(*p, where) for p in partitions], until - time.monotonic())
 
-    def _run(self) -> None:
-        consumer = self._consumer
-        while not self._stopping:
-            try:
-                self._calls.serve()
-                first = consumer.poll(self._calls.poll_time)
-                records = [first, *consumer.consume(_BATCH, 0)] if first is not None else []
-                for record in records:
-                    self._hand_over(record)
-            except Exception as error:
-                logger.warning("reading a broadcast log: %s", error)
-                native.sleep(0.1)
-        consumer.close()
-        self._cluster.forget(consumer)
+    def _turn(self) -> None:
+        self._calls.serve()
+        for record in poll_batch(self._consumer, self._calls.poll_time, _BATCH):
+            self._hand_over(record)
+
+    def _end(self) -> None:
+        self._consumer.close()
+        self._cluster.forget(self._consumer)
 
     def _hand_over(self, record: Record) -> None:
-        if (error := record.error()) is not None:
-            # It joins no group, so that it may not is nobody's business.
-            if error.code() != KafkaError.GROUP_AUTHORIZATION_FAILED and failure(error) not in _PASSING:
+        if record.error() is not None:
+            if (error := trouble_of(record)) is not None:
                 refusal = translate(error, f"reading {record.topic() or 'broadcast logs'}")
                 self._refusals[record.topic() or ""] = refusal
-                line = str(refusal)
-                if line not in self._told:
-                    self._told.add(line)
-                    logger.warning(line)
+                self._complaints.warn(str(refusal))
             return
         for sink in self._sinks.get((record.topic(), record.partition()), ()):
             try:
@@ -191,5 +170,5 @@ class LogReader:
 
     def close(self, timeout: float) -> None:
         """Ends the reader within ``timeout`` seconds."""
-        self._stopping = True
-        self._thread.join(timeout)
+        self._loop.stop()
+        self._loop.join(timeout)
