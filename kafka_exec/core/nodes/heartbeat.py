@@ -13,16 +13,6 @@ from kafka_exec.core.record.fields import a_list, an_object, flag, from_json, mo
 #: A node is lost after this many periods without a heartbeat.
 LOST_AFTER = 3
 
-#: What only a living node may do it does no more this much earlier, in periods: it takes a moment to stop.
-_MARGIN = 0.5
-
-#: So many periods without a heartbeat of one's own are a gap: what was silent meanwhile may be well.
-_GAP = 2
-
-
-#: After so many periods an incarnation's last heartbeat says nothing more than that it is lost.
-_REMEMBERED = 60
-
 #: What a process id may be: signals are sent to it.
 _LARGEST_PID = 2**31 - 1
 
@@ -64,6 +54,7 @@ class Heartbeat:
         tasks: which these are; None if this heartbeat does not tell.
         kind: what the node is: ``worker``, ``beat`` or ``control-plane``; empty: it does not say.
         version: of kafka_exec; empty: it does not say.
+        faults: how many errors the node's threads have gone on from.
     """
 
     boot: str
@@ -82,6 +73,7 @@ class Heartbeat:
     beat: bool = False
     kind: str = ""
     version: str = ""
+    faults: int = 0
 
     def telling(self, work: Work, *, tasks: bool) -> Heartbeat:
         """The same with what the node does now; ``tasks``: with all their names."""
@@ -118,6 +110,7 @@ class Heartbeat:
                 beat=optional(found, "beat", flag, False),
                 kind=optional(found, "kind", text, ""),
                 version=optional(found, "version", text, ""),
+                faults=optional(found, "faults", whole, 0),
             )
         except (ValueError, KeyError):
             return None
@@ -210,167 +203,3 @@ def is_lost(started: float | None, heard: tuple[Heartbeat, float] | None, *, now
     beat, at = heard
     gone = node_state(beat, at, now=now, period=period) is not NodeState.ALIVE
     return gone or (started is not None and started < beat.since)
-
-
-class Lease:
-    """Until when a node may do what only a living one may; all times are log times.
-
-    It ends before any other node can find this one lost, and once it has ended no heartbeat brings it back: another node may
-    have taken over meanwhile.
-
-    Args:
-        period: seconds between two heartbeats.
-
-    Attributes:
-        until: its end; None: there is no heartbeat yet, or the lease is lost.
-        lost: it has ended once.
-    """
-
-    def __init__(self, period: float) -> None:
-        self.until: float | None = None
-        self.lost = False
-        self._period = period
-
-    def take(self, at: float) -> None:
-        """A heartbeat of the node was appended at a time."""
-        self.lost = self.lost or (self.until is not None and at > self.until)
-        self.until = None if self.lost else at + (LOST_AFTER - _MARGIN) * self._period
-
-
-class Presence:
-    """Which incarnations still run what they have begun: a fold of the log of heartbeats. Times are log times.
-
-    As with :class:`Census`, silence is measured against this incarnation's own heartbeats, read back from the same log.
-
-    Args:
-        boot: this incarnation.
-        period: seconds between two heartbeats.
-    """
-
-    def __init__(self, boot: str, period: float) -> None:
-        self._boot = boot
-        self._period = period
-        self._own: float | None = None
-        self._steady = 0.0
-        self._heard: dict[str, tuple[Heartbeat, float]] = {}
-        self._unnamed: dict[tuple[str, Stray], int] = {}
-
-    def take(self, beat: Heartbeat, at: float) -> None:
-        """Folds a heartbeat that was appended to the log at this time."""
-        if beat.boot == self._boot:
-            if self._own is None or at - self._own > _GAP * self._period:
-                self._steady = at
-            self._own = at
-            self._heard = {
-                boot: seen for boot, seen in self._heard.items() if at - seen[1] < _REMEMBERED * self._period
-            }
-            return
-        if beat.tasks is None and (before := self._heard.get(beat.boot)) is not None:
-            beat = replace(beat, tasks=before[0].tasks)
-        self._heard[beat.boot] = (beat, at)
-        for lease in [each for each in self._unnamed if each[0] == beat.boot]:
-            self._unnamed[lease] = 0 if lease[1] in beat.strays else self._unnamed[lease] + 1
-
-    def last(self, boot: str) -> Heartbeat | None:
-        """The last heartbeat of an incarnation."""
-        return self._heard[boot][0] if boot in self._heard else None
-
-    def peers(self, since: float = 0.0) -> list[Heartbeat]:
-        """The last heartbeats of the other incarnations that live, if they are not older than a time."""
-        if self._own is None:
-            return []
-        since = max(since, self._own - LOST_AFTER * self._period)
-        return [beat for beat, at in self._heard.values() if not beat.left and at > since]
-
-    def with_role(self, role: str) -> list[str]:
-        """The other incarnations that drove something when they were last heard, and have not said goodbye."""
-        return [boot for boot, (beat, _) in self._heard.items() if getattr(beat, role) and not beat.left]
-
-    def watch(self, boot: str, task: Stray) -> None:
-        """Notes that an incarnation is believed to run a task of a partition that is not its own any more."""
-        self._unnamed.setdefault((boot, task), 0)
-
-    def forget(self, boot: str, task: Stray) -> None:
-        """The opposite of :meth:`watch`."""
-        self._unnamed.pop((boot, task), None)
-
-    def is_over(self, boot: str, task: Stray) -> bool:
-        """Whether a watched task is run by its incarnation no more: that is lost or gone, or no longer names the task."""
-        return self.is_gone(boot) or (self._own is not None and self._unnamed.get((boot, task), 0) > LOST_AFTER)
-
-    def is_gone(self, boot: str) -> bool:
-        """Whether an incarnation is lost, or has said goodbye."""
-        heard = self._heard.get(boot)
-        if heard is not None and heard[0].left:
-            return True
-        return self._own is not None and self._silence(boot, self._own) >= LOST_AFTER * self._period
-
-    def suspects(self, boot: str, now: float) -> bool:
-        """Whether one heartbeat of this incarnation's own, appended now, would declare another one lost."""
-        if self._own is None or not self._period / _GAP < now - self._own <= _GAP * self._period:
-            return False
-        return self._silence(boot, now) >= LOST_AFTER * self._period
-
-    def _silence(self, boot: str, until: float) -> float:
-        """For how long an incarnation has certainly been silent at a time."""
-        heard = self._heard.get(boot)
-        return until - max(heard[1] if heard else 0.0, self._steady)
-
-
-#: What nodes drive together, each a share: attributes of :class:`Heartbeat`.
-ROLES = ("control", "delays")
-
-
-class Census:
-    """The living incarnations that drive something: a fold of the log of heartbeats. Times are log times.
-
-    Silence is measured against this incarnation's own heartbeats, read back from the same log: a reader that lags, or
-    an outage that silences everybody, declares nobody lost.
-
-    Args:
-        boot: this incarnation.
-        period: seconds between two heartbeats.
-        role: what they drive, the name of an attribute of their heartbeats.
-    """
-
-    def __init__(self, boot: str, period: float, role: str = "control") -> None:
-        self._boot = boot
-        self._role = role
-        self._period = period
-        self._others: dict[str, float] = {}
-        self._own: float | None = None
-        # Since when this incarnation's heartbeats have had no gap.
-        self._steady = 0.0
-
-    def take(self, beat: Heartbeat, at: float) -> None:
-        """Folds a heartbeat that was appended to the log at this time."""
-        present = getattr(beat, self._role) and not beat.left
-        if beat.boot != self._boot:
-            if present:
-                self._others[beat.boot] = at
-            else:
-                self._others.pop(beat.boot, None)
-            return
-        if self._own is None or at - self._own > _GAP * self._period:
-            self._steady = at
-        self._own = at if present else None
-        self._others = {boot: last for boot, last in self._others.items() if self._silence(last) < self._limit}
-
-    @property
-    def _limit(self) -> float:
-        return LOST_AFTER * self._period
-
-    def _silence(self, last: float) -> float:
-        """For how long somebody who was last heard at this time has certainly been silent."""
-        return 0.0 if self._own is None else self._own - max(last, self._steady)
-
-    @property
-    def living(self) -> frozenset[str]:
-        """Who lives; nobody while this incarnation has not read a heartbeat of its own."""
-        return frozenset() if self._own is None else frozenset((self._boot, *self._others))
-
-    def suspects(self, now: float) -> bool:
-        """Whether one heartbeat of this incarnation's own, appended now, would declare somebody lost."""
-        if self._own is None or now - self._own > _GAP * self._period:
-            return False
-        return any(now - max(last, self._steady) >= self._limit for last in self._others.values())

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 
-from confluent_kafka import KafkaError, KafkaException, TopicPartition
+from confluent_kafka import KafkaException
 from confluent_kafka import Message as Record
 
-from kafka_exec.core.cluster.failures import Failure
-from kafka_exec.kafka.client import native
 from kafka_exec.kafka.client.calls import Calls
 from kafka_exec.kafka.client.clients import Clients
-from kafka_exec.kafka.client.failures import failure, time_left, translate
+from kafka_exec.kafka.client.complaints import Complaints
+from kafka_exec.kafka.client.failures import time_left, translate
+from kafka_exec.kafka.client.log_reading import poll_batch, read_from, read_no_more, trouble_of
+from kafka_exec.kafka.client.loop import Loop
 from kafka_exec.kafka.client.oddities import pass_over
+from kafka_exec.kafka.client.profiles import LOG
 from kafka_exec.kafka.cluster.offset_finder import OffsetFinder
-
-logger = logging.getLogger("kafka_exec")
 
 #: How long the end of a subscription may take, seconds.
 TIMEOUT = 10.0
@@ -25,7 +24,6 @@ TIMEOUT = 10.0
 #: What the reader's thread may take beside it, to come to a call and to end one, seconds.
 _SLACK = 5.0
 
-_PASSING = (Failure.NEWS, Failure.PASSES)
 _BATCH = 500
 _AT_ONCE = 0.001
 _IDLE_POLL = 0.25  # bounds what a new subscription waits
@@ -40,22 +38,13 @@ class LogReader:
     def __init__(self, clients: Clients, offsets: OffsetFinder) -> None:
         self._sinks: dict[Partition, tuple[Sink, ...]] = {}
         self._calls = Calls(_IDLE_POLL)
-        self._told: set[str] = set()
-        self._stopping = False
-        self._clients = clients
+        self._complaints = Complaints("reading logs")
         self._offsets = offsets
-        self._consumer = clients.new_consumer(
-            {
-                "group.id": "kafka_exec.log",  # required by the client library; no group is ever joined
-                "auto.offset.reset": "earliest",
-                # A newly assigned partition waits for the fetch under way: that bounds the wait.
-                "fetch.wait.max.ms": 100,
-                "queued.max.messages.kbytes": 4096,
-                "fetch.message.max.bytes": 1024 * 1024,
-            }
-        )
+        self._clients = clients
+        self._consumer = clients.new_consumer(LOG)
         self._consumer.assign([])
-        self._thread = native.Thread(self._run, "kafka-exec-log")
+        self._loop = Loop("log", self._turn, end=self._end, complaints=self._complaints)
+        self._loop.start()
         clients.on_close(self.close)
 
     def follow(self, topic: str, begins: Mapping[int, int], sinks: Mapping[int, Sink]) -> None:
@@ -67,8 +56,8 @@ class LogReader:
         self._ask(lambda: self._follow(topic, begins, sinks))
 
     def _follow(self, topic: str, begins: Mapping[int, int], sinks: Mapping[int, Sink]) -> None:
-        if again := [TopicPartition(topic, number) for number in begins if (topic, number) in self._sinks]:
-            self._consumer.incremental_unassign(again)
+        if again := [number for number in begins if (topic, number) in self._sinks]:
+            read_no_more(self._consumer, topic, again)
         self._assign(topic, begins)
         for number, sink in sinks.items():
             self._add(topic, number, sink)
@@ -93,9 +82,8 @@ class LogReader:
             self._add(topic, number, sink)
 
     def _assign(self, topic: str, starts: Mapping[int, int]) -> None:
-        # Offsets as numbers: librdkafka would look up a logical one half a second later.
-        self._consumer.incremental_assign([TopicPartition(topic, number, at) for number, at in starts.items()])
-        # Likewise it would look for the leaders of a new topic half a second later. The client needs the answer, not this
+        read_from(self._consumer, topic, starts)
+        # librdkafka would look for the leaders of a new topic half a second later. The client needs the answer, not this
         # thread, which would wait behind the fetch under way.
         with suppress(KafkaException):
             self._consumer.list_topics(topic, _AT_ONCE)
@@ -105,7 +93,7 @@ class LogReader:
 
     def unsubscribe(self, sink: Sink) -> None:
         """Gives a sink no more records."""
-        if not self._stopping:
+        if not self._loop.is_stopping:
             self._calls.ask(lambda: self._unsubscribe(sink), TIMEOUT)
 
     def _unsubscribe(self, sink: Sink) -> None:
@@ -115,34 +103,24 @@ class LogReader:
                 self._sinks[partition] = rest
             else:
                 del self._sinks[partition]
-                self._consumer.incremental_unassign([TopicPartition(*partition)])
+                read_no_more(self._consumer, partition[0], [partition[1]])
 
     def _ask(self, function: Callable[[], None]) -> None:
         self._calls.ask(function, time_left(TIMEOUT) + _SLACK)
 
-    def _run(self) -> None:
-        consumer = self._consumer
-        while not self._stopping:
-            try:
-                self._calls.serve()
-                first = consumer.poll(self._calls.poll_time)
-                records = [first, *consumer.consume(_BATCH, 0)] if first is not None else []
-                for record in records:
-                    self._hand_over(record)
-            except Exception as error:
-                logger.warning("reading a broadcast log: %s", error)
-                native.sleep(0.1)
-        consumer.close()
-        self._clients.forget(consumer)
+    def _turn(self) -> None:
+        self._calls.serve()
+        for record in poll_batch(self._consumer, self._calls.poll_time, _BATCH):
+            self._hand_over(record)
+
+    def _end(self) -> None:
+        self._consumer.close()
+        self._clients.forget(self._consumer)
 
     def _hand_over(self, record: Record) -> None:
-        if (error := record.error()) is not None:
-            # It joins no group, so that it may not is nobody's business.
-            if error.code() != KafkaError.GROUP_AUTHORIZATION_FAILED and failure(error) not in _PASSING:
-                line = str(translate(error, f"reading {record.topic() or 'broadcast logs'}"))
-                if line not in self._told:
-                    self._told.add(line)
-                    logger.warning(line)
+        if record.error() is not None:
+            if (error := trouble_of(record)) is not None:
+                self._complaints.warn(str(translate(error, f"reading {record.topic() or 'broadcast logs'}")))
             return
         for sink in self._sinks.get((record.topic(), record.partition()), ()):
             try:
@@ -152,5 +130,5 @@ class LogReader:
 
     def close(self, timeout: float) -> None:
         """Ends the reader within ``timeout`` seconds."""
-        self._stopping = True
-        self._thread.join(timeout)
+        self._loop.stop()
+        self._loop.join(timeout)
