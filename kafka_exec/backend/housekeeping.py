@@ -17,6 +17,8 @@ from kafka_exec.core.results.lifecycle import State
 from kafka_exec.core.results.state_record import StateRecord
 from kafka_exec.errors import LostRecord
 from kafka_exec.kafka.nodes.node import last_heard
+from kafka_exec.kafka.publish.scopes import Outgoing
+from kafka_exec.kafka.queue.letters import bury
 from kafka_exec.kafka.results.states import StateReader
 
 logger = logging.getLogger("kafka_exec")
@@ -84,7 +86,7 @@ def _message_is_gone(backend: Results, record: StateRecord) -> bool:
     cluster = backend.space.cluster
     if record.partition >= (cluster.topics.partitions(record.topic, fresh=True) or 0):
         return True
-    return bool(record.offset < cluster.log.begin(record.topic, record.partition, 0))
+    return bool(record.offset < cluster.offsets.begins(record.topic, [record.partition])[record.partition])
 
 
 def _fail(backend: Results, record: StateRecord) -> None:
@@ -93,18 +95,14 @@ def _fail(backend: Results, record: StateRecord) -> None:
         f"{record.partition}, offset {record.offset}, before it had ended: send it again"
     )
     logger.error("task %s is lost: %s", record.id, error)
-    space = backend.space
-    space.cluster.publisher.send(
-        space.dead_letters(record.queue or ""),
-        None,
-        key=record.id,
-        headers=dead_letter_headers(
-            (("task", (record.name or "").encode()),),
-            reason="lost-record",
-            error=str(error),
-            topic=record.topic or "",
-            partition=record.partition or 0,
-            offset=record.offset or 0,
-        ),
+    headers = dead_letter_headers(
+        (("task", (record.name or "").encode()),),
+        reason="lost-record",
+        error=str(error),
+        topic=record.topic or "",
+        partition=record.partition or 0,
+        offset=record.offset or 0,
     )
+    letters = backend.space.dead_letters(record.queue or "")
+    bury(backend.space.cluster.publisher, Outgoing(letters, None, record.id, headers))
     backend.store_result(record.id, error, states.FAILURE, request=request_of(record))

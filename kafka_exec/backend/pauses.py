@@ -7,6 +7,7 @@ import time
 
 from kafka_exec.core.nodes.pauses import Ticks
 from kafka_exec.kafka.client import native
+from kafka_exec.kafka.client.loop import Loop
 
 
 class Pauses:
@@ -25,7 +26,7 @@ class Pauses:
         if self._pid != os.getpid():
             self._pid = os.getpid()
             ticks = self._ticks = Ticks(2 * heartbeat, time.time())
-            native.Thread(lambda: _tick(ticks, heartbeat / 2), "kafka-exec-pauses")
+            Loop("pauses", lambda: _tick(ticks, heartbeat / 2)).start()
 
     def since(self, began: float) -> bool:
         """Whether the process was stopped for long after a time, epoch seconds."""
@@ -33,6 +34,5 @@ class Pauses:
 
 
 def _tick(ticks: Ticks, every: float) -> None:
-    while True:
-        native.sleep(every)
-        ticks.tick(time.time())
+    native.sleep(every)
+    ticks.tick(time.time())

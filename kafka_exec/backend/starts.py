@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from kafka_exec.core.results.state_record import StateRecord
 from kafka_exec.kafka.client import native
+from kafka_exec.kafka.client.loop import Loop
 
 logger = logging.getLogger("kafka_exec")
 
@@ -31,7 +32,7 @@ class Starts:
         self._pid = pid
         self._lock = native.lock()
         self._waiting: dict[str, tuple[float, StateRecord]] = {}
-        self._running = False
+        self._loop: Loop | None = None
 
     def add(self, record: StateRecord) -> None:
         """A task has started."""
@@ -39,26 +40,24 @@ class Starts:
             self._begin(os.getpid())  # what a forked child inherits is its parent's to tell
         with self._lock:
             self._waiting[record.id] = (time.monotonic() + DELAY, record)
-            if self._running:
-                return
-            self._running = True
-        native.Thread(self._run, "kafka-exec-starts")
+            if self._loop is None:
+                self._loop = Loop("starts", self._tell_due)
+                self._loop.start()
 
     def drop(self, task_id: str) -> None:
         """A later state of the task is about to be written."""
         with self._lock:
             self._waiting.pop(task_id, None)
 
-    def _run(self) -> None:
-        while True:
-            native.sleep(DELAY / 2)
-            with self._lock:
-                now = time.monotonic()
-                for task_id in [each for each, (due, _) in self._waiting.items() if due <= now]:
-                    try:
-                        self._write(self._waiting.pop(task_id)[1])
-                    except Exception as error:  # it is told for those who look on; the thread goes on for other tasks
-                        logger.debug("the start of task %s was not told: %r", task_id, error)
-                if not self._waiting:
-                    self._running = False
-                    return
+    def _tell_due(self) -> None:
+        native.sleep(DELAY / 2)
+        with self._lock:
+            now = time.monotonic()
+            for task_id in [each for each, (due, _) in self._waiting.items() if due <= now]:
+                try:
+                    self._write(self._waiting.pop(task_id)[1])
+                except Exception as error:  # it is told for those who look on; the thread goes on for other tasks
+                    logger.debug("the start of task %s was not told: %r", task_id, error)
+            if not self._waiting and self._loop is not None:
+                self._loop.stop()
+                self._loop = None

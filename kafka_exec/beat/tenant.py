@@ -16,6 +16,7 @@ from celery.concurrency.prefork import process_destructor, process_initializer
 
 from kafka_exec.beat.orders import End, Lease, Run, Stop
 from kafka_exec.errors import RunStopped
+from kafka_exec.kafka.client.loop import run_once
 
 logger = logging.getLogger("kafka_exec")
 
@@ -46,7 +47,7 @@ class Tenant:
         # Only the node says when it is over. Not ignored: what the task starts would inherit that.
         signal.signal(signal.SIGTERM, lambda *_: None)
         signal.signal(signal.SIGUSR1, self._interrupt)
-        threading.Thread(target=self._listen, name="kafka-exec-tenant", daemon=True).start()
+        run_once("tenant", self._listen)
         begin()
         while (run := self._runs.get()) is not None:
             self._perform(run)
@@ -66,6 +67,8 @@ class Tenant:
                     break
         except (EOFError, OSError):
             pass  # the node is dead
+        except Exception:
+            logger.exception("%s is stopped: what its node says is not understood", self._running or "idle")
         finally:
             os.kill(os.getpid(), signal.SIGKILL)
 

@@ -13,7 +13,7 @@ from kafka_exec.settings.appconf import broker_home
 
 COLUMNS = (
     *("NAME", "STATE", "KIND", "VERSION", "INCARNATION", "HOST", "PID", "SINCE"),
-    *("HEARD", "SLOTS", "ACTIVE", "QUEUES", "TASKS", "CONTROL-PLANE"),
+    *("HEARD", "SLOTS", "ACTIVE", "QUEUES", "TASKS", "CONTROL-PLANE", "FAULTS"),
 )
 
 
@@ -50,6 +50,7 @@ def _facts(seen: Seen, state: NodeState, now: float) -> dict[str, object]:
         **{"since": beat.since, "heard": seen.at, "age": max(0.0, now - seen.at), "control_plane": beat.control},
         **{"slots": beat.slots, "active": beat.active, "queues": beat.queues, "known": beat.known},
         "tasks": beat.tasks,
+        "faults": beat.faults,
     }
 
 
@@ -61,6 +62,7 @@ def _row(seen: Seen, state: NodeState, now: float) -> tuple[str, ...]:
         f"{max(0.0, now - seen.at):.1f} s ago",
         *(str(beat.slots), str(beat.active), ",".join(beat.queues), str(beat.known)),
         "yes" if beat.control else "",
+        str(beat.faults),
     )
 
 

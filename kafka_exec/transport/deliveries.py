@@ -15,6 +15,7 @@ from kombu.transport import base
 from kafka_exec.core.message import envelope, window
 from kafka_exec.core.queue.lanes import Run, Ticket, after_failure, after_retry
 from kafka_exec.errors import KafkaExecError, Undecodable
+from kafka_exec.kafka.client.loop import run_once
 from kafka_exec.kafka.client.oddities import pass_over
 from kafka_exec.transport.sources import Item, Source, SubscriptionSource
 from kafka_exec.transport.values import from_json
@@ -217,9 +218,7 @@ class Deliveries:
                 logger.error("the dead letter could not be written yet: %s", failure)
                 self._unburied.append((source, item, reason, error))
         if self._unburied:
-            timer = threading.Timer(_BURY_AGAIN, self._bury_all)
-            timer.daemon = True
-            timer.start()
+            run_once("bury", self._bury_all, after=_BURY_AGAIN, cooperative=True)
 
     # -- beginnings, where they are deferred ---------------------------------------------------------------------------
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -12,15 +12,18 @@ from kafka_exec.core.cluster.arguments import check_arguments
 from kafka_exec.core.cluster.names import Topics
 from kafka_exec.core.cluster.topology import (
     TopicSpec,
+    bindings_topic,
     dead_topic,
     delay_topic,
     exchange_topic,
     journal_topic,
+    nodes_topic,
     queue_topic,
+    revoked_topic,
 )
 from kafka_exec.core.control.delay import level_for
 from kafka_exec.core.message.window import steps_for
-from kafka_exec.errors import Forbidden, NoSuchQueue
+from kafka_exec.errors import ChannelFailed, Forbidden, NoSuchQueue
 from kafka_exec.kafka.cluster.cluster import Cluster
 from kafka_exec.transport.bindings import Bindings
 from kafka_exec.transport.subscriptions import Subscription
@@ -58,6 +61,26 @@ class Namespace:
         self.bindings = Bindings(cluster, self.topics)
         self.subscriptions: dict[str, Subscription] = {}
         self._queues: dict[str, QueueDeclaration] = {}
+
+    def make_worker_topics(self, queues: Iterable[str], exchanges: Iterable[str]) -> None:
+        """Makes in one request the topics that a worker needs before it is ready; one by one they take a second.
+
+        A topic that is refused here is refused again to its user, who says so.
+
+        Args:
+            queues: work queues that are declared without arguments.
+
+        Raises:
+            ConnectionFailed: the cluster does not answer.
+        """
+        with suppress(Forbidden, ChannelFailed):
+            self.cluster.topics.ensure(
+                bindings_topic(self.topics),
+                nodes_topic(self.topics),
+                revoked_topic(self.settings, self.topics),
+                *(queue_topic(self.settings, self.topics, name) for name in queues),
+                *(exchange_topic(self.settings, self.topics, name) for name in exchanges),
+            )
 
     def declare_queue(self, name: str, arguments: Mapping[str, Any]) -> None:
         """Makes a work queue's topics.

@@ -11,14 +11,13 @@ from typing import NamedTuple, Protocol
 from confluent_kafka import Message as Record
 
 from kafka_exec.core.message import window
-from kafka_exec.core.message.envelope import cut, dead_letter_headers, short_key
 from kafka_exec.core.queue.lanes import Lane
 from kafka_exec.core.worker.sharing import Grant
-from kafka_exec.errors import MessageTooLarge
 from kafka_exec.kafka.client.native import Waker
 from kafka_exec.kafka.nodes.node import Node
 from kafka_exec.kafka.queue.finding import among, waiting_at
 from kafka_exec.kafka.queue.journal import Journal
+from kafka_exec.kafka.queue.letters import bury, letter_of
 from kafka_exec.kafka.queue.queued import LaneView, Newcomer
 from kafka_exec.kafka.queue.reader import GroupReader
 from kafka_exec.kafka.queue.work import Work
@@ -152,19 +151,8 @@ class WorkQueue:
 
     def bury(self, item: Item, reason: str, error: str) -> None:
         """Writes the item to the dead-letter topic, durably, and ends it."""
-        record, topic = item.record, self._space.dead_letters(self.name)
-        headers = dead_letter_headers(
-            record.headers(),
-            reason=reason,
-            error=error,
-            topic=record.topic(),
-            partition=record.partition(),
-            offset=record.offset(),
-        )
-        try:
-            self._space.cluster.publisher.send(topic, record.value(), key=record.key(), headers=headers)
-        except MessageTooLarge:
-            self._space.cluster.publisher.send(topic, None, key=short_key(record.key()), headers=cut(headers))
+        letter = letter_of(item.record, self._space.dead_letters(self.name), reason=reason, error=error)
+        bury(self._space.cluster.publisher, letter)
         self.end(item)
 
     def is_empty(self) -> bool:

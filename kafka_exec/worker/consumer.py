@@ -222,7 +222,19 @@ class Consumer(consumer.Consumer):
 
     def ensure_connected(self, conn: Any) -> Any:
         conn.ensure_connection = _impatient(conn.ensure_connection)
-        return super().ensure_connected(conn)
+        connected = super().ensure_connected(conn)
+        if isinstance(connection := connected.connection, Connection):
+            self._make_topics(connection)
+        return connected
+
+    def _make_topics(self, connection: Connection) -> None:
+        queues = [
+            queue.name
+            for queue in self.app.amqp.queues.consume_from.values()
+            if queue.durable and not (queue.exclusive or queue.auto_delete or queue.queue_arguments)
+        ]
+        exchanges = ("", self.app.control.mailbox.exchange.name, self.app.conf.event_exchange)
+        connection.space.make_worker_topics(queues, exchanges)
 
     def on_decode_error(self, message: Any, exc: BaseException) -> None:
         """Rejects where Celery acknowledges: the message goes to the dead letters with Celery's own log entry."""

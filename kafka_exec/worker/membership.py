@@ -15,6 +15,7 @@ from kafka_exec.backend.control_plane import ControlPlane, control_plane
 from kafka_exec.core.cluster.topology import nodes_topic
 from kafka_exec.core.nodes.heartbeat import Work
 from kafka_exec.core.worker.versions import capabilities
+from kafka_exec.kafka.client.complaints import faults
 from kafka_exec.kafka.control.delays import Delays
 from kafka_exec.kafka.nodes.node import Node
 from kafka_exec.kafka.nodes.share import Share
@@ -72,7 +73,8 @@ class Membership(bootsteps.StartStopStep):
         connection = getattr(c.connection, "connection", None)
         if not isinstance(connection, Connection):
             return {}
-        return {"kafka_exec": {"versions": versions(), "settings": in_force(connection.space.settings)}}
+        settings = in_force(connection.space.settings)
+        return {"kafka_exec": {"versions": versions(), "settings": settings, "faults": faults().facts()}}
 
     def start(self, c: Any) -> None:
         """Called again after every new connection."""

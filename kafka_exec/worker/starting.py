@@ -16,6 +16,7 @@ from kafka_exec.core.results.lifecycle import State
 from kafka_exec.core.results.state_record import StateRecord
 from kafka_exec.core.worker.gate import Gate, is_given_up
 from kafka_exec.errors import KafkaExecError, TooManyDeliveries, Undecodable
+from kafka_exec.kafka.client.loop import run_once
 from kafka_exec.transport.deliveries import Deliveries
 from kafka_exec.transport.sources import Item, Source
 from kafka_exec.worker.request import is_acknowledged_on_failure
@@ -95,7 +96,7 @@ class Starter:
             self._gate.done((deliveries, tag))
         if self._pool.is_green:
             # The pool's slot is free when the ended task's greenlet is over, which is this one: it must not wait for that.
-            threading.Thread(target=self.pump, daemon=True).start()
+            run_once("pump", self.pump, cooperative=True)
         else:
             self.pump()
 
@@ -157,9 +158,7 @@ class Starter:
     def _later(self, act: Callable[..., None], key: tuple[Deliveries, int], request: Any, error: Exception) -> None:
         """Its slot stays taken until then."""
         logger.warning("task %s cannot begin yet: %s", request.id, error)
-        timer = threading.Timer(_PAUSE, self._guarded, (act, key, request))
-        timer.daemon = True
-        timer.start()
+        run_once("begin", lambda: self._guarded(act, key, request), after=_PAUSE, cooperative=True)
 
     def _end_of(self, request: Any) -> StateRecord | None:
         """The end that a task whose run was lost had told before."""

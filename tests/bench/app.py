@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 
-from celery import Celery
+from celery import Celery, signals
 
 from tests.bench import board, ceiling, servers
 
@@ -27,6 +27,12 @@ app.conf.update(
     task_ignore_result="BENCH_RESULTS" not in os.environ,
     worker_prefetch_multiplier=int(os.environ["BENCH_PREFETCH_MULTIPLIER"]),
 )
+
+
+@signals.worker_ready.connect
+def on_ready(**kwargs: object) -> None:
+    """Called in the worker's main process."""
+    board.ready()
 
 
 @app.task

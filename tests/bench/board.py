@@ -52,6 +52,13 @@ def end() -> None:
     writer.write(row._replace(ended=row.ended + 1, first_end=row.first_end or now, last_end=now))
 
 
+def ready() -> None:
+    """Notes that a worker is ready."""
+    path = Path(os.environ[FOLDER], f"{os.getpid()}.started")
+    path.write_text(str(time.time()))
+    path.rename(path.with_suffix(".ready"))
+
+
 def start(sequence: int) -> None:
     """Notes that the timed task ``sequence`` has started in this process."""
     now = time.time()

@@ -87,8 +87,15 @@ def results(peer: Peer, sizes: Sizes) -> Figures:
         }
 
 
+def start(peer: Peer, sizes: Sizes) -> Figures:
+    """Starts a worker, in a process of its own, where one was before: topics and byte code are there, as on a server."""
+    with _Run(peer, sizes, results=peer.results) as run:
+        run.start()
+        return {"start": run.start()}
+
+
 #: What a round consists of. Each step uses a queue that nobody has used.
-STEPS = (held, grouped, single, latency, results)
+STEPS = (held, grouped, single, latency, results, start)
 
 
 class _Run:
@@ -133,11 +140,29 @@ class _Run:
     @contextlib.contextmanager
     def worker(self, events: bool) -> Iterator[psutil.Process]:
         """A Celery worker on the queue."""
-        options = ["--pool", "prefork", "--concurrency", str(CONCURRENCY), "--loglevel", "WARNING"]
         lean = ["--without-gossip", "--without-mingle", *(["--task-events"] if events else [])]
-        command = [sys.executable, "-m", "celery", "-A", "tests.bench.app", "worker", *options, *lean]
-        with process(command, self.log, self.environment({}), cwd=ROOT) as started:
+        with self._worker("--concurrency", str(CONCURRENCY), *lean) as started:
+            yield started
+
+    @contextlib.contextmanager
+    def _worker(self, *options: str, **environment: str) -> Iterator[psutil.Process]:
+        common = ["--pool", "prefork", "--loglevel", "WARNING"]
+        command = [sys.executable, "-m", "celery", "-A", "tests.bench.app", "worker", *common, *options]
+        with process(command, self.log, {**self.environment({}), **environment}, cwd=ROOT) as started:
             yield psutil.Process(started.pid)
+
+    def start(self) -> float:
+        """The seconds from the start of a worker's process until Celery calls it ready."""
+        # Where Python is told to keep no byte code, most of a start is compiling.
+        bytecode = {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(self.folder / "bytecode")}
+        began = time.time()
+        with self._worker("--concurrency", "1", "--without-mingle", **bytecode) as started:
+            path = self.folder / f"{started.pid}.ready"
+            while not path.exists():
+                if time.time() - began > STALLED:
+                    raise RuntimeError(f"not ready{self._worker_log()}")
+                time.sleep(0.005)
+            return float(path.read_text()) - began
 
     def drain(self, events: bool) -> float:
         """The rate at which a worker started now ends the tasks that wait, from the first end to the last."""

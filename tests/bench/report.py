@@ -19,6 +19,7 @@ ROWS = (
     ("roundtrip_p99", "ms", "delay().get() in a closed loop, p99"),
     ("group", "s", "group of 1,000, to its last result"),
     ("chord", "s", "chord of 200, to the body's result"),
+    ("start", "s", "a worker, from the start of its process to ready"),
     ("idle_cpu", "%", "idle worker, CPU"),
     ("idle_memory", "MB", "idle worker, memory (PSS)"),
 )
@@ -37,7 +38,7 @@ def table(medians: dict[str, dict[str, float]], sizes: Sizes, rounds: int) -> st
     notes = (
         f"Medians of {rounds} rounds, latencies of all rounds together. JSON, late acks, results ignored.",
         f"Worker: prefork {CONCURRENCY}, prefetch {PREFETCH}, no gossip, no mingle. Drained: {sizes.backlog:,} tasks,",
-        "from the end of the first to the end of the last.",
+        "from the end of the first to the end of the last. Started: prefork 1, no mingle.",
         "RabbitMQ confirms in the third row only, Redis has no persistence, the ceiling has no broker.",
     )
     return "\n".join(["", *lines, "", *notes])
@@ -51,7 +52,7 @@ def _line(meaning: str, unit: str, values: list[str], ratios: list[str]) -> str:
 def _number(value: float | None) -> str:
     if value is None:
         return "-"
-    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}"
+    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 2 else f"{value:.2f}"
 
 
 def _ratio(ours: float | None, other: float | None) -> str:

@@ -58,7 +58,8 @@ def test_a_hundred_thousand_hostile_records(made: Crew, request: pytest.FixtureR
     assert_all_works(made, timeout=120)
     assert one.process.poll() is None
     print(f"{len(records)} records, {[round(each) for each in memory]} MB, dead letters {letters(made)}")
-    assert memory[-1] < memory[2] + _MOST_MORE
+    # What is shared with a child that was forked a moment ago does not count as the parent's own.
+    assert memory[-1] < max(memory[:3]) + _MOST_MORE
     one.stop()
     two = made.start("two", *OPTIONS)
     made.ready(two)

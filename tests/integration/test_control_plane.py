@@ -13,6 +13,7 @@ from confluent_kafka import Consumer, TopicPartition
 
 from kafka_exec.broker import EmbeddedKafka
 from kafka_exec.core.cluster.topology import TopicSpec
+from kafka_exec.core.message.envelope import CUT
 from kafka_exec.kafka.log.history import Fetcher
 from kafka_exec.kafka.nodes import share
 from tests.integration.control_tools import (
@@ -182,20 +183,24 @@ def test_what_is_no_command_is_passed_over_and_kept(make: Make, bodies: Bodies, 
     plane = make("a")
     plane.wait_for()
     topic = plane.names.control
-    for value in (b"\xff", b"{}", b'{"kind": "chord.part"}', b'{"kind": "other.thing"}', None):
+    # With what a letter says, the last one is larger than any record may be.
+    for value in (b"\xff", b"{}", b'{"kind": "chord.part"}', b'{"kind": "other.thing"}', None, b"\xff" * 999_900):
         plane.cluster.publisher.send(topic, value, key="x")
     bodies.wait_for_all_before(plane.cluster, prefix, "end")
     consumer = Consumer({"bootstrap.servers": plane.cluster.servers, "group.id": "dead"})
     dead, number = plane.names.dead("control"), plane.cluster.topics.partitions(plane.names.dead("control")) or 0
     consumer.assign([TopicPartition(dead, n, 0) for n in range(number)])
     found: list[str] = []
-    while len(found) < 5:
+    cut = 0
+    while len(found) < 6:
         record = consumer.poll(10)
         assert record is not None
         if record.error() is None:
             found.append(dict(record.headers())["dead-reason"].decode())
+            cut += CUT in dict(record.headers())
     consumer.close()
-    assert sorted(found) == ["malformed", "no-kind", "no-kind", "not-json", "unknown-command"]
+    assert sorted(found) == ["malformed", "no-kind", "no-kind", "not-json", "not-json", "unknown-command"]
+    assert cut == 1
 
 
 def test_chords_go_on_after_a_restart_of_the_broker(prefix: str) -> None:

@@ -16,7 +16,11 @@ from celery import Celery
 from kombu.exceptions import OperationalError
 
 from kafka_exec.broker import EmbeddedKafka
-from kafka_exec.errors import ConfigurationError
+from kafka_exec.core.message.routing import Binding
+from kafka_exec.errors import ConfigurationError, Forbidden
+from kafka_exec.settings.appconf import broker_home
+from kafka_exec.transport.namespace import Namespace
+from kafka_exec.transport.revoked import Revoked
 from tests.integration.fault_app import make_app
 from tests.integration.fault_tools import APP, ROOT, Effects, Worker, environment, until, workers
 
@@ -254,6 +258,47 @@ def test_a_worker_works_once_it_gets_the_right(
     secured.allow(user, "read", "group", f"{prefix}.", prefix=True)
     effects.wait_for({task.id}, 20)
     assert worker.is_alive
+
+
+def home(secured: EmbeddedKafka, user: str, prefix: str, ssl: dict[str, str]) -> Namespace:
+    return broker_home(make_app(url_of(secured, user, prefix), broker_use_ssl=ssl))
+
+
+def test_a_table_that_may_not_be_read_keeps_no_other_one_from_being_loaded(
+    secured: EmbeddedKafka, user: str, prefix: str, ssl: dict[str, str]
+) -> None:
+    grant(secured, user, prefix, [*without("read"), ("read", "topic", ".revoked")])
+    space = home(secured, user, prefix, ssl)
+    space.bindings.bind(Binding("q", "news", ""))
+    with pytest.raises(Forbidden, match=rf"{prefix}.bindings"):
+        space.bindings.all()
+    revoked = Revoked(space)
+    revoked.load()
+    revoked.add(["a-task"])
+    assert "a-task" in revoked
+    secured.allow(user, "read", "topic", f"{prefix}.", prefix=True)
+    assert until(lambda: bindings_if_allowed(space), SOON) == [Binding("q", "news", "")]
+
+
+def bindings_if_allowed(space: Namespace) -> list[Binding]:
+    """All bindings; none while the right to read them has not come to the broker."""
+    try:
+        return space.bindings.all()
+    except Forbidden:
+        return []
+
+
+def test_a_topic_that_may_not_be_made_keeps_no_other_one_from_being_made(
+    secured: EmbeddedKafka, user: str, prefix: str, ssl: dict[str, str]
+) -> None:
+    allowed = [("create", "topic", name) for name in (".bindings", ".nodes", ".revoked", ".queue", ".exchange.amq")]
+    grant(secured, user, prefix, [*without("create"), *allowed])
+    space = home(secured, user, prefix, ssl)
+    space.make_worker_topics(["q"], ["", "news"])
+    space.exchange_log("")
+    Revoked(space).load()
+    with pytest.raises(Forbidden, match=rf"creating topic {prefix}.exchange.news"):
+        space.exchange_log("news")
 
 
 def test_nothing_shows_the_password(

@@ -14,7 +14,8 @@ from itertools import pairwise
 from kafka_exec.core.beat.claim import Do, State
 from kafka_exec.core.beat.claimant import Act, Claimant, Firing, Terms
 from kafka_exec.core.beat.claimlog import ClaimLog, Kind, Signal, Verdict
-from kafka_exec.core.nodes.heartbeat import LOST_AFTER, Lease
+from kafka_exec.core.nodes.heartbeat import LOST_AFTER
+from kafka_exec.core.nodes.liveness import TrustWindow, lease
 
 PERIOD = 2.0
 HEARTBEAT = 1.0
@@ -39,7 +40,7 @@ class Run:
     boot: str
     begin: float
     end: float
-    lease: Lease
+    lease: TrustWindow
 
 
 @dataclass
@@ -147,7 +148,7 @@ class Member:
 
     def new_boot(self) -> str:
         self.lives += 1
-        self.lease = Lease(HEARTBEAT)
+        self.lease = lease(HEARTBEAT)
         return f"n{self.number}.{self.lives}"
 
     def suffer(self) -> None:
@@ -170,7 +171,7 @@ class Member:
             self.settle_at_broker()
             return
         world.heard[self.claimant.boot] = world.now
-        self.lease.take(world.now)
+        self.lease.renew(world.now)
         if world.on_nodes and world.leases and self.lease.lost and self.claimant.held:
             self.transaction = None
             self.step_down()

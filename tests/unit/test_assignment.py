@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kafka_exec.core.nodes.assignment import owned, owner
-from kafka_exec.core.nodes.heartbeat import LOST_AFTER, Census, Heartbeat, is_lost
+from kafka_exec.core.nodes.heartbeat import LOST_AFTER, Heartbeat, is_lost
+from kafka_exec.core.nodes.liveness import Liveness
 
 MEMBERS = st.frozensets(st.text(max_size=5), max_size=6)
 
@@ -56,8 +57,23 @@ def beat(boot: str, *, left: bool = False, control: bool = True) -> Heartbeat:
     return Heartbeat(boot, "here", 1, left=left, control=control)
 
 
+class Census(Liveness):
+    """The living as one role's driver looks at them."""
+
+    def __init__(self, role: str = "control") -> None:
+        super().__init__("me", 1.0)
+        self._role = role
+
+    @property
+    def drivers(self) -> frozenset[str]:
+        return self.living(self._role)
+
+    def suspects_any(self, now: float) -> bool:
+        return any(self.suspects(boot, now) for boot in self.drivers - {"me"})
+
+
 def census(*beats: tuple[float, str]) -> Census:
-    found = Census("me", 1.0)
+    found = Census()
     for at, boot in beats:
         found.take(beat(boot), at)
     return found
@@ -68,49 +84,49 @@ def every_second(boot: str, first: int, last: int) -> list[tuple[float, str]]:
 
 
 def test_nobody_is_known_before_the_own_heartbeat_was_read_back() -> None:
-    assert census((1.0, "other")).living == set()
-    assert census((1.0, "other"), (1.5, "me")).living == {"me", "other"}
+    assert census((1.0, "other")).drivers == set()
+    assert census((1.0, "other"), (1.5, "me")).drivers == {"me", "other"}
 
 
 def test_who_is_silent_for_three_periods_is_lost() -> None:
     beats = [(0.5, "other"), *every_second("me", 0, 3)]
-    assert census(*sorted(beats)).living == {"me", "other"}
-    assert census(*sorted([*beats, (3.5, "me")])).living == {"me"}
+    assert census(*sorted(beats)).drivers == {"me", "other"}
+    assert census(*sorted([*beats, (3.5, "me")])).drivers == {"me"}
 
 
 def test_who_says_goodbye_or_resigns_is_gone_at_once() -> None:
     for last in (beat("other", left=True), beat("other", control=False)):
         found = census((0.0, "me"), (0.1, "other"))
         found.take(last, 0.2)
-        assert found.living == {"me"}
+        assert found.drivers == {"me"}
 
 
 def test_a_gap_in_the_own_heartbeats_declares_nobody_lost() -> None:
     beats = [(0.0, "me"), (0.1, "other"), (1.0, "me")]
-    assert census(*beats, (60.0, "me")).living == {"me", "other"}
-    assert census(*beats, *every_second("me", 60, 62)).living == {"me", "other"}
-    assert census(*beats, *every_second("me", 60, 60 + LOST_AFTER)).living == {"me"}
+    assert census(*beats, (60.0, "me")).drivers == {"me", "other"}
+    assert census(*beats, *every_second("me", 60, 62)).drivers == {"me", "other"}
+    assert census(*beats, *every_second("me", 60, 60 + LOST_AFTER)).drivers == {"me"}
 
 
 def test_who_was_before_the_own_start_gets_three_periods_from_then_on() -> None:
-    assert census((-10.0, "other"), *every_second("me", 0, 2)).living == {"me", "other"}
-    assert census((-10.0, "other"), *every_second("me", 0, 3)).living == {"me"}
+    assert census((-10.0, "other"), *every_second("me", 0, 2)).drivers == {"me", "other"}
+    assert census((-10.0, "other"), *every_second("me", 0, 3)).drivers == {"me"}
 
 
 def test_a_lost_one_that_is_heard_again_lives() -> None:
     found = census((0.0, "other"), *every_second("me", 0, 5))
     found.take(beat("other"), 5.1)
-    assert found.living == {"me", "other"}
+    assert found.drivers == {"me", "other"}
 
 
 def test_a_heartbeat_at_the_right_moment_tells_sooner() -> None:
     found = census((0.0, "me"), (0.9, "other"), *every_second("me", 1, 3))
-    assert not found.suspects(3.8)
-    assert found.suspects(3.9)
-    assert not found.suspects(9.0)  # its own heartbeats have not come for long
+    assert not found.suspects_any(3.8)
+    assert found.suspects_any(3.9)
+    assert not found.suspects_any(9.0)  # its own heartbeats have not come for long
     found.take(beat("me"), 3.9)
-    assert found.living == {"me"}
-    assert not found.suspects(4.0)
+    assert found.drivers == {"me"}
+    assert not found.suspects_any(4.0)
 
 
 @pytest.mark.parametrize(
@@ -132,10 +148,10 @@ def test_a_task_is_lost_with_its_incarnation(
 
 
 def test_who_drives_something_else_has_no_share_in_it() -> None:
-    found = Census("me", 1.0, "delays")
+    found = Census("delays")
     for boot, delays in (("me", True), ("chords", False), ("other", True)):
         found.take(Heartbeat(boot, "here", 1, control=True, delays=delays), 0.0)
-    assert found.living == {"me", "other"}
+    assert found.drivers == {"me", "other"}
 
 
 def test_a_heartbeat_of_an_older_version_has_no_part_in_the_control_plane() -> None:

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kafka_exec.core.nodes.heartbeat import Heartbeat, Presence
+from kafka_exec.core.nodes.heartbeat import Heartbeat
+from kafka_exec.core.nodes.liveness import Liveness
 from kafka_exec.core.worker.sharing import Fullness, Grant, Guests, idle_peers, is_given_up, who_knows
 
 
@@ -72,8 +73,8 @@ def test_what_was_granted_begins_within_a_heartbeat_or_goes_back() -> None:
         guests.accept(offset, 10.0)
     assert [guests.may_begin(offset, 10.9) for offset in (1, 2, 3)] == [True, True, False]
     assert guests.named({1}, 10.9) == {1, 2}
-    assert not guests.may_begin(1, 11.0)
-    assert guests.named({1}, 11.0) == {1}
+    assert not guests.may_begin(1, 11.1)
+    assert guests.named({1}, 11.1) == {1}
     assert guests.forget(1)
     assert not guests.forget(1)
     assert guests.named({1}, 10.9) == {2}
@@ -91,7 +92,7 @@ def test_a_misfit_is_given_up_after_its_time() -> None:
 
 
 def test_peers_are_those_who_live_with_the_tasks_that_they_once_told() -> None:
-    presence = Presence("me", 1.0)
+    presence = Liveness("me", 1.0)
     presence.take(peer("a", tasks=("t",)), 0.0)
     assert presence.peers() == []
     presence.take(peer("me"), 0.5)

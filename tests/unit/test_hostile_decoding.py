@@ -20,7 +20,8 @@ from kafka_exec.core.message import envelope
 from kafka_exec.core.message.dead import Address, Letter, Marked, is_mark, mark
 from kafka_exec.core.message.taskmessage import as_task
 from kafka_exec.core.message.window import step_of
-from kafka_exec.core.nodes.heartbeat import Heartbeat, Presence, Seen, roll
+from kafka_exec.core.nodes.heartbeat import Heartbeat, Seen, roll
+from kafka_exec.core.nodes.liveness import Liveness
 from kafka_exec.core.queue.ledger import (
     Ledger,
 )
@@ -64,9 +65,9 @@ def read_heartbeat(value: bytes | None) -> None:
     grants = Grant.decode(value)
     assert all(isinstance(each.offset, int) for each in grants)
     if (found := Heartbeat.decode(value)) is not None:
-        presence = Presence("me", 1.0)
-        presence.take(found, NOW)
-        presence.peers()
+        living = Liveness("me", 1.0)
+        living.take(found, NOW)
+        living.peers()
         roll([Seen("n", found, NOW)], now=NOW, period=1.0)
         assert 0 < found.pid < 2**31
 

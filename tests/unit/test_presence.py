@@ -5,8 +5,11 @@ from __future__ import annotations
 import math
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from kafka_exec.core.nodes.heartbeat import LOST_AFTER, Heartbeat, Lease, Presence, Stray
+from kafka_exec.core.nodes.heartbeat import LOST_AFTER, Heartbeat, Stray
+from kafka_exec.core.nodes.liveness import Liveness, TaskWatch, lease
 
 TASK: Stray = ("q", 0, 7)
 
@@ -15,10 +18,25 @@ def beat(boot: str, *, left: bool = False, strays: tuple[Stray, ...] = ()) -> He
     return Heartbeat(boot, "here", 1, left=left, strays=strays)
 
 
+class Presence(Liveness):
+    """What is known of the living, and of the one task that another one is believed to run."""
+
+    def __init__(self, period: float) -> None:
+        super().__init__("me", period)
+        self._watch = TaskWatch(self)
+        self._watch.watch("other", TASK)
+
+    def take(self, beat: Heartbeat, at: float) -> None:
+        super().take(beat, at)
+        self._watch.take(beat)
+
+    def is_over(self, boot: str, task: Stray) -> bool:
+        return self._watch.is_over(boot, task)
+
+
 def presence(*beats: tuple[str, float], period: float = 1.0) -> Presence:
     """What is known after these heartbeats, at these times in periods."""
-    found = Presence("me", period)
-    found.watch("other", TASK)
+    found = Presence(period)
     for boot, at in beats:
         found.take(beat(boot, strays=(TASK,)), at * period)
     return found
@@ -100,9 +118,9 @@ def test_who_has_a_role_is_known_until_it_says_goodbye() -> None:
 
 @pytest.mark.parametrize("period", [0.25, 1.0, 30.0])
 def test_a_nodes_lease_is_over_before_anybody_finds_it_lost(period: float) -> None:
-    lease = Lease(period)
-    lease.take(0.0)
-    end = lease.until or math.inf
+    window = lease(period)
+    window.renew(0.0)
+    end = window.until or math.inf
     found = presence(("other", 0.0), ("me", 0.1), ("me", 1.0), ("me", 2.0), period=period)
     found.take(beat("me"), end)
     assert not found.is_gone("other")
@@ -111,10 +129,47 @@ def test_a_nodes_lease_is_over_before_anybody_finds_it_lost(period: float) -> No
 
 
 def test_a_lease_that_has_ended_does_not_come_back() -> None:
-    lease = Lease(1.0)
-    for at in (0.0, 1.0, 3.5):
-        lease.take(at)
-    assert (lease.until, lease.lost) == (6.0, False)
+    window = lease(1.0)
+    assert [window.renew(at) for at in (0.0, 1.0, 3.5)] == [True] * 3
+    assert (window.until, window.lost) == (6.0, False)
     for at in (6.1, 7.0):
-        lease.take(at)
-        assert (lease.until, lease.lost) == (None, True)
+        assert not window.renew(at)
+        assert (window.until, window.lost) == (None, True)
+
+
+def test_who_was_lost_stays_lost_over_a_gap_until_it_is_heard_again() -> None:
+    found = presence(("other", 0.0), ("me", 0.0), ("me", 1.0), ("me", 2.0), ("me", 3.0))
+    assert found.is_gone("other")
+    for at in (20.0, 21.0):
+        found.take(beat("me"), at)
+        assert found.is_gone("other"), "an outage does not bring it back"
+    assert not found.suspects("other", 21.5), "it is not suspected of what is known"
+    found.take(beat("other"), 21.5)
+    assert not found.is_gone("other")
+
+
+def test_heartbeats_from_before_this_one_do_not_say_what_runs_now() -> None:
+    found = presence()
+    for at in range(10):
+        found.take(beat("other"), float(at))
+    found.take(beat("me"), 10.0)
+    assert not found.is_over("other", TASK)
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from([0.25, 0.5, 1.0, 1.5, 2.5]), st.sampled_from(["me", "me", "other"])), max_size=60
+    )
+)
+def test_nobody_is_found_lost_while_its_window_is_open(heartbeats: list[tuple[float, str]]) -> None:
+    """Whatever comes when: an outage, a node that stands still, one that is heard again."""
+    found, window, now = Liveness("me", 1.0), lease(1.0), 0.0
+    window.renew(now)
+    found.take(beat("other"), now)
+    for pause, boot in heartbeats:
+        now += pause
+        found.take(beat(boot), now)
+        if boot == "other":
+            window.renew(now)
+        assert not (found.is_gone("other") and window.is_open(now))
+        assert found.is_gone("other") or not found.suspects("other", now)

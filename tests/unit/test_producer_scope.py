@@ -55,7 +55,7 @@ class FakeCluster:
         self.signs_of_life = 0
         self.last_error = ""
         self.forgotten: list[str] = []
-        self.topics = SimpleNamespace(forget=self.forgotten.append)
+        self.topic_refused = self.forgotten.append
         self.publisher = Publisher(self)  # type: ignore[arg-type]
 
     def new_producer(self, properties: Any) -> Handle:
@@ -65,6 +65,9 @@ class FakeCluster:
         return self.handle
 
     def on_close(self, closer: Any) -> None:
+        pass
+
+    def check_size(self, *record: Any) -> None:
         pass
 
     def answered(self) -> None:

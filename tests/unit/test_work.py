@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from kafka_exec.core.message.envelope import Message, encode
-from kafka_exec.core.nodes.tenure import Tenure
+from kafka_exec.core.nodes.liveness import TrustWindow, membership
 from kafka_exec.core.queue.lanes import Lane, Run, after_retry
 from kafka_exec.core.queue.ledger import ENDED, GRANTED, RELEASED, Ledger, Transition, held
 from kafka_exec.core.queue.ledger import encode as encode_transitions
@@ -38,10 +38,16 @@ class Read:
         return 1
 
 
-def work(ledger: Ledger, journal: SimpleNamespace | None = None, tenure: Tenure | None = None) -> Work:
+def joined(session: float, at: float) -> TrustWindow:
+    window = membership(session)
+    window.open(at)
+    return window
+
+
+def work(ledger: Ledger, journal: SimpleNamespace | None = None, tenure: TrustWindow | None = None) -> Work:
     return Work(
         *("q.a", 3, ledger, 0, journal),
-        **{"tenure": tenure or Tenure(60.0, time.monotonic()), "remember": 60.0, "on_free": lambda record, work: None},
+        **{"tenure": tenure or joined(60.0, time.monotonic()), "remember": 60.0, "on_free": lambda record, work: None},
     )
 
 
@@ -111,12 +117,12 @@ def test_what_is_told_while_the_journal_is_read_is_not_forgotten() -> None:
 
 
 def test_a_worker_that_was_stopped_for_long_asks_what_is_its_own_before_it_begins_or_gives_anything() -> None:
-    stopped = Tenure(1.0, time.monotonic() - 1.0)
+    stopped = joined(1.0, time.monotonic() - 1.0)
     owned, record = work(Ledger("q", Progress(0)), UNREAD, stopped), Read(0)
     assert owned.read(record)
     with pytest.raises(NotConfirmed, match="not known yet"):
         owned.begin(0, 0)
     assert owned.grant(record, 0, "other") is None
-    assert not stopped.look(time.monotonic())
-    stopped.confirm(time.monotonic())
+    assert not stopped.renew(time.monotonic())
+    stopped.open(time.monotonic())
     assert owned.begin(0, 0)

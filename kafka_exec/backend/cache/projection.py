@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import threading
 import time
 from collections.abc import Callable
 
@@ -11,12 +9,11 @@ from kafka_exec.backend.cache.copies import Cache, Step
 from kafka_exec.backend.cache.link import REST, Silent
 from kafka_exec.core.cluster.topology import TopicSpec
 from kafka_exec.core.results.projection import Place, fold
-from kafka_exec.errors import ConnectionFailed, KafkaExecError
 from kafka_exec.kafka.client import native
+from kafka_exec.kafka.client.complaints import Complaints
+from kafka_exec.kafka.client.loop import Loop
 from kafka_exec.kafka.cluster.cluster import Cluster
 from kafka_exec.kafka.log.feed import Batch, Feed
-
-logger = logging.getLogger("kafka_exec")
 
 #: The longest poll, seconds: bounds what a change of owners and the end wait.
 _POLL = 0.2
@@ -50,33 +47,24 @@ class Projection:
         self._cache = cache
         self._driven = driven
         self._expires = expires
-        self._told = ""
-        self._ending = threading.Event()
-        # Not a native thread: under a cooperative scheduler it is a greenlet, and Redis's sockets are the scheduler's.
-        self._thread = threading.Thread(target=self._run, name="kafka-exec-projection", daemon=True)
+        # Under a cooperative scheduler it is a greenlet: Redis's sockets are the scheduler's.
+        self._loop = Loop("projection", self._turn, complaints=Complaints("cache of results"), cooperative=True)
 
     def start(self) -> None:
         """Begins; a second call changes nothing."""
-        if self._thread.ident is None:
-            self._thread.start()
+        self._loop.start()
 
     def stop(self, timeout: float) -> None:
         """Ends it within ``timeout`` seconds. What is under way will be done by whoever is the next owner."""
-        self._ending.set()
-        if self._thread.ident is not None:
-            self._thread.join(timeout)
+        self._loop.stop()
+        self._loop.join(timeout)
 
-    def _run(self) -> None:
-        while not self._ending.is_set():
-            pause = _POLL
-            try:
-                self._project(self._mine())
-            except Silent:
-                pause = REST
-            except Exception as error:
-                self._tell(error)
-                pause = REST
-            self._ending.wait(pause)
+    def _turn(self) -> None:
+        try:
+            self._project(self._mine())
+            self._loop.pause(_POLL)
+        except Silent:
+            self._loop.pause(REST)
 
     def _mine(self) -> frozenset[int]:
         driven, of = self._driven()
@@ -96,7 +84,7 @@ class Projection:
         try:
             at_end: set[int] = set()
             check = time.monotonic() + _CHECK
-            while not self._ending.is_set() and self._mine() == mine:
+            while not self._loop.is_stopping and self._mine() == mine:
                 batches = native.call(feed.read, _POLL)
                 at_end.update(partition for partition, batch in batches.items() if batch.at_end)
                 steps = [self._step(n, places[n], batch, n in at_end) for n, batch in batches.items()]
@@ -116,11 +104,3 @@ class Projection:
         records = ((record.key(), record.value()) for record in batch.records)
         changes = fold(records, expires=self._expires, now=time.time())
         return Step(partition, before, Place(batch.position, complete), changes)
-
-    def _tell(self, error: Exception) -> None:
-        """Logs an error, unless it is an outage, of which others tell, or it was told just before."""
-        line = f"cache of results: {error if isinstance(error, KafkaExecError) else repr(error)}"
-        logger.log(
-            logging.DEBUG if isinstance(error, ConnectionFailed) or line == self._told else logging.WARNING, line
-        )
-        self._told = line

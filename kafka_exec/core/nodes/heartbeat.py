@@ -13,15 +13,6 @@ from kafka_exec.core.record.fields import a_list, an_object, flag, from_json, mo
 #: A node is lost after this many periods without a heartbeat.
 LOST_AFTER = 3
 
-#: A node stops what only a living node may do so many periods before others find it lost: stopping takes a moment.
-_MARGIN = 0.5
-
-#: A longer time without this incarnation's own heartbeat, in periods, is a gap: others that were silent too may be alive.
-_GAP = 2
-
-#: The last heartbeat of an incarnation is forgotten after so many periods: it would only say that the incarnation is lost.
-_REMEMBERED = 60
-
 #: The largest process id. Signals are sent to a process id, so it is checked.
 _LARGEST_PID = 2**31 - 1
 
@@ -63,6 +54,7 @@ class Heartbeat:
         tasks: the task names; None if this heartbeat leaves them out.
         kind: ``worker``, ``beat`` or ``control-plane``; empty if the node does not say.
         version: the version of kafka_exec; empty if the node does not say.
+        faults: the number of errors from which the node's threads have gone on.
     """
 
     boot: str
@@ -81,6 +73,7 @@ class Heartbeat:
     beat: bool = False
     kind: str = ""
     version: str = ""
+    faults: int = 0
 
     def telling(self, work: Work, *, tasks: bool) -> Heartbeat:
         """A copy of the heartbeat with the node's load. ``tasks``: with the names of all tasks that it knows."""
@@ -119,6 +112,7 @@ class Heartbeat:
                 beat=optional(found, "beat", flag, False),
                 kind=optional(found, "kind", text, ""),
                 version=optional(found, "version", text, ""),
+                faults=optional(found, "faults", whole, 0),
             )
         except (ValueError, KeyError):
             return None
@@ -211,168 +205,3 @@ def is_lost(started: float | None, heard: tuple[Heartbeat, float] | None, *, now
     beat, at = heard
     gone = node_state(beat, at, now=now, period=period) is not NodeState.ALIVE
     return gone or (started is not None and started < beat.since)
-
-
-class Lease:
-    """The time until which a node may do what only a living node may do. All times are log times.
-
-    The lease ends before any other node can find this one lost. Once it has ended no heartbeat brings it back, because
-    another node may have taken over meanwhile.
-
-    Args:
-        period: seconds between two heartbeats.
-
-    Attributes:
-        until: the end of the lease; None if there is no heartbeat yet, or the lease is lost.
-        lost: the lease has ended once.
-    """
-
-    def __init__(self, period: float) -> None:
-        self.until: float | None = None
-        self.lost = False
-        self._period = period
-
-    def take(self, at: float) -> None:
-        """Takes a heartbeat of the node, which has the log time ``at``."""
-        self.lost = self.lost or (self.until is not None and at > self.until)
-        self.until = None if self.lost else at + (LOST_AFTER - _MARGIN) * self._period
-
-
-class Presence:
-    """The incarnations that are alive, and the tasks that they still run: a fold of the log of heartbeats.
-
-    Times are log times. As with :class:`Census`, silence is measured against this incarnation's own heartbeats, read back
-    from the same log.
-
-    Args:
-        boot: this incarnation.
-        period: seconds between two heartbeats.
-    """
-
-    def __init__(self, boot: str, period: float) -> None:
-        self._boot = boot
-        self._period = period
-        self._own: float | None = None
-        self._steady = 0.0
-        self._heard: dict[str, tuple[Heartbeat, float]] = {}
-        self._unnamed: dict[tuple[str, Stray], int] = {}
-
-    def take(self, beat: Heartbeat, at: float) -> None:
-        """Folds a heartbeat that was appended to the log at this time."""
-        if beat.boot == self._boot:
-            if self._own is None or at - self._own > _GAP * self._period:
-                self._steady = at
-            self._own = at
-            self._heard = {
-                boot: seen for boot, seen in self._heard.items() if at - seen[1] < _REMEMBERED * self._period
-            }
-            return
-        if beat.tasks is None and (before := self._heard.get(beat.boot)) is not None:
-            beat = replace(beat, tasks=before[0].tasks)
-        self._heard[beat.boot] = (beat, at)
-        for lease in [each for each in self._unnamed if each[0] == beat.boot]:
-            self._unnamed[lease] = 0 if lease[1] in beat.strays else self._unnamed[lease] + 1
-
-    def last(self, boot: str) -> Heartbeat | None:
-        """The last heartbeat of an incarnation; None if none was read."""
-        return self._heard[boot][0] if boot in self._heard else None
-
-    def peers(self, since: float = 0.0) -> list[Heartbeat]:
-        """The last heartbeats of the other living incarnations, without those that are older than ``since``."""
-        if self._own is None:
-            return []
-        since = max(since, self._own - LOST_AFTER * self._period)
-        return [beat for beat, at in self._heard.values() if not beat.left and at > since]
-
-    def with_role(self, role: str) -> list[str]:
-        """The other incarnations whose last heartbeat has this one of the :data:`ROLES`, and that have not left."""
-        return [boot for boot, (beat, _) in self._heard.items() if getattr(beat, role) and not beat.left]
-
-    def watch(self, boot: str, task: Stray) -> None:
-        """Notes that an incarnation is believed to run a task of a partition that it does not own any more."""
-        self._unnamed.setdefault((boot, task), 0)
-
-    def forget(self, boot: str, task: Stray) -> None:
-        """Ends what :meth:`watch` began."""
-        self._unnamed.pop((boot, task), None)
-
-    def is_over(self, boot: str, task: Stray) -> bool:
-        """True if an incarnation does not run a watched task any more: it is gone, or no longer names the task."""
-        return self.is_gone(boot) or (self._own is not None and self._unnamed.get((boot, task), 0) > LOST_AFTER)
-
-    def is_gone(self, boot: str) -> bool:
-        """True if an incarnation is lost, or has left."""
-        heard = self._heard.get(boot)
-        if heard is not None and heard[0].left:
-            return True
-        return self._own is not None and self._silence(boot, self._own) >= LOST_AFTER * self._period
-
-    def suspects(self, boot: str, now: float) -> bool:
-        """True if the incarnation ``boot`` would count as lost after a heartbeat of this incarnation at ``now``."""
-        if self._own is None or not self._period / _GAP < now - self._own <= _GAP * self._period:
-            return False
-        return self._silence(boot, now) >= LOST_AFTER * self._period
-
-    def _silence(self, boot: str, until: float) -> float:
-        """The time for which an incarnation has certainly been silent at ``until``, seconds."""
-        heard = self._heard.get(boot)
-        return until - max(heard[1] if heard else 0.0, self._steady)
-
-
-#: The kinds of work of which each node drives a share: names of attributes of :class:`Heartbeat`.
-ROLES = ("control", "delays")
-
-
-class Census:
-    """The living incarnations that have a role: a fold of the log of heartbeats. Times are log times.
-
-    Silence is measured against this incarnation's own heartbeats, read back from the same log. So no node counts as lost
-    because this reader lags, or because an outage has silenced all nodes.
-
-    Args:
-        boot: this incarnation.
-        period: seconds between two heartbeats.
-        role: one of the :data:`ROLES`.
-    """
-
-    def __init__(self, boot: str, period: float, role: str = "control") -> None:
-        self._boot = boot
-        self._role = role
-        self._period = period
-        self._others: dict[str, float] = {}
-        self._own: float | None = None
-        # This incarnation's heartbeats have had no gap since then.
-        self._steady = 0.0
-
-    def take(self, beat: Heartbeat, at: float) -> None:
-        """Folds a heartbeat that was appended to the log at this time."""
-        present = getattr(beat, self._role) and not beat.left
-        if beat.boot != self._boot:
-            if present:
-                self._others[beat.boot] = at
-            else:
-                self._others.pop(beat.boot, None)
-            return
-        if self._own is None or at - self._own > _GAP * self._period:
-            self._steady = at
-        self._own = at if present else None
-        self._others = {boot: last for boot, last in self._others.items() if self._silence(last) < self._limit}
-
-    @property
-    def _limit(self) -> float:
-        return LOST_AFTER * self._period
-
-    def _silence(self, last: float) -> float:
-        """The time for which an incarnation has certainly been silent whose last heartbeat came at ``last``, seconds."""
-        return 0.0 if self._own is None else self._own - max(last, self._steady)
-
-    @property
-    def living(self) -> frozenset[str]:
-        """The living incarnations with this one; none until this one has read a heartbeat of its own."""
-        return frozenset() if self._own is None else frozenset((self._boot, *self._others))
-
-    def suspects(self, now: float) -> bool:
-        """True if any incarnation would count as lost after a heartbeat of this incarnation at ``now``."""
-        if self._own is None or now - self._own > _GAP * self._period:
-            return False
-        return any(now - max(last, self._steady) >= self._limit for last in self._others.values())

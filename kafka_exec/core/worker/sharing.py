@@ -6,7 +6,9 @@ import json
 from collections.abc import Container, Sequence
 from typing import Any, NamedTuple
 
+from kafka_exec.core.nodes import liveness
 from kafka_exec.core.nodes.heartbeat import Heartbeat
+from kafka_exec.core.nodes.liveness import TrustWindow
 from kafka_exec.core.record.fields import MOST_PARTITIONS, a_list, an_object, from_json, text, whole
 
 
@@ -56,14 +58,15 @@ class Guests:
 
     def __init__(self, period: float) -> None:
         self._period = period
-        self._accepted: dict[int, float] = {}
+        self._accepted: dict[int, TrustWindow] = {}
 
     def __contains__(self, offset: int) -> bool:
         return offset in self._accepted
 
     def accept(self, offset: int, at: float) -> None:
         """Notes a grant that came at the time ``at``."""
-        self._accepted[offset] = at
+        self._accepted[offset] = liveness.grant(self._period)
+        self._accepted[offset].open(at)
 
     def forget(self, offset: int) -> bool:
         """Notes that a task has ended, or goes back to its owner. Returns True if it was a granted one."""
@@ -71,8 +74,8 @@ class Guests:
 
     def may_begin(self, offset: int, now: float) -> bool:
         """True if a granted task may still begin."""
-        at = self._accepted.get(offset)
-        return at is not None and now - at < self._period
+        window = self._accepted.get(offset)
+        return window is not None and window.is_open(now)
 
     def named(self, running: Container[int], now: float) -> set[int]:
         """The offsets that heartbeats must name, because the owner stops waiting for those that they do not name."""

@@ -11,6 +11,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 
 from kafka_exec.core.beat.agenda import Agenda, Plan, Proposal
 from kafka_exec.core.beat.claim import Do, State
@@ -18,10 +19,12 @@ from kafka_exec.core.beat.claimant import Act, Claimant, Terms
 from kafka_exec.core.beat.claimlog import Kind, Signal
 from kafka_exec.core.cluster.names import Topics
 from kafka_exec.core.cluster.topology import nodes_topic, sync_topic
-from kafka_exec.errors import ConnectionFailed, KafkaExecError, NotConfirmed
+from kafka_exec.errors import ConnectionFailed, NotConfirmed
 from kafka_exec.kafka.beat.host import Seam
 from kafka_exec.kafka.beat.synclog import SyncLog
 from kafka_exec.kafka.client import native
+from kafka_exec.kafka.client.complaints import Complaints, Setback
+from kafka_exec.kafka.client.loop import Loop, run_once
 from kafka_exec.kafka.cluster.cluster import Cluster
 from kafka_exec.kafka.nodes.node import Node
 from kafka_exec.kafka.publish.scopes import Outgoing
@@ -38,7 +41,7 @@ _POLL = 0.1
 #: How often it is looked who is lost, seconds.
 _LOOK = 0.1
 
-#: After an error it begins anew after this time, seconds.
+#: What cannot be fired because Kafka does not answer is tried again after this time, seconds.
 _PAUSE = 1.0
 
 #: Firings of one transaction.
@@ -50,7 +53,7 @@ _CHECKPOINT_EVERY = 1000
 _TRANSIENT = (ConnectionFailed, NotConfirmed)
 
 
-class _SteppedDown(Exception):
+class _SteppedDown(Setback):
     """This incarnation was taken for dead by another node."""
 
 
@@ -79,21 +82,19 @@ class Exclusive:
         self._fenced: deque[str] = deque()
         self._next_look = 0.0
         self._since_checkpoint = 0
-        self._told = ""
-        self._stopping = False
-        self._thread: native.Thread | None = None
+        self._complaints = Complaints("beat")
+        self._loop = Loop("beat", self._live, end=self._close, complaints=self._complaints)
         #: When it last looked at everything, seconds of the monotonic clock: who watches it sees that it goes on.
         self.turned = time.monotonic()
 
     def start(self) -> None:
         """Begins; a second call changes nothing."""
-        if self._thread is None:
-            self._thread = native.Thread(self._run, "kafka-exec-beat")
+        self._loop.start()
 
     def stop(self, timeout: float) -> bool:
         """Releases what is held, and leaves. False: not within ``timeout`` seconds."""
-        self._stopping = True
-        return self._thread is None or self._thread.join(timeout)
+        self._loop.stop()
+        return self._loop.join(timeout)
 
     def states(self) -> Mapping[State, int]:
         """How many entries there are of each state."""
@@ -101,26 +102,25 @@ class Exclusive:
 
     # -- the thread ----------------------------------------------------------------------------------------------------
 
-    def _run(self) -> None:
-        while not self._stopping:
-            try:
-                self._begin()
-                while not self._stopping:
-                    self._turn()
-                self._leave()
-            except Exception as error:
-                self._tell(error)
-                self._step_down()
-                self._wait(_PAUSE if not isinstance(error, _SteppedDown) else 0.0)
+    def _live(self) -> None:
+        """The life of one incarnation, until it is stopped or has stepped down."""
+        self.turned = time.monotonic()
+        try:
+            self._begin()
+            while not self._loop.is_stopping:
+                self._turn()
+            self._leave()
+        except _SteppedDown as news:
+            self._complaints.tell(news)
+            self._step_down()
+        except BaseException:
+            self._step_down()
+            raise
+
+    def _close(self) -> None:
         self._close_log()
         self._transactor.close()
         self._node.stop()
-
-    def _wait(self, seconds: float) -> None:
-        deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline and not self._stopping:
-            self.turned = time.monotonic()
-            native.sleep(0.05)
 
     def _new_node(self) -> Node:
         return Node(self._name, self._cluster, nodes_topic(self._topics), kind="beat")
@@ -253,7 +253,7 @@ class Exclusive:
             return
         self._next_look = time.monotonic() + _LOOK
         for boot in claimant.to_fence(self._node.is_gone, self._node.others(ROLE), now):
-            native.Thread(lambda boot=boot: self._fence(boot), "kafka-exec-fence")  # type: ignore[misc]
+            run_once("fence", partial(self._fence, boot))
 
     def _fence(self, boot: str) -> None:
         """Takes a lost incarnation's transactional id, which aborts what it has left open; in a thread of its own."""
@@ -332,7 +332,7 @@ class Exclusive:
             ]
         except Exception as error:
             if isinstance(error, _TRANSIENT) or isinstance(error.__cause__ or error.__context__, _TRANSIENT):
-                self._tell(error)
+                self._complaints.tell(error)
                 self._agenda.later(proposal, now + _PAUSE)
             else:
                 self._complain(proposal.entry, error)
@@ -379,12 +379,3 @@ class Exclusive:
 
     def _complain(self, entry: str, error: Exception) -> None:
         logger.error("the periodic entry %s is not fired: %s", entry, error)
-
-    def _tell(self, error: Exception) -> None:
-        """Logs an error, unless it is an outage, of which others tell, or it was told just before."""
-        reason = error.__cause__ if isinstance(error, Lost) and error.__cause__ is not None else error
-        known = isinstance(error, (KafkaExecError, Lost, Refused, _SteppedDown))
-        line = f"beat: {error if known else repr(error)}"
-        is_old = isinstance(reason, ConnectionFailed) or line == self._told
-        logger.log(logging.DEBUG if is_old else logging.WARNING, line)
-        self._told = line

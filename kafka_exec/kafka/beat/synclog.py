@@ -11,10 +11,12 @@ from confluent_kafka import Message as Record
 from kafka_exec.core.beat.claimlog import ClaimLog, Kind, Signal, restored
 from kafka_exec.core.cluster.topology import TopicSpec
 from kafka_exec.errors import ChannelFailed, ConnectionFailed, KafkaExecError, Undecodable
-from kafka_exec.kafka.client import native
+from kafka_exec.kafka.client.log_reading import is_end, is_record, poll_batch, position_after
+from kafka_exec.kafka.client.loop import run_once
 from kafka_exec.kafka.client.oddities import pass_over
+from kafka_exec.kafka.client.profiles import FOLLOWING
 from kafka_exec.kafka.cluster.cluster import Cluster
-from kafka_exec.kafka.log.history import FOLLOWING, Fetcher, is_record, position_after
+from kafka_exec.kafka.log.history import Fetcher
 
 logger = logging.getLogger("kafka_exec")
 
@@ -91,8 +93,7 @@ class SyncLog:
             for record in records:
                 if is_record(record, self._topic):
                     found += self._decoded(record)
-                is_end = record.error() is not None and record.error().code() == KafkaError._PARTITION_EOF
-                is_over = is_over or is_end or position_after(record) >= self._end
+                is_over = is_over or is_end(record) or position_after(record) >= self._end
         return found
 
     def read(self, timeout: float) -> list[tuple[Record, Signal]]:
@@ -109,8 +110,7 @@ class SyncLog:
         return found
 
     def _poll(self, timeout: float) -> list[Record]:
-        first = self._consumer.poll(timeout)
-        records = [first, *self._consumer.consume(_BATCH, 0)] if first is not None else []
+        records = poll_batch(self._consumer, timeout, _BATCH)
         if any(record.error() and record.error().code() == KafkaError._AUTO_OFFSET_RESET for record in records):
             raise ChannelFailed(f"{self._topic}: records were deleted before they were read here")
         return records
@@ -130,7 +130,7 @@ class SyncLog:
     def trim(self) -> None:
         """Deletes what nobody needs who begins now, or has fallen behind by less than a checkpoint; does not wait for it."""
         if len(self._checkpoints) == 2:
-            native.Thread(lambda: self._truncate(min(self._checkpoints)), "kafka-exec-trim")
+            run_once("trim", lambda: self._truncate(min(self._checkpoints)))
 
     def _truncate(self, offset: int) -> None:
         try:

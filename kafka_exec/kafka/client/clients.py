@@ -11,7 +11,7 @@ import logging
 import os
 import time
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
@@ -47,6 +47,16 @@ _CONSUMING = {
     # By default librdkafka looks only once a second whether a queue of fetched records that was full has room again.
     "fetch.queue.backoff.ms": 10,
 }
+
+
+#: What librdkafka counts for a record beside its key, value and headers, bytes.
+_OVERHEAD = 36
+
+Headers = Iterable[tuple[str, "bytes | None"]]
+
+
+def _length(text: str | bytes | None) -> int:
+    return len(text.encode() if isinstance(text, str) else text or b"")
 
 
 class _Producer(Producer):  # type: ignore[misc]
@@ -88,6 +98,7 @@ class Clients:
         #: When the cluster has last shown a sign of life, by the monotonic clock.
         self.answered_at = float("-inf")
         self._properties = {**COMMON, "logger": _Lines(), **properties}
+        self._most = int(self._properties.get("message.max.bytes", 1_000_000))
         self._handles: set[Any] = set()
         self._closers: list[Callable[[float], None]] = []
         self._on_refused_topic: list[Callable[[str], None]] = []
@@ -112,7 +123,21 @@ class Clients:
     @property
     def largest(self) -> int:
         """How large the value of a record may be for sure that a client takes, in bytes: key and headers count too."""
-        return int(self._properties.get("message.max.bytes", 1_000_000)) - 1000
+        return self._most - 1000
+
+    def check_size(self, value: bytes | None, key: str | bytes | None, headers: Headers = ()) -> None:
+        """Refuses a record that librdkafka would refuse for its size; of a few bytes more than allowed it leaves that to it.
+
+        An error that the client library (confluent-kafka 2.16) raises while another one is handled keeps that one for ever,
+        with its frames and all that their variables hold.
+
+        Raises:
+            KafkaException: its code is MSG_SIZE_TOO_LARGE.
+        """
+        size = _OVERHEAD + _length(value) + _length(key)
+        size += sum(_length(name) + _length(content) for name, content in headers)
+        if size > self._most:
+            raise KafkaException(KafkaError(KafkaError.MSG_SIZE_TOO_LARGE, f"{size} bytes are more than {self._most}"))
 
     def new_producer(self, properties: Mapping[str, Any]) -> Producer:
         """A producer with these properties beside the common ones."""

@@ -104,6 +104,31 @@ class Waker:
         self._sender.close()
 
 
+class Signal:
+    """Something that happens once, and that native threads wait for. Anybody may :meth:`set` it."""
+
+    def __init__(self) -> None:
+        self._until = lock()
+        self._until.acquire()
+        self._first = lock()
+
+    def set(self) -> None:
+        """It has happened; a second call changes nothing."""
+        if self._first.acquire(False):
+            self._until.release()
+
+    def is_set(self) -> bool:
+        """Whether it has happened."""
+        return bool(self._first.locked())
+
+    def wait(self, timeout: float) -> bool:
+        """Waits for it. False: it has not happened within ``timeout`` seconds."""
+        if not self._until.acquire(timeout=timeout):
+            return False
+        self._until.release()
+        return True
+
+
 class Thread:
     """A native thread that runs ``target`` once. It does not keep the process alive."""
 

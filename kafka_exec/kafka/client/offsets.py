@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from kafka_exec.core.cluster.failures import Failure
 from kafka_exec.kafka.client.failures import persist
+
+T = TypeVar("T")
 
 # Timestamps of special meaning in Kafka's ListOffsets request.
 LATEST = -1
@@ -37,9 +40,30 @@ def look_up(consumer: Consumer, wanted: Sequence[TopicPartition], most: float) -
             raise KafkaException(KafkaError(KafkaError.LEADER_NOT_AVAILABLE))
         return found
 
-    # Which leader it asks, the client knows of the cluster's metadata, and asks for that too seldom.
+    return _ask_leaders(consumer, topic, ask, most)
+
+
+def span(consumer: Consumer, topic: str, partition: int, most: float) -> tuple[int, int]:
+    """The offset of a partition's first record, and the one after its last.
+
+    Raises:
+        ConnectionFailed: the cluster has not answered within ``most`` seconds.
+    """
+
+    def ask(timeout: float) -> tuple[int, int]:
+        first, last = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout)
+        return int(first), int(last)
+
+    return _ask_leaders(consumer, topic, ask, most)
+
+
+def _ask_leaders(consumer: Consumer, topic: str, ask: Callable[[float], T], most: float) -> T:
+    """Which leader it asks, the client knows of the cluster's metadata. It asks for that too seldom by itself."""
     return persist(
-        *(ask, f"finding the offsets of {topic}", most, LOOKING),
+        ask,
+        f"finding the offsets of {topic}",
+        most,
+        LOOKING,
         between=lambda timeout: consumer.list_topics(topic, timeout),
     )
 

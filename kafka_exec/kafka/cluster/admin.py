@@ -12,6 +12,7 @@ from confluent_kafka.admin import AdminClient, OffsetSpec
 from kafka_exec.kafka.client import native
 from kafka_exec.kafka.client.clients import Clients
 from kafka_exec.kafka.client.failures import failure, persist, reason_of, time_left, translate
+from kafka_exec.kafka.client.loop import run_once
 from kafka_exec.kafka.client.offsets import LOOKING, committed
 
 #: How long one operation may take, seconds, whatever passes meanwhile.
@@ -138,7 +139,7 @@ class Admin:
         if all(future.done() for future in self._late):
             self._clients.forget(self._client)
         else:
-            native.Thread(self._await_late, "kafka-exec-late")
+            run_once("late", self._await_late)
 
     def _await_late(self) -> None:
         while not all(future.done() for future in self._late):

@@ -2,35 +2,32 @@
 
 from __future__ import annotations
 
-import logging
-import time
 from collections.abc import Callable, Iterable, Mapping
-from typing import TypeVar
+from contextlib import suppress
 
-from confluent_kafka import KafkaError, TopicPartition
+from confluent_kafka import KafkaException
 from confluent_kafka import Message as Record
 
-from kafka_exec.core.cluster.failures import Failure
-from kafka_exec.kafka.client import native
 from kafka_exec.kafka.client.calls import Calls
 from kafka_exec.kafka.client.clients import Clients
-from kafka_exec.kafka.client.failures import failure, time_left, translate
+from kafka_exec.kafka.client.complaints import Complaints
+from kafka_exec.kafka.client.failures import time_left, translate
+from kafka_exec.kafka.client.log_reading import poll_batch, read_from, read_no_more, trouble_of
+from kafka_exec.kafka.client.loop import Loop
 from kafka_exec.kafka.client.oddities import pass_over
-from kafka_exec.kafka.client.offsets import EARLIEST, LATEST, look_up
+from kafka_exec.kafka.client.profiles import LOG
+from kafka_exec.kafka.cluster.offset_finder import OffsetFinder
 
-logger = logging.getLogger("kafka_exec")
-
-#: How long finding the end of a log may take, seconds.
+#: How long the end of a subscription may take, seconds.
 TIMEOUT = 10.0
 
 #: What the reader's thread may take beside it, to come to a call and to end one, seconds.
 _SLACK = 5.0
 
-_PASSING = (Failure.NEWS, Failure.PASSES)
 _BATCH = 500
+_AT_ONCE = 0.001
 _IDLE_POLL = 0.25  # bounds what a new subscription waits
 
-T = TypeVar("T")
 Sink = Callable[[Record], None]
 Partition = tuple[str, int]
 
@@ -38,44 +35,32 @@ Partition = tuple[str, int]
 class LogReader:
     """Hands the records of logs to sinks. Sinks are called in the reader's thread and must not block."""
 
-    def __init__(self, clients: Clients) -> None:
+    def __init__(self, clients: Clients, offsets: OffsetFinder) -> None:
         self._sinks: dict[Partition, tuple[Sink, ...]] = {}
         self._calls = Calls(_IDLE_POLL)
-        self._told: set[str] = set()
-        # Of topics that cannot be read, why.
-        self._refusals: dict[str, Exception] = {}
-        self._stopping = False
+        self._complaints = Complaints("reading logs")
+        self._offsets = offsets
         self._clients = clients
-        self._consumer = clients.new_consumer(
-            {
-                "group.id": "kafka_exec.log",  # required by the client library; no group is ever joined
-                "auto.offset.reset": "earliest",
-                # A newly assigned partition waits for the fetch under way: that bounds the wait.
-                "fetch.wait.max.ms": 100,
-                "queued.max.messages.kbytes": 4096,
-                "fetch.message.max.bytes": 1024 * 1024,
-            }
-        )
+        self._consumer = clients.new_consumer(LOG)
         self._consumer.assign([])
-        self._thread = native.Thread(self._run, "kafka-exec-log")
+        self._loop = Loop("log", self._turn, end=self._end, complaints=self._complaints)
+        self._loop.start()
         clients.on_close(self.close)
 
-    def follow(self, topic: str, begins: Mapping[int, int], sinks: Mapping[int, Sink]) -> dict[int, int]:
-        """Gives sinks all records of some partitions from given offsets on, one for each; where they end now.
+    def follow(self, topic: str, begins: Mapping[int, int], sinks: Mapping[int, Sink]) -> None:
+        """Gives sinks all records of some partitions from given offsets on, one for each.
 
         Raises:
-            ConnectionFailed: the cluster does not say where the log ends.
+            ConnectionFailed: the reader's thread is held up.
         """
-        return self._ask(lambda until: self._follow(topic, begins, sinks, until))
+        self._ask(lambda: self._follow(topic, begins, sinks))
 
-    def _follow(self, topic: str, begins: Mapping[int, int], sinks: Mapping[int, Sink], until: float) -> dict[int, int]:
-        ends = {p.partition: p.offset for p in self._find([(topic, number) for number in begins], LATEST, until)}
-        if again := [TopicPartition(topic, number) for number in begins if (topic, number) in self._sinks]:
-            self._consumer.incremental_unassign(again)
-        self._consumer.incremental_assign([TopicPartition(topic, number, at) for number, at in begins.items()])
+    def _follow(self, topic: str, begins: Mapping[int, int], sinks: Mapping[int, Sink]) -> None:
+        if again := [number for number in begins if (topic, number) in self._sinks]:
+            read_no_more(self._consumer, topic, again)
+        self._assign(topic, begins)
         for number, sink in sinks.items():
-            self._sinks[topic, number] = (*self._sinks.get((topic, number), ()), sink)
-        return ends
+            self._add(topic, number, sink)
 
     def subscribe(self, topic: str, partitions: Iterable[int], sink: Sink, *, since: float | None = None) -> None:
         """Gives a sink all records from now on. When this returns, none published later is missed.
@@ -86,39 +71,29 @@ class LogReader:
         Raises:
             ConnectionFailed: the cluster does not say where the log ends.
         """
-        wanted = [(topic, number) for number in partitions]
-        self._ask(lambda until: self._subscribe(wanted, sink, since, until))
+        offsets = self._offsets
+        starts = offsets.ends(topic, partitions) if since is None else offsets.begins(topic, partitions, since)
+        self._ask(lambda: self._subscribe(topic, starts, sink))
 
-    def _subscribe(self, wanted: list[Partition], sink: Sink, since: float | None, until: float) -> None:
-        new = [p for p in wanted if p not in self._sinks]
-        if new:
-            for topic, _ in new:
-                self._refusals.pop(topic, None)
-            # Offsets as numbers: librdkafka would look up a logical one half a second later.
-            self._consumer.incremental_assign(self._starts(new, since, until))
-        for partition in wanted:
-            self._sinks[partition] = (*self._sinks.get(partition, ()), sink)
+    def _subscribe(self, topic: str, starts: Mapping[int, int], sink: Sink) -> None:
+        if new := {number: at for number, at in starts.items() if (topic, number) not in self._sinks}:
+            self._assign(topic, new)
+        for number in starts:
+            self._add(topic, number, sink)
 
-    def _starts(self, partitions: list[Partition], since: float | None, until: float) -> list[TopicPartition]:
-        if since is None:
-            return self._find(partitions, LATEST, until)
-        found = self._find(partitions, int(since * 1000) or EARLIEST, until)
-        none_later = [(p.topic, p.partition) for p in found if p.offset < 0]
-        return [p for p in found if p.offset >= 0] + (self._find(none_later, LATEST, until) if none_later else [])
+    def _assign(self, topic: str, starts: Mapping[int, int]) -> None:
+        read_from(self._consumer, topic, starts)
+        # librdkafka would look for the leaders of a new topic half a second later. The client needs the answer, not this
+        # thread, which would wait behind the fetch under way.
+        with suppress(KafkaException):
+            self._consumer.list_topics(topic, _AT_ONCE)
 
-    def check(self, topic: str) -> None:
-        """Raises what has been the matter with reading a topic since it was subscribed to last, if anything has.
-
-        Raises:
-            Forbidden: this user may not read it.
-            ConnectionFailed: it cannot be read.
-        """
-        if (refusal := self._refusals.get(topic)) is not None:
-            raise refusal
+    def _add(self, topic: str, number: int, sink: Sink) -> None:
+        self._sinks[topic, number] = (*self._sinks.get((topic, number), ()), sink)
 
     def unsubscribe(self, sink: Sink) -> None:
         """Gives a sink no more records."""
-        if not self._stopping:
+        if not self._loop.is_stopping:
             self._calls.ask(lambda: self._unsubscribe(sink), TIMEOUT)
 
     def _unsubscribe(self, sink: Sink) -> None:
@@ -128,53 +103,24 @@ class LogReader:
                 self._sinks[partition] = rest
             else:
                 del self._sinks[partition]
-                self._consumer.incremental_unassign([TopicPartition(*partition)])
+                read_no_more(self._consumer, partition[0], [partition[1]])
 
-    def ends(self, topic: str, partitions: Iterable[int]) -> dict[int, int]:
-        """The offset after the last record of each partition."""
-        wanted = [(topic, number) for number in partitions]
-        found = self._ask(lambda until: self._find(wanted, LATEST, until))
-        return {p.partition: p.offset for p in found}
+    def _ask(self, function: Callable[[], None]) -> None:
+        self._calls.ask(function, time_left(TIMEOUT) + _SLACK)
 
-    def begin(self, topic: str, partition: int, since: float) -> int:
-        """The offset of the first record from a time on, epoch seconds; the end if there is none."""
-        found = self._ask(lambda until: self._starts([(topic, partition)], since, until))
-        return int(found[0].offset)
+    def _turn(self) -> None:
+        self._calls.serve()
+        for record in poll_batch(self._consumer, self._calls.poll_time, _BATCH):
+            self._hand_over(record)
 
-    def _ask(self, function: Callable[[float], T]) -> T:
-        """Has the reader's thread call a function with the time by which it must have succeeded, monotonic seconds."""
-        left = time_left(TIMEOUT)
-        until = time.monotonic() + left
-        return self._calls.ask(lambda: function(until), left + _SLACK)
-
-    def _find(self, partitions: Iterable[Partition], where: int, until: float) -> list[TopicPartition]:
-        return look_up(self._consumer, [TopicPartition(*p, where) for p in partitions], until - time.monotonic())
-
-    def _run(self) -> None:
-        consumer = self._consumer
-        while not self._stopping:
-            try:
-                self._calls.serve()
-                first = consumer.poll(self._calls.poll_time)
-                records = [first, *consumer.consume(_BATCH, 0)] if first is not None else []
-                for record in records:
-                    self._hand_over(record)
-            except Exception as error:
-                logger.warning("reading a broadcast log: %s", error)
-                native.sleep(0.1)
-        consumer.close()
-        self._clients.forget(consumer)
+    def _end(self) -> None:
+        self._consumer.close()
+        self._clients.forget(self._consumer)
 
     def _hand_over(self, record: Record) -> None:
-        if (error := record.error()) is not None:
-            # It joins no group, so that it may not is nobody's business.
-            if error.code() != KafkaError.GROUP_AUTHORIZATION_FAILED and failure(error) not in _PASSING:
-                refusal = translate(error, f"reading {record.topic() or 'broadcast logs'}")
-                self._refusals[record.topic() or ""] = refusal
-                line = str(refusal)
-                if line not in self._told:
-                    self._told.add(line)
-                    logger.warning(line)
+        if record.error() is not None:
+            if (error := trouble_of(record)) is not None:
+                self._complaints.warn(str(translate(error, f"reading {record.topic() or 'broadcast logs'}")))
             return
         for sink in self._sinks.get((record.topic(), record.partition()), ()):
             try:
@@ -184,5 +130,5 @@ class LogReader:
 
     def close(self, timeout: float) -> None:
         """Ends the reader within ``timeout`` seconds."""
-        self._stopping = True
-        self._thread.join(timeout)
+        self._loop.stop()
+        self._loop.join(timeout)

@@ -7,21 +7,23 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer
 from confluent_kafka import Message as Record
 
 from kafka_exec.core.cluster.names import Topics
 from kafka_exec.core.cluster.topology import TopicSpec, dead_topic, queue_topic
 from kafka_exec.core.control.delay import Delay, level_for, wait_of
-from kafka_exec.core.message.envelope import CUT, cut, dead_letter_headers, short_key
 from kafka_exec.core.record.fields import digits, whole
 from kafka_exec.errors import ConnectionFailed, InvalidName, NotConfirmed, Undecodable
+from kafka_exec.kafka.client.log_reading import read_from, read_no_more
 from kafka_exec.kafka.client.oddities import pass_over
 from kafka_exec.kafka.cluster.cluster import Cluster
+from kafka_exec.kafka.control.transactional_batch import TransactionalBatch
 from kafka_exec.kafka.log.history import Fetcher, history
 from kafka_exec.kafka.publish.partitioner import partition_again
 from kafka_exec.kafka.publish.scopes import Outgoing
-from kafka_exec.kafka.publish.transactions import Lost, Refused, Transactor
+from kafka_exec.kafka.publish.transactions import Refused, Transactor
+from kafka_exec.kafka.queue.letters import letter_of, rest_of
 
 logger = logging.getLogger("kafka_exec")
 
@@ -50,10 +52,10 @@ class DelayTopics(NamedTuple):
 
 
 class _Move(NamedTuple):
-    """A message and what it becomes. ``outgoing`` is None for one that can be kept nowhere."""
+    """A message and what it becomes. ``outgoing`` is empty for one that can be kept nowhere."""
 
     record: Record
-    outgoing: Outgoing | None
+    outgoing: Sequence[Outgoing]
     is_letter: bool = False
 
 
@@ -82,9 +84,9 @@ class Level:
         # The offset to read next, and to take next: what is read and not taken is read again.
         self._next_to_read = 0
         self._next = 0
-        self._moving: list[_Move] = []
-        # Topics that were there when the batch began.
-        self._found: set[str] = set()
+        self._batch = TransactionalBatch(
+            cluster, self._transactor, [topic.name for topic in topics], self._position_after, self._instead
+        )
 
     @property
     def has_news(self) -> bool:
@@ -159,8 +161,7 @@ class Level:
         if not self._wants_more(now):
             self.stop_reading(consumer)
         elif not self._reading:
-            # An offset as a number: librdkafka would look up a logical one half a second later.
-            consumer.incremental_assign([TopicPartition(self._topics.waiting.name, self.number, self._next)])
+            read_from(consumer, self._topics.waiting.name, {self.number: self._next})
             self._next_to_read = self._next
             self._reading = True
 
@@ -179,7 +180,7 @@ class Level:
     def stop_reading(self, consumer: Consumer) -> None:
         """Reads no more."""
         if self._reading:
-            consumer.incremental_unassign([TopicPartition(self._topics.waiting.name, self.number)])
+            read_no_more(consumer, self._topics.waiting.name, [self.number])
             self._reading = False
 
     def take(self, records: Sequence[Record], now: float) -> None:
@@ -193,13 +194,13 @@ class Level:
 
     def begin(self, now: float) -> None:
         """Begins to move what is due; :meth:`settle` must follow."""
-        self._found.clear()
-        while self._waiting and len(self._moving) < _BATCH and self._waiting[0][0] <= now:
+        moves: list[_Move] = []
+        while self._waiting and len(moves) < _BATCH and self._waiting[0][0] <= now:
             _, record = self._waiting.popleft()
             self._bytes -= len(record)
-            self._moving.append(self._move(record, now))
-        if self._moving:
-            self._transactor.begin(self._records(self._moving))
+            moves.append(self._move(record, now))
+        if moves:
+            self._batch.begin(moves)
 
     def settle(self) -> None:
         """Waits until what was begun is written.
@@ -207,9 +208,8 @@ class Level:
         Raises:
             Lost: the level must be taken over anew, by whoever owns it then.
         """
-        moves, self._moving = self._moving, []
-        if moves:
-            self._commit(moves)
+        if (last := self._batch.settle()) is not None:
+            self.position = last.record.offset() + 1
 
     def _move(self, record: Record, now: float) -> _Move:
         try:
@@ -220,18 +220,16 @@ class Level:
             else:
                 topic = self._existing(queue_topic(self._cluster.settings, self._names, delay.queue, delay.step))
                 partition = partition_again(headers, record.key(), self._cluster.topics.partitions(topic) or 0)
-            return _Move(record, Outgoing(topic, record.value(), record.key(), headers, partition))
+            return _Move(record, [Outgoing(topic, record.value(), record.key(), headers, partition)])
         except (ConnectionFailed, NotConfirmed):
             raise
         except Exception as error:
             return self._bury(record, error)
 
     def _existing(self, spec: TopicSpec) -> str:
-        """The name of a topic, made if it is missing: a transaction would wait for it until its timeout."""
-        if spec.name not in self._found:
-            self._cluster.topics.partitions(spec.name, fresh=True)
-            self._cluster.topics.ensure(spec)
-            self._found.add(spec.name)
+        """The name of a topic, which is made if it is missing."""
+        self._batch.has_found(spec.name)
+        self._cluster.topics.ensure(spec)
         return spec.name
 
     def _bury(self, record: Record, error: Exception) -> _Move:
@@ -242,48 +240,24 @@ class Level:
             queue, topic = delay.queue, self._names.queue(delay.queue, delay.step)
         except (Undecodable, InvalidName):
             reason, queue, headers = "no-delay", "delay", record.headers()
-        place = {"partition": record.partition(), "offset": record.offset()}
+        place = f"offset {record.offset()} of partition {record.partition()}"
         logger.error("a delayed message for %s goes to the dead letters: %s (%s)", topic, error, place)
-        headers = dead_letter_headers(headers, reason=reason, error=str(error), topic=topic, **place)
         dead = self._existing(dead_topic(self._cluster.settings, self._names, queue))
-        return _Move(record, Outgoing(dead, record.value(), record.key(), headers), is_letter=True)
+        letter = letter_of(record, dead, reason=reason, error=str(error), headers=headers, died_in=topic)
+        return _Move(record, [letter], is_letter=True)
 
-    def _records(self, moves: Sequence[_Move]) -> list[Outgoing]:
+    def _position_after(self, moves: Sequence[_Move]) -> list[Outgoing]:
         position = str(moves[-1].record.offset() + 1).encode()
-        return [
-            *(move.outgoing for move in moves if move.outgoing is not None),
-            Outgoing(self._topics.positions.name, position, _POSITION, partition=self.number),
-        ]
-
-    def _write(self, moves: Sequence[_Move]) -> None:
-        self._transactor.begin(self._records(moves))
-        self._commit(moves)
-
-    def _commit(self, moves: Sequence[_Move]) -> None:
-        try:
-            self._transactor.commit()
-            self.position = moves[-1].record.offset() + 1
-        except Refused as refused:
-            if refused.concerns(*(topic.name for topic in self._topics)) and not refused.is_too_large:
-                raise Lost(str(refused)) from None
-            if len(moves) > 1:
-                # The broker refuses all records of a request for the one: which one it is, shows alone.
-                middle = len(moves) // 2
-                self._write(moves[:middle])
-                self._write(moves[middle:])
-            else:
-                self._write([self._instead(moves[0], refused)])
+        return [Outgoing(self._topics.positions.name, position, _POSITION, partition=self.number)]
 
     def _instead(self, move: _Move, refused: Refused) -> _Move:
         """What becomes of a message that cannot be written: a dead letter, a part of that, or nothing at all."""
-        outgoing = move.outgoing
         if not move.is_letter:
             return self._bury(move.record, refused)
-        if outgoing is not None and refused.is_too_large and outgoing.headers[-1][0] != CUT:
-            key = short_key(move.record.key())
-            return move._replace(outgoing=outgoing._replace(value=None, key=key, headers=cut(outgoing.headers)))
+        if refused.is_too_large and (rest := rest_of(move.outgoing[0])) is not None:
+            return move._replace(outgoing=[rest])
         logger.error("a delayed message is lost, its dead letter cannot be written: %s", refused)
-        return move._replace(outgoing=None)
+        return move._replace(outgoing=[])
 
     def close(self) -> None:
         """Lets the level go; what is not moved is moved by the next owner."""

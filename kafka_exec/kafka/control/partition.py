@@ -12,14 +12,15 @@ from confluent_kafka import Message as Record
 
 from kafka_exec.core.cluster.topology import TopicSpec
 from kafka_exec.core.control.reducers import Change, Command, Effect, Output, Reducers
-from kafka_exec.core.message.envelope import dead_letter_headers
 from kafka_exec.core.record.fields import digits
 from kafka_exec.core.record.plain import said
 from kafka_exec.errors import ChannelFailed, ConnectionFailed, NotConfirmed, Undecodable
 from kafka_exec.kafka.client.oddities import pass_over
 from kafka_exec.kafka.cluster.cluster import Cluster
+from kafka_exec.kafka.control.transactional_batch import TransactionalBatch
 from kafka_exec.kafka.publish.scopes import Outgoing
 from kafka_exec.kafka.publish.transactions import Lost, Refused, Transactor
+from kafka_exec.kafka.queue.letters import letter_of, rest_of
 
 logger = logging.getLogger("kafka_exec")
 
@@ -47,7 +48,12 @@ class ControlTopics(NamedTuple):
 
 @dataclass
 class _Step:
-    """What followed from one command, or from the time before it. ``position``: the next offset when it is done."""
+    """What followed from one command, or from the time before it.
+
+    Attributes:
+        position: the next offset when it is done.
+        letter: what the command has become, if it is none.
+    """
 
     record: Record
     command: Command | None
@@ -56,6 +62,7 @@ class _Step:
     changes: dict[str, Change] = field(default_factory=dict)
     effects: list[Effect] = field(default_factory=list)
     outgoing: list[Outgoing] = field(default_factory=list)
+    letter: Outgoing | None = None
 
     def set(self, outputs: Iterable[Output]) -> None:
         outputs = list(outputs)
@@ -98,11 +105,11 @@ class Partition:
         self._reducers = reducers
         self._performers = performers
         self._transactor = Transactor(cluster, transactional_id)
+        self._batch = TransactionalBatch(
+            cluster, self._transactor, [topics.changelog.name], self._changes, self._replace
+        )
         self._end = -1
         self._steps: list[_Step] = []
-        self._writing: list[_Step] = []
-        # Topics that were there when the batch began.
-        self._found: set[str] = set()
         self._waiting_since = 0.0
 
     @property
@@ -143,7 +150,7 @@ class Partition:
     def _check_position(self) -> None:
         """The commands begin where the former owner has come to, unless there are none there, nor will soon be."""
         topic = self._topics.commands.name
-        end = self._cluster.log.ends(topic, [self.number])[self.number]
+        end = self._cluster.offsets.ends(topic, [self.number])[self.number]
         if self.position > end:
             logger.warning("%s[%d] ends at %d, not at %d: it is read anew", topic, self.number, end, self.position)
             self.position = self.done = 0
@@ -152,7 +159,6 @@ class Partition:
         """Takes commands, in the order of their offsets."""
         if not self._steps:
             self._waiting_since = time.monotonic()
-        self._found.clear()
         for record in records:
             if record.offset() < self.position:
                 continue
@@ -193,7 +199,9 @@ class Partition:
             effect = waiting.pop(0)
             try:
                 records = self._performers[type(effect)](effect)
-                self._look_for({record.topic for record in records})
+                for topic in {record.topic for record in records}:
+                    if not self._batch.has_found(topic):
+                        raise ChannelFailed(f"topic {topic} does not exist")
                 step.outgoing += records
                 step.effects.append(effect)
             except Exception as error:
@@ -203,25 +211,14 @@ class Partition:
                 logger.warning(f"{type(effect).__name__} of the control plane cannot be done: {reason}")
                 waiting = [*effect.failed(reason), *waiting]
 
-    def _look_for(self, topics: Iterable[str]) -> None:
-        """Finds a missing topic before the transaction, which would wait for it until its timeout."""
-        for topic in topics:
-            if topic not in self._found and self._cluster.topics.partitions(topic, fresh=True) is None:
-                raise ChannelFailed(f"topic {topic} does not exist")
-            self._found.add(topic)
-
     def _bury(self, step: _Step, reason: str, error: str) -> None:
         self.passed_over += 1
         record = step.record
         where = f"{record.topic()}[{record.partition()}] at {record.offset()}"
         logger.error(f"a command of the control plane is passed over: {error} ({where})")
-        headers = dead_letter_headers(
-            record.headers(),
-            **{"reason": reason, "error": error, "topic": record.topic()},
-            **{"partition": record.partition(), "offset": record.offset()},
-        )
         self._cluster.topics.ensure(self._topics.dead)
-        step.outgoing.append(Outgoing(self._topics.dead.name, record.value(), record.key(), headers))
+        step.letter = letter_of(record, self._topics.dead.name, reason=reason, error=error)
+        step.outgoing.append(step.letter)
 
     def begin(self, *, at_once: bool = False) -> None:
         """Begins to write what has followed from the commands, if it is time; :meth:`settle` must follow."""
@@ -231,8 +228,8 @@ class Partition:
             or time.monotonic() - self._waiting_since >= _DELAY
             or any(step.outgoing for step in self._steps)
         ):
-            self._writing, self._steps = self._steps, []
-            self._transactor.begin(self._records(self._writing))
+            steps, self._steps = self._steps, []
+            self._batch.begin(steps)
 
     def settle(self) -> None:
         """Waits until what was begun is written.
@@ -240,55 +237,33 @@ class Partition:
         Raises:
             Lost: the partition must be taken over anew, by whoever owns it then.
         """
-        steps, self._writing = self._writing, []
-        if steps:
-            self._commit(steps)
-            self.done = steps[-1].position
+        if (last := self._batch.settle()) is not None:
+            self.done = last.position
 
-    def _records(self, steps: Sequence[_Step]) -> list[Outgoing]:
+    def _changes(self, steps: Sequence[_Step]) -> list[Outgoing]:
         changes = {key: change for step in steps for key, change in step.changes.items()}
         changes[_POSITION] = Change(_POSITION, str(steps[-1].position).encode())
-        records = [self._change(change) for change in changes.values()]
-        return [*records, *(record for step in steps for record in step.outgoing)]
+        return [self._change(change) for change in changes.values()]
 
-    def _write(self, steps: Sequence[_Step]) -> None:
-        self._transactor.begin(self._records(steps))
-        self._commit(steps)
-
-    def _commit(self, steps: Sequence[_Step]) -> None:
-        try:
-            self._transactor.commit()
-        except Refused as refused:
-            if refused.concerns(self._topics.changelog.name) and not refused.is_too_large:
-                raise Lost(str(refused)) from None
-            if refused.is_too_large and len(steps) > 1:
-                # The broker refuses all records of a request for the one: which one it is, shows alone.
-                middle = len(steps) // 2
-                self._write(steps[:middle])
-                self._write(steps[middle:])
-            else:
-                for step in steps:
-                    if refused.concerns(*(record.topic for record in step.outgoing)) or len(steps) == 1:
-                        self._replace(step, refused)
-                self._write(steps)
-
-    def _replace(self, step: _Step, refused: Refused) -> None:
+    def _replace(self, step: _Step, refused: Refused) -> _Step:
         """Puts in the place of what cannot be written what follows from that."""
         logger.warning(f"an effect of the control plane is refused: {refused}")
-        step.outgoing = []
+        rest = rest_of(step.letter) if step.letter is not None and refused.is_too_large else None
+        step.letter, step.outgoing = rest, [] if rest is None else [rest]
         if refused.concerns(self._topics.changelog.name):
             command, step.command = step.command, None
             step.set(() if command is None else self._reducers.refused(command, str(refused), step.now))
         else:
             step.effects = [instead for effect in step.effects for instead in effect.failed(str(refused))]
         self._perform(step)
+        return step
 
     def _change(self, change: Change) -> Outgoing:
         return Outgoing(self._topics.changelog.name, change.value, change.key, partition=self.number)
 
     def close(self) -> None:
         """Lets the partition go; what is not written will be made again from the commands."""
-        self._steps, self._writing = [], []
+        self._steps = []
         self._transactor.close()
 
 

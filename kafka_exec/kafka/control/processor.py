@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer
 from confluent_kafka import Message as Record
 
 from kafka_exec.core.cluster.names import Topics
 from kafka_exec.core.cluster.topology import control_state_topic, control_topic, dead_topic
 from kafka_exec.core.control.reducers import TICK, Command, Effect, Reducer, Reducers
 from kafka_exec.errors import KafkaExecError
+from kafka_exec.kafka.client.log_reading import read_from, read_no_more
 from kafka_exec.kafka.cluster.cluster import Cluster
 from kafka_exec.kafka.control.partition import MOST, ControlTopics, Partition, Performer
 from kafka_exec.kafka.nodes.node import Node
@@ -70,7 +71,7 @@ class Processor(Share[Partition]):
         """Fences the former owners and begins to read the changelogs."""
         for partition in self._fence(partitions):
             self._partitions[partition.number] = partition
-            consumer.incremental_assign([TopicPartition(self._topics.changelog.name, partition.number, 0)])
+            read_from(consumer, self._topics.changelog.name, {partition.number: 0})
 
     def _step(self, consumer: Consumer) -> None:
         for (topic, number), batch in self._read(consumer, _POLL, MOST).items():
@@ -100,13 +101,12 @@ class Processor(Share[Partition]):
             partition.restore(record)
         if partition.restored:
             number = partition.number
-            consumer.incremental_unassign([TopicPartition(self._topics.changelog.name, number)])
-            # An offset as a number: librdkafka would look up a logical one half a second later.
-            consumer.incremental_assign([TopicPartition(self._topics.commands.name, number, partition.position)])
+            read_no_more(consumer, self._topics.changelog.name, [number])
+            read_from(consumer, self._topics.commands.name, {number: partition.position})
 
     def _unassign(self, consumer: Consumer, partition: Partition) -> None:
         topic = self._topics.commands if partition.restored else self._topics.changelog
-        consumer.incremental_unassign([TopicPartition(topic.name, partition.number)])
+        read_no_more(consumer, topic.name, [partition.number])
 
     def _tell_time(self, partition: Partition) -> None:
         """Writes a command that only tells the time, if a timer is due and no other command has told it."""
@@ -120,4 +120,4 @@ class Processor(Share[Partition]):
                     self._topics.commands.name, Command(TICK, {}).encode(), partition=partition.number
                 )
             except KafkaExecError as error:
-                self._tell(error)
+                self._complaints.tell(error)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from confluent_kafka import KafkaError, TopicPartition
 from confluent_kafka import Message as Record
 
-from kafka_exec.kafka.client.failures import persist
+from kafka_exec.kafka.client.log_reading import get_to_know, is_end, is_record, poll_batch, position_after, read_from
+from kafka_exec.kafka.client.profiles import FOLLOWING
 from kafka_exec.kafka.cluster.cluster import Cluster
-from kafka_exec.kafka.log.history import FOLLOWING, TIMEOUT, is_record, position_after
+from kafka_exec.kafka.log.history import TIMEOUT
 
 _BATCH = 500
 
@@ -44,9 +44,8 @@ class Feed:
         self._topic = topic
         self._consumer = cluster.new_consumer(FOLLOWING)
         try:
-            # Known topics are read at once; unknown ones when librdkafka looks for them, a second later.
-            persist(lambda timeout: self._consumer.list_topics(topic, timeout), f"reading {topic}", TIMEOUT)
-            self._consumer.assign([TopicPartition(topic, partition, offset) for partition, offset in starts.items()])
+            get_to_know(self._consumer, topic, TIMEOUT)
+            read_from(self._consumer, topic, starts)
         except BaseException:
             self.close()
             raise
@@ -58,13 +57,12 @@ class Feed:
             KafkaExecError: the cluster refuses to be read.
         """
         found: dict[int, Batch] = {}
-        first = self._consumer.poll(timeout)
-        for each in [] if first is None else [first, *self._consumer.consume(_BATCH, 0)]:
+        for each in poll_batch(self._consumer, timeout, _BATCH):
             if is_record(each, self._topic):
                 batch = found.setdefault(each.partition(), Batch())
                 batch.records.append(each)
                 batch.at_end = False
-            elif each.error().code() == KafkaError._PARTITION_EOF:
+            elif is_end(each):
                 batch = found.setdefault(each.partition(), Batch())
                 batch.at_end = True
             else:

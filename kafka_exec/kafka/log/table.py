@@ -10,11 +10,12 @@ from confluent_kafka import Message as Record
 
 from kafka_exec.core.cluster.topology import TopicSpec
 from kafka_exec.core.record.fields import from_json
-from kafka_exec.errors import ConnectionFailed, KafkaExecError
+from kafka_exec.errors import ConnectionFailed
 from kafka_exec.kafka.client import native
 from kafka_exec.kafka.client.failures import time_left, within
 from kafka_exec.kafka.client.oddities import pass_over
 from kafka_exec.kafka.cluster.cluster import Cluster
+from kafka_exec.kafka.log.history import history
 from kafka_exec.kafka.publish.scopes import uncaptured
 
 #: How long reading a table to its end may take, seconds.
@@ -33,7 +34,6 @@ class Table:
         self._rows: dict[str, Any] = {}
         #: Changes with every change of a row.
         self.version = 0
-        self._next = 0
         self._arrived = native.lock()
         self._loaded = False
 
@@ -90,7 +90,8 @@ class Table:
     def _load(self) -> None:
         with within(TIMEOUT):
             while not self._arrived.acquire(False):
-                self._pause()  # another thread or greenlet reads it
+                self._look_at_the_time()
+                time.sleep(0.005)  # another thread or greenlet reads it
             try:
                 if not self._loaded:
                     self._read()
@@ -100,25 +101,22 @@ class Table:
 
     def _read(self) -> None:
         self._cluster.topics.ensure(self._spec)
-        log = self._cluster.log
-        log.subscribe(self._spec.name, [0], self._take, since=0)
-        try:
-            # What it has held may all be deleted: then nothing comes that tells of the end.
-            begin, end = log.begin(self._spec.name, 0, since=0), log.ends(self._spec.name, [0])[0]
-            while max(begin, self._next) < end:
-                log.check(self._spec.name)
-                self._pause()
-        except KafkaExecError:
-            log.unsubscribe(self._take)
-            raise
+        topic, offsets = self._spec.name, self._cluster.offsets
+        begin, end = offsets.begins(topic, [0])[0], offsets.ends(topic, [0])[0]
+        native.call(self._read_to, begin, end)
+        self._cluster.log.follow(topic, {0: end}, {0: self._take})
 
-    def _pause(self) -> None:
+    def _read_to(self, begin: int, end: int) -> None:
+        for batch in history(self._cluster, self._spec.name, 0, end, begin):
+            self._look_at_the_time()
+            for record in batch:
+                self._take(record)
+
+    def _look_at_the_time(self) -> None:
         if not time_left(TIMEOUT):
             raise ConnectionFailed(f"topic {self._spec.name} could not be read in time")
-        time.sleep(0.005)
 
     def _take(self, record: Record) -> None:
-        self._next = record.offset() + 1
         key, value = record.key(), record.value()
         if key is None:
             return

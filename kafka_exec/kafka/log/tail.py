@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Collection
 
@@ -12,12 +11,14 @@ from confluent_kafka import TopicPartition
 from kafka_exec.errors import ConnectionFailed, KafkaExecError
 from kafka_exec.kafka.client import native
 from kafka_exec.kafka.client.calls import Calls
+from kafka_exec.kafka.client.complaints import Complaints
 from kafka_exec.kafka.client.failures import time_left
+from kafka_exec.kafka.client.log_reading import is_record, poll_batch, position_after, read_from
+from kafka_exec.kafka.client.loop import Loop
 from kafka_exec.kafka.client.offsets import LATEST, look_up
+from kafka_exec.kafka.client.profiles import FOLLOWING
 from kafka_exec.kafka.cluster.cluster import Cluster
-from kafka_exec.kafka.log.history import FOLLOWING, TIMEOUT, is_record, position_after
-
-logger = logging.getLogger("kafka_exec")
+from kafka_exec.kafka.log.history import TIMEOUT
 
 _BATCH = 1000
 _IDLE_POLL = 0.1  # bounds what a partition asked for later waits
@@ -39,11 +40,11 @@ class Tail:
         #: Where reading began, and the next offset to be taken, by partition.
         self.starts: dict[int, int] = {}
         self._positions: dict[int, int] = {}
-        self._told: set[str] = set()
-        self._stopping = False
+        self._complaints = Complaints(f"reading {topic}")
         self._consumer = cluster.new_consumer(FOLLOWING)
         self._consumer.assign([])
-        self._thread = native.Thread(self._run, "kafka-exec-states")
+        self._loop = Loop("states", self._turn, end=self._end, complaints=self._complaints)
+        self._loop.start()
 
     def follow(self, partitions: Collection[int]) -> None:
         """Reads partitions from their present end on. When this returns, nothing written later is missed.
@@ -62,10 +63,10 @@ class Tail:
             return
         # To a reader of committed records the end is where the first open transaction begins: nothing of it is missed.
         found = look_up(self._consumer, new, until - time.monotonic())
-        self._consumer.incremental_assign(found)
-        for each in found:
-            self._positions[each.partition] = each.offset
-            self.starts[each.partition] = each.offset
+        starts = {each.partition: each.offset for each in found}
+        read_from(self._consumer, self._topic, starts)
+        self._positions.update(starts)
+        self.starts.update(starts)
 
     def wait(self, partition: int, end: int) -> None:
         """Waits until all committed records of a partition before an end were taken; call it from a native thread.
@@ -79,18 +80,11 @@ class Tail:
                 raise ConnectionFailed(f"{self._topic} could not be read to its end in time")
             native.sleep(0.001)
 
-    def _run(self) -> None:
-        while not self._stopping:
-            try:
-                self._calls.serve()
-                first = self._consumer.poll(self._calls.poll_time)
-                if first is not None:
-                    self._hand_over([first, *self._consumer.consume(_BATCH, 0)])
-            except KafkaExecError as error:
-                self._tell(str(error))
-            except Exception as error:
-                self._tell(f"reading {self._topic}: {error}")
-                native.sleep(0.1)
+    def _turn(self) -> None:
+        self._calls.serve()
+        self._hand_over(poll_batch(self._consumer, self._calls.poll_time, _BATCH))
+
+    def _end(self) -> None:
         self._consumer.close()
         self._cluster.forget(self._consumer)
 
@@ -101,7 +95,7 @@ class Tail:
                 if is_record(each, self._topic):
                     records.append(each)
             except KafkaExecError as error:
-                self._tell(str(error))
+                self._complaints.warn(str(error))
         try:
             if records:
                 self._take(records)
@@ -110,12 +104,7 @@ class Tail:
                 if position := position_after(each):
                     self._positions[each.partition()] = position
 
-    def _tell(self, line: str) -> None:
-        if line not in self._told:
-            self._told.add(line)
-            logger.warning(line)
-
     def close(self, timeout: float) -> None:
         """Ends it within ``timeout`` seconds."""
-        self._stopping = True
-        self._thread.join(timeout)
+        self._loop.stop()
+        self._loop.join(timeout)

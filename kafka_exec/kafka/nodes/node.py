@@ -20,20 +20,19 @@ from kafka_exec.core.nodes.assignment import owned
 from kafka_exec.core.nodes.clock import LogClock
 from kafka_exec.core.nodes.heartbeat import (
     LOST_AFTER,
-    ROLES,
-    Census,
     Heartbeat,
-    Lease,
     Name,
-    Presence,
     Seen,
     Stray,
     Work,
     judge,
 )
+from kafka_exec.core.nodes.liveness import Liveness, TaskWatch, lease
 from kafka_exec.core.worker.sharing import Grant
 from kafka_exec.errors import KafkaExecError, Undecodable
 from kafka_exec.kafka.client import native
+from kafka_exec.kafka.client.complaints import faults
+from kafka_exec.kafka.client.loop import Loop
 from kafka_exec.kafka.client.oddities import pass_over
 from kafka_exec.kafka.cluster.cluster import Cluster
 from kafka_exec.kafka.log.history import history
@@ -70,36 +69,36 @@ class Node:
         self._cluster = cluster
         self._registry = registry
         self.period = cluster.settings.heartbeat
-        self.lease = Lease(self.period)
+        self.lease = lease(self.period)
         self.leased_until = -math.inf
         self._beat = Heartbeat(
             *(uuid.uuid4().hex, _place(), os.getpid()), since=time.time(), kind=kind, version=__version__
         )
         self._seen: list[Heartbeat] = []
         self._next = 0
-        self._presence = Presence(self._beat.boot, self.period)
-        self._censuses = {role: Census(self._beat.boot, self.period, role) for role in ROLES}
-        # Of the censuses, and of changes of the heartbeat: several threads have a share to tell of.
+        self._liveness = Liveness(self._beat.boot, self.period)
+        self._watched = TaskWatch(self._liveness)
+        # Of what is known of others, and of changes of the heartbeat: several threads have a share to tell of.
         self._counting = native.lock()
         # As this node's own heartbeats tell it.
         self._clock = LogClock()
-        self._stopping = False
+        self._loop = Loop("heartbeat", self._turn)
+        self._is_listening = False
         self._lock = native.lock()
         self._static_id: str | None = None
         self._judged = False
         self._strays: list[Callable[[], list[Stray]]] = []
         self._guest_rooms: dict[str, Callable[[Grant], None]] = {}
-        self._thread: native.Thread | None = None
 
     def start(self) -> None:
         """Begins to send heartbeats; a second call changes nothing."""
-        if self._thread is None:
+        if not self._loop.is_started:
             self._cluster.topics.ensure(self._registry)
-            self._thread = native.Thread(self._run, "kafka-exec-heartbeat")
+            self._loop.start()
 
     def stop(self) -> None:
         """Says goodbye and ends the heartbeats."""
-        self._stopping = True
+        self._loop.stop()
         self._change(left=True)
         self._cluster.log.unsubscribe(self._take)
 
@@ -120,9 +119,9 @@ class Node:
     def owned(self, role: str, partitions: int) -> frozenset[int] | None:
         """Which of so many partitions this node is to drive; None: not known yet, all stays as it is."""
         with self._counting:
-            living = self._censuses[role].living
+            living = self._liveness.living(role)
             now = self.log_time()
-            suspicion = now is not None and self._censuses[role].suspects(now)
+            suspicion = now is not None and any(self._liveness.suspects(boot, now) for boot in living - {self.boot})
         if suspicion:
             self.beat()
         return owned(self.boot, living, partitions) if living else None
@@ -135,7 +134,7 @@ class Node:
         """Sends a heartbeat now."""
         strays = tuple(stray for each in self._strays for stray in each())
         try:
-            self._send(replace(self._telling(), strays=strays))
+            self._send(replace(self._telling(), strays=strays, faults=faults().total))
         except KafkaExecError as error:
             logger.debug("no heartbeat of %s: %s", self.name, error)
 
@@ -156,7 +155,7 @@ class Node:
     def peers(self, since: float = 0.0) -> list[Heartbeat]:
         """The last heartbeats of the other nodes that live, if they are not older than a log time."""
         with self._counting:
-            return self._presence.peers(since)
+            return self._liveness.peers(since)
 
     def grant(self, grants: Sequence[Grant]) -> None:
         """Tells other nodes what they are to run.
@@ -184,24 +183,24 @@ class Node:
     def runs_no_more(self, boot: str, task: Stray) -> bool:
         """Whether another incarnation has ceased to run a task; it takes a few heartbeats to know."""
         with self._counting:
-            self._presence.watch(boot, task)
-            is_over = self._is_dead(boot) or self._presence.is_over(boot, task)
+            self._watched.watch(boot, task)
+            is_over = self._is_dead(boot) or self._watched.is_over(boot, task)
             if is_over:
-                self._presence.forget(boot, task)
+                self._watched.forget(boot, task)
         return is_over
 
     def _is_dead(self, boot: str) -> bool:
         """Whether an incarnation was a process of this machine that is no more."""
-        heard = self._presence.last(boot)
+        heard = self._liveness.last(boot)
         return heard is not None and heard.place == self._beat.place and not _lives(heard.pid)
 
     def is_gone(self, boot: str) -> bool:
         """Whether another incarnation is lost, or has said goodbye."""
         with self._counting:
-            if self._is_dead(boot) or self._presence.is_gone(boot):
+            if self._is_dead(boot) or self._liveness.is_gone(boot):
                 return True
             now = self.log_time()
-            suspicion = now is not None and self._presence.suspects(boot, now)
+            suspicion = now is not None and self._liveness.suspects(boot, now)
         if suspicion:
             self.beat()
         return False
@@ -209,14 +208,13 @@ class Node:
     def others(self, role: str) -> list[str]:
         """The other incarnations that drove something when they were last heard: alive, or lost not long ago."""
         with self._counting:
-            return self._presence.with_role(role)
+            return self._liveness.with_role(role)
 
-    def _run(self) -> None:
-        while not self._listens() and not self._stopping:
-            native.sleep(self.period)
-        while not self._stopping:
+    def _turn(self) -> None:
+        self._is_listening = self._is_listening or self._listens()
+        if self._is_listening:
             self.beat()
-            native.sleep(self.period)
+        self._loop.pause(self.period)
 
     def _listens(self) -> bool:
         since = time.time() - _LOOK_BACK * self.period
@@ -244,7 +242,7 @@ class Node:
 
     def _judge(self) -> str | None:
         topic = self._registry.name
-        end = self._cluster.log.ends(topic, [0])[0]
+        end = self._cluster.offsets.ends(topic, [0])[0]
         deadline = time.monotonic() + LOST_AFTER * self.period
         while self._next < end and time.monotonic() < deadline:
             native.sleep(0.005)
@@ -280,12 +278,11 @@ class Node:
             return
         at = record.timestamp()[1] / 1000
         with self._counting:
-            self._presence.take(beat, at)
-            for census in self._censuses.values():
-                census.take(beat, at)
+            self._liveness.take(beat, at)
+            self._watched.take(beat)
             if beat.boot == self.boot:
                 self._clock.take(at, now := time.monotonic())
-                self.lease.take(at)
+                self.lease.renew(at)
                 left = -math.inf if self.lease.until is None else self.lease.until - (self._clock.time(now) or at)
                 self.leased_until = now + left
         if not self._judged and beat.boot != self.boot and record.key() == self.name.encode():
@@ -307,7 +304,7 @@ def heard(cluster: Cluster, registry: TopicSpec, since: float) -> Iterator[Seen]
     topic = registry.name
     if not cluster.topics.partitions(topic, fresh=True):
         return
-    begin, end = cluster.log.begin(topic, 0, since), cluster.log.ends(topic, [0])[0]
+    begin, end = cluster.offsets.begins(topic, [0], since)[0], cluster.offsets.ends(topic, [0])[0]
     for batch in history(cluster, topic, 0, end, begin):
         for record in batch:
             beat = Heartbeat.decode(record.value())

@@ -10,6 +10,7 @@ import logging
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Generic, Protocol, TypeVar
 
 from confluent_kafka import Consumer, KafkaError
@@ -17,17 +18,18 @@ from confluent_kafka import Message as Record
 
 from kafka_exec.core.cluster.failures import Failure
 from kafka_exec.core.cluster.topology import TopicSpec
-from kafka_exec.errors import ConnectionFailed, KafkaExecError
+from kafka_exec.errors import KafkaExecError
 from kafka_exec.kafka.client import native
-from kafka_exec.kafka.client.failures import failure, persist, translate
+from kafka_exec.kafka.client.complaints import Complaints
+from kafka_exec.kafka.client.failures import failure, translate
+from kafka_exec.kafka.client.log_reading import get_to_know, poll_batch, trouble_of
+from kafka_exec.kafka.client.loop import Loop, run_once
+from kafka_exec.kafka.client.profiles import DRIVING
 from kafka_exec.kafka.cluster.cluster import Cluster
 from kafka_exec.kafka.nodes.node import Node
-from kafka_exec.kafka.publish.transactions import TIMEOUT, Lost
+from kafka_exec.kafka.publish.transactions import TIMEOUT
 
 logger = logging.getLogger("kafka_exec")
-
-#: After an error of the whole share it begins anew after this time, seconds.
-_PAUSE = 1.0
 
 #: How often what is done with is deleted, seconds.
 _TRIM = 60.0
@@ -57,7 +59,7 @@ class Share(ABC, Generic[P]):
 
     Args:
         node: sends the heartbeats by which the others know of this one.
-        role: what is driven, of :data:`~kafka_exec.core.nodes.heartbeat.ROLES`.
+        role: what is driven, an attribute of :class:`~kafka_exec.core.nodes.heartbeat.Heartbeat`.
         title: the same for log lines.
         logs: the topics that are read; the first one's partitions are those that are shared out.
     """
@@ -69,27 +71,24 @@ class Share(ABC, Generic[P]):
         self._cluster = cluster
         self._node = node
         self._role = role
-        self._title = title
         self._logs = logs
+        self._complaints = Complaints(title)
+        self._loop = Loop(role, self._live, end=self._leave, complaints=self._complaints)
         self._period = cluster.settings.heartbeat
         self._count = 0
         self._partitions: dict[int, P] = {}
         self._not_before: dict[int, float] = {}
         self._trimmed: dict[int, int] = {}
         self._next_trim = time.monotonic() + _TRIM
-        self._told = ""
-        self._stopping = False
-        self._thread: native.Thread | None = None
 
     def start(self) -> None:
         """Begins; a second call changes nothing."""
-        if self._thread is None:
-            self._thread = native.Thread(self._run, f"kafka-exec-{self._role}")
+        self._loop.start()
 
     def stop(self, timeout: float) -> bool:
         """Writes what is under way and leaves the partitions to the others. False: not within ``timeout`` seconds."""
-        self._stopping = True
-        return self._thread is None or self._thread.join(timeout)
+        self._loop.stop()
+        return self._loop.join(timeout)
 
     # -- what differs --------------------------------------------------------------------------------------------------
 
@@ -115,20 +114,13 @@ class Share(ABC, Generic[P]):
 
     # -- the thread ----------------------------------------------------------------------------------------------------
 
-    def _run(self) -> None:
-        while not self._stopping:
-            try:
-                self._begin()
-                self._drive()
-            except Exception as error:
-                self._tell(error)
-                self._wait(_PAUSE)
-        self._node.announce(self._role, False)
+    def _live(self) -> None:
+        """Drives until it is stopped, or until something fails that concerns the whole share."""
+        self._begin()
+        self._drive()
 
-    def _wait(self, seconds: float) -> None:
-        deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline and not self._stopping:
-            native.sleep(0.05)
+    def _leave(self) -> None:
+        self._node.announce(self._role, False)
 
     def _begin(self) -> None:
         self._cluster.topics.ensure(*self._logs)
@@ -137,23 +129,12 @@ class Share(ABC, Generic[P]):
         self._node.announce(self._role, True)
 
     def _drive(self) -> None:
-        consumer = self._cluster.new_consumer(
-            {
-                "group.id": f"kafka_exec.{self._role}",  # required by the client library; no group is ever joined
-                "isolation.level": "read_committed",
-                "auto.offset.reset": "earliest",
-                "fetch.wait.max.ms": self.fetch_wait,
-                "fetch.error.backoff.ms": 100,
-                "queued.max.messages.kbytes": 4096,
-                "fetch.message.max.bytes": 1024 * 1024,
-            }
-        )
+        consumer = self._cluster.new_consumer({**DRIVING, "fetch.wait.max.ms": self.fetch_wait})
         try:
-            # Known topics are read at once; unknown ones when librdkafka looks for them, a second later.
             for topic in self._logs:
-                self._look_for(consumer, topic.name)
+                get_to_know(consumer, topic.name, TIMEOUT)
             consumer.assign([])
-            while not self._stopping:
+            while not self._loop.is_stopping:
                 self._follow(consumer)
                 self._step(consumer)
                 self._trim()
@@ -164,9 +145,6 @@ class Share(ABC, Generic[P]):
             self._partitions.clear()
             consumer.close()
             self._cluster.forget(consumer)
-
-    def _look_for(self, consumer: Consumer, topic: str) -> None:
-        persist(lambda timeout: consumer.list_topics(topic, timeout), f"looking for topic {topic}", TIMEOUT)
 
     def _follow(self, consumer: Consumer) -> None:
         """Takes over what belongs to this node by now, and lets go what does not."""
@@ -196,22 +174,22 @@ class Share(ABC, Generic[P]):
 
     def _fence(self, partitions: Sequence[P]) -> list[P]:
         """Fences the former owners, all at once since each may take half a second; where it has succeeded."""
-        results: list[tuple[P, Exception | None]] = []
+        results: list[tuple[P, BaseException | None]] = []
         done = native.lock()
         done.acquire()
 
         def fence(partition: P) -> None:
-            error: Exception | None = None
+            error: BaseException | None = None
             try:
                 partition.fence()
-            except Exception as raised:
+            except BaseException as raised:
                 error = raised
             results.append((partition, error))
             if len(results) == len(partitions):
                 done.release()
 
         for partition in partitions:
-            native.Thread(lambda partition=partition: fence(partition), "kafka-exec-fence")  # type: ignore[misc]
+            run_once("fence", partial(fence, partition))
         done.acquire()  # each step of a transaction has a timeout of its own
         for partition, error in results:
             if error is not None:
@@ -220,13 +198,12 @@ class Share(ABC, Generic[P]):
 
     def _read(self, consumer: Consumer, timeout: float, most: int) -> dict[tuple[str, int], list[Record]]:
         """What comes within ``timeout`` seconds, by topic and partition."""
-        first = consumer.poll(timeout)
         read: dict[tuple[str, int], list[Record]] = {}
-        for record in [first, *consumer.consume(most - 1, 0)] if first is not None else []:
-            if (error := record.error()) is not None:
-                self._failed(error, record.topic())
-            else:
+        for record in poll_batch(consumer, timeout, most):
+            if record.error() is None:
                 read.setdefault((record.topic(), record.partition()), []).append(record)
+            elif (error := trouble_of(record)) is not None:
+                self._failed(error, record.topic())
         return read
 
     def _guarded(self, consumer: Consumer, partition: P, act: Callable[[P], None]) -> None:
@@ -241,28 +218,16 @@ class Share(ABC, Generic[P]):
         del self._partitions[partition.number]
         partition.close()
 
-    def _give_up(self, partition: P, error: Exception) -> None:
+    def _give_up(self, partition: P, error: BaseException) -> None:
         """Leaves a partition alone for a heartbeat, so that two who both believe to own it do not duel."""
         partition.close()
         self._not_before[partition.number] = time.monotonic() + self._period
-        self._tell(error)
+        self._complaints.tell(error)
 
     def _failed(self, error: KafkaError, topic: str | None) -> None:
-        # It joins no group, so that it may not is nobody's business.
-        if error.code() == KafkaError.GROUP_AUTHORIZATION_FAILED or failure(error) is Failure.PASSES:
-            return
         translated = translate(error, f"reading {topic or self._logs[0].name}")
         if failure(error) in (Failure.MISSING, Failure.FATAL):
             for log in self._logs:
                 self._cluster.topics.forget(log.name)
             raise translated
-        self._tell(translated)
-
-    def _tell(self, error: Exception) -> None:
-        """Logs an error, unless it is an outage, of which others tell, or it was told just before."""
-        reason = error.__cause__ if isinstance(error, Lost) and error.__cause__ is not None else error
-        line = f"{self._title}: {error if isinstance(error, (KafkaExecError, Lost)) else repr(error)}"
-        logger.log(
-            logging.DEBUG if isinstance(reason, ConnectionFailed) or line == self._told else logging.WARNING, line
-        )
-        self._told = line
+        self._complaints.tell(translated)

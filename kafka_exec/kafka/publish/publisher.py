@@ -16,6 +16,7 @@ from kafka_exec.errors import KafkaExecError, NotConfirmed
 from kafka_exec.kafka.client import native
 from kafka_exec.kafka.client.clients import Clients
 from kafka_exec.kafka.client.failures import failure, reason_of, time_left
+from kafka_exec.kafka.client.loop import Loop
 from kafka_exec.kafka.publish import scopes
 from kafka_exec.kafka.publish.scopes import Confirmation, Outgoing, publish_error
 
@@ -50,11 +51,12 @@ class Publisher:
         self._handle = self._new_handle()
         self._polling = native.lock()
         self._waiting: set[Confirmation] = set()
-        self._stopped = False
         self._cause = KafkaError(KafkaError._FATAL)
         self._replacing = native.lock()
         self._broken: list[Producer] = []
-        self._poller = native.Thread(self._poll, "kafka-exec-producer") if native.is_green() else None
+        self._poller = Loop("producer", lambda: self._serve(0.5)) if native.is_green() else None
+        if self._poller is not None:
+            self._poller.start()
         clients.on_close(self.flush)
 
     def _new_handle(self) -> Producer:
@@ -211,6 +213,7 @@ class Publisher:
         while True:
             handle = self._handle
             try:
+                self._clients.check_size(value, key, headers)
                 handle.produce(topic, value, key, partition=where, headers=list(headers), on_delivery=on_delivery)
                 return
             except BufferError:
@@ -276,10 +279,6 @@ class Publisher:
                 other.nudge()  # one of those that still wait goes on polling
         if not confirmation.errors:
             self._clients.answered()
-
-    def _poll(self) -> None:
-        while not self._stopped:
-            self._serve(0.5)
 
     def flush(self, timeout: float) -> None:
         """Sends what is still to be sent, as far as it can within ``timeout`` seconds."""

@@ -10,6 +10,7 @@ from confluent_kafka import Message as Record
 from kafka_exec.core.cluster.failures import Failure
 from kafka_exec.errors import KafkaExecError
 from kafka_exec.kafka.client.clients import Clients
+from kafka_exec.kafka.client.complaints import Setback
 from kafka_exec.kafka.client.failures import failure, reason_of, translate
 from kafka_exec.kafka.publish.scopes import Outgoing
 
@@ -22,11 +23,14 @@ _PROPAGATION = 2.0
 #: After a refusal the client may let the next transaction fail too, to begin its sequence numbers anew.
 _TRIES = 3
 
+#: What any record would meet in the same topic.
+_OF_TOPICS = (Failure.MISSING, Failure.FORBIDDEN)
+
 #: What another try would meet again.
-_DETERMINISTIC = (Failure.MISSING, Failure.FORBIDDEN, Failure.TOO_LARGE, Failure.WRONG)
+_DETERMINISTIC = (*_OF_TOPICS, Failure.TOO_LARGE, Failure.WRONG)
 
 
-class Refused(Exception):
+class Refused(Setback):
     """Some of the records can never be written; none was. ``errors``: the topics, and why."""
 
     def __init__(self, errors: Sequence[tuple[str, KafkaError]]) -> None:
@@ -38,13 +42,17 @@ class Refused(Exception):
         """Whether a record of one of these topics is among them."""
         return any(topic in topics for topic, _ in self.errors)
 
+    def closes(self, *topics: str) -> bool:
+        """Whether one of these topics takes no record at all, whatever is in it."""
+        return any(topic in topics and failure(error) in _OF_TOPICS for topic, error in self.errors)
+
     @property
     def is_too_large(self) -> bool:
         """Whether one of them is too large, or in the same request as one that is."""
         return any(failure(error) is Failure.TOO_LARGE for _, error in self.errors)
 
 
-class Lost(Exception):
+class Lost(Setback):
     """The transactional id is another's, or it is not known what became of a transaction: start anew from the log."""
 
 
@@ -141,6 +149,7 @@ class Transactor:
         where = -1 if record.partition is None else record.partition  # -1: the partitioner's choice
         while True:
             try:
+                self._clients.check_size(record.value, record.key, record.headers)
                 producer.produce(
                     *(record.topic, record.value, record.key),
                     partition=where,

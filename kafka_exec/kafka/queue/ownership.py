@@ -10,12 +10,13 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
 from confluent_kafka import Message as Record
 
-from kafka_exec.core.nodes.tenure import Tenure
+from kafka_exec.core.nodes.liveness import membership
 from kafka_exec.core.queue.ledger import Ledger
 from kafka_exec.core.queue.progress import Progress
 from kafka_exec.core.worker.sharing import Grant
 from kafka_exec.errors import AccessRefused, ConnectionFailed, KafkaExecError
 from kafka_exec.kafka.client import native
+from kafka_exec.kafka.client.loop import run_once
 from kafka_exec.kafka.client.offsets import committed
 from kafka_exec.kafka.cluster.cluster import Cluster
 from kafka_exec.kafka.log.history import Fetcher
@@ -73,7 +74,8 @@ class Ownership:
         self._cluster = cluster
         self._topic = topic
         self._journal = journal
-        self._tenure = Tenure(cluster.settings.session_timeout, time.monotonic())
+        self._tenure = membership(cluster.settings.session_timeout)
+        self._tenure.open(time.monotonic())
         self._is_stopping = is_stopping
         self._on_free = on_free
         self._fetcher: Fetcher | None = None
@@ -158,8 +160,8 @@ class Ownership:
     def look(self, consumer: Consumer) -> None:
         """The member has heard from its group. If it was stopped for so long that it may have been given up, it asks."""
         now = time.monotonic()
-        if not self._tenure.look(now) and commits.is_accepted(consumer, self.owned.values()):
-            self._tenure.confirm(now)
+        if not self._tenure.renew(now) and commits.is_accepted(consumer, self.owned.values()):
+            self._tenure.open(now)
 
     def begin_anew(self, work: Work, offset: int) -> Work:
         """The topic was deleted and made anew: what is known of the old one is void."""
@@ -253,7 +255,7 @@ class Ownership:
     def accept(self, grant: Grant) -> None:
         """Another owner's task is to be run here. Reads it in a thread of its own."""
         at = time.monotonic()
-        native.Thread(lambda: self._accept(grant, at), "kafka-exec-guest")
+        run_once("guest", lambda: self._accept(grant, at))
 
     def _accept(self, grant: Grant, at: float) -> None:
         try:
@@ -289,7 +291,7 @@ class Ownership:
         if self._journal is None or now - self._trimmed < min(_TRIM_EVERY, retention):
             return
         self._trimmed = now
-        native.Thread(lambda: self._trim(time.time() - retention), "kafka-exec-trim")
+        run_once("trim", lambda: self._trim(time.time() - retention))
 
     def _trim(self, before: float) -> None:
         marks = {work.partition: work.done_with() for work in list(self.owned.values())}

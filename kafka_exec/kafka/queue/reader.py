@@ -12,6 +12,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
@@ -21,8 +22,11 @@ from kafka_exec.core.cluster.failures import Failure
 from kafka_exec.core.worker.sharing import Grant
 from kafka_exec.kafka.client import native
 from kafka_exec.kafka.client.calls import Calls
+from kafka_exec.kafka.client.complaints import Complaints
 from kafka_exec.kafka.client.failures import failure, reason_of, translate
+from kafka_exec.kafka.client.loop import Loop
 from kafka_exec.kafka.client.offsets import LATEST, look_up
+from kafka_exec.kafka.client.profiles import member
 from kafka_exec.kafka.cluster.cluster import Cluster
 from kafka_exec.kafka.queue import commits
 from kafka_exec.kafka.queue.journal import Journal
@@ -95,7 +99,7 @@ class GroupReader:
         self._static_id = static_id
         self._tick = tick
         self._ownership = Ownership(
-            *(cluster, topic, journal), is_stopping=lambda: self._stopping, on_free=self._hand_out
+            *(cluster, topic, journal), is_stopping=lambda: self._loop.is_stopping, on_free=self._hand_out
         )
         #: What this process runs though it is another's now.
         self.strays = self._ownership.strays
@@ -106,14 +110,15 @@ class GroupReader:
         self._failure: Exception | None = None
         self._owned = self._ownership.owned
         self._paused = False
-        self._stopping = False
         self._released: float | None = None
         self._lock = native.lock()
         self._calls = Calls(_IDLE_POLL)
         self._consumer: Consumer | None = None
         self._last_commit = 0.0
-        self._last_error = ""
-        self._thread = native.Thread(self._run, f"kafka-exec-{topic}")
+        self._complaints = Complaints(f"consuming {topic}")
+        self._names_itself = True
+        self._loop = Loop(topic, self._be_member, complaints=self._complaints)
+        self._loop.start()
 
     # -- called by whoever consumes ------------------------------------------------------------------------------------
 
@@ -173,7 +178,7 @@ class GroupReader:
         """Takes back a release. False: the reader has left already."""
         with self._lock:
             self._released = None
-            return not self._stopping
+            return not self._loop.is_stopping
 
     def _is_abandoned(self) -> bool:
         """Whether nobody has consumed for a while and nothing that was taken is unfinished."""
@@ -181,67 +186,42 @@ class GroupReader:
         if released is None or time.monotonic() - released < _LINGER or self.outstanding > len(self.buffer):
             return False
         with self._lock:
-            self._stopping = self._released is not None
-            return self._stopping
+            if self._released is not None:
+                self._loop.stop()
+            return self._loop.is_stopping
 
     def stop(self) -> None:
         """Tells the reader to commit, to leave the group and to end."""
-        self._stopping = True
+        self._loop.stop()
 
     def join(self, timeout: float) -> bool:
         """Waits for the end after :meth:`stop`. False: not within ``timeout`` seconds."""
-        return self._thread.join(timeout)
+        return self._loop.join(timeout)
 
     # -- the thread ----------------------------------------------------------------------------------------------------
 
-    def _properties(self, static_id: str | None) -> dict[str, object]:
-        properties: dict[str, object] = {
-            "group.id": self.topic,
-            "auto.offset.reset": "earliest",
-            "enable.partition.eof": True,
-            "on_commit": lambda error, partitions: commits.note_refusals(self._owned, error, partitions),
-            "fetch.wait.max.ms": 250,
-            "fetch.error.backoff.ms": 100,
-            "fetch.message.max.bytes": 256 * 1024,
-            "queued.min.messages": 1000,
-            "queued.max.messages.kbytes": 2048,
-            "group.protocol": self._settings.group_protocol,
-        }
-        if self._settings.group_protocol == "classic":
-            timeout = int(self._settings.session_timeout * 1000)
-            properties.update(
-                {
-                    "partition.assignment.strategy": "cooperative-sticky",
-                    "session.timeout.ms": timeout,
-                    "heartbeat.interval.ms": min(1000, timeout // 3),  # bounds what a hand-over waits
-                }
-            )
-            # A static member of the newer protocol cannot come back after a kill: UNRELEASED_INSTANCE_ID.
-            if static_id is not None:
-                properties["group.instance.id"] = static_id
-        return properties
-
-    def _run(self) -> None:
+    def _be_member(self) -> None:
+        """One membership, until the reader is stopped or something fails that concerns all of it."""
         try:
-            static_id = self._static_id()
+            self._consume(self._name() if self._names_itself else None)
+        except Fenced:
+            self._names_itself = False
+            logger.warning(
+                f"another worker of the same node name has taken the place of this one in {self.topic}; "
+                "it goes on without a static membership: give each worker a node name of its own"
+            )
+
+    def _name(self) -> str | None:
+        try:
+            return self._static_id()
         except Exception as error:
-            logger.warning(f"looking for a worker of the same name: {error}")
-            static_id = None
-        while not self._stopping:
-            try:
-                self._consume(static_id)
-            except Fenced:
-                static_id = None
-                logger.warning(
-                    f"another worker of the same node name has taken the place of this one in {self.topic}; "
-                    "it goes on without a static membership: give each worker a node name of its own"
-                )
-            except Exception as error:
-                logger.warning(f"consuming {self.topic}: {error!r}; starting over")
-                native.sleep(1)
+            self._complaints.tell(error, "; no worker of the same name is looked for")
+            return None
 
     def _consume(self, static_id: str | None) -> None:
-        consumer = self._cluster.new_consumer(self._properties(static_id))
+        properties = member(self._settings, self.topic, static_id)
+        on_commit = partial(commits.note_refusals, self._owned)
+        consumer = self._cluster.new_consumer({**properties, "on_commit": on_commit})
         consumer.subscribe(
             [self.topic],
             on_assign=self._guarded(self._on_assign),
@@ -250,7 +230,7 @@ class GroupReader:
         )
         self._consumer = consumer
         try:
-            while not self._stopping and not self._is_abandoned():
+            while not self._loop.is_stopping and not self._is_abandoned():
                 self._step(consumer)
             self._leave(consumer)
         finally:
@@ -324,10 +304,7 @@ class GroupReader:
         translated = translate(error, f"consuming {self.topic}")
         if failure(error) is Failure.FATAL:
             raise translated  # the thread begins anew with another client
-        line = str(translated)
-        if line != self._last_error:
-            self._last_error = line
-            logger.warning(line)
+        self._complaints.warn(str(translated))
 
     def _flow(self, consumer: Consumer) -> None:
         """Pauses at the high mark and resumes at the low one: pausing throws away what librdkafka has fetched ahead."""

@@ -9,7 +9,7 @@ from collections.abc import Callable, Container
 from confluent_kafka import Message as Record
 
 from kafka_exec.core.message.envelope import ticket_of
-from kafka_exec.core.nodes.tenure import Tenure
+from kafka_exec.core.nodes.liveness import TrustWindow
 from kafka_exec.core.queue.begins import Begins, must_be_told
 from kafka_exec.core.queue.lanes import Lane, Run, Ticket
 from kafka_exec.core.queue.ledger import ENDED, RELEASED, STARTED, Lease, Ledger, Transition, freed, granted
@@ -52,7 +52,7 @@ class Work:
         start: int,
         journal: Journal | None,
         *,
-        tenure: Tenure,
+        tenure: TrustWindow,
         remember: float,
         on_free: Callable[[Record, Work], None],
     ) -> None:
@@ -257,7 +257,7 @@ class Work:
 
     def _is_sure(self) -> bool:
         """Without a journal others do not heed what this process begins, so it need not heed them."""
-        return self._journal is None or not self.alive or self._tenure.is_sure(time.monotonic())
+        return self._journal is None or not self.alive or self._tenure.is_open(time.monotonic())
 
     def _lease_elsewhere(self, offset: int) -> Lease | None:
         """The lease of another incarnation; only who keeps a journal heeds leases."""

@@ -1,0 +1,232 @@
+"""Nodes that may be believed to live: which ones, for how long, by which clock, and why no two of them act in one place.
+
+**Which nodes.** A node says in heartbeats that it lives. All heartbeats are in one log with one partition, so all nodes read
+the same heartbeats in the same order. An incarnation speaks for itself alone: no other node says that it lives, or that it
+has left. :class:`Liveness` folds the log.
+
+**For how long.** An incarnation is believed for :data:`~kafka_exec.core.nodes.heartbeat.LOST_AFTER` periods after its last
+heartbeat. After that it is lost, until it is heard again. A task that it runs beside its own partitions is believed to run
+while its heartbeats name the task; :class:`TaskWatch` counts those that do not.
+
+**By which clock.** For others the time is the log's: the brokers stamp each heartbeat when they append it, so the clocks of
+the nodes do not matter. "Now" is the newest heartbeat of the node that judges, read back from the same log. So a reader that
+lags has an early "now" and finds no node lost. In an outage the brokers append no heartbeats at all: the node's own have a
+gap, and it counts the silence of others from the end of that gap. A node judges no other one before it has heard itself.
+
+For itself a node has a :class:`TrustWindow`: the time until which it may act on its last knowledge. It looks at the end of a
+window by a clock that goes on while the process is stopped, so that a process which wakes up finds its windows shut.
+
+**Why that suffices.** Both sides guard an act that only one node may do. The other nodes wait for the whole length of a
+window before they take over; the node itself stops earlier, by the margin:
+
+- *the lease of an incarnation* (:func:`lease`): others need ``LOST_AFTER`` periods of silence, and its window is half a
+  period shorter. Runs on the node of a beat end with it;
+- *the membership of a group* (:func:`membership`): Kafka waits for a whole session, and hears from a member every third of
+  one. The window is half a session, so it has shut before another member gets the partitions;
+- *a granted task* (:func:`grant`): the owner waits while heartbeats name the task, some periods at least. A guest that has
+  not begun it within one period does not begin it any more. That counts from when the guest has read the grant: one that was
+  stopped before may be late.
+
+A window whose renewal came too late stays shut: another node may have acted meanwhile. Only an answer of Kafka opens it
+again, or another incarnation has a new one. A node can also be stopped between the look at its window and the act itself.
+Then Kafka refuses what it writes in a transaction, as the node that took over has fenced its transactional id. A store can
+refuse late writes of a task's code by the fencing token.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import NamedTuple
+
+from kafka_exec.core.nodes.heartbeat import LOST_AFTER, Heartbeat, Stray
+
+#: A node stops what only a living node may do so many periods before others find it lost: stopping takes a moment.
+_MARGIN = 0.5
+
+#: A longer time without this incarnation's own heartbeat, in periods, is a gap: others that were silent too may be alive.
+_GAP = 2
+
+#: The last heartbeat of an incarnation is forgotten after so many periods: it would only say that the incarnation is lost.
+_REMEMBERED = 60
+
+
+class TrustWindow:
+    """The time until which a process may act on a fact that it knew at some time. All times are seconds of one clock.
+
+    Args:
+        length: other processes may act against the fact when no sign of it has come for so long.
+        margin: the process itself stops so much earlier.
+
+    Attributes:
+        until: the end of the window; None: the window is shut.
+        lost: a sign has come too late, so that the window stays shut.
+    """
+
+    def __init__(self, length: float, margin: float = 0.0) -> None:
+        self.until: float | None = None
+        self.lost = False
+        self._span = length - margin
+
+    def open(self, at: float) -> None:
+        """Opens the window, also a lost one: the fact was certainly true at the time ``at``."""
+        self.until, self.lost = at + self._span, False
+
+    def renew(self, at: float) -> bool:
+        """Notes a sign that the fact was still true at the time ``at``. Returns False if the sign comes too late."""
+        self.lost = self.lost or (self.until is not None and at > self.until)
+        self.until = None if self.lost else at + self._span
+        return not self.lost
+
+    def is_open(self, now: float) -> bool:
+        """True if the process may act on the fact."""
+        until = self.until
+        return until is not None and now <= until
+
+
+def lease(period: float) -> TrustWindow:
+    """The window in which an incarnation is alive for all others, by its own heartbeats in log time.
+
+    Args:
+        period: seconds between two heartbeats.
+    """
+    return TrustWindow(LOST_AFTER * period, _MARGIN * period)
+
+
+def membership(session: float) -> TrustWindow:
+    """The window in which a member of a group owns its partitions, renewed when it hears from its group.
+
+    Args:
+        session: Kafka gives a member's partitions to others after so many seconds without a heartbeat.
+    """
+    return TrustWindow(session, session / 2)
+
+
+def grant(period: float) -> TrustWindow:
+    """The window in which a granted task may begin, from when the grant came."""
+    return TrustWindow(period)
+
+
+class _Heard(NamedTuple):
+    """The last heartbeat of an incarnation, and its log time. ``lost``: the incarnation was found lost since."""
+
+    beat: Heartbeat
+    at: float
+    lost: bool = False
+
+
+class Liveness:
+    """The incarnations that live: a fold of the log of heartbeats. Times are log times.
+
+    Args:
+        boot: this incarnation.
+        period: seconds between two heartbeats.
+    """
+
+    def __init__(self, boot: str, period: float) -> None:
+        self._boot = boot
+        self._period = period
+        self._limit = LOST_AFTER * period
+        self._own: tuple[Heartbeat, float] | None = None
+        # This incarnation's heartbeats have had no gap since then.
+        self._steady = 0.0
+        self._heard: dict[str, _Heard] = {}
+
+    def take(self, beat: Heartbeat, at: float) -> None:
+        """Folds a heartbeat that was appended to the log at this time."""
+        if beat.boot == self._boot:
+            self._take_own(beat, at)
+            return
+        if beat.tasks is None and (before := self._heard.get(beat.boot)) is not None:
+            beat = replace(beat, tasks=before.beat.tasks)
+        self._heard[beat.boot] = _Heard(beat, at)
+
+    def _take_own(self, beat: Heartbeat, at: float) -> None:
+        if self._own is None or at - self._own[1] > _GAP * self._period:
+            self._steady = at
+        self._own = beat, at
+        self._heard = {
+            boot: heard._replace(lost=heard.lost or self._silence(boot, at) >= self._limit)
+            for boot, heard in self._heard.items()
+            if at - heard.at < _REMEMBERED * self._period or not self.is_gone(boot)
+        }
+
+    def _silence(self, boot: str, until: float) -> float:
+        """The time for which an incarnation has certainly been silent at ``until``, seconds."""
+        heard = self._heard.get(boot)
+        return until - max(heard.at if heard is not None else 0.0, self._steady)
+
+    @property
+    def hears_itself(self) -> bool:
+        """True if a heartbeat of this incarnation was read back, so that all later ones are new."""
+        return self._own is not None
+
+    def last(self, boot: str) -> Heartbeat | None:
+        """The last heartbeat of another incarnation; None if none was read."""
+        heard = self._heard.get(boot)
+        return None if heard is None else heard.beat
+
+    def is_gone(self, boot: str) -> bool:
+        """True if another incarnation is lost, or has left."""
+        if (heard := self._heard.get(boot)) is not None:
+            return heard.lost or heard.beat.left
+        return self._own is not None and self._silence(boot, self._own[1]) >= self._limit
+
+    def suspects(self, boot: str, now: float) -> bool:
+        """True if the incarnation ``boot`` would count as lost after a heartbeat of this incarnation at ``now``."""
+        if self._own is None or now - self._own[1] > _GAP * self._period or self.is_gone(boot):
+            return False
+        return self._silence(boot, now) >= self._limit
+
+    def peers(self, since: float = 0.0) -> list[Heartbeat]:
+        """The last heartbeats of the other living incarnations, without those that are older than ``since``."""
+        if self._own is None:
+            return []
+        since = max(since, self._own[1] - self._limit)
+        return [heard.beat for heard in self._heard.values() if not heard.beat.left and heard.at > since]
+
+    def with_role(self, role: str) -> list[str]:
+        """The other incarnations whose last heartbeat has the role, and that have not left."""
+        return [boot for boot, heard in self._heard.items() if _drives(heard.beat, role)]
+
+    def living(self, role: str) -> frozenset[str]:
+        """The living incarnations with a role; none until this one has read a heartbeat of its own with the role.
+
+        Args:
+            role: the name of an attribute of heartbeats.
+        """
+        if self._own is None or not _drives(self._own[0], role):
+            return frozenset()
+        return frozenset((self._boot, *(boot for boot in self.with_role(role) if not self.is_gone(boot))))
+
+
+def _drives(beat: Heartbeat, role: str) -> bool:
+    return bool(getattr(beat, role)) and not beat.left
+
+
+class TaskWatch:
+    """The tasks that incarnations still run although other nodes own their partitions: a fold of heartbeats."""
+
+    def __init__(self, liveness: Liveness) -> None:
+        self._liveness = liveness
+        # The number of heartbeats in a row that have not named a task, by incarnation and task.
+        self._unnamed: dict[tuple[str, Stray], int] = {}
+
+    def take(self, beat: Heartbeat) -> None:
+        """Folds a heartbeat. One that was sent before this incarnation began does not count: it may be outdated."""
+        if not self._liveness.hears_itself:
+            return
+        for boot, task in self._unnamed:
+            if boot == beat.boot:
+                self._unnamed[boot, task] = 0 if task in beat.strays else self._unnamed[boot, task] + 1
+
+    def watch(self, boot: str, task: Stray) -> None:
+        """Notes that an incarnation is believed to run a task."""
+        self._unnamed.setdefault((boot, task), 0)
+
+    def forget(self, boot: str, task: Stray) -> None:
+        """Ends what :meth:`watch` began."""
+        self._unnamed.pop((boot, task), None)
+
+    def is_over(self, boot: str, task: Stray) -> bool:
+        """True if an incarnation does not run a watched task any more: it is gone, or no longer names the task."""
+        return self._liveness.is_gone(boot) or self._unnamed.get((boot, task), 0) > LOST_AFTER
