@@ -18,23 +18,24 @@ from kafka_exec.kafka.log.feed import Batch, Feed
 
 logger = logging.getLogger("kafka_exec")
 
-#: The longest poll, seconds: bounds what a change of owners and the end wait.
+#: The longest poll, seconds: a change of owners, and the end, are noticed no later.
 _POLL = 0.2
 
-#: Whether the cache is still as it was left is looked at this often, seconds: it may have been emptied.
+#: The projection compares the cache's places with its own this often, seconds: the cache may have been emptied.
 _CHECK = 1.0
 
 
 class Projection:
-    """Fills the cache, from :meth:`start` to :meth:`stop`.
+    """The projection of one node: it fills the cache, from :meth:`start` to :meth:`stop`.
 
-    Who drives a partition of the control plane copies those of the states whose number has it as the remainder. Two who
-    both do so for a moment do no harm: a place in the cache is moved from where it is, or not at all.
+    The owner of partition ``n`` of the control plane's ``m`` partitions copies the states' partitions whose number leaves
+    the remainder ``n`` when divided by ``m``. Two owners at the same time, for a moment, do no harm: each moves a place in
+    the cache from where it knows it, or not at all.
 
     Args:
         states: the topic of the state records.
-        driven: the partitions of the control plane that this node drives, and how many there are.
-        expires: how long after its end a result is kept, seconds; None: for ever.
+        driven: returns the partitions of the control plane that this node drives, and the number of all its partitions.
+        expires: a result is kept so long after its task's end, seconds; None: for ever.
     """
 
     def __init__(
@@ -52,16 +53,16 @@ class Projection:
         self._expires = expires
         self._told = ""
         self._ending = threading.Event()
-        # Not a native thread: under a cooperative scheduler it is a greenlet, and Redis's sockets are the scheduler's.
+        # This is not a native thread: under gevent or eventlet it is a greenlet, because they have patched Redis's sockets.
         self._thread = threading.Thread(target=self._run, name="kafka-exec-projection", daemon=True)
 
     def start(self) -> None:
-        """Begins; a second call changes nothing."""
+        """Starts the projection; a second call changes nothing."""
         if self._thread.ident is None:
             self._thread.start()
 
     def stop(self, timeout: float) -> None:
-        """Ends it within ``timeout`` seconds. What is under way will be done by whoever is the next owner."""
+        """Ends the projection within ``timeout`` seconds. The next owner does a step that was not finished."""
         self._ending.set()
         if self._thread.ident is not None:
             self._thread.join(timeout)
@@ -87,7 +88,7 @@ class Projection:
         return frozenset(partition for partition in range(number) if partition % of in driven)
 
     def _project(self, mine: frozenset[int]) -> None:
-        """Copies what comes, until the owners change or the cache is not as it was left: then it begins anew."""
+        """Copies new records, until the owners change, or the cache's places are not as they were left."""
         if not mine:
             return
         places = self._cache.places(mine)
@@ -118,7 +119,7 @@ class Projection:
         return Step(partition, before, Place(batch.position, complete), changes)
 
     def _tell(self, error: Exception) -> None:
-        """Logs an error, unless it is an outage, of which others tell, or it was told just before."""
+        """Logs an error as a warning; for debugging only if it was logged last, or an outage, which is logged elsewhere."""
         line = f"cache of results: {error if isinstance(error, KafkaExecError) else repr(error)}"
         logger.log(
             logging.DEBUG if isinstance(error, ConnectionFailed) or line == self._told else logging.WARNING, line
