@@ -270,7 +270,7 @@ class KafkaBackend(TextIds, AsyncBackendMixin, Codec):  # type: ignore[misc]
         self.result_consumer.cancel_for(task_id)
 
     def cleanup(self) -> None:
-        """Forgets tasks that ended more than ``result_expires`` ago, fails lost ones. Beat has it called once a day."""
+        """Forgets tasks that ended over ``result_expires`` ago, and fails lost ones. Beat has it called once a day."""
         clean_up(self)
 
     # -- notes ---------------------------------------------------------------------------------------------------------
