@@ -70,7 +70,7 @@ class Morgue:
         ]
 
     def replayed(self) -> Counter[str]:
-        """How often each task is in the queue."""
+        """The number of messages of each task in the queue, by the task's id."""
         return Counter(json.loads(dict(record.headers())["headers"])["id"] for record in self.records())
 
     def all(self) -> list[Letter]:

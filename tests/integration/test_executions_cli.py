@@ -36,7 +36,7 @@ def show(made: Crew, task_id: str) -> dict[str, Any]:
 
 
 def listed(made: Crew, *options: str) -> dict[str, dict[str, Any]]:
-    """What ``executions --json`` prints, by id."""
+    """The objects that ``executions --json`` prints, by id."""
     lines = made.command("kafka", "executions", "--limit", "1000", *options, "--json").splitlines()
     return {record["id"]: record for record in map(json.loads, lines)}
 

@@ -237,7 +237,7 @@ def test_a_task_whose_retry_is_not_worth_waiting_for_is_skipped(made: Crew) -> N
 
 
 def test_a_key_stays_in_its_partition_when_partitions_are_added(made: Crew) -> None:
-    """Whoever sends its tasks: a process that knows of them, the mover of those that wait, a replay of dead letters."""
+    """Every sender keeps to it: a process that knows the new ones, the mover of delayed tasks, a replay of dead letters."""
     topic, admin, keys = f"{made.prefix}.queue.celery", made.kafka.admin(), [f"k{n}" for n in range(20)]
     for key in keys:
         made.app.tasks["work"].apply_async(ordering_key=key)

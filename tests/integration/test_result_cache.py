@@ -90,7 +90,7 @@ class Stage:
         until(lambda: all(cache.find(each) is not None for each in task_ids), what=f"{task_ids} in the cache")
 
     def run(self, script: str, folder: Path, *arguments: str, **env: str) -> str:
-        """What a script prints that imports the tests' app."""
+        """The output of a script that imports the tests' app."""
         done = subprocess.run(
             [sys.executable, "-W", "ignore", "-c", script, *arguments],
             **{"cwd": ROOT, "capture_output": True, "text": True, "timeout": 90},

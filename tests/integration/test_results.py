@@ -38,7 +38,7 @@ def other(made: Crew, task_id: str, **conf: Any) -> AsyncResult:
 
 
 def shown(made: Crew, task_id: str) -> str:
-    """What another process shows of a task."""
+    """The state of a task that another process shows."""
     return made.command("kafka", "show", task_id, "--json")
 
 

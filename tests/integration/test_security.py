@@ -82,7 +82,7 @@ def without(*operations: str, resource: str = "topic") -> list[Rule]:
 
 
 def refusal(app: Celery, **options: str) -> str:
-    """What publishing raises, soon."""
+    """The error that publishing raises, within a short time."""
     began = time.monotonic()
     with pytest.raises(OperationalError) as caught:
         app.tasks["work"].apply_async(**options)

@@ -40,8 +40,14 @@ class Read:
 
 def work(ledger: Ledger, journal: SimpleNamespace | None = None, tenure: Tenure | None = None) -> Work:
     return Work(
-        *("q.a", 3, ledger, 0, journal),
-        **{"tenure": tenure or Tenure(60.0, time.monotonic()), "remember": 60.0, "on_free": lambda record, work: None},
+        "q.a",
+        3,
+        ledger,
+        0,
+        journal,
+        tenure=tenure or Tenure(60.0, time.monotonic()),
+        remember=60.0,
+        on_free=lambda record, work: None,
     )
 
 
