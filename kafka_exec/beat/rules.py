@@ -61,7 +61,7 @@ def _must_be_asked(given: Any) -> bool:
 
 
 def _defines(kind: type, name: str) -> int | None:
-    """The position of the first class that has a method, in the order of the bases, without Celery's base; None: none."""
+    """The position of the first class that has a method, in the order of the bases; None: none, or only Celery's base."""
     bases = (number for number, each in enumerate(kind.__mro__) if name in vars(each) and each is not BaseSchedule)
     return next(bases, None)
 

@@ -93,7 +93,10 @@ def run(made: Crew, *arguments: str, broker: str | None = None) -> subprocess.Co
     """`celery kafka dead …` to its end, without a terminal."""
     return subprocess.run(
         command(*arguments, broker=broker),
-        **{"cwd": ROOT, "capture_output": True, "text": True, "timeout": PATIENCE},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
         stdin=subprocess.DEVNULL,
         env=environment(made.url, made.folder, made.conf, **made.env),
     )

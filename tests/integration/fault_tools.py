@@ -105,7 +105,10 @@ class Worker:
         with self.log.open("wb") as output:
             self.process = subprocess.Popen(
                 [*command, "-l", "INFO", *(options or ("-c", "2"))],
-                **{"cwd": ROOT, "stdout": output, "stderr": subprocess.STDOUT, "start_new_session": True},
+                cwd=ROOT,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
                 env=environment(url, effects, conf),
             )
         self.parent = psutil.Process(self.process.pid)

@@ -72,7 +72,10 @@ def test_show_tells_why_a_task_has_failed(made: Crew) -> None:
 def test_an_unknown_task_is_an_error_in_one_line(made: Crew) -> None:
     shown = subprocess.run(
         [sys.executable, "-m", "celery", "-A", APP, "kafka", "show", "nobody"],
-        **{"cwd": ROOT, "capture_output": True, "text": True, "timeout": PATIENCE},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
         env=environment(made.url, made.folder, made.conf, **made.env),
     )
     assert (shown.returncode, shown.stdout) == (1, "")

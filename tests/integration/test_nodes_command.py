@@ -79,7 +79,10 @@ def test_the_brokers_url_is_enough(made: Crew) -> None:
     made.start("one", "-c", "1", "-P", "solo").wait_for_line(" ready.")
     asked = subprocess.run(
         [sys.executable, "-m", "celery", "-b", made.url, "kafka", "nodes"],
-        **{"cwd": made.folder, "capture_output": True, "text": True, "timeout": PATIENCE},
+        cwd=made.folder,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
         env={name: value for name, value in os.environ.items() if not name.startswith("CELERY")},
     )
     assert (asked.returncode, asked.stderr) == (0, "")

@@ -299,7 +299,10 @@ def send_at_once(made: Crew, unique: str, number: int) -> set[str]:
     senders = [
         subprocess.Popen(
             [sys.executable, "-c", code, unique],
-            **{"cwd": ROOT, "stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True},
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
             env=environment(made.url, made.folder, made.conf, **made.env),
         )
         for _ in range(number)

@@ -93,7 +93,10 @@ class Stage:
         """The output of a script that imports the tests' app."""
         done = subprocess.run(
             [sys.executable, "-W", "ignore", "-c", script, *arguments],
-            **{"cwd": ROOT, "capture_output": True, "text": True, "timeout": 90},
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=90,
             env=environment(self.url, folder, self.conf, RESULT_BACKEND=self.url, **env),
         )
         assert done.returncode == 0, done.stdout + done.stderr

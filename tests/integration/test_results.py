@@ -312,7 +312,10 @@ if child:
 def run(made: Crew, script: str) -> str:
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", script, str(made.gate())],
-        **{"cwd": ROOT, "capture_output": True, "text": True, "timeout": 90},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=90,
         env=environment(made.url, made.folder, made.conf, **made.env),
     )
     assert done.returncode == 0, done.stdout + done.stderr

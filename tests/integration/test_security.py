@@ -145,7 +145,10 @@ def test_a_wrong_password(
 def command(url: str, effects: Effects, conf: Mapping[str, Any], *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "celery", "-A", APP, *arguments],
-        **{"cwd": ROOT, "capture_output": True, "text": True, "timeout": 60},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
         env=environment(url, effects, conf),
     )
 

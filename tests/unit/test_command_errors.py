@@ -294,7 +294,9 @@ def test_who_waits_for_a_broker_that_says_nothing_can_interrupt() -> None:
         url = f"kafka-exec://127.0.0.1:{mute.getsockname()[1]}/shop"
         waiting = subprocess.Popen(
             [sys.executable, "-m", "celery", "-b", url, "kafka", "nodes"],
-            **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
             # Whoever runs the tests in the background has it ignored, which children inherit.
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
         )
