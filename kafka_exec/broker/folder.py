@@ -1,4 +1,4 @@
-"""The folder with all files of an embedded broker, and the note in it that says how many nodes the broker has."""
+"""The folder with all files of an embedded broker, and the note in it about the broker's shape."""
 
 from __future__ import annotations
 

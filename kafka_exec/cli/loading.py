@@ -31,7 +31,7 @@ class Unloaded:
 
 
 def guard_loading(group: click.Group) -> None:
-    """Makes the commands of a group of ``celery`` print it as their other errors if the application cannot be loaded."""
+    """Has a group of ``celery`` print the error of an application that cannot be loaded as it prints its other errors."""
     find_app = umbrella.find_app
 
     def find(name: str, *args: Any, **kwargs: Any) -> Any:
