@@ -97,7 +97,7 @@ def _default(value: Any) -> str:
 
 
 def _meanings() -> dict[str, str]:
-    """What the documentation in the code says of each setting."""
+    """The meaning of each setting, from the documentation in the code."""
     text = inspect.cleandoc(Settings.__doc__ or "").partition("Attributes:")[2]
     found = re.findall(r"^    (\w+): ((?:.|\n {8})+)", text, re.MULTILINE)
     return {name: re.sub(r"\s+", " ", meaning).strip() for name, meaning in found}

@@ -48,7 +48,7 @@ def spans(text: str) -> list[str]:
 
 
 def links(text: str) -> list[str]:
-    """Where the links and pictures of a page lead, within the repository."""
+    """The targets of a page's links and pictures within the repository."""
     prose = _CODE.sub("", _FENCE.sub("", text))
     found = [first or second for first, second in _LINK.findall(prose)]
     return [target for target in found if "://" not in target]

@@ -1,4 +1,4 @@
-"""The result back end ``kafka-exec://``: states on a compacted topic, pushed to whoever waits."""
+"""The result back end ``kafka-exec://``: states on a compacted topic, pushed to the processes that wait for them."""
 
 from __future__ import annotations
 
@@ -53,12 +53,12 @@ from kafka_exec.settings.options import cache_url
 
 logger = logging.getLogger("kafka_exec")
 
-#: A broker that is away is tried again after this time, seconds.
+#: A worker tries a broker that did not answer again after this time, seconds.
 _PAUSE = 0.5
 
 
 class KafkaBackend(TextIds, AsyncBackendMixin, Codec):  # type: ignore[misc]
-    """Celery's way to results in Kafka. Thread-safe: one for a process. Nothing is connected before it is used."""
+    """The back end by which Celery keeps results in Kafka. Thread-safe, one for a process. It connects when first used."""
 
     ResultConsumer = ResultConsumer
 
@@ -82,7 +82,7 @@ class KafkaBackend(TextIds, AsyncBackendMixin, Codec):  # type: ignore[misc]
 
     @property
     def space(self) -> Any:
-        """The cluster, topic names and settings, as this process uses them.
+        """The cluster, topic names and settings that this process uses.
 
         Raises:
             ConnectionFailed: no broker answers.
@@ -105,10 +105,10 @@ class KafkaBackend(TextIds, AsyncBackendMixin, Codec):  # type: ignore[misc]
 
     @property
     def cache(self) -> Cache | None:
-        """The cache of results; None if there is none.
+        """The cache of results; None if the app has no cache.
 
         Raises:
-            ConfigurationError: it cannot be used.
+            ConfigurationError: the cache's URL is wrong, or its client library is not installed.
         """
         space = self.space
         if self._copies is None or self._copies[0] is not space:
@@ -162,11 +162,11 @@ class KafkaBackend(TextIds, AsyncBackendMixin, Codec):  # type: ignore[misc]
     def _note(self, note: Note, *, in_worker: bool) -> None:
         try:
             self.surely(lambda: append(self.space.cluster, self._notes, note), note.id, in_worker=in_worker)
-        except MessageTooLarge as error:  # the state has the error too, and is told smaller if it must be
+        except MessageTooLarge as error:  # the state record has the error too, cut if it must be
             logger.warning("an error of task %s is not noted: %s", note.id, error)
 
     def _comes_too_late(self, record: StateRecord) -> bool:
-        """Whether a task has ended elsewhere while this process was stopped: what it comes to here changes nothing."""
+        """True if another worker has ended the task while this process was stopped: then its end here changes nothing."""
         if record.state not in TERMINAL or record.started is None or not self._pauses.since(record.started):
             return False
         try:
@@ -176,17 +176,19 @@ class KafkaBackend(TextIds, AsyncBackendMixin, Codec):  # type: ignore[misc]
         if found is None or may_follow(record.state, found.state):
             return False
         logger.warning(
-            "task %s was begun elsewhere while this process was stopped, and is %s there (%s): that it is %s here changes "
-            "nothing",
-            *(record.id, found.state.value, found.worker, record.state.value),
+            "task %s has ended elsewhere as %s (%s) while this process was stopped: its end as %s here changes nothing",
+            record.id,
+            found.state.value,
+            found.worker,
+            record.state.value,
         )
         return True
 
     def _write(self, record: StateRecord, *, in_worker: bool, shorten: Shorten | None = None) -> None:
-        """Writes a record; what a task has come to, durably.
+        """Writes a state record; durably if it is the task's end.
 
         Raises:
-            MessageTooLarge: its result is too large.
+            MessageTooLarge: the result is too large.
         """
 
         def write() -> None:
@@ -196,11 +198,11 @@ class KafkaBackend(TextIds, AsyncBackendMixin, Codec):  # type: ignore[misc]
         self.surely(write, record.id, in_worker=in_worker)
 
     def surely(self, write: Callable[[], None], task_id: str, *, in_worker: bool) -> None:
-        """A worker tries until it succeeds: a task is not over before its state is stored.
+        """Calls ``write``; in a worker again and again until it succeeds: a task is not over before its state is stored.
 
         Raises:
-            MessageTooLarge: what is to be written is.
-            KafkaExecError: it is not written, and this is no worker.
+            MessageTooLarge: the record to write is too large.
+            KafkaExecError: the record is not written, and this is not a worker.
         """
         while True:
             try:
@@ -217,32 +219,32 @@ class KafkaBackend(TextIds, AsyncBackendMixin, Codec):  # type: ignore[misc]
     def tell_waiting(
         self, request: Any, state: State, *, position: int | None = None, due: float | None = None
     ) -> None:
-        """Says that a task waits, and for what; without waiting for the broker if another state will follow soon.
+        """Writes the state of a task that waits; it does not wait for the broker if another state will follow soon.
 
         Args:
-            position: how many tasks of its ordering key are before it.
-            due: when it is to begin, epoch seconds.
+            position: the number of tasks of its ordering key that are before it.
+            due: the time at which the task is to begin, epoch seconds.
 
         Raises:
-            ConnectionFailed, Forbidden: the topic of the states is not found.
+            ConnectionFailed, Forbidden: the topic of the states cannot be found.
         """
         record = record_of(request.id, to_celery(state), ABSENT, now=time.time(), request=request, due=due)
         if state is State.SCHEDULED:
-            record = replace(record, previous=None, attempts=None)  # it is the first one, and of no run
+            record = replace(record, previous=None, attempts=None)  # the task's first state, before any run
         self._publish_state(replace(record, state=state, position=position))
 
     def _publish_state(self, record: StateRecord, shorten: Shorten | None = None) -> None:
-        """Publishes a record as it is, or as much of it as its topic takes.
+        """Publishes a state record as it is, or without the parts for which it is too large for its topic.
 
         Raises:
-            MessageTooLarge: it is too large, whatever but its result is left out.
+            MessageTooLarge: the record is too large even if only its result is left.
         """
         key, largest = record_key(record.id, record.state), self.space.cluster.largest
         for each in smaller(record, shorten):
             value = each.encode()
             refused = MessageTooLarge(f"a state of {len(value)} bytes")
             if capture() is not None and len(value) > largest:
-                continue  # in a transaction nobody would be told
+                continue  # in a transaction the broker's refusal would not be raised here
             try:
                 return self._publish([(key, value)], record)
             except MessageTooLarge as error:
@@ -253,14 +255,14 @@ class KafkaBackend(TextIds, AsyncBackendMixin, Codec):  # type: ignore[misc]
         cluster, topic = self.space.cluster, self._topic
         cluster.topics.ensure(topic)
         partition = partition_of(of.id, cluster.topics.partitions(topic.name) or topic.partitions)
-        # A state that another will follow need not be waited for.
+        # The publisher need not wait for a state that another one will follow.
         is_followed = of.state in (State.RUNNING, State.WRONG_NODE, State.GROUP)
         publish = cluster.publisher.post if is_followed else cluster.publisher.send
         for key, value in records:
             publish(topic.name, value, key=key, partition=partition)
 
     def _forget(self, task_id: str) -> None:
-        """Writes tombstones."""
+        """Writes tombstones for a task's records, and removes its copy from the cache."""
         if self.cache is not None:
             self.cache.forget(task_id)
         with confirmed():
@@ -268,7 +270,7 @@ class KafkaBackend(TextIds, AsyncBackendMixin, Codec):  # type: ignore[misc]
         self.result_consumer.cancel_for(task_id)
 
     def cleanup(self) -> None:
-        """Forgets what ended longer than ``result_expires`` ago, and more. ``celery beat`` has it called once a day."""
+        """Forgets tasks that ended over ``result_expires`` ago, and fails lost ones. Beat has it called once a day."""
         clean_up(self)
 
     # -- notes ---------------------------------------------------------------------------------------------------------
@@ -278,21 +280,21 @@ class KafkaBackend(TextIds, AsyncBackendMixin, Codec):  # type: ignore[misc]
         return notes_topic(self.space.settings, self.space.topics)
 
     def remark(self, task_id: str, text: str, by: str) -> Remark:
-        """Notes something of a task beside its state, durably.
+        """Adds a remark by an author (``by``) to a task, durably; the task's state stays as it is.
 
         Raises:
-            NotConfirmed, MessageTooLarge, ConnectionFailed: it is not noted.
+            NotConfirmed, MessageTooLarge, ConnectionFailed: the remark is not written.
         """
         remark = Remark(time.time(), by, uuid.uuid4().hex, text)
         append(self.space.cluster, self._notes, Note(task_id, remark=remark))
         return remark
 
     def history(self, task_id: str) -> StateRecord | None:
-        """What a task has come to, with all its errors and remarks; None if nothing is known of it.
+        """A task's state, with the errors of all its attempts and all remarks; None if the task has no state.
 
         Raises:
             ConnectionFailed: the cluster does not answer.
-            Undecodable: its record is none of ours.
+            Undecodable: the task's record was not written by kafka_exec.
         """
         found = self.reader.find(task_id)
         return found and found.with_notes(read(self.space.cluster, self._notes, task_id))
@@ -300,7 +302,7 @@ class KafkaBackend(TextIds, AsyncBackendMixin, Codec):  # type: ignore[misc]
     # -- reading -------------------------------------------------------------------------------------------------------
 
     def has_expired(self, record: StateRecord) -> bool:
-        """Whether a task ended longer than ``result_expires`` ago."""
+        """True if a task ended longer than ``result_expires`` ago."""
         return bool(
             self.expires
             and record.state in TERMINAL
@@ -328,7 +330,7 @@ class KafkaBackend(TextIds, AsyncBackendMixin, Codec):  # type: ignore[misc]
     def get_many(
         self, task_ids: Iterable[str], on_message: Callable[[Any], None] | None = None, **kwargs: Any
     ) -> Iterator[tuple[str, dict[str, Any]]]:
-        """The results among these that are there."""
+        """The meta-data of those tasks among these that have ended, by id."""
         for task_id in task_ids:
             meta = self.get_task_meta(task_id)
             if meta["status"] in self.READY_STATES:
@@ -337,7 +339,7 @@ class KafkaBackend(TextIds, AsyncBackendMixin, Codec):  # type: ignore[misc]
                 yield task_id, meta
 
     def on_task_call(self, producer: Any, task_id: str) -> dict[str, Any]:
-        """Watches for a task's result from before it is sent; not in a worker, which does not wait for it."""
+        """Watches for a task's result from before it is sent; except in a running task, which must not wait for results."""
         if get_current_worker_task() is None and capture() is None:
             with within(self.space.settings.publish_timeout):
                 self.result_consumer.note_sent(task_id)
@@ -350,10 +352,8 @@ class KafkaBackend(TextIds, AsyncBackendMixin, Codec):  # type: ignore[misc]
 
     def _save_group(self, group_id: str, result: Any) -> Any:
         stored = self.serialized(result.as_tuple())
-        self._write(
-            StateRecord(GROUP_PREFIX + group_id, State.DONE, states.SUCCESS, finished=time.time(), result=stored),
-            in_worker=False,
-        )
+        record = StateRecord(GROUP_PREFIX + group_id, State.DONE, states.SUCCESS, finished=time.time(), result=stored)
+        self._write(record, in_worker=False)
         return result
 
     def _restore_group(self, group_id: str) -> dict[str, Any] | None:
@@ -368,7 +368,7 @@ class KafkaBackend(TextIds, AsyncBackendMixin, Codec):  # type: ignore[misc]
     def mark_as_done(
         self, task_id: str, result: Any, request: Any = None, store_result: bool = True, state: str = states.SUCCESS
     ) -> None:
-        """Celery's, with a chord's part first: a task whose end is stored is not run again, so all that follows is out."""
+        """Stores a task's end after it has told the chord of it: a task whose end is stored is not run again."""
         if request and request.chord:
             self.on_chord_part_return(request, state, result)
         if store_result:
@@ -377,7 +377,7 @@ class KafkaBackend(TextIds, AsyncBackendMixin, Codec):  # type: ignore[misc]
     # -- chords --------------------------------------------------------------------------------------------------------
 
     def performers(self) -> Mapping[type[Effect], Performer]:
-        """What the control plane needs to do what it decides."""
+        """The functions by which the control plane carries out its decisions about chords, by type of decision."""
         return self._chords.performers()
 
     def ensure_chords_allowed(self) -> None:

@@ -1,4 +1,4 @@
-"""Chords towards the control plane: what Celery tells becomes commands, and what the control plane decides is done here."""
+"""Chords between Celery and the control plane: Celery's calls become commands, the control plane's decisions messages."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ from kafka_exec.settings.appconf import has_our_broker
 
 logger = logging.getLogger("kafka_exec")
 
-#: Chords that have begun wait for the size, which Celery tells next, in the same process.
+#: So many chords that have begun may wait for their size, which Celery tells next, in the same process.
 _MOST_BEGUN = 1000
 
-#: The option of a body which names the run it belongs to: Celery hands the body on with each part, and nothing else.
+#: The body's option that names the chord's run: Celery hands on the body with each part, and nothing else of the chord.
 _RUN = "kafka_exec_run"
 
 
 class Results(Protocol):
-    """A result back end, as its chords need it."""
+    """The part of a result back end that its chords need."""
 
     app: Any
     EXCEPTION_STATES: frozenset[str]
@@ -49,7 +49,7 @@ class Results(Protocol):
         """The cluster, topic names and settings."""
 
     def surely(self, write: Callable[[], None], task_id: str, *, in_worker: bool) -> None:
-        """Has something written; a worker tries until it succeeds."""
+        """Calls ``write``; in a worker again and again until it succeeds."""
 
     # -- values as they are stored -------------------------------------------------------------------------------------
 
@@ -77,16 +77,16 @@ class Chords:
 
     def __init__(self, backend: Results) -> None:
         self._backend = backend
-        # By group: the run, and the header's structure if it is more than a list of tasks.
+        # By group id: the run, and the header's structure if it is more than a list of tasks.
         self._begun: OrderedDict[str, tuple[str, str | None]] = OrderedDict()
 
     # -- from Celery to the control plane ------------------------------------------------------------------------------
 
     def check(self) -> None:
-        """Refuses chords where the body cannot be published in the control plane's transaction.
+        """Refuses chords if the control plane cannot publish their bodies in its transactions.
 
         Raises:
-            ImproperlyConfigured: broker and back end are not of one cluster and prefix, or their settings differ.
+            ImproperlyConfigured: broker and back end are of different clusters or prefixes, or their settings differ.
         """
         app = self._backend.app
         if has_our_broker(app.conf):
@@ -101,7 +101,7 @@ class Chords:
         )
 
     def apply(self, header_result_args: Any, body: Any) -> None:
-        """Begins a run: a chord that was frozen may be applied again, with the ids of its group and of its tasks."""
+        """Begins a chord's run. A chord that was frozen may be applied again, with the same ids of its group and tasks."""
         self.check()
         group_id, results = header_result_args[0], header_result_args[1]
         header = None
@@ -113,16 +113,16 @@ class Chords:
             self._begun.popitem(last=False)
 
     def set_size(self, group_id: str, size: int) -> None:
-        """Tells how many parts there are."""
+        """Tells the control plane the number of a chord's parts."""
         run, header = self._begun.pop(group_id, None) or (uuid(), None)
         self._command("chord.size", group_id, size=size, header=header, body=None, run=run)
 
     def add(self, group_id: str, result: Any) -> None:
-        """Tells that a task was added to the header."""
+        """Tells the control plane that a task was added to a chord's header."""
         self._command("chord.more", group_id, task=id_text(result.id))
 
     def part(self, request: Any, state: str, result: Any) -> None:
-        """Tells that a header's task has ended; its message is acknowledged after it."""
+        """Tells the control plane that a task of a header has ended; the task's message is acknowledged only after this."""
         if not request.group or not request.id or not request.chord:
             return
         try:
@@ -141,7 +141,7 @@ class Chords:
         raise ResultTooLarge(f"task {request.id} returns too much for its chord: return less ({too_large})") from None
 
     def _payloads(self, state: str, result: Any) -> Iterator[str]:
-        """The result of a part; of what it has raised, ever less."""
+        """The result of a part, serialized; of an exception also two shorter forms, in case the message is too large."""
         backend = self._backend
         stored = backend.encode_result(result, state)
         exception = raised.facts(stored) if state in backend.EXCEPTION_STATES else None
@@ -165,7 +165,7 @@ class Chords:
         self._backend.surely(send, request.id, in_worker=True)
 
     def _body_of(self, request: Any) -> str:
-        """The body, serialized as the message was in which it came; with its root if it had none when it was frozen."""
+        """A chord's body, serialized like the part's message; its root is added if it had none when it was frozen."""
         options = _options(request.chord)
         body = {**request.chord, "options": {**options, "root_id": options.get("root_id") or request.root_id}}
         place = getattr(request, RECORD_HEADER, None)
@@ -174,13 +174,13 @@ class Chords:
         return serial.as_text(serial.encoded(body, serializer), str(options.get("task_id") or ""))
 
     def _fail_body(self, request: Any, error: Exception) -> None:
-        """Fails a chord whose body cannot be told to the control plane; each of its parts does, if several fail."""
+        """Fails a chord whose body cannot be sent to the control plane; each part whose body cannot be sent does so."""
         logger.error("chord %s fails, its body cannot be kept: %s", request.group, error)
         self._fail(maybe_signature(request.chord, app=self._backend.app), f"its body cannot be kept: {error}")
 
     def _fail(self, callback: Any, reason: str) -> None:
         try:
-            raise ChordError(reason)  # Celery needs one that was raised
+            raise ChordError(reason)  # Celery needs an exception that was raised
         except ChordError as error:
             self._backend.chord_error_from_stack(callback, error)
 
@@ -190,14 +190,14 @@ class Chords:
         space.cluster.topics.ensure(topic)
         space.cluster.publisher.send(topic.name, Command(kind, {"group": group_id, **body}).encode(), key=group_id)
 
-    # -- what the control plane decides --------------------------------------------------------------------------------
+    # -- decisions of the control plane --------------------------------------------------------------------------------
 
     def performers(self) -> Mapping[type[Effect], Any]:
-        """What makes the records of the chords' effects."""
+        """The functions that make the records of the control plane's decisions about chords, by type of decision."""
         return {Fire: self.fire, FailChord: self.fail}
 
     def fire(self, effect: Fire) -> Sequence[Outgoing]:
-        """The messages of a chord's body; of its errbacks, if a part has failed."""
+        """The messages of a chord's body; if a part has failed, the messages of its errbacks."""
         callback = self._callback(effect.body)
         with captured() as records, self._as_its_last_task(effect, callback):
             try:
@@ -210,7 +210,7 @@ class Chords:
         return records
 
     def fail(self, effect: FailChord) -> Sequence[Outgoing]:
-        """The records by which a chord fails that cannot be fired."""
+        """The records by which a chord fails whose body cannot be sent."""
         logger.error("chord %s fails: %s", effect.group, effect.reason)
         try:
             callback = self._callback(effect.body)
@@ -221,7 +221,7 @@ class Chords:
         return records
 
     def _fail_unread(self, effect: FailChord, error: Exception) -> Sequence[Outgoing]:
-        """Fails who waits for a body that cannot be read here; who else is to be told of it, only the body says."""
+        """Fails the task of a body that cannot be read here. Its errbacks are not called: only the body names them."""
         logger.error("the body of chord %s cannot be read: %s", effect.group, error)
         task_id = serial.name_of(effect.body) if isinstance(effect.body, str) else ""
         with captured() as records:
@@ -231,8 +231,8 @@ class Chords:
 
     @contextmanager
     def _as_its_last_task(self, effect: Fire | FailChord, callback: Any) -> Iterator[None]:
-        """What is sent here has a task of the header as its parent, as Celery has it."""
-        task = self._backend.app.tasks["celery.accumulate"]  # any would do: only its request is looked at
+        """Makes a task of the header the parent of the messages that are sent in the block, as in Celery."""
+        task = self._backend.app.tasks["celery.accumulate"]  # any task would do: Celery looks only at its request
         parent = effect.parts[-1].task if effect.parts else None
         root = callback.options.get("root_id")
         task.push_request(id=parent, root_id=root, children=[], delivery_info={}, called_directly=False)

@@ -1,4 +1,4 @@
-"""How results become bytes and are read again; those of failed tasks in any case."""
+"""The results of tasks are serialized and read again here; exceptions of failed tasks without fail."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from kafka_exec.backend import raised, serial
 from kafka_exec.core.record.plain import plain
 from kafka_exec.core.results.state_record import JSON_TYPE, Raised
 
-#: Of an exception that cannot be stored as it is, so many characters are.
+#: Of an exception that cannot be stored as it is, so many characters are stored.
 _LONGEST = 10_000
 
 
@@ -20,13 +20,13 @@ class Codec(Backend):  # type: ignore[misc]
     """The part of the back end that knows serializers and exceptions."""
 
     def serialized(self, result: Any, exception: Raised | None = None) -> Any:
-        """A result as it is stored. What a task has raised is stored in any case, and so that it can be read.
+        """A result in the form that is stored. An exception is stored without fail, in a form that can be read again.
 
         Args:
-            exception: what is told of the result if it was raised.
+            exception: the facts of the exception, if the result is one.
 
         Raises:
-            EncodeError: the serializer does not know a value that was not raised.
+            EncodeError: the serializer cannot serialize a result that is not an exception.
         """
         if exception is None:
             return serial.encoded(result, self.serializer, self.compression)
@@ -39,17 +39,17 @@ class Codec(Backend):  # type: ignore[misc]
         return plain(short)
 
     def shortened(self, result: Any, longest: int) -> tuple[Any, Raised]:
-        """What a task has raised, no longer than so many characters: as it is stored, and as it is told."""
+        """An exception cut to ``longest`` characters: the form that is stored, and its facts."""
         short = raised.shorter(result, longest)
         told = raised.facts(short) or Raised("Exception")
         return self.serialized(short, told), told
 
     def deserialized(self, stored: Any) -> Any:
-        """The inverse of :meth:`serialized`, whoever has stored it."""
+        """The inverse of :meth:`serialized`, for results of any process."""
         return serial.decoded(stored, self.accept)
 
     def prepare_exception(self, exc: BaseException, serializer: str | None = None) -> Any:
-        """Celery's, for any exception, and with the type of one that cannot be pickled."""
+        """An exception as Celery prepares it; also one that Celery cannot prepare, and with the type behind a wrapper."""
         try:
             prepared = super().prepare_exception(exc, serializer)
             if isinstance(prepared, dict) and isinstance(exc, UnpickleableExceptionWrapper):
@@ -59,7 +59,7 @@ class Codec(Backend):  # type: ignore[misc]
             return raised.described(exc)
 
     def exception_to_python(self, exc: Any) -> Any:
-        """Celery's, with the exception's own type also where that cannot be called with what it keeps."""
+        """An exception as Celery restores it; of its own type even if that cannot be called with the stored arguments."""
         if isinstance(exc, UnpickleableExceptionWrapper):
             return raised.revived(exc) or get_pickled_exception(exc)
         found = super().exception_to_python(exc)

@@ -1,4 +1,4 @@
-"""Results as they come: pushed by the process's one reader of the state records to whoever waits."""
+"""The consumer of results: the process's one reader of the state records pushes them to the threads that wait."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from kafka_exec.kafka.results.states import StateReader
 
 
 class Results(Protocol):
-    """A result back end, as its consumer needs it."""
+    """The part of a result back end that its consumer needs."""
 
     READY_STATES: frozenset[str]
 
     @property
     def reader(self) -> StateReader:
-        """Its reader of the state records."""
+        """The back end's reader of the state records."""
 
     def meta_of(self, record: StateRecord) -> dict[str, Any]:
         """Celery's meta-data of a state record."""
 
 
 class _News:
-    """Wakes whoever waits: all threads, or one of the greenlets.
+    """Wakes the threads that wait: all of them, or one of the greenlets.
 
-    Celery means one greenlet to drain for all others, but begins several where several wait for their first result at
-    once; and a socket serves one greenlet at a time.
+    Celery intends that one greenlet drains for all others, but it begins several if several wait for their first result at
+    once; and a socket serves only one greenlet at a time.
     """
 
     def __init__(self) -> None:
@@ -50,7 +50,7 @@ class _News:
                 self._condition.notify_all()
 
     def wait(self, arrived: deque[Any], timeout: float | None) -> None:
-        """Waits unless something has arrived."""
+        """Waits until :meth:`tell` is called, ``timeout`` seconds at most; not at all if ``arrived`` is not empty."""
         if self._waker is not None:
             if not self._turn.acquire(timeout=-1 if timeout is None else timeout):
                 return
@@ -67,10 +67,10 @@ class _News:
 
 
 class ResultConsumer(BaseResultConsumer):
-    """What Celery's results wait on. Thread-safe.
+    """The consumer on which Celery's result objects wait. Thread-safe.
 
-    Of a task that this process has sent, all records are seen, from before it was sent until nobody has its result object
-    any more: what has come to it needs no look-up.
+    It sees all records of a task that this process has sent, from before it was sent until its result object is dropped:
+    so the state of such a task needs no look-up.
     """
 
     backend: Results
@@ -80,7 +80,7 @@ class ResultConsumer(BaseResultConsumer):
         self.on_after_fork()
 
     def on_after_fork(self) -> None:
-        """Also the beginning: nothing is inherited."""
+        """Begins empty: a forked child inherits nothing. The constructor calls it too."""
         self._reader: StateReader | None = None
         self._news = _News()
         self._arrived: deque[Record] = deque()
@@ -98,7 +98,7 @@ class ResultConsumer(BaseResultConsumer):
         reader.watch(task_ids)
 
     def _sink(self, records: list[Record]) -> None:
-        """Called in the reader's thread."""
+        """Takes state records; the reader's thread calls it."""
         for record in records:
             task_id, rank = split_key(record.key().decode())
             if record.value() is None:
@@ -113,12 +113,12 @@ class ResultConsumer(BaseResultConsumer):
         self._news.tell()
 
     def note_sent(self, task_id: str) -> None:
-        """This process is about to send a task."""
+        """Notes that this process is about to send a task."""
         self._watch([task_id])
         self._sent.add(task_id)
 
     def known(self, task_id: str) -> tuple[bool, StateRecord | None]:
-        """Whether all that is to be known of a task is known without a look-up, and what it has come to."""
+        """A pair: True if the task's state is known without a look-up, and its state record (None: it has none)."""
         found = self._latest.get(task_id)
         if found is not None and (task_id in self._sent or found[0] is Rank.DONE):
             return True, StateRecord.decode(found[1].value())
@@ -130,7 +130,7 @@ class ResultConsumer(BaseResultConsumer):
         self.consume_from(initial_task_id)
 
     def consume_from(self, task_id: str) -> None:
-        """Somebody waits for this task."""
+        """Watches a task for a result object that waits for it."""
         self._awaited.add(task_id)
         self._watch([task_id])
         if (found := self._latest.get(task_id)) is not None:
@@ -138,7 +138,7 @@ class ResultConsumer(BaseResultConsumer):
             self._news.tell()
 
     def cancel_for(self, task_id: str) -> None:
-        """Nobody waits any more. A garbage collection may call it at any point, so it takes no lock."""
+        """Watches a task no more. A garbage collection may call this at any point, so it takes no lock."""
         self._awaited.discard(task_id)
         self._sent.discard(task_id)
         if self._reader is not None:
@@ -146,15 +146,15 @@ class ResultConsumer(BaseResultConsumer):
         self._latest.pop(task_id, None)
 
     def on_wait_for_pending(self, result: Any, **kwargs: Any) -> None:
-        """Looks for what had come before anybody watched."""
+        """Looks up the results that had come before they were watched."""
         for meta in result._iter_meta(**kwargs):
             if meta is not None:
                 self.on_state_change(meta, None)
-        # Celery drains for results only that are not there yet, so that what has arrived would be kept for ever.
+        # Celery drains only for results that are not there yet, so the records that have arrived would be kept for ever.
         self._deliver()
 
     def on_state_change(self, meta: dict[str, Any], message: Any) -> None:
-        """Tells whoever waits; unlike Celery's, it keeps nothing for those who may come: they look it up."""
+        """Hands a state to the result objects that wait. Unlike Celery's method it keeps none for later: they look it up."""
         if meta["status"] in self.backend.READY_STATES and meta["task_id"] not in self._awaited:
             if self.on_message:
                 self.on_message(meta)
@@ -162,10 +162,10 @@ class ResultConsumer(BaseResultConsumer):
         super().on_state_change(meta, message)
 
     def drain_events(self, timeout: float | None = None) -> None:
-        """Hands over what has arrived, or waits for it.
+        """Hands over the records that have arrived, or waits for one.
 
         Raises:
-            socket.timeout: nothing has within ``timeout`` seconds.
+            socket.timeout: no record has arrived within ``timeout`` seconds.
         """
         if not self._deliver():
             self._news.wait(self._arrived, timeout)
@@ -182,11 +182,11 @@ class ResultConsumer(BaseResultConsumer):
             self.on_state_change(self._meta(record), None)
             delivered = True
         if delivered:
-            self._news.tell()  # another thread's result may have been among them
+            self._news.tell()  # a result for which another thread waits may have been among them
         return delivered
 
     def _meta(self, record: Record) -> dict[str, Any]:
-        """Celery's meta-data of a record. One that cannot be read here fails for who waits for it, and nobody else."""
+        """Celery's meta-data of a record. A record that cannot be read here becomes an error of its own result only."""
         try:
             return self.backend.meta_of(StateRecord.decode(record.value()))
         except Exception as error:

@@ -1,4 +1,4 @@
-"""The control plane of an app: its reducers, what does what they decide, and what keeps the cache of results."""
+"""The control plane of an app: its reducers, the performers of their decisions, and the cache's projection."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ _CHORDS_FIRED = 86400.0
 
 
 class ControlPlane:
-    """The control plane's share of a node, from :meth:`start` to :meth:`stop`. Get it by :func:`control_plane`."""
+    """The control plane's share of a node, from :meth:`start` to :meth:`stop`. :func:`control_plane` makes it."""
 
     def __init__(self, processor: Processor, projection: Projection | None) -> None:
         self._processor = processor
         self._projection = projection
 
     def start(self) -> None:
-        """Begins; a second call changes nothing."""
+        """Starts the share; a second call changes nothing."""
         self._processor.start()
         if self._projection is not None:
             self._projection.start()
 
     def stop(self, timeout: float) -> bool:
-        """Writes what is under way and leaves the partitions to the others. False: not within ``timeout`` seconds."""
+        """Ends the open transactions and leaves the partitions to other nodes. False: not within ``timeout`` seconds."""
         deadline = time.monotonic() + timeout
         stopped = self._processor.stop(timeout)
         if self._projection is not None:
@@ -41,15 +41,17 @@ class ControlPlane:
 
 
 def control_plane(backend: KafkaBackend, node: Node) -> ControlPlane:
-    """The control plane's share of a node; it has to be started.
+    """The control plane's share of a node; the caller has to start it.
 
     Raises:
-        ConfigurationError: there is to be a cache of results, and it cannot be used.
+        ConfigurationError: a cache of results is configured, and it cannot be used.
     """
     space, cache = backend.space, backend.cache
     fired = backend.expires or _CHORDS_FIRED
     processor = Processor(
-        *(space.cluster, space.topics, node),
+        space.cluster,
+        space.topics,
+        node,
         {"chord": lambda: Chords(unfinished=_CHORDS_UNFINISHED, fired=fired)},
         backend.performers(),
     )

@@ -1,4 +1,4 @@
-"""What is done about tasks that nobody else will do anything about: those that ended long ago, and those that are lost."""
+"""Clean-up of state records: expired ones are forgotten, and tasks whose worker and message are gone are failed."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ logger = logging.getLogger("kafka_exec")
 
 
 class Results(Protocol):
-    """A result back end, as housekeeping needs it."""
+    """The part of a result back end that housekeeping needs."""
 
     @property
     def space(self) -> Any:
@@ -33,20 +33,20 @@ class Results(Protocol):
 
     @property
     def reader(self) -> StateReader:
-        """Its reader of the state records."""
+        """The back end's reader of the state records."""
 
     def has_expired(self, record: StateRecord) -> bool:
-        """Tells whether a task ended longer than ``result_expires`` ago."""
+        """True if a task ended longer than ``result_expires`` ago."""
 
     def forget(self, task_id: str) -> None:
-        """Deletes what is stored of a task."""
+        """Deletes the stored state of a task."""
 
     def store_result(self, task_id: str, result: Any, state: str, *, request: Any) -> Any:
-        """Stores what a task has come to."""
+        """Stores the state and result of a task."""
 
 
 def lost(backend: Results, records: Iterable[StateRecord]) -> Iterator[StateRecord]:
-    """Those of the running tasks whose workers are gone.
+    """The state records among these whose tasks are running, and whose workers are lost.
 
     Raises:
         ConnectionFailed: the cluster does not answer.
@@ -64,7 +64,7 @@ def lost(backend: Results, records: Iterable[StateRecord]) -> Iterator[StateReco
 
 
 def clean_up(backend: Results) -> None:
-    """Forgets what has expired, and fails the tasks whose worker and whose message are both gone.
+    """Forgets expired results, and fails the tasks whose worker and whose message are both gone.
 
     Raises:
         ConnectionFailed: the cluster does not answer.

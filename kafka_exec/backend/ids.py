@@ -1,4 +1,4 @@
-"""Ids as people have them: a UUID object is its text, wherever Celery hands an id to the back end."""
+"""Ids of tasks and groups as texts: a UUID object is turned into its text wherever Celery hands an id to the back end."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from kafka_exec.core.record.fields import id_text
 
 
 class TextIds(AsyncBackendMixin):  # type: ignore[misc]
-    """Stands before Celery's own methods."""
+    """A mix-in that turns ids into texts before Celery's own methods see them."""
 
     def get_task_meta(self, task_id: Any, *args: Any, **kwargs: Any) -> Any:
         return super().get_task_meta(id_text(task_id), *args, **kwargs)
@@ -31,6 +31,6 @@ class TextIds(AsyncBackendMixin):  # type: ignore[misc]
         return super().delete_group(id_text(group_id))
 
     def add_pending_result(self, result: Any, *args: Any, **kwargs: Any) -> Any:
-        """Somebody waits: the result is found by the id that its record has."""
+        """Makes a result object's id a text, so that the id of its state record finds it."""
         result.id = id_text(result.id)
         return super().add_pending_result(result, *args, **kwargs)

@@ -1,4 +1,4 @@
-"""Knows whether this process was stopped while a task ran: then the task may have been begun, and have ended, elsewhere."""
+"""A watch for stops of this process while a task ran: another worker may have begun and ended the task meanwhile."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from kafka_exec.kafka.client.loop import Loop
 
 
 class Pauses:
-    """Of the process that runs tasks, whichever that is."""
+    """The pauses of the process that runs tasks: the worker's own, or a child of its pool."""
 
     def __init__(self) -> None:
         self._pid: int | None = None
         self._ticks = Ticks(0.0, 0.0)
 
     def watch(self, heartbeat: float) -> None:
-        """A task begins; from now on pauses are noticed, in a thread that lives as long as the process.
+        """Notices pauses from now on, because a task begins; in a thread that lives as long as the process.
 
         Args:
-            heartbeat: who has missed some of this period may be taken for lost, seconds.
+            heartbeat: the period of heartbeats, seconds; a worker that has missed some may be taken for lost.
         """
         if self._pid != os.getpid():
             self._pid = os.getpid()
@@ -29,7 +29,7 @@ class Pauses:
             Loop("pauses", lambda: _tick(ticks, heartbeat / 2)).start()
 
     def since(self, began: float) -> bool:
-        """Whether the process was stopped for long after a time, epoch seconds."""
+        """True if the process was stopped for long after the time ``began``, epoch seconds."""
         return self._pid == os.getpid() and self._ticks.stood_still_since(began, time.time())
 
 

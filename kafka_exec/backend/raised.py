@@ -1,4 +1,4 @@
-"""What tasks raise, as it is stored: whatever its type and its arguments are, somebody must be able to read it again."""
+"""Exceptions of tasks in the form that is stored: of any type, with any arguments, they must be readable again."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from celery.utils.serialization import UnpickleableExceptionWrapper, ensure_seri
 from kafka_exec.core.record.plain import cut, plain, shown
 from kafka_exec.core.results.state_record import Raised
 
-#: An exception that is cut keeps so many arguments.
+#: A shortened exception keeps so many arguments.
 _MOST_ARGUMENTS = 20
 _LONGEST_NAME = 200  # characters
 
@@ -19,13 +19,13 @@ _SCALARS = (bool, int, float, type(None))
 
 
 def described(error: BaseException) -> dict[str, Any]:
-    """An exception in Celery's form, of texts only: for one that Celery itself cannot prepare."""
+    """An exception in Celery's form, of texts only: for exceptions that Celery itself cannot prepare."""
     kind = type(error)
     return {"exc_type": str(kind.__name__), "exc_message": (shown(error),), "exc_module": str(kind.__module__)}
 
 
 def unwrapped(error: UnpickleableExceptionWrapper, encode: Callable[[Any], Any]) -> dict[str, Any]:
-    """An exception that could not be pickled in Celery's form, with its own type, not that of its wrapper."""
+    """An exception that could not be pickled, in Celery's form, with its own type instead of its wrapper's."""
     return {
         "exc_type": str(error.exc_cls_name),
         "exc_message": ensure_serializable(error.exc_args, encode),
@@ -34,7 +34,7 @@ def unwrapped(error: UnpickleableExceptionWrapper, encode: Callable[[Any], Any])
 
 
 def facts(stored: Any) -> Raised | None:
-    """What is told of an exception in Celery's form; None if it is something else."""
+    """The facts of an exception in Celery's form; None if ``stored`` is something else."""
     parts = _parts(stored)
     if parts is None:
         return None
@@ -43,7 +43,7 @@ def facts(stored: Any) -> Raised | None:
 
 
 def shorter(stored: Any, longest: int) -> dict[str, Any]:
-    """An exception in Celery's form, with arguments that are harmless and have no more than so many characters."""
+    """An exception in Celery's form, with arguments of plain types that have ``longest`` characters together at most."""
     kind, message, module = _parts(stored) or ("Exception", stored, None)
     every = list(message) if isinstance(message, (list, tuple)) else [message]
     some = every[:_MOST_ARGUMENTS]
@@ -67,9 +67,10 @@ def _shorter(argument: Any, longest: int) -> Any:
 
 
 def revived(stored: Any) -> BaseException | None:
-    """An exception of its own type, made without calling its class, which takes other arguments than it keeps.
+    """An exception of its own type, made without calling its class: some classes take other arguments than they keep.
 
-    It lacks what only that call would have set; who shows it must not fall over that.
+    The exception lacks the attributes that only that call would have set. It is returned only if its text can be shown
+    without them; otherwise None.
     """
     kind, message, module = _parts(stored) or ("", None, None)
     found: Any = sys.modules.get(module or "")
@@ -88,7 +89,7 @@ def revived(stored: Any) -> BaseException | None:
 
 
 def _parts(stored: Any) -> tuple[str, Any, str | None] | None:
-    """Type, arguments and module."""
+    """The type, arguments and module of a stored exception; None if it is not an exception."""
     if isinstance(stored, UnpickleableExceptionWrapper):
         return str(stored.exc_cls_name), stored.exc_args, str(stored.exc_module)
     if isinstance(stored, BaseException):

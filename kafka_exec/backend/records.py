@@ -1,4 +1,4 @@
-"""Between Celery's result meta-data and the state record."""
+"""Conversions between Celery's result meta-data and the state record."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from kafka_exec.core.results.state_record import Note, Raised, StateRecord, Task
 
 logger = logging.getLogger("kafka_exec")
 
-#: Where the group of a saved ``GroupResult`` is written: under an id that no task has.
+#: A saved ``GroupResult`` is written under an id that no task has: its group's id after this prefix.
 GROUP_PREFIX = "group:"
 
 
@@ -37,7 +37,7 @@ def record_of(
     children: Any = None,
     extended: bool = False,
 ) -> StateRecord:
-    """The record of a task's new state. ``result`` is serialized already; times are epoch seconds."""
+    """The state record of a task's new state. ``result`` is serialized already; times are epoch seconds."""
     state = of_celery(status)
     delivery = _mapping(getattr(request, "delivery_info", None))
     place = _mapping(getattr(request, envelope.RECORD_HEADER, None))
@@ -80,7 +80,7 @@ def _mapping(value: Any) -> Mapping[str, Any]:
 
 
 def children_of(called: Callable[[Any], Any], request: Any) -> Any:
-    """The tasks that a task has called; None if they cannot be told. ``called``: Celery's way to them."""
+    """The tasks that a task has called; None if they cannot be stored. ``called``: Celery's function that lists them."""
     try:
         return plain(called(request))
     except Exception as error:
@@ -89,14 +89,14 @@ def children_of(called: Callable[[Any], Any], request: Any) -> Any:
 
 
 def as_another_told(found: StateRecord, told: StateRecord) -> StateRecord:
-    """A state that another than the task's worker tells, such as that it shall abort; with what is known of the task."""
+    """A state that another process than the task's worker sets, such as ABORTED, with the known facts of the task."""
     if found.state in TERMINAL:
         return told
     return replace(found, state=told.state, status=told.status, previous=found.state, result=told.result)
 
 
 def request_of(record: StateRecord) -> Context:
-    """Celery's request of a task, as far as its record tells it."""
+    """Celery's request of a task, as far as its state record has it."""
     return Context(
         task=record.name,
         hostname=record.worker,
@@ -117,7 +117,7 @@ def request_of(record: StateRecord) -> Context:
 
 
 def note_of(record: StateRecord, now: float) -> Note | None:
-    """What is noted of a failed attempt; None of any other state. ``now``: epoch seconds."""
+    """The note of a failed attempt; None for any other state. ``now``: epoch seconds."""
     raised = record.exception
     if raised is None or record.state not in (State.FAILED, State.DELAYED):
         return None
@@ -125,7 +125,9 @@ def note_of(record: StateRecord, now: float) -> Note | None:
     if isinstance(message, (list, tuple)) and len(message) == 1:
         message = message[0]
     error = TaskError(
-        *(now, raised.type, str(message)),
+        now,
+        raised.type,
+        str(message),
         worker=record.worker,
         attempt=record.attempts,
         traceback=record.traceback,
@@ -134,7 +136,7 @@ def note_of(record: StateRecord, now: float) -> Note | None:
 
 
 def due_of(raised: Any, now: float) -> float | None:
-    """When a task goes on that raised Celery's ``Retry``, epoch seconds; None for anything else."""
+    """The time at which a task that raised Celery's ``Retry`` goes on, epoch seconds; None for other exceptions."""
     when: Any = getattr(raised, "when", None)
     try:
         return when.timestamp() if isinstance(when, datetime) else now + when
@@ -143,7 +145,7 @@ def due_of(raised: Any, now: float) -> float | None:
 
 
 def meta_of(record: StateRecord, result: Any) -> dict[str, Any]:
-    """Celery's meta-data of a record, with the result as it was before it was serialized."""
+    """Celery's meta-data of a state record; ``result`` is deserialized already."""
     meta: dict[str, Any] = {
         "task_id": record.id,
         "status": record.status,
@@ -155,10 +157,14 @@ def meta_of(record: StateRecord, result: Any) -> dict[str, Any]:
         else datetime.fromtimestamp(record.finished, timezone.utc).isoformat(),
     }
     for name, value in (
-        *(("group_id", record.group), ("parent_id", record.parent), ("name", record.name)),
-        *(("args", arguments_of_json(record.args)), ("kwargs", arguments_of_json(record.kwargs))),
+        ("group_id", record.group),
+        ("parent_id", record.parent),
+        ("name", record.name),
+        ("args", arguments_of_json(record.args)),
+        ("kwargs", arguments_of_json(record.kwargs)),
         ("worker", record.worker),
-        *(("retries", record.retries), ("queue", record.queue)),
+        ("retries", record.retries),
+        ("queue", record.queue),
     ):
         if value is not None:
             meta[name] = value

@@ -1,4 +1,4 @@
-"""Values that one process serializes and another reads, which may be set up otherwise: each says how it was made."""
+"""Values that one process serializes and another reads: each names its format, for the settings of both may differ."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from kafka_exec.core.results.state_record import ABSENT, JSON_TYPE, Encoded, as_
 #: Celery before 5.7 compresses no results.
 _decompressed = getattr(base, "decompress_payload", lambda data: data)
 
-#: Begins the text of what is no JSON: the content type, the encoding, base64 and a name follow, with spaces between.
+#: The beginning of a value's text that is not JSON. Content type, encoding, base64 and a name follow, between spaces.
 _OTHER = "encoded: "
 
-#: How a number that JSON lacks is written among a task's arguments, where Kombu writes what else JSON lacks likewise.
+#: Marks a number that JSON lacks, such as NaN, among a task's arguments. Kombu marks other types in the same way.
 _FLOAT = "float"
 
 
 def encoded(value: Any, serializer: str, compression: str | None = None) -> Any:
-    """A value for a state record.
+    """A value in the form that a state record holds.
 
     Raises:
-        EncodeError: the serializer cannot serialize it.
+        EncodeError: the serializer cannot serialize the value.
     """
     content_type, content_encoding, data = dumps(value, serializer=serializer)
     if compression:
@@ -38,14 +38,14 @@ def encoded(value: Any, serializer: str, compression: str | None = None) -> Any:
 
 
 def decoded(stored: Any, accept: Collection[str] | None) -> Any:
-    """What a state record has, as it was before it was serialized.
+    """A value of a state record, deserialized.
 
     Args:
-        accept: content types; None: all that Kombu knows to be harmless.
+        accept: the content types to read; None: all that Kombu takes for harmless.
 
     Raises:
-        ContentDisallowed: it is of another type.
-        DecodeError: it cannot be read.
+        ContentDisallowed: the value is of another content type.
+        DecodeError: the value cannot be read.
     """
     if stored is ABSENT:
         return None
@@ -55,7 +55,7 @@ def decoded(stored: Any, accept: Collection[str] | None) -> Any:
 
 
 def as_text(stored: Any, name: str = "") -> str:
-    """What :func:`encoded` has made, as a text. ``name``: what can be read of it also by who cannot decode it."""
+    """The text of a value that :func:`encoded` has made. ``name``: a part that can be read without decoding it."""
     if isinstance(stored, Encoded):
         data = base64.b64encode(stored.data).decode("ascii")
         return f"{_OTHER}{stored.content_type} {stored.content_encoding} {data} {name}"
@@ -66,7 +66,7 @@ def of_text(text: str) -> Any:
     """The inverse of :func:`as_text`.
 
     Raises:
-        DecodeError: the text is none of these.
+        DecodeError: :func:`as_text` has not made the text.
     """
     try:
         if not text.startswith(_OTHER):
@@ -78,12 +78,12 @@ def of_text(text: str) -> Any:
 
 
 def name_of(text: str) -> str:
-    """The name that the text of what is no JSON has."""
+    """The name in the text of a value that is not JSON; empty for JSON."""
     return text.split(" ", 4)[4] if text.startswith(_OTHER) else ""
 
 
 def arguments_as_json(value: Any) -> Any:
-    """A task's arguments as a JSON value: as Kombu writes them, or, of those it cannot write, as Python shows them."""
+    """A task's arguments as a JSON value: as Kombu writes them, or as Python shows them if Kombu cannot write them."""
     if value is None:
         return None
     try:

@@ -1,4 +1,4 @@
-"""The starts of tasks, told a moment late: most tasks end before anybody could have asked, and cost one record, not two."""
+"""The starts of tasks, written a moment late: most tasks end within that time, and cost one record instead of two."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from kafka_exec.kafka.client.loop import Loop
 
 logger = logging.getLogger("kafka_exec")
 
-#: A task that runs for this time is told to be running, seconds.
+#: The start of a task is written if it still runs after this time, seconds.
 DELAY = 0.1
 
 
 class Starts:
-    """The starts in this process that are still to be told. Thread-safe.
+    """The starts of this process's tasks that are still to be written. Thread-safe.
 
     Args:
-        write: writes a record without waiting; called in a thread that lives as long as there is something to tell.
+        write: writes a state record without waiting; called in a thread that lives as long as there are starts to write.
     """
 
     def __init__(self, write: Callable[[StateRecord], None]) -> None:
@@ -35,9 +35,9 @@ class Starts:
         self._loop: Loop | None = None
 
     def add(self, record: StateRecord) -> None:
-        """A task has started."""
+        """Notes that a task has started."""
         if self._pid != os.getpid():
-            self._begin(os.getpid())  # what a forked child inherits is its parent's to tell
+            self._begin(os.getpid())  # a forked child leaves the starts that it inherits to its parent
         with self._lock:
             self._waiting[record.id] = (time.monotonic() + DELAY, record)
             if self._loop is None:
@@ -45,7 +45,7 @@ class Starts:
                 self._loop.start()
 
     def drop(self, task_id: str) -> None:
-        """A later state of the task is about to be written."""
+        """Forgets the start of a task, because a later state of it is about to be written."""
         with self._lock:
             self._waiting.pop(task_id, None)
 
@@ -56,7 +56,7 @@ class Starts:
             for task_id in [each for each, (due, _) in self._waiting.items() if due <= now]:
                 try:
                     self._write(self._waiting.pop(task_id)[1])
-                except Exception as error:  # it is told for those who look on; the thread goes on for other tasks
+                except Exception as error:  # a start is only information; the thread goes on for other tasks
                     logger.debug("the start of task %s was not told: %r", task_id, error)
             if not self._waiting and self._loop is not None:
                 self._loop.stop()

@@ -32,29 +32,29 @@ __all__ = ("PeriodicEntry", "PeriodicTasks", "Scheduler", "claim_acquired", "cla
 
 logger = logging.getLogger("kafka_exec")
 
-#: Sent when this node holds an entry from now on, and when it does not any more: once each for every claim, in this order,
-#: in the thread that fires; of an entry with ``on_node`` in the process that runs it, which lives between the two. Nothing
-#: is fired before the one or after the other. After a process that was killed the second one does not come, and the first
-#: one comes anew in the next process of the claim.
+#: Signals: this node holds an entry from now on, and it holds the entry no longer. Each is sent once for every claim, in
+#: this order. The thread that fires sends them; of an entry with ``on_node`` the process that runs it, which lives between
+#: the two. No slot is fired before the first one or after the second one. If that process is killed the second one is not
+#: sent, and the claim's next process sends the first one anew.
 claim_acquired = Signal(name="claim_acquired", providing_args={"entry"})
 claim_released = Signal(name="claim_released", providing_args={"entry"})
 
-#: What releasing the claims may take at the end, seconds.
+#: Beat waits no longer at its end for the release of its claims, seconds.
 _STOP_TIMEOUT = 5.0
 
-#: How long one tick of Celery's loop is, seconds.
+#: The longest pause between two ticks of Celery's loop, seconds.
 _TICK = 0.5
 
 
 class Scheduler(beat.Scheduler):  # type: ignore[misc]
-    """Celery's scheduler. What fires is a thread of its own; ticks only watch it."""
+    """Celery's scheduler. A thread of its own fires the entries; Celery's ticks only watch that thread."""
 
     Entry = PeriodicEntry
     _exclusive: Exclusive | None = None
     _turned = 0.0
 
     def setup_schedule(self) -> None:
-        """Called once, unless only the banner is wanted.
+        """Sets the schedule up. Celery calls it once, unless it needs only the banner.
 
         Raises:
             ConfigurationError: an entry is wrong.
@@ -78,7 +78,7 @@ class Scheduler(beat.Scheduler):  # type: ignore[misc]
         self._name = f"beat-{os.getpid()}@{socket.gethostname()}"
 
     def tick(self, *args: Any, **kwargs: Any) -> float:
-        """Watches what fires. Does not return while that is stuck, so that who watches Celery's beat notices."""
+        """Watches the thread that fires. Does not return while that is stuck, so that monitors of Celery's beat notice."""
         if self._exclusive is None:
             self._house = House(self.app, self._name, self._begin, self._end)
             self._exclusive = Exclusive(self._space.cluster, self._space.topics, self._name, self)
@@ -97,17 +97,17 @@ class Scheduler(beat.Scheduler):  # type: ignore[misc]
 
     @cached_property
     def producer(self) -> Any:
-        """Connects when something is published, and does not try again by itself."""
+        """The producer of fired tasks. It connects when a task is published, and does not retry by itself."""
         return self.Producer(self.connection, auto_declare=False)
 
     @property
     def info(self) -> str:
         return "    . schedule -> in Kafka, shared by all beats"
 
-    # -- what the thread asks ------------------------------------------------------------------------------------------
+    # -- called by the thread that fires -------------------------------------------------------------------------------
 
     def plans(self) -> Mapping[str, Plan] | None:
-        """The entries that this node is able to fire; None: as before."""
+        """The plans of the entries that this node is able to fire, by name; None: they are the same as before."""
         if self._read == self._book.version:
             return None
         if self._read is None:
@@ -134,7 +134,7 @@ class Scheduler(beat.Scheduler):  # type: ignore[misc]
         return self.schedule.get(name) or self._added[name]
 
     def _note_own(self) -> None:
-        """Stores the entries of the configuration; tells of those that another node defines otherwise."""
+        """Stores the entries of the configuration; warns of those that another node has defined otherwise."""
         with confirmed():
             told = [
                 (name, entry, self._book.note(name, entry.facts(self._space.settings.beat_catch_up)))
@@ -144,7 +144,11 @@ class Scheduler(beat.Scheduler):  # type: ignore[misc]
             if before is not None:
                 logger.warning(
                     "periodic entry %s was defined otherwise by another node, or before (%s: %s): now it is %s: %s",
-                    *(name, before.get("task"), before.get("schedule"), entry.task, text_of(entry.schedule)),
+                    name,
+                    before.get("task"),
+                    before.get("schedule"),
+                    entry.task,
+                    text_of(entry.schedule),
                 )
 
     def _plan(self, entry: PeriodicEntry, row: Mapping[str, Any]) -> Plan:
@@ -158,12 +162,12 @@ class Scheduler(beat.Scheduler):  # type: ignore[misc]
     def _entry_of(self, name: str, row: Mapping[str, Any]) -> PeriodicEntry | None:
         try:
             return entry_of(name, row.get("given") or {}, self.app)
-        except Exception as error:  # it is this entry's: the others go on
+        except Exception as error:  # the error concerns this entry only: the others go on
             logger.error("%s", error if isinstance(error, KafkaExecError) else f"periodic entry {name}: {error!r}")
             return None
 
     def perform(self, entry: str, firing: Firing, runs: int) -> Sequence[Outgoing]:
-        """The messages of a firing: what Celery would publish."""
+        """The messages that Celery would publish for a firing."""
         found = self._entry(entry)
         with captured() as records:
             self.apply_async(
@@ -175,7 +179,7 @@ class Scheduler(beat.Scheduler):  # type: ignore[misc]
         return records
 
     def acquired(self, entry: str) -> None:
-        """This node holds an entry from now on."""
+        """Called when this node holds an entry from now on."""
         logger.info("beat: %s is claimed by this node", entry)
         if entry in self._plans and self._plans[entry].policy.on_node:
             self._house.open(entry)
@@ -183,7 +187,7 @@ class Scheduler(beat.Scheduler):  # type: ignore[misc]
             self._begin(entry)
 
     def released(self, entry: str) -> None:
-        """This node does not hold it any more."""
+        """Called when this node holds an entry no longer."""
         if not self._house.close(entry):
             self._end(entry)
         logger.info("beat: %s is released by this node", entry)
@@ -194,10 +198,10 @@ class Scheduler(beat.Scheduler):  # type: ignore[misc]
     def _end(self, entry: str) -> None:
         claim_released.send(sender=self, entry=entry)
 
-    # -- runs of the node's own ----------------------------------------------------------------------------------------
+    # -- runs on this node ---------------------------------------------------------------------------------------------
 
     def begin(self, entry: str, firing: Firing, fence: int) -> None:
-        """Begins a run on this node."""
+        """Begins the run of an entry on this node."""
         found = self._entry(entry)
         logger.info("Scheduler: Running due task %s (%s)", entry, found.task)
         self._house.begin(entry, found.run(firing, self._plans[entry].policy, fence, self._name))
@@ -207,16 +211,16 @@ class Scheduler(beat.Scheduler):  # type: ignore[misc]
         return self._house.ended()
 
     def stop(self, entries: Iterable[str], reason: str) -> None:
-        """Stops the runs of these entries, as far as there are any."""
+        """Stops the runs of these entries that are under way."""
         self._house.stop(entries, reason)
 
     def lease(self, until: float) -> None:
-        """Until when runs may go on without this process."""
+        """Lets runs go on without this process until a time, seconds of the monotonic clock."""
         self._house.lease(until)
 
 
 @signals.beat_embedded_init.connect(weak=False)
 def _stop_in_order(sender: Any, **kwargs: Any) -> None:
-    """A worker ends its embedded beat by SIGTERM, which Celery leaves to kill it: then it could release nothing."""
+    """Ends an embedded beat in order. Its worker ends it by SIGTERM, which would kill it before it releases its claims."""
     if isinstance(sender.scheduler, Scheduler):
         signal.signal(signal.SIGTERM, exit_now)

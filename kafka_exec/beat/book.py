@@ -1,4 +1,4 @@
-"""The schedule in Kafka: all entries that beats have or that were added at run time, and what was changed of them."""
+"""The schedule in Kafka: the entries that beats have or that were added at run time, and the changes to them."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from kafka_exec.errors import ConfigurationError
 from kafka_exec.kafka.cluster.cluster import Cluster
 from kafka_exec.kafka.log.table import Table
 
-#: Whence an entry comes: the application's configuration, or added at run time.
+#: The source of an entry: the application's configuration, or an addition at run time.
 CONFIG, ADDED = "config", "added"
 
 
-#: The facts of a row that decide when an entry is fired, as they are read. One that cannot be read was not said.
+#: The readers of those facts of a row that decide when an entry is fired. A fact that cannot be read is left out.
 _READERS: Mapping[str, Callable[[Any], Any]] = {
     **dict.fromkeys(("since", "request", "start"), moment),
     **dict.fromkeys(("policy", "given"), an_object),
@@ -37,12 +37,12 @@ def _can_be_read(name: str, value: Any) -> bool:
 
 
 class Book:
-    """The entries' rows, by name. A row is a JSON object.
+    """The table of the entries' rows, by name. A row is a JSON object. Times are epoch seconds.
 
-    ``source``: :data:`CONFIG` or :data:`ADDED`. ``definition``: its hash. ``task`` and ``schedule``: for people; of an added
-    entry ``given`` is all that it says. ``start``: of an interval. ``policy``: as
-    :meth:`~kafka_exec.core.beat.schedule.Policy.facts`. ``paused``: whether it is. ``since``: when it was resumed last.
-    ``request``: when somebody asked to run it now. Times are epoch seconds.
+    ``source``: :data:`CONFIG` or :data:`ADDED`. ``definition``: the hash of the entry's definition. ``task`` and
+    ``schedule``: texts for people. ``given``: the whole definition of an added entry. ``start``: the start of an interval.
+    ``policy``: as :meth:`~kafka_exec.core.beat.schedule.Policy.facts` has it. ``paused``: true if the entry is paused.
+    ``since``: the time of its last resumption. ``request``: the time of the last request to run it at once.
     """
 
     def __init__(self, cluster: Cluster, topics: Topics) -> None:
@@ -50,19 +50,19 @@ class Book:
 
     @property
     def version(self) -> int:
-        """Another one after every change."""
+        """The table's version, a number that changes with every change of a row."""
         return self._table.version
 
     def rows(self) -> dict[str, dict[str, Any]]:
-        """All rows.
+        """All rows, by the entry's name.
 
         Raises:
-            ConnectionFailed: they cannot be read.
+            ConnectionFailed: the rows cannot be read.
         """
         return {name: _checked(row) for name, row in self._table.rows().items() if isinstance(row, dict)}
 
     def note(self, name: str, facts: Mapping[str, Any]) -> dict[str, Any] | None:
-        """Stores an entry of the configuration; what was changed of it stays. The row before, if it said something else."""
+        """Stores an entry of the configuration; changes at run time stay. Returns the old row if its facts were others."""
         row = self.rows().get(name)
         told = {**facts, "source": CONFIG}
         if row is not None and all(row.get(key) == value for key, value in told.items()):
@@ -75,7 +75,7 @@ class Book:
         """Stores an entry that is added at run time.
 
         Raises:
-            ConfigurationError: there is one of this name.
+            ConfigurationError: there is an entry of this name.
         """
         if name in self.rows():
             raise ConfigurationError(
@@ -87,15 +87,15 @@ class Book:
         """Changes an entry's row.
 
         Raises:
-            ConfigurationError: there is none of this name.
+            ConfigurationError: there is no entry of this name.
         """
         self._table.put(name, {**self._row(name), **changes})
 
     def remove(self, name: str) -> None:
-        """Removes an entry; one of the configuration comes back with the next beat that has it.
+        """Removes an entry; an entry of the configuration comes back with the next beat that has it.
 
         Raises:
-            ConfigurationError: there is none of this name.
+            ConfigurationError: there is no entry of this name.
         """
         self._row(name)
         self._table.delete(name)

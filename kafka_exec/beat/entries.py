@@ -1,4 +1,4 @@
-"""Periodic entries as Celery has them, with what ours say beside: who may fire them, what becomes of missed slots."""
+"""Periodic entries of Celery with the options of kafka_exec, such as which nodes may fire them."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from kafka_exec.core.beat.schedule import Asked, CatchUp, Grid, Policy, definiti
 from kafka_exec.core.message.envelope import FENCE, ORDERING_KEY
 from kafka_exec.errors import ConfigurationError
 
-#: Under this name a fired task's request says for which time it was due, epoch seconds.
+#: The header by which a fired task's request has the slot that it was fired for, epoch seconds.
 SLOT = "slot"
 
-#: What an entry may say of when its times begin.
+#: The option by which an entry says when its slots begin.
 START = "start"
 
 _OURS = Policy.names() | {START}
 
-#: Of Celery's options those that mean something to an entry that runs on its node.
+#: The options of Celery that have a meaning for an entry that runs on its node.
 _ON_NODE = frozenset({"headers"})
 
 #: The fields of an entry that was added at run time.
@@ -33,7 +33,7 @@ _GIVEN = frozenset({"task", "schedule", "args", "kwargs", "options"})
 
 
 class PeriodicEntry(beat.ScheduleEntry):  # type: ignore[misc]
-    """Celery's entry. What ours say may stand beside Celery's own keys, or among the options."""
+    """Celery's entry. The options of kafka_exec may stand beside Celery's own keys, or among its ``options``."""
 
     options: dict[str, Any]
 
@@ -48,19 +48,23 @@ class PeriodicEntry(beat.ScheduleEntry):  # type: ignore[misc]
         return partial(type(self), ours=self.ours), super().__reduce__()[1]
 
     def update(self, other: Any) -> None:
-        """Takes what another entry says, ours too."""
+        """Takes over another entry's definition, with the options of kafka_exec."""
         super().update(other)
         self.ours = getattr(other, "ours", {})
 
     def editable_fields_equal(self, other: Any) -> bool:
-        """Whether another entry says the same, ours too."""
+        """True if another entry has the same definition, with the options of kafka_exec."""
         return super().editable_fields_equal(other) and self.ours == getattr(other, "ours", {})
 
     def plan(self, catch_up: str, **changes: Any) -> Plan:
-        """How it is to be fired. ``changes``: what was changed at run time.
+        """The entry's plan for the core, which decides when to fire it.
+
+        Args:
+            catch_up: the catch-up of an entry that has none of its own.
+            changes: the changes at run time.
 
         Raises:
-            ConfigurationError: something that it says is wrong.
+            ConfigurationError: an option of the entry is wrong.
         """
         try:
             policy = Policy.read(self.ours, catch_up)
@@ -78,22 +82,30 @@ class PeriodicEntry(beat.ScheduleEntry):  # type: ignore[misc]
             raise ConfigurationError(f"periodic entry {self.name}: {error}") from None
 
     def definition(self, policy: Policy) -> str:
-        """The hash of all that it says."""
+        """The hash of the entry's whole definition."""
         return definition_hash(
-            *(self.task, text_of(self.schedule), _plain(self.args), _plain(self.kwargs), _plain(self.options)),
-            *(policy.facts(), _time(self.ours.get(START))),
+            self.task,
+            text_of(self.schedule),
+            _plain(self.args),
+            _plain(self.kwargs),
+            _plain(self.options),
+            policy.facts(),
+            _time(self.ours.get(START)),
         )
 
     def facts(self, catch_up: str) -> dict[str, Any]:
-        """What its row in Kafka says of it."""
+        """The facts that the entry's row in Kafka has."""
         plan = self.plan(catch_up)
         return {
-            **{"definition": plan.definition, "task": self.task, "schedule": text_of(self.schedule)},
-            **{"policy": plan.policy.facts(), "start": _time(self.ours.get(START))},
+            "definition": plan.definition,
+            "task": self.task,
+            "schedule": text_of(self.schedule),
+            "policy": plan.policy.facts(),
+            "start": _time(self.ours.get(START)),
         }
 
     def fired(self, firing: Firing, policy: Policy, runs: int) -> PeriodicEntry:
-        """A copy with the options of one firing."""
+        """A copy of the entry with the options of one firing."""
         entry = type(self)(**dict(self))
         options = {
             ORDERING_KEY: policy.lane(self.name, runs),
@@ -112,19 +124,26 @@ class PeriodicEntry(beat.ScheduleEntry):  # type: ignore[misc]
         """One firing as a run on this node. ``fence``: the claim's epoch, greater than that of each claim before it."""
         request = {
             **(self.options.get("headers") or {}),
-            **{"id": firing.run, "root_id": firing.run, "task": self.task, "retries": 0, "hostname": hostname},
-            **{SLOT: firing.slot, FENCE: fence, "timelimit": (None, policy.max_duration), "delivery_info": {}},
-            # By this Celery leaves to who runs it what retry() and replace() would publish.
+            "id": firing.run,
+            "root_id": firing.run,
+            "task": self.task,
+            "retries": 0,
+            "hostname": hostname,
+            SLOT: firing.slot,
+            FENCE: fence,
+            "timelimit": (None, policy.max_duration),
+            "delivery_info": {},
+            # This flag keeps Celery from publishing in retry() and replace(): the process that runs the task does it all.
             "is_eager": True,
         }
         return Run(self.task, tuple(self.args or ()), dict(self.kwargs or {}), request)
 
 
 def entry_of(name: str, given: Mapping[str, Any], app: Any) -> PeriodicEntry:
-    """An entry that was added at run time, of what is stored of it.
+    """Makes an entry that was added at run time from its stored definition.
 
     Raises:
-        ConfigurationError: something that it says is wrong.
+        ConfigurationError: an option of the entry is wrong.
     """
     unknown = given.keys() - _GIVEN - _OURS
     if unknown:
@@ -156,7 +175,7 @@ def _time(value: Any) -> float | None:
 
 
 def _plain(value: Any) -> Any:
-    """What tells arguments from others, the same in all processes: no addresses."""
+    """Arguments in a form that is the same in all processes, to compare definitions: it has no addresses of objects."""
     if isinstance(value, Mapping):
         return {str(key): _plain(each) for key, each in value.items()}
     if isinstance(value, (list, tuple)):

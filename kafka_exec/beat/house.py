@@ -1,4 +1,4 @@
-"""The node's side of the entries that run on it: a process for each claim."""
+"""The node's side of periodic entries with ``on_node``: it runs each claimed entry in a process of its own."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from kafka_exec.beat.tenant import Tenant
 
 logger = logging.getLogger("kafka_exec")
 
-#: What a run that is told to stop may take, and the end of a claim, seconds; then its process is killed.
+#: A run that is told to stop, and a process that is told to end, may take so long, seconds; then the process is killed.
 GRACE = 1.0
 
-#: Forked as Celery's pool is: the application and its tasks are there, whatever they were made of.
+#: The processes are forked, as those of Celery's pool: so they have the application and its tasks, however those were made.
 _context = billiard.get_context("fork")
 
 
 class Room:
-    """A claim's process, of which there may be several in turn: one that is killed is followed by another with the next run.
+    """A claim's process. If it was killed, the next run makes another one.
 
     Attributes:
-        run: the id of the run that is under way; empty: none.
+        run: the id of the run that is under way; empty: no run is.
     """
 
     def __init__(self, entry: str, live: Callable[[Any], None]) -> None:
@@ -39,7 +39,7 @@ class Room:
         self._connection: Any = None
 
     def open(self) -> None:
-        """Makes its process if there is none that lives."""
+        """Makes the claim's process if none lives."""
         if self._process is not None and self._process.is_alive():
             return
         self._discard()
@@ -49,18 +49,18 @@ class Room:
         theirs.close()
 
     def forget(self) -> None:
-        """Called in the processes of others: what is inherited is let go."""
+        """Closes the inherited connection. It is called in the processes of other claims."""
         if self._connection is not None:
             self._connection.close()
 
     def begin(self, run: Run) -> None:
-        """Begins a run."""
+        """Begins a run in the process, which is made if none lives."""
         self.open()
         self.run = run.request["id"]
         self.tell(run)
 
     def tell(self, order: Run | Stop | Lease | End) -> None:
-        """Says something; one that is dead hears nothing, and one that is stuck no lease."""
+        """Sends a message to the process, if it lives; a lease only if the pipe has room: a stuck process reads nothing."""
         if self._connection is None:
             return
         try:
@@ -70,7 +70,7 @@ class Room:
             pass
 
     def is_over(self, timeout: float = 0.0) -> bool:
-        """Whether the run is over, at the latest after ``timeout`` seconds."""
+        """True if the run is over; waits ``timeout`` seconds at most for its end."""
         try:
             while self.run and self._connection.poll(timeout):
                 if self._connection.recv() == self.run:
@@ -82,7 +82,7 @@ class Room:
         return not self.run
 
     def kill(self) -> None:
-        """Kills the process; the run is over."""
+        """Kills the process, and ends its run with it."""
         if self._process is not None:
             if self._process.is_alive():
                 os.kill(self._process.pid, signal.SIGKILL)
@@ -91,7 +91,7 @@ class Room:
         self.run = ""
 
     def close(self) -> None:
-        """Ends the process in order, or kills it."""
+        """Ends the process in order, or kills it if that takes too long."""
         if self._process is not None:
             self.tell(End())
             self._process.join(GRACE)
@@ -104,10 +104,10 @@ class Room:
 
 
 class House:
-    """All of them. For one thread.
+    """The processes of all entries that run on this node. Not thread-safe.
 
     Args:
-        begin, end: called in an entry's process with its name, before its first run and after its last one.
+        begin, end: called in an entry's process with the entry's name, before its first run and after its last one.
     """
 
     def __init__(self, app: Any, hostname: str, begin: Callable[[str], None], end: Callable[[str], None]) -> None:
@@ -119,11 +119,11 @@ class House:
         self._lease = 0.0
 
     def open(self, entry: str) -> None:
-        """The node holds an entry that runs on it."""
+        """Makes an entry's process, because the node has claimed the entry."""
         self._room(entry).open()
 
     def close(self, entry: str) -> bool:
-        """The node does not hold an entry any more. False: it is none that ran here."""
+        """Ends an entry's process, because the node has released the entry. False: the entry does not run on this node."""
         if (room := self._rooms.pop(entry, None)) is None:
             return False
         self._ended = [each for each in self._ended if each != entry]
@@ -131,7 +131,7 @@ class House:
         return True
 
     def begin(self, entry: str, run: Run) -> None:
-        """Begins a run."""
+        """Begins a run of an entry."""
         self._room(entry).begin(run)
 
     def stop(self, entries: Iterable[str], reason: str) -> None:
@@ -152,7 +152,7 @@ class House:
         return [*ended, *(entry for entry, room in self._rooms.items() if room.run and room.is_over())]
 
     def lease(self, until: float) -> None:
-        """Until when the processes may go on without this one, seconds of the monotonic clock."""
+        """Lets the processes go on without this one until a time, seconds of the monotonic clock."""
         if until != self._lease:
             self._lease = until
             for room in self._rooms.values():
@@ -164,9 +164,9 @@ class House:
         return self._rooms[entry]
 
     def _live(self, entry: str, connection: Any) -> None:
-        """The child's main function."""
+        """Runs in the child process: the main function."""
         for room in self._rooms.values():
-            room.forget()  # so that the end of the node is seen by its children
+            room.forget()  # so that the children see the end of the node
         begin, end = self._hooks
         tenant = Tenant(self._app, connection, self._hostname, self._lease)
         tenant.live(lambda: begin(entry), lambda: end(entry))

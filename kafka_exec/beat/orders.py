@@ -1,4 +1,4 @@
-"""What a node says to the processes of the entries that run on it."""
+"""The messages of a node to the processes of the entries that run on it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 
 class Run(NamedTuple):
-    """Begin a run. ``request``: what the task knows of it; ``id`` is that of the run."""
+    """Begin a run of a task. ``request`` becomes the task's request; its ``id`` is the run's id."""
 
     task: str
     args: tuple[Any, ...]
@@ -16,17 +16,17 @@ class Run(NamedTuple):
 
 
 class Stop(NamedTuple):
-    """Stop a run, if it is under way."""
+    """Stop a run, if it is under way; the task's error says the reason."""
 
     run: str
     reason: str
 
 
 class Lease(NamedTuple):
-    """Until when the process may go on without being told so again, seconds of the machine's monotonic clock."""
+    """Go on without another lease until this time, seconds of the machine's monotonic clock."""
 
     until: float
 
 
 class End(NamedTuple):
-    """Release what the claim holds, and end."""
+    """End the process in order, because the claim is released."""

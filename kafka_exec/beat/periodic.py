@@ -1,4 +1,4 @@
-"""The periodic entries of an application, from anywhere: what there is, and changes that all beats follow at once."""
+"""The periodic entries of an application, for any process: a list, and changes that all beats follow at once."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from kafka_exec.settings.appconf import broker_home
 
 @dataclass(frozen=True)
 class Periodic:
-    """An entry, and where it stands.
+    """A periodic entry and its claim.
 
     Attributes:
-        row: as :class:`~kafka_exec.beat.book.Book` has it; empty: it was removed.
-        standing: what the log of claims says of it.
-        next: the next slot, epoch seconds; None: it is paused, was never claimed, or its schedule is a class of the user's,
-            or no beat lives that would fire it.
-        is_held: whether its holder lives.
+        row: its row in the schedule, see :class:`~kafka_exec.beat.book.Book`; empty: the entry was removed.
+        standing: its claim and its last slot, by the log of claims.
+        next: the next slot, epoch seconds; None: the entry is paused, was never claimed, or its schedule is a class of the
+            user's, or no beat lives that would fire it.
+        is_held: True if its holder lives.
     """
 
     name: str
@@ -39,7 +39,7 @@ class Periodic:
 
     @property
     def state(self) -> str:
-        """``paused``, ``held``, ``lost`` (its holder is, and nobody has taken it over), or ``free``."""
+        """The entry's state: ``paused``, ``held``, ``lost`` (its holder is lost, and no beat has it now), or ``free``."""
         if self.row.get("paused"):
             return "paused"
         if self.is_held:
@@ -47,19 +47,25 @@ class Periodic:
         return "lost" if self.standing.holder else "free"
 
     def facts(self) -> dict[str, Any]:
-        """The same as JSON has it."""
+        """The entry's facts as a JSON object."""
         row, standing = self.row, self.standing
         return {
-            **{"name": self.name, "task": row.get("task"), "schedule": row.get("schedule")},
-            **{
-                "source": row.get("source"),
-                "state": self.state,
-                "paused": bool(row.get("paused")),
-                "policy": row.get("policy"),
-            },
-            **{"holder": standing.name if standing.holder else None, "incarnation": standing.holder or None},
-            **{"last": standing.slot, "fired": standing.fired, "next": self.next, "runs": standing.runs},
-            **{"missed": standing.missed, "given": row.get("given"), "definition": row.get("definition")},
+            "name": self.name,
+            "task": row.get("task"),
+            "schedule": row.get("schedule"),
+            "source": row.get("source"),
+            "state": self.state,
+            "paused": bool(row.get("paused")),
+            "policy": row.get("policy"),
+            "holder": standing.name if standing.holder else None,
+            "incarnation": standing.holder or None,
+            "last": standing.slot,
+            "fired": standing.fired,
+            "next": self.next,
+            "runs": standing.runs,
+            "missed": standing.missed,
+            "given": row.get("given"),
+            "definition": row.get("definition"),
         }
 
 
@@ -67,7 +73,7 @@ class PeriodicTasks:
     """The periodic entries of an application.
 
     Raises:
-        ConfigurationError: its broker is not kafka-exec.
+        ConfigurationError: the application's broker is not kafka-exec.
         ConnectionFailed: no broker answers.
     """
 
@@ -77,7 +83,7 @@ class PeriodicTasks:
         self._book = Book(self._space.cluster, self._space.topics)
 
     def all(self) -> list[Periodic]:
-        """All entries that a beat has or had, or that were added, by name."""
+        """All entries that a beat has or had, or that were added, in the order of their names."""
         log, beats = present(self._space.cluster, sync_topic(self._space.topics)), self.beats()
         found = []
         for name, row in sorted(self._book.rows().items()):
@@ -87,16 +93,16 @@ class PeriodicTasks:
         return found
 
     def beats(self) -> frozenset[str]:
-        """The incarnations of beats that live."""
+        """The ids of the incarnations of beats that live."""
         return frozenset(beat.boot for beat in self._living() if beat.beat)
 
     def knows(self, task: str) -> bool:
-        """Tells whether a worker that lives knows a task of this name."""
+        """True if a worker that lives knows a task of this name."""
         return any(task in (beat.tasks or ()) for beat in self._living())
 
     def _living(self) -> list[Heartbeat]:
         period, now = self._space.settings.heartbeat, time.time()
-        # Far enough back that each has told all that it does.
+        # So long ago that each node has sent a heartbeat with all its tasks since.
         since = now - 2 * TASKS_EVERY * period
         seen = heard(self._space.cluster, nodes_topic(self._space.topics), since)
         return [each.beat for each, state in roll(seen, now=now, period=period) if state is NodeState.ALIVE]
@@ -121,27 +127,42 @@ class PeriodicTasks:
                 ``claim_heartbeat``, ``claim_wait``, ``takeover_wait``. All must be JSON.
 
         Raises:
-            ConfigurationError: something is wrong, or there is an entry of this name.
+            ConfigurationError: an option is wrong, or there is an entry of this name.
         """
         given = {"task": task, "schedule": schedule, **more}
         entry = entry_of(name, given, self._app)
         self._book.add(name, {**entry.facts(self._space.settings.beat_catch_up), "given": given})
 
     def pause(self, name: str) -> None:
-        """Has an entry not fired by its schedule, until :meth:`resume`. Raises ConfigurationError: there is none."""
+        """Stops firing an entry by its schedule, until :meth:`resume`.
+
+        Raises:
+            ConfigurationError: there is no entry of this name.
+        """
         self._book.change(name, paused=True)
 
     def resume(self, name: str) -> None:
-        """Has an entry fired again; what was due meanwhile is not made up for. Raises ConfigurationError: there is none."""
+        """Has an entry fired again; slots that were due meanwhile are left out.
+
+        Raises:
+            ConfigurationError: there is no entry of this name.
+        """
         self._book.change(name, paused=False, since=time.time())
 
     def remove(self, name: str) -> None:
-        """Removes an entry. Raises ConfigurationError: there is none.
+        """Removes an entry.
 
-        One of the configuration goes on in the beats that run and have it, and is back with the next one that starts.
+        An entry of the configuration goes on in the beats that run and have it, and comes back when the next one starts.
+
+        Raises:
+            ConfigurationError: there is no entry of this name.
         """
         self._book.remove(name)
 
     def run_now(self, name: str) -> None:
-        """Has an entry fired once, at once, also while it is paused. Raises ConfigurationError: there is none."""
+        """Has an entry fired once, at once, also while it is paused.
+
+        Raises:
+            ConfigurationError: there is no entry of this name.
+        """
         self._book.change(name, request=time.time())

@@ -1,4 +1,4 @@
-"""Celery's schedules as rules of the core: the arithmetic of calendars stays Celery's."""
+"""Rules of the core made from Celery's schedules: Celery computes the times of calendars."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from kafka_exec.errors import ConfigurationError
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _EVERY = re.compile(r"(?:every\s+)?(\d+(?:\.\d+)?)\s*([smhd]?)", re.ASCII)
 
-#: Within this time the hours of a crontab that has all of them are looked for in real time, not in local time.
+#: The next time of a crontab that is due in every hour is looked for in real time within this span, then in local time.
 _HOUR = timedelta(hours=1)
 
 
@@ -25,8 +25,8 @@ def rule_of(given: Any, start: float | None = None) -> Rule:
 
     Args:
         given: ``crontab``, ``solar``, ``schedule`` or a class of the user's with ``remaining_estimate`` or ``is_due``. The
-            times follow from the first; the second is asked where it is the more special of the two.
-        start: of an interval: a time at which it is due, epoch seconds.
+            times follow from ``remaining_estimate``; ``is_due`` is asked if a more derived class has it.
+        start: a time at which an interval is due, epoch seconds.
 
     Raises:
         ConfigurationError: the schedule has no future, or ``start`` does not go with it.
@@ -50,35 +50,35 @@ def rule_of(given: Any, start: float | None = None) -> Rule:
 
 
 def _is(given: Any, kind: type) -> bool:
-    """Whether a schedule is one of Celery's own of this kind. A class of the user's may compute other times."""
+    """True if a schedule is Celery's own of this kind. A class of the user's may compute other times."""
     return isinstance(given, kind) and type(given).remaining_estimate is kind.remaining_estimate  # type: ignore[attr-defined]
 
 
 def _must_be_asked(given: Any) -> bool:
-    """Whether only ``is_due`` says when a schedule is due: its class has that of its own, and no ``remaining_estimate``."""
+    """True if only ``is_due`` says when a schedule is due: its class has it, and no ``remaining_estimate`` as derived."""
     asked, estimated = _defines(type(given), "is_due"), _defines(type(given), "remaining_estimate")
     return asked is not None and (estimated is None or asked < estimated)
 
 
 def _defines(kind: type, name: str) -> int | None:
-    """The number of the first of a class and its bases that has a method; None: only Celery's abstract class, or none."""
+    """The position of the first class that has a method, in the order of the bases; None: none, or only Celery's base."""
     bases = (number for number, each in enumerate(kind.__mro__) if name in vars(each) and each is not BaseSchedule)
     return next(bases, None)
 
 
 def _is_due(given: Any, last: float, now: float) -> tuple[bool, float]:
-    """The answer of a schedule's ``is_due``, as Celery's beat asks it."""
+    """The answer of a schedule's ``is_due``, asked as Celery's beat asks it."""
     with _clock(given, datetime.fromtimestamp(now, timezone.utc)):
         yes, wait = given.is_due(datetime.fromtimestamp(last, timezone.utc))
     return yes, wait
 
 
 def _after_in_crontab(given: crontab, time: float) -> float:
-    """The first time after one at which a crontab is due.
+    """The first time after ``time`` at which a crontab is due, epoch seconds.
 
-    When the clocks are set forward, what is due in the hour that is left out is due once, as long after its beginning as it
-    would have been. When they are set back, what is due in the hour that comes twice is due in the first one, unless the
-    crontab is due in every hour: then it goes on as ever.
+    When the clocks are set forward, a time in the hour that is left out is due once, as long after that hour's beginning as
+    it would have been. When they are set back, a time in the hour that comes twice is due in the first one only, unless the
+    crontab is due in every hour: then it is due in both.
     """
     zone: tzinfo = given.tz
     moment = datetime.fromtimestamp(time, timezone.utc)
@@ -109,7 +109,7 @@ def _after_by_estimate(given: Any, time: float) -> float:
 
 @contextmanager
 def _clock(given: Any, now: datetime) -> Iterator[None]:
-    """Has a schedule believe that it is this time. A copy would not do: a class of the user's may not know how."""
+    """Sets a schedule's clock to a time. The schedule is not copied, for a class of the user's may not support that."""
     before, given.nowfun = getattr(given, "nowfun", None), lambda: now
     try:
         yield
@@ -118,7 +118,7 @@ def _clock(given: Any, now: datetime) -> Iterator[None]:
 
 
 def text_of(given: Any) -> str:
-    """A schedule for people, and for telling one definition from another: the same in every process."""
+    """The text of a schedule, for people and for comparing definitions: it is the same in every process."""
     if _must_be_asked(given):
         return _text_of_own(given)
     if _is(given, crontab):
@@ -133,7 +133,7 @@ def text_of(given: Any) -> str:
 
 
 def _text_of_own(given: Any) -> str:
-    """The text of a schedule of a class of the user's: without addresses."""
+    """The text of a schedule of a class of the user's, without addresses of objects."""
     name = type(given).__qualname__
     if any("__repr__" in vars(each) for each in type(given).__mro__[:-1]):
         return f"{name} {given!r}"
@@ -145,7 +145,7 @@ def parsed(expression: str, app: Any) -> Any:
     """The Celery schedule of a text: ``30``, ``every 5 m``, ``0 4 * * mon``, ``solar sunset 52.5 13.4``.
 
     Raises:
-        ConfigurationError: it is none of these.
+        ConfigurationError: the text is no such schedule.
     """
     words = expression.split()
     try:
@@ -165,7 +165,7 @@ def parsed(expression: str, app: Any) -> Any:
 
 
 class _Nonsense(Exception):
-    """Why a text is no schedule."""
+    """An error that says why a text is no schedule."""
 
 
 def _solar(words: list[str], app: Any) -> solar:
@@ -175,7 +175,7 @@ def _solar(words: list[str], app: Any) -> solar:
         raise _Nonsense("since 'solar' needs the name of an event, a latitude and a longitude") from None
     try:
         return solar(event, lat, lon, app=app)
-    except Exception as error:  # of Celery, which says what is wrong, or of the library that it needs
+    except Exception as error:  # Celery says what is wrong, or that a library is missing
         raise _Nonsense(f"since {str(error).rstrip('.')}") from None
 
 
@@ -195,6 +195,6 @@ def _crontab(words: list[str], app: Any) -> crontab:
     for (field, name), word in zip(_FIELDS.items(), words, strict=True):
         try:
             crontab(**{field: word})
-        except Exception:  # Celery's parser of fields raises what comes up
+        except Exception:  # Celery's parser of fields raises errors of many types
             raise _Nonsense(f"since {word!r} is no {name} of a crontab") from None
     return crontab(**dict(zip(_FIELDS, words, strict=True)), app=app)

@@ -1,4 +1,4 @@
-"""How signals end a beat."""
+"""Signals that end a beat: handlers that let it end in order."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from typing import Any, NoReturn
 
 
 def exit_now(*args: Any) -> NoReturn:
-    """A signal's handler: ends the process in order."""
+    """Ends the process in order; a signal's handler."""
     raise SystemExit
 
 
 @contextmanager
 def ended_by_signals() -> Iterator[None]:
-    """Within it, a signal that is to end the beat only does that.
+    """Has signals only end the beat within the block.
 
-    Celery's handler closes the scheduler, which it makes first if there is none. In the midst of its making it would make
-    a second one, and wait for ever for what the first one has locked.
+    Celery's handler closes the scheduler, and makes one first if there is none. If the signal comes while the scheduler is
+    being made, the handler would make a second one, and wait for ever for the locks of the first one.
     """
     if threading.current_thread() is not threading.main_thread():
         yield  # beat is embedded in a process whose signals are not its own

@@ -1,4 +1,4 @@
-"""The process of an entry that runs on its node: it lives as long as the claim, and what its task holds with it."""
+"""The process of a periodic entry with ``on_node``: it lives as long as the claim, and so do its task's resources."""
 
 from __future__ import annotations
 
@@ -20,16 +20,19 @@ from kafka_exec.kafka.client.loop import run_once
 
 logger = logging.getLogger("kafka_exec")
 
-#: How often the process looks whether its lease is over, seconds.
+#: The process checks its lease this often, seconds.
 _LOOK = 0.1
 
 
 class Tenant:
-    """The child's side of a pipe. The main thread runs tasks; another one listens, and ends the process without its node.
+    """The main object of the child process. Its main thread runs tasks; another thread listens to the node.
+
+    The listening thread kills the process when the node has died or the lease is over.
 
     Args:
-        connection: to the node: :mod:`kafka_exec.beat.orders` come, the ids of runs that are over go.
-        lease: the first one, as of :class:`Lease`.
+        connection: a pipe to the node. The node sends messages of :mod:`kafka_exec.beat.orders`; the process sends the ids
+            of runs that are over.
+        lease: the first lease, seconds of the monotonic clock; see :class:`Lease`.
     """
 
     def __init__(self, app: Any, connection: Any, hostname: str, lease: float) -> None:
@@ -42,9 +45,10 @@ class Tenant:
         self._stop = Stop("", "")
 
     def live(self, begin: Callable[[], None], end: Callable[[], None]) -> None:
-        """Runs what it is told, between ``begin`` and ``end``."""
+        """Calls ``begin``, does the runs that the node sends until it sends the end, and calls ``end``."""
         process_initializer(self._app, self._hostname)
-        # Only the node says when it is over. Not ignored: what the task starts would inherit that.
+        # Only the node ends this process. The signal has a handler and is not ignored, because programs that the task starts
+        # would inherit that.
         signal.signal(signal.SIGTERM, lambda *_: None)
         signal.signal(signal.SIGUSR1, self._interrupt)
         run_once("tenant", self._listen)
@@ -93,7 +97,8 @@ class Tenant:
     def _perform(self, run: Run) -> None:
         self._running = run.request["id"]
         try:
-            # It may have been stopped before it began. Looked at after it is said to be under way: one of the two sees it.
+            # The run may have been stopped before it began. This is checked after ``_running`` is set, so that either this
+            # check or the signal's handler sees the stop.
             again = run if self._stop.run != self._running else None
             while again is not None and time.monotonic() < self._lease:
                 again = self._attempt(again)
@@ -105,7 +110,7 @@ class Tenant:
             self._running = ""
 
     def _attempt(self, run: Run) -> Run | None:
-        """Runs a task once; what it asks to be run again, when it is time to."""
+        """Runs a task once. If the task asks for a retry, waits for its time and returns the run to do next; else None."""
         info = self._app.tasks[run.task].__trace__(run.request["id"], run.args, run.kwargs, dict(run.request))[1]
         if info is None or info.state != states.RETRY or info.retval.sig is None:
             return None

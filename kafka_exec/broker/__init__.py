@@ -3,7 +3,7 @@
     with EmbeddedKafka() as kafka:
         app = Celery(broker=kafka.url, backend=kafka.url)
 
-Needs `pip install "kafka_exec[broker]"`.
+It needs ``pip install "kafka_exec[broker]"``.
 """
 
 from __future__ import annotations

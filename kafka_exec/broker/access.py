@@ -1,4 +1,4 @@
-"""Users and access rules of a secured cluster, set through an admin client that may do everything."""
+"""Users and access rules of a secured cluster, set with an admin client that may do everything."""
 
 from __future__ import annotations
 
@@ -24,14 +24,22 @@ from kafka_exec.broker.errors import BrokerError
 
 MECHANISMS = ("SCRAM-SHA-512", "SCRAM-SHA-256")
 ITERATIONS = 4096
+
+#: A change must be answered, and be in force, within this time; it is looked for this often; seconds.
 TIMEOUT = 15.0
 POLL = 0.02
+
+#: Kafka's name for the cluster as a resource.
 CLUSTER = "kafka-cluster"
 
 
 def add_user(admin: AdminClient, name: str, password: str) -> None:
-    """Adds a user, or gives one another password, for both SCRAM mechanisms; returns when it is in force."""
-    for mechanism in MECHANISMS:  # one request each: Kafka refuses a user twice in one
+    """Adds a user, or changes a user's password, for both SCRAM mechanisms; returns when it is in force.
+
+    Raises:
+        BrokerError: the broker refused it, or it is not in force in time.
+    """
+    for mechanism in MECHANISMS:  # one request each: Kafka refuses a request that names a user twice
         credential = ScramCredentialInfo(ScramMechanism[mechanism.replace("-", "_")], ITERATIONS)
         upsertion = UserScramCredentialUpsertion(name, credential, password.encode())
         _done(admin.alter_user_scram_credentials([upsertion]), f"user {name}")
@@ -49,12 +57,21 @@ def add_user(admin: AdminClient, name: str, password: str) -> None:
 
 
 def allow(admin: AdminClient, user: str, operation: str, resource: str, name: str, prefix: bool) -> None:
-    """Adds a rule; returns when it is in force. See EmbeddedKafka.allow()."""
+    """Adds an access rule; returns when it is in force. Arguments as in :meth:`EmbeddedKafka.allow`.
+
+    Raises:
+        BrokerError: the broker refused it, or it is not in force in time.
+    """
     kind = ResourceType.BROKER if resource == "cluster" else ResourceType[resource.upper()]
     pattern = ResourcePatternType.PREFIXED if prefix else ResourcePatternType.LITERAL
     rule: tuple[Any, ...] = (
-        *(kind, CLUSTER if resource == "cluster" else name, pattern),
-        *(f"User:{user}", "*", AclOperation[operation.upper()], AclPermissionType.ALLOW),
+        kind,
+        CLUSTER if resource == "cluster" else name,
+        pattern,
+        f"User:{user}",
+        "*",
+        AclOperation[operation.upper()],
+        AclPermissionType.ALLOW,
     )
     _done(admin.create_acls([AclBinding(*rule)]), f"rule for {user}")
     _wait(lambda: bool(admin.describe_acls(AclBindingFilter(*rule)).result(TIMEOUT)), f"rule for {user}")

@@ -23,25 +23,29 @@ from kafka_exec.kafka.cluster.cluster import close_all
 if TYPE_CHECKING:
     from confluent_kafka.admin import AdminClient
 
+#: The nodes must answer, and end, within these times, seconds. A broker that makes the start-up archive takes longer to end.
 START_TIMEOUT = 60.0
 STOP_TIMEOUT = 20.0
 TRAINING_TIMEOUT = 120.0
+
+#: So many free ports are tried.
 PORT_ATTEMPTS = 3
 
 
 class EmbeddedKafka:
     """A Kafka cluster of Java processes that end, at the latest, with this process.
 
-    Use it as a context manager, or call start() and close(). One that was stopped or killed, whole or in part, can be
-    started again with the same data and ports.
+    Use it as a context manager, or call :meth:`start` and :meth:`close`. A cluster that was stopped or killed, whole or in
+    part, can be started again with the same data and ports.
 
-    `data_dir`: where the data is kept; None is a temporary folder that close() removes.
-    `port`: where each node listens, on 127.0.0.1, 127.0.0.2, …; None is a free one.
-    `nodes`: how many, each both broker and controller.
-    `security`: None, or "sasl" for SCRAM passwords over TLS with access rules: nothing is allowed before allow().
-    `heap`: MB of each Java process.
-    `java_options`: more options for it; with any, the start-up archive (archive.py) is not used.
-    `on_progress`: called with a step, what is done of it and how much it is in all.
+    Args:
+        data_dir: the folder of the data; None: a temporary folder that :meth:`close` removes.
+        port: the port on which each node listens, on 127.0.0.1, 127.0.0.2, …; None: a free one.
+        nodes: the number of nodes, from 1 to 9; each is both broker and controller.
+        security: None, or "sasl" for SCRAM passwords over TLS with access rules: users may do nothing before :meth:`allow`.
+        heap: the heap of each Java process, MB.
+        java_options: more options for Java; with any, the start-up archive (archive.py) is not used.
+        on_progress: called with the name of a step, the number of its parts that are done, and of all its parts.
     """
 
     def __init__(
@@ -83,24 +87,40 @@ class EmbeddedKafka:
 
     @property
     def data_dir(self) -> Path:
-        """Where the data, the configuration and the logs are. Raises BrokerNotRunning before the first start."""
+        """The folder of the data, the configuration and the logs.
+
+        Raises:
+            BrokerNotRunning: the broker was never started.
+        """
         if self._folder is None:
             raise BrokerNotRunning
         return self._folder
 
     @property
     def port(self) -> int:
-        """Where the nodes listen. Raises BrokerNotRunning before the first start."""
+        """The port on which the nodes listen.
+
+        Raises:
+            BrokerNotRunning: the broker was never started.
+        """
         return self._node(0).address.port
 
     @property
     def bootstrap_servers(self) -> str:
-        """The addresses of all nodes, as clients want them. Raises BrokerNotRunning before the first start."""
+        """The addresses of all nodes, for clients: ``HOST:PORT,…``.
+
+        Raises:
+            BrokerNotRunning: the broker was never started.
+        """
         return ",".join(f"{host}:{self.port}" for host in self._hosts)
 
     @property
     def url(self) -> str:
-        """The broker URL for Celery, without user and password. Raises BrokerNotRunning before the first start."""
+        """The broker URL for Celery, without user and password.
+
+        Raises:
+            BrokerNotRunning: the broker was never started.
+        """
         return f"{'kafka-execs' if self._is_secured else 'kafka-exec'}://{','.join(self._hosts)}:{self.port}"
 
     @property
@@ -109,21 +129,27 @@ class EmbeddedKafka:
         return self._secured().ca_file
 
     def running(self, node: int = 0) -> bool:
-        """Whether a node's process lives."""
+        """True if a node's process lives."""
         return bool(self._nodes) and self._node(node).running
 
     def pid(self, node: int = 0) -> int:
-        """The id of a node's Java process. Raises BrokerNotRunning."""
+        """The process id of a node's Java process.
+
+        Raises:
+            BrokerNotRunning: the process does not live.
+        """
         return self._node(node).pid
 
     def log_file(self, node: int = 0) -> Path:
-        """A node's log of its last start."""
+        """The log file of a node's last start."""
         return self._node(node).log_file
 
     def start(self, node: int | None = None) -> None:
-        """Starts what does not run, all or one node, and returns when it answers requests.
+        """Starts all nodes that do not run, or one node, and returns when they answer requests.
 
-        Raises a subclass of BrokerError that says who must act; then nothing runs that this call has started.
+        Raises:
+            BrokerError: a node could not be started; the subclass and message say who must act. The nodes that this call has
+                started are ended.
         """
         runtime = java.find_java()
         jars = libraries(self._on_progress)
@@ -151,11 +177,11 @@ class EmbeddedKafka:
                 raise
 
     def stop(self, node: int | None = None, timeout: float = STOP_TIMEOUT) -> None:
-        """Ends all nodes or one cleanly, with SIGKILL after the timeout (seconds); the data stays."""
+        """Ends all nodes or one node cleanly, with SIGKILL after ``timeout`` seconds; the data stays."""
         stopping = [each for each in (self._nodes if node is None else [self._node(node)]) if each.running]
         for each in stopping:
             with suppress(BrokerNotRunning):
-                # The other way round a paused process would never see the first.
+                # In the other order a paused process would never see the first signal.
                 each.signal(signal.SIGTERM)
                 each.signal(signal.SIGCONT)
         deadline = time.monotonic() + timeout
@@ -168,7 +194,7 @@ class EmbeddedKafka:
         self._node(node).kill()
 
     def pause(self, node: int = 0) -> None:
-        """Stops one node's process where it is (SIGSTOP), returns when it stands: connections stay, nothing answers."""
+        """Pauses one node's process (SIGSTOP); returns when it has stopped. Its connections stay, and it answers nothing."""
         self._node(node).signal(signal.SIGSTOP)
 
     def resume(self, node: int = 0) -> None:
@@ -188,7 +214,11 @@ class EmbeddedKafka:
             self.stop()
 
     def admin(self) -> AdminClient:
-        """An admin client that may do everything. Keep it until the futures it gave are done."""
+        """An admin client that may do everything. Keep the client until the futures that it has returned are done.
+
+        Raises:
+            BrokerNotRunning: the broker was never started.
+        """
         from confluent_kafka.admin import AdminClient
 
         if not self._nodes:
@@ -196,7 +226,7 @@ class EmbeddedKafka:
         return AdminClient(self._admin_config(self._nodes))
 
     def add_user(self, name: str, password: str) -> None:
-        """Adds a user (or changes the password) for SCRAM-SHA-512 and SCRAM-SHA-256; it may do nothing yet."""
+        """Adds a user, or changes a user's password, for SCRAM-SHA-512 and SCRAM-SHA-256. A new user may do nothing yet."""
         from kafka_exec.broker import access
 
         self._secured()
@@ -207,11 +237,13 @@ class EmbeddedKafka:
     def allow(
         self, user: str, operation: str = "all", resource: str = "topic", name: str = "*", *, prefix: bool = False
     ) -> None:
-        """Lets a user do something; returns when the rule is in force.
+        """Adds an access rule that allows a user an operation; returns when the rule is in force.
 
-        `operation`: all, read, write, create, describe, … (Kafka's ACL operations).
-        `resource`: topic, group, transactional_id or cluster (which has no name).
-        `name`: of the resource; "*" is any; with `prefix` all whose names begin with it.
+        Args:
+            operation: one of Kafka's ACL operations: all, read, write, create, describe, …
+            resource: topic, group, transactional_id or cluster (which has no name).
+            name: the name of the resource; "*": any.
+            prefix: the rule is for all resources whose names begin with ``name``.
         """
         from kafka_exec.broker import access
 
@@ -273,7 +305,11 @@ class EmbeddedKafka:
             list(pool.map(lambda node: node.format(runtime, jars, cluster), nodes))
 
     def _wait_for_answer(self, node: Node, deadline: float) -> None:
-        """Waits until the node itself says that it is a part of the cluster, so that it takes requests of all kinds."""
+        """Waits until the node itself names itself as a part of the cluster: then it takes requests of all kinds.
+
+        Raises:
+            BrokerStartFailed, PortUnavailable: the node has ended, or the time is over.
+        """
         from confluent_kafka import KafkaException
         from confluent_kafka.admin import AdminClient
 
@@ -285,7 +321,7 @@ class EmbeddedKafka:
                     break
             time.sleep(0.02)
         while len(self._nodes) == 1:
-            # The first question about a group makes Kafka's offsets topic; without it the first consumer would wait.
+            # The first question about a group makes Kafka's offsets topic: the first consumer need not wait for that.
             node.check_alive(deadline)
             with suppress(KafkaException):
                 admin.describe_consumer_groups(["kafka_exec.start"], request_timeout=1)["kafka_exec.start"].result()

@@ -1,4 +1,4 @@
-"""What can go wrong with the embedded broker, one class per cause. Each message says who must act."""
+"""The errors of the embedded broker, one class per cause. Each message says who must act."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ INSTALL = 'pip install "kafka_exec[broker]"'
 
 
 class BrokerError(KafkaExecError):
-    """The embedded broker failed. A message's first line says who must act, the others are for looking into it."""
+    """The embedded broker failed. A message's first line says who must act; the other lines show the cause."""
 
 
 class BrokerNotInstalled(BrokerError):

@@ -1,4 +1,4 @@
-"""The folder with everything of an embedded broker, and the note in it that says what kind of broker it belongs to."""
+"""The folder with all files of an embedded broker, and the note in it about the broker's shape."""
 
 from __future__ import annotations
 
@@ -14,7 +14,11 @@ from kafka_exec.broker.errors import DataMismatch, FolderNotWritable
 
 
 def prepare(wanted: Path | None) -> Path:
-    """Makes the folder, a temporary one for None, and makes sure that it can be written. Raises FolderNotWritable."""
+    """Makes the folder, or a temporary one for None, and makes sure that it can be written.
+
+    Raises:
+        FolderNotWritable: it cannot be written.
+    """
     try:
         if wanted is None:
             return Path(tempfile.mkdtemp(prefix="kafka_exec-"))
@@ -26,13 +30,17 @@ def prepare(wanted: Path | None) -> Path:
 
 
 def remove(path: Path, owner: int) -> None:
-    """Removes the folder, in the process that owns it only: a forked child that ends takes its copy of the object."""
+    """Removes the folder if this process is its owner: a forked child finalizes its copy of the object when it ends."""
     if os.getpid() == owner:
         shutil.rmtree(path, ignore_errors=True)
 
 
 def cluster_id(path: Path, nodes: int, secured: bool) -> str:
-    """The id of the cluster whose data this is, chosen at the first call. Raises DataMismatch."""
+    """The id of the cluster whose data is in the folder; the first call chooses it.
+
+    Raises:
+        DataMismatch: the data is of another number of nodes, or secured otherwise.
+    """
     note = path / "cluster.json"
     if note.exists():
         found = json.loads(note.read_text())

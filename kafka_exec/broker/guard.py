@@ -1,9 +1,10 @@
-"""A small process between a program and the Java process it started: the latter never outlives the former.
+"""The guard, a small process between a program and its Java process: the Java process never outlives the program.
 
-Run as a script, with nothing but the standard library: `guard.py PARENT_PID LOG_FILE FOLDER_TO_REMOVE COMMAND...`.
-It writes a line with the Java process's id, then sends it each signal whose number it reads as one byte and answers
-with that byte. It ends with the Java process. When its own parent is gone it kills the Java process and removes the
-folder (none where the name is empty). If it is killed itself, the kernel kills the Java process (on Linux).
+The program runs it as a script, with only the standard library: ``guard.py PARENT_PID LOG_FILE FOLDER_TO_REMOVE
+COMMAND...``. The guard writes a line with the Java process's id. Then it reads numbers of signals, one byte each: it sends
+each signal to the Java process and answers with that byte. It ends with the Java process. When its own parent is gone it
+kills the Java process and removes the folder (none if the name is empty). If the guard is killed, the kernel kills the
+Java process (on Linux).
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ def main(parent: int, log: str, remove: str, command: list[str]) -> int:
     sys.stdout.write(f"{java.pid}\n")
     sys.stdout.flush()
     while java.poll() is None:
-        # A child that the parent forked may still hold the pipe when the parent is gone, hence the second look.
+        # A child that the parent has forked may still hold the pipe when the parent is gone: so its id is checked too.
         readable, _, _ = select.select([0, wake.fileno()], [], [], PARENT_CHECK)
         if wake.fileno() in readable:
             wake.recv(4096)
@@ -49,14 +50,14 @@ def main(parent: int, log: str, remove: str, command: list[str]) -> int:
         elif numbers:
             java.send_signal(numbers[0])
             if numbers[0] == signal.SIGSTOP and hasattr(os, "waitid"):
-                # Its threads stop one after the other. The status is only looked at: poll() takes that of the end.
+                # Java's threads stop one after the other. WNOWAIT leaves the status: poll() must get the one of the end.
                 os.waitid(os.P_PID, java.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
             os.write(1, numbers)
     return java.returncode
 
 
 def _die_with_parent() -> Callable[[], object] | None:
-    """The kernel's signal at the parent's death comes when the *thread* that forked ends: here there is only one."""
+    """Has the kernel kill the child when the guard dies: that is, when the *thread* that forked ends. The guard has one."""
     if sys.platform != "linux":
         return None
     libc, guard = ctypes.CDLL(None), os.getpid()

@@ -19,15 +19,18 @@ from kafka_exec.broker.errors import BrokerError, BrokerNotRunning, BrokerStartF
 from kafka_exec.broker.install import java
 from kafka_exec.broker.ports import Address
 
+#: An error shows so many lines of the log, without the frames of Java's tracebacks.
 LOG_LINES = 20
 JAVA_FRAME = "\t"
+
+#: A socket and a lock are tried this often; a killed process must end, and a lock be free, within these times; seconds.
 POLL = 0.02
 KILL_TIMEOUT = 10.0
 CLAIM_TIMEOUT = 3.0
 
 
 class Node:
-    """One Kafka process, started and ended through a guard (see guard.py)."""
+    """One Kafka process, started and ended by a guard (see guard.py)."""
 
     def __init__(self, number: int, folder: Path, address: Address) -> None:
         self.number = number
@@ -40,12 +43,12 @@ class Node:
 
     @property
     def data(self) -> Path:
-        """Where Kafka keeps the records."""
+        """The folder of Kafka's records."""
         return self.folder / "data"
 
     @property
     def log_file(self) -> Path:
-        """Kafka's log."""
+        """The file of Kafka's log."""
         return self.folder / "broker.log"
 
     @property
@@ -58,18 +61,26 @@ class Node:
 
     @property
     def running(self) -> bool:
-        """Whether the Java process lives."""
+        """True if the Java process lives."""
         return self._guard is not None and self._guard.poll() is None
 
     @property
     def pid(self) -> int:
-        """The id of the Java process. Raises BrokerNotRunning."""
+        """The process id of the Java process.
+
+        Raises:
+            BrokerNotRunning: the process does not live.
+        """
         if not self.running:
             raise BrokerNotRunning
         return self._pid
 
     def claim(self) -> None:
-        """Takes the folder for this node's next process; the claim ends with that. Raises DataInUse."""
+        """Locks the folder for this node's next process; the lock ends with that process.
+
+        Raises:
+            DataInUse: another process has the lock.
+        """
         self.wait(0)
         self.folder.mkdir(parents=True, exist_ok=True)
         self._claim = (self.folder / "lock").open("w")
@@ -78,7 +89,7 @@ class Node:
             try:
                 return fcntl.flock(self._claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                # A program that was just killed leaves its claim for as long as its guard needs.
+                # The lock of a program that was just killed lasts until its guard has ended.
                 if time.monotonic() > deadline:
                     raise DataInUse(self.folder.parent) from None
                 time.sleep(POLL)
@@ -89,10 +100,14 @@ class Node:
         settings.write_properties(self.folder / "log4j2.properties", settings.logging_properties(self.log_file))
 
     def format(self, runtime: Path, jars: Path, cluster: str) -> None:
-        """Formats the storage for a cluster id, unless that has been done."""
+        """Formats the storage for a cluster id, unless that was done before.
+
+        Raises:
+            BrokerStartFailed: Kafka's tool failed.
+        """
         if (self.data / "meta.properties").exists():
             return
-        # An id may begin with a dash, which only this form takes for a value.
+        # An id may begin with a dash: only in this form the tool takes it for a value.
         arguments = ("format", f"--cluster-id={cluster}", f"--config={self._properties_file}", "--ignore-formatted")
         done = subprocess.run(
             java.command(runtime, jars, "kafka.tools.StorageTool", *arguments, options=java.SHORT_RUN),
@@ -106,19 +121,25 @@ class Node:
             raise BrokerStartFailed("the storage could not be formatted", done.stdout.strip())
 
     def launch(self, runtime: Path, jars: Path, options: tuple[str, ...], remove: Path | None) -> None:
-        """Starts the Java process, which does not answer yet."""
-        # A log of this start only: its end explains a failure.
+        """Starts the Java process; it does not answer yet.
+
+        Args:
+            options: options of Java.
+            remove: the folder that the guard removes if this process ends first; None: no folder.
+        """
+        # The log is of this start only: its end explains a failure.
         self.log_file.unlink(missing_ok=True)
         self._output_file.unlink(missing_ok=True)
         log_options = (f"-Dlog4j2.configurationFile={self.folder / 'log4j2.properties'}", "-XX:+ExitOnOutOfMemoryError")
         kafka = java.command(runtime, jars, "kafka.Kafka", str(self._properties_file), options=(*options, *log_options))
-        start = [*[sys.executable, "-I", "-S", guard.__file__], str(os.getpid()), str(self._output_file)]
+        script = [sys.executable, "-I", "-S", guard.__file__]
+        arguments = [str(os.getpid()), str(self._output_file), str(remove or "")]
         assert self._claim
         self._guard = subprocess.Popen(
-            [*start, str(remove or ""), *kafka],
+            [*script, *arguments, *kafka],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            # Without the terminal's Ctrl-C, which would end it before its clients.
+            # The terminal's Ctrl-C does not reach a session of its own: it would end Kafka before its clients.
             start_new_session=True,
             # The lock lasts until the last process that has the file open is gone.
             pass_fds=[self._claim.fileno()],
@@ -128,13 +149,17 @@ class Node:
         self._pid = int(self._guard.stdout.readline() or 0)
 
     def release(self) -> None:
-        """Gives up this process's part of the claim."""
+        """Closes this process's handle of the lock."""
         if self._claim:
             self._claim.close()
             self._claim = None
 
     def wait_for_socket(self, deadline: float) -> None:
-        """Waits until the client port is open. Raises what check_alive() raises."""
+        """Waits until the client port is open.
+
+        Raises:
+            BrokerStartFailed, PortUnavailable: see :meth:`check_alive`.
+        """
         while True:
             self.check_alive(deadline)
             try:
@@ -144,7 +169,12 @@ class Node:
                 time.sleep(POLL)
 
     def check_alive(self, deadline: float) -> None:
-        """Raises PortUnavailable or BrokerStartFailed when the process has ended or the time is over."""
+        """Makes sure that the process lives and the deadline, by the monotonic clock, is not over.
+
+        Raises:
+            PortUnavailable: the process has ended because its port is in use.
+            BrokerStartFailed: the process has ended for another reason, or the time is over.
+        """
         if self.running and time.monotonic() < deadline:
             return
         log = self.log()
@@ -155,7 +185,7 @@ class Node:
         raise BrokerStartFailed(f"node {self.number} ended while it was starting", log)
 
     def log(self) -> str:
-        """The last lines of what the process wrote; where there are some, those above INFO only."""
+        """The last lines that the process has written; only those above INFO if there are any."""
         lines: list[str] = []
         for path in (self._output_file, self.log_file):
             if path.exists():
@@ -165,7 +195,11 @@ class Node:
         return "\n".join((important or lines)[-LOG_LINES:])
 
     def signal(self, number: signal.Signals) -> None:
-        """Sends a signal to the Java process; returns when it was sent. Raises BrokerNotRunning."""
+        """Sends a signal to the Java process; returns when it was sent.
+
+        Raises:
+            BrokerNotRunning: the process does not live.
+        """
         with self._lock:
             process = self._guard
             if process is None or process.poll() is not None:
@@ -179,7 +213,7 @@ class Node:
                 raise BrokerNotRunning from None
 
     def wait(self, timeout: float) -> bool:
-        """Waits for the end of the process, for at most so many seconds; False when it still runs."""
+        """Waits for the end of the process, ``timeout`` seconds at most. False: it still runs."""
         if self._guard is None:
             return True
         try:
@@ -193,7 +227,11 @@ class Node:
         return True
 
     def kill(self) -> None:
-        """Ends the process with SIGKILL, as a power cut would, and waits until it is gone."""
+        """Ends the process with SIGKILL, as a power cut would, and waits until it is gone.
+
+        Raises:
+            BrokerError: the process does not end.
+        """
         with suppress(BrokerNotRunning):
             self.signal(signal.SIGKILL)
         if not self.wait(KILL_TIMEOUT):

@@ -1,4 +1,4 @@
-"""Which addresses and ports the nodes listen on."""
+"""The addresses and ports on which the nodes listen."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FREE_PORTS = range(20_000, 32_000)
 
 @dataclass(frozen=True)
 class Address:
-    """Where one node listens: for clients, for its controller and, in a secured cluster, for the other nodes."""
+    """The ports of one node: for clients, for its controller and, in a secured cluster, for the other nodes."""
 
     host: str
     port: int
@@ -30,7 +30,12 @@ def host_of(node: int) -> str:
 
 
 def check(host: str, port: int) -> None:
-    """Raises PortUnavailable where nothing can listen on the port now."""
+    """Makes sure that a process can listen on the port now.
+
+    Raises:
+        PortUnavailable: it cannot.
+        UnsupportedPlatform: this system has not set up the address.
+    """
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -48,8 +53,12 @@ def check(host: str, port: int) -> None:
 
 
 def free(hosts: list[str], avoid: set[int]) -> int:
-    """A port that is free on all hosts now and not one of those to avoid."""
-    # Not the module's shared generator: a test that seeds it would send two brokers to one port.
+    """A port that is free on all hosts now and not in ``avoid``.
+
+    Raises:
+        PortUnavailable: no free port was found.
+    """
+    # The random module's shared generator is not used: a test that seeds it would send two brokers to one port.
     source = random.Random(os.urandom(8))
     for _ in range(200):
         port = source.choice(FREE_PORTS)
@@ -65,7 +74,7 @@ def free(hosts: list[str], avoid: set[int]) -> int:
 
 
 def choose(hosts: list[str], wanted: int | None) -> list[Address]:
-    """Addresses on the hosts, with the wanted port for clients or a free one; the other ports are free ones."""
+    """The addresses on the hosts, with the wanted port for clients or a free one; the other ports are free ones."""
     chosen: list[int] = []
     for port in (wanted, None, None):
         chosen.append(free(hosts, set(chosen)) if port is None else port)

@@ -16,9 +16,9 @@ SCRAM_MODULE = "org.apache.kafka.common.security.scram.ScramLoginModule"
 class Secured:
     """The files of a secured cluster.
 
-    Clients come over TLS with a SCRAM password and may do only what a rule allows. The nodes, and this package when it
-    adds users and rules, come to listeners of their own with a certificate of another authority that exists only here,
-    so no password and no open door is needed before the first user exists.
+    Clients connect over TLS with a SCRAM password and may do only what a rule allows. The nodes, and this package when it
+    adds users and rules, connect to listeners of their own with a certificate of another authority that exists only here.
+    So the cluster needs no password and no open listener before the first user exists.
     """
 
     folder: Path
@@ -41,7 +41,11 @@ class Secured:
         return self.folder / "server.pem"
 
     def create(self, hosts: list[str]) -> None:
-        """Makes the certificates, unless an earlier start on the same folder has made them."""
+        """Makes the certificates, unless an earlier start on the same folder has made them.
+
+        Raises:
+            BrokerNotInstalled: a package is missing.
+        """
         if self.ca_file.exists():
             return
         try:
@@ -53,11 +57,11 @@ class Secured:
         _write_identity(self._server_identity, public.issue_cert("localhost", *hosts))
         _write_identity(self._internal_identity, internal.issue_cert(*hosts, common_name=INTERNAL_NAME))
         internal.cert_pem.write_to_path(self._internal_ca)
-        # Last, since its presence says that all are there.
+        # This file is written last, since its presence says that all are there.
         public.cert_pem.write_to_path(self.ca_file)
 
     def properties(self) -> dict[str, str]:
-        """Kafka's properties."""
+        """The properties of Kafka for listeners, users and rules."""
         internal = {
             "ssl.client.auth": "required",
             "ssl.keystore.type": "PEM",
@@ -68,7 +72,7 @@ class Secured:
         return {
             "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
             "allow.everyone.if.no.acl.found": "false",
-            # A name that no user of clients can have: add_user refuses it, and the mapping is for certificates only.
+            # No user of clients can have this name: add_user refuses it, and the mapping is for certificates only.
             "super.users": f"User:{INTERNAL_NAME}",
             "ssl.principal.mapping.rules": f"RULE:^.*CN={INTERNAL_NAME}.*$/{INTERNAL_NAME}/,DEFAULT",
             "sasl.enabled.mechanisms": "SCRAM-SHA-256,SCRAM-SHA-512",
@@ -83,7 +87,7 @@ class Secured:
         }
 
     def internal_client(self) -> dict[str, str]:
-        """librdkafka's properties for a client of the internal listener, who may do everything."""
+        """librdkafka's properties for a client of the internal listener, which may do everything."""
         return {
             "security.protocol": "SSL",
             "ssl.ca.location": str(self._internal_ca),

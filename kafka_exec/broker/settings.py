@@ -50,11 +50,11 @@ def properties(node: int, addresses: list[Address], data: Path, secured: Secured
         "group.consumer.min.session.timeout.ms": "1000",
         "group.consumer.min.heartbeat.interval.ms": "100",
         "group.coordinator.rebalance.protocols": "classic,consumer,streams,share",
-        # A node that was killed is noticed, and one that is back is used again, within seconds.
+        # The cluster notices within seconds that a node was killed, and uses one that is back again.
         "broker.session.timeout.ms": "3000",
         "broker.heartbeat.interval.ms": "500",
         "replica.lag.time.max.ms": "5000",
-        # Its default of 128 MB would be a third of the heap.
+        # The default of 128 MB would be a third of the heap.
         "log.cleaner.dedupe.buffer.size": str(8 * 1024 * 1024),
         "num.network.threads": "2",
         "num.io.threads": "4",
@@ -72,7 +72,7 @@ def write_properties(path: Path, values: dict[str, str]) -> None:
 def logging_properties(log: Path) -> dict[str, str]:
     """log4j's configuration: one file that is rolled, so that a broker that runs for long does not fill the disk."""
     return {
-        # Its own hook would close the log while Kafka's still has to say how the shutdown went.
+        # log4j's own hook would close the log while Kafka still has to log its shutdown.
         "shutdownHook": "disable",
         "appender.file.type": "RollingFile",
         "appender.file.name": "file",

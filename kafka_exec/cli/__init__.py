@@ -1,4 +1,4 @@
-"""`celery kafka …`: the admin command. Every `celery` process imports this package, so its commands import late."""
+"""``celery kafka …``: the admin command. Every ``celery`` process imports this package, so its commands import late."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from kafka_exec.cli.common import Guarded
 from kafka_exec.cli.control_plane import control_plane
 from kafka_exec.cli.dead import dead
 from kafka_exec.cli.executions import executions, remark, show
-from kafka_exec.cli.groups import groups
+from kafka_exec.cli.keys import keys
 from kafka_exec.cli.nodes import nodes
 from kafka_exec.cli.schedule import claims, schedule
 from kafka_exec.settings.inventory import versions
@@ -23,7 +23,8 @@ def _show_versions(context: click.Context, option: click.Parameter, value: bool)
 
 @click.group(cls=Guarded)
 @click.option(
-    *("--version", "version"),
+    "--version",
+    "version",
     is_flag=True,
     is_eager=True,
     expose_value=False,
@@ -34,8 +35,11 @@ def kafka() -> None:
     """Run and look after kafka_exec's Kafka."""
 
 
-for command in (broker, claims, control_plane, dead, executions, groups, nodes, remark, schedule, show):
+for command in (broker, claims, control_plane, dead, executions, keys, nodes, remark, schedule, show):
     kafka.add_command(command)
+
+# The former name of ``keys``: it still works, and the help does not list it.
+kafka.commands["groups"] = keys
 
 # It imports Celery's command, which loads this group as its entry point: the group must be there by now.
 from kafka_exec.cli.loading import guard_loading  # noqa: E402

@@ -1,4 +1,4 @@
-"""`celery kafka broker`: the embedded broker in the foreground."""
+"""``celery kafka broker``: the embedded broker in the foreground."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def _show_progress(step: str, done: int, total: int) -> None:
 
 
 def _introduce(kafka: EmbeddedKafka, data: Path | None, secure: bool) -> None:
-    """Says how to use the broker, and how to end it. Scripts wait for the line that begins with `Broker URL:`."""
+    """Prints how to use the broker, and how to end it. Scripts wait for the line that begins with ``Broker URL:``."""
     if secure:
         password_file = _add_demo_user(kafka)
         click.echo(f"User: {DEMO_USER}, password in {password_file}")
@@ -89,7 +89,7 @@ def _introduce(kafka: EmbeddedKafka, data: Path | None, secure: bool) -> None:
 
 
 def _add_demo_user(kafka: EmbeddedKafka) -> Path:
-    """Adds the demo user, who may do everything with topics, groups and transactions; returns its password's file."""
+    """Adds the demo user, who may do everything with topics, groups and transactions; returns the password's file."""
     path = kafka.data_dir / "demo-password"
     if not path.exists():
         with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:

@@ -1,4 +1,4 @@
-"""What the commands share: how they tell of errors, and what is printed."""
+"""The parts that all commands share: their errors in one line, tables, progress and questions."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from typing import Any
 
 import click
 
-#: The statuses of errors with which a command ends; 1 is any other one, 2 a wrong usage.
+#: The exit statuses of a command after these errors; 1: any other error, 2: a wrong usage.
 UNREACHABLE, INTERRUPTED = 69, 130
 
-#: What takes longer says how far it is, this often, seconds.
+#: A command that takes longer prints its progress this often, seconds.
 PATIENCE = 1.0
 
-#: An error's line has no more characters; ``--verbose`` shows all.
+#: An error's line is cut to so many characters; ``--verbose`` shows all.
 _LONGEST_ERROR = 1000
 
-#: Where a context's ``meta`` says that ``--verbose`` was given.
+#: The key of a context's ``meta`` by which it knows that ``--verbose`` was given.
 _VERBOSE = "kafka_exec.verbose"
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, one object a line.")
 
 
 class Guarded(click.Group):
-    """A group of commands that all have ``--verbose``, and tell of every error in one line with the right status."""
+    """A group of commands that all have ``--verbose``, and print every error in one line and end with the right status."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -39,6 +39,10 @@ class Guarded(click.Group):
         for command in _with_all_below(cmd):
             command.params.append(_verbose_option())
         super().add_command(cmd, name)
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The names of the commands, without former names, under which a command stands beside its own."""
+        return [name for name in super().list_commands(ctx) if self.commands[name].name == name]
 
     def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
         logging.getLogger("kafka_exec").setLevel(logging.CRITICAL)
@@ -75,10 +79,10 @@ def _be_verbose(context: click.Context, option: click.Parameter, value: bool) ->
 
 @contextmanager
 def _told(context: click.Context | None = None) -> Iterator[None]:
-    """Tells of an error in one line, and ends the process with its status.
+    """Prints an error of the block in one line, and ends the process with its status.
 
     Args:
-        context: of the command; it knows whether the user wants to see more.
+        context: the command's context, which has ``--verbose``.
     """
     try:
         yield
@@ -94,12 +98,12 @@ def _told(context: click.Context | None = None) -> Iterator[None]:
 
 
 def _is_help(error: BaseException) -> bool:
-    """Tells whether it is Click's way to show the help of a group without a command."""
+    """True if the error is the one by which Click shows the help of a group without a command."""
     return type(error).__name__ == "NoArgsIsHelpError"
 
 
 def _status(error: BaseException) -> int:
-    """The status with which the process ends after an error."""
+    """The exit status of the process after an error."""
     from kombu.exceptions import OperationalError
 
     from kafka_exec.errors import AccessRefused, ConnectionFailed, Forbidden
@@ -115,7 +119,7 @@ def _status(error: BaseException) -> int:
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
-    """An error, and what it was raised for: Kombu raises its own for those of a transport."""
+    """An error and its causes: Kombu raises errors of its own for those of a transport."""
     found: BaseException | None = error
     while found is not None:
         yield found
@@ -123,14 +127,14 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 
 
 def _is_interrupt(error: BaseException) -> bool:
-    """Tells whether the user has ended the command; at a question Click makes its own error of that."""
+    """True if the user has interrupted the command; at a question Click raises an error of its own for that."""
     return isinstance(error, KeyboardInterrupt) or (
         isinstance(error, click.Abort) and isinstance(error.__context__, KeyboardInterrupt)
     )
 
 
 def _line(error: BaseException) -> str:
-    """An error in one line for the user."""
+    """An error as one line for the user."""
     from celery.exceptions import ImproperlyConfigured
     from kombu.exceptions import KombuError
 
@@ -158,7 +162,7 @@ def result_backend(context: click.Context) -> Any:
     """The application's result back end.
 
     Raises:
-        ConfigurationError: it is not kafka-exec.
+        ConfigurationError: the back end is not kafka-exec.
     """
     from kafka_exec.backend import KafkaBackend
     from kafka_exec.errors import ConfigurationError
@@ -171,7 +175,7 @@ def result_backend(context: click.Context) -> Any:
     except Exception:
         if is_our_url(chosen):
             raise
-        backend = None  # one that cannot even be made here, as django-db outside Django
+        backend = None  # this back end cannot even be made here, as django-db outside Django
     if isinstance(backend, KafkaBackend):
         return backend
     if not chosen or chosen == "disabled":
@@ -184,7 +188,7 @@ def result_backend(context: click.Context) -> Any:
 
 
 def progress(what: str = "Reading") -> Callable[[int, int], None]:
-    """Says on stderr how much is done of what takes long."""
+    """A function that prints on stderr how much of a long step is done."""
     said = time.monotonic()
 
     def say(done: int, total: int) -> None:
@@ -197,7 +201,7 @@ def progress(what: str = "Reading") -> Callable[[int, int], None]:
 
 
 def echo_table(rows: Sequence[Sequence[str]]) -> None:
-    """Prints rows with their columns aligned."""
+    """Prints the rows of a table with their columns aligned."""
     rows = [[printable(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
@@ -205,17 +209,17 @@ def echo_table(rows: Sequence[Sequence[str]]) -> None:
 
 
 def printable(text: str) -> str:
-    """A text in one line that changes nothing on a terminal: all else is shown as escapes."""
+    """A text in one line that controls nothing on a terminal: characters that are not printable are shown as escapes."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def time_of(at: float | None) -> str:
-    """A time, epoch seconds, for people in this time zone."""
+    """The text of a time, epoch seconds, in this machine's time zone."""
     return "" if at is None else datetime.fromtimestamp(at).astimezone().isoformat(" ", "seconds")
 
 
 def confirm(question: str, yes: bool) -> None:
-    """Asks on the terminal, unless the user has said yes beforehand; ends the process if the answer is no."""
+    """Asks a question on the terminal, unless the user has said yes beforehand; ends the process if the answer is no."""
     if yes:
         return
     if not sys.stdin.isatty():

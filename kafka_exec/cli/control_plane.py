@@ -1,4 +1,4 @@
-"""`celery kafka control-plane`: the control plane in a process of its own."""
+"""``celery kafka control-plane``: the control plane in a process of its own."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import click
 
 from kafka_exec.cli.common import result_backend
 
-#: What writing may take that is under way at the end, seconds.
+#: The end of the open transactions may take so long, seconds.
 STOP_TIMEOUT = 10.0
 
 
@@ -35,10 +35,10 @@ def control_plane(context: click.Context) -> None:
 
 
 def _parts(context: click.Context) -> tuple[list[Any], list[Any], list[str]]:
-    """The nodes, what they drive, and of which URLs: messages that wait are the broker's, chords the back end's.
+    """The nodes, their shares, and the URLs of what they drive: delayed messages are the broker's, chords the back end's.
 
     Raises:
-        ConfigurationError: neither is kafka-exec.
+        ConfigurationError: neither broker nor back end is kafka-exec.
     """
     from kafka_exec.backend import KafkaBackend
     from kafka_exec.backend.control_plane import control_plane as chords

@@ -1,4 +1,4 @@
-"""`celery kafka dead …`: looking at dead letters, replaying and deleting them."""
+"""``celery kafka dead …``: commands to look at dead letters, to replay and to delete them."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 
 COLUMNS = ("QUEUE", "LETTER", "WHEN", "REASON", "TASK", "ID", "REPLAYED", "ERROR")
 
-#: How much of an error a table shows, characters.
+#: A table shows so many characters of an error.
 _LONGEST_ERROR = 60
 
-#: How much is shown of a body that is no JSON, bytes.
+#: So many bytes are shown of a body that is no JSON.
 _MOST_SHOWN = 200
 
 
@@ -88,7 +88,7 @@ def _letters(context: click.Context, queue: str) -> DeadLetters:
 @click.argument("queue", required=False)
 @_reason
 @_task
-@click.option("--all-letters", is_flag=True, help="Those that were replayed too.")
+@click.option("--all-letters", is_flag=True, help="Also letters that were replayed.")
 @click.option("--limit", type=click.IntRange(1), default=100, show_default=True, help="So many, the latest.")
 @json_option
 @click.pass_context
@@ -136,7 +136,12 @@ def list_letters(
 def _row(letter: Letter, queue: str) -> tuple[str, ...]:
     error = letter.error
     return (
-        *(queue, str(letter.address), time_of(letter.at), letter.reason, letter.task, letter.id),
+        queue,
+        str(letter.address),
+        time_of(letter.at),
+        letter.reason,
+        letter.task,
+        letter.id,
         "yes" if letter.replayed else "",
         error if len(error) <= _LONGEST_ERROR else f"{error[:_LONGEST_ERROR]}…",
     )
@@ -167,12 +172,16 @@ def _details(letter: Letter, queue: str) -> Iterator[str]:
     """A line for each fact, then the headers, then the body."""
     origin = letter.origin
     facts = {
-        **{"queue": queue, "letter": str(letter.address), "when": time_of(letter.at)},
-        **{"reason": letter.reason, "error": letter.error},
+        "queue": queue,
+        "letter": str(letter.address),
+        "when": time_of(letter.at),
+        "reason": letter.reason,
+        "error": letter.error,
         "from": f"{origin.topic}, partition {origin.partition}, offset {origin.offset}"
         if origin
         else "it does not say",
-        **{"task": letter.task, "id": letter.id},
+        "task": letter.task,
+        "id": letter.id,
         "replayed": "yes" if letter.replayed else "no",
         "key": "none" if letter.key is None else as_text(letter.key),
     }
@@ -195,8 +204,8 @@ def _details(letter: Letter, queue: str) -> Iterator[str]:
 @click.argument("addresses", nargs=-1, type=_address, metavar="[PARTITION:OFFSET]...")
 @_reason
 @_task
-@click.option("--all", "of_all", is_flag=True, help="All letters, of those that the other options leave.")
-@click.option("--again", is_flag=True, help="Also if they were replayed already; for letters that are named.")
+@click.option("--all", "of_all", is_flag=True, help="All letters that the other options leave.")
+@click.option("--again", is_flag=True, help="Also letters that were replayed already, if they are named.")
 @click.option("--args", type=_json_list, metavar="JSON", help="Other positional arguments for the task.")
 @click.option("--kwargs", type=_json_object, metavar="JSON", help="Other keyword arguments for the task.")
 @click.option("--rate", type=_a_second, metavar="N/s", help="So many a second at most; N/m, N/h: a minute, an hour.")
@@ -248,7 +257,7 @@ def replay(
         click.echo(f"{count} letters would be replayed" if dry_run else "Nothing to replay", err=True)
         return
     if latest is not None and count == 1:
-        order = replace(order, addresses=(latest,))  # others that have come meanwhile are not meant
+        order = replace(order, addresses=(latest,))  # letters that have come meanwhile are left out
     confirm(f"Replay {count} letters of {queue}?", yes)
     say = progress("Replaying")
     done = letters.replay(order, rate=rate, on_progress=lambda replayed: say(min(replayed, count), count))

@@ -1,4 +1,4 @@
-"""`celery kafka show` and `celery kafka executions`: what tasks did and do, from the state records."""
+"""``celery kafka show`` and ``celery kafka executions``: the states of tasks, from the state records."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ def show(context: click.Context, task_id: str, as_json: bool) -> None:
 @click.command()
 @click.argument("task_id")
 @click.argument("text")
-@click.option("--by", default=getpass.getuser, show_default="the user", help="Who says it.")
+@click.option("--by", default=getpass.getuser, show_default="the user", help="The author.")
 @click.pass_context
 def remark(context: click.Context, task_id: str, text: str, by: str) -> None:
-    """Note something of a task; its state stays what it is."""
+    """Add a remark to a task; its state stays as it is."""
     backend = result_backend(context)
     if backend.reader.find(task_id) is None:
         raise click.ClickException(f"nothing is known of task {task_id}")
@@ -60,7 +60,7 @@ def executions(
     limit: int,
     as_json: bool,
 ) -> None:
-    """List tasks, the latest first. A running one whose worker is gone is marked as lost; it runs again elsewhere."""
+    """List tasks, the latest first. A running task whose worker is gone is marked as lost; it runs again elsewhere."""
     matching = 0
 
     def wanted() -> Iterator[StateRecord]:
@@ -105,14 +105,14 @@ def _row(record: StateRecord, lost: bool) -> tuple[str, ...]:
 
 
 def _state(record: StateRecord, lost: bool) -> str:
-    """The state; of a running task also the application's own word for it, such as ABORTED."""
+    """The state of a task; of a running task also the application's own word for it, such as ABORTED."""
     is_own = record.state is State.RUNNING and record.status != to_celery(State.RUNNING)
     more = [*([record.status] if is_own else []), *(["lost"] if lost else [])]
     return f"{record.state.value} ({', '.join(more)})" if more else record.state.value
 
 
 def _details(record: StateRecord) -> Iterator[str]:
-    """A line for each fact, then what needs several."""
+    """A line for each fact of a task, then its errors, remarks and traceback."""
     facts = record.as_json()
     for name in ("created", "due", "started", "finished"):
         if name in facts:

@@ -1,4 +1,4 @@
-"""An application that cannot be loaded: Celery tells of it in a traceback before any command begins."""
+"""Errors of applications that cannot be loaded: Celery would print a traceback before any command begins."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from kafka_exec.errors import ConfigurationError
 
 
 class Unloaded:
-    """Stands for an application that could not be loaded: a command that needs none runs all the same."""
+    """A stand-in for an application that could not be loaded: commands that need no application run all the same."""
 
-    #: Celery asks for them before the command begins.
+    #: Celery reads these options before the command begins.
     user_options: dict[str, Any] = {}
 
     def __init__(self, name: str, error: BaseException) -> None:
@@ -24,14 +24,14 @@ class Unloaded:
     def __getattr__(self, attribute: str) -> NoReturn:
         error = self._error
         if ":" in self._name and isinstance(error, ModuleNotFoundError) and error.__context__ is not None:
-            error = error.__context__  # where a module has no such application, Celery looks for a module of that name
+            error = error.__context__  # Celery looks for a module of this name if the module has no such application
         raise ConfigurationError(
             f"the application {self._name} cannot be loaded: {type(error).__name__}: {error}"
         ) from error
 
 
 def guard_loading(group: click.Group) -> None:
-    """Has an application that cannot be loaded told of by the commands of a group of ``celery``, as their other errors."""
+    """Has a group of ``celery`` print the error of an application that cannot be loaded as it prints its other errors."""
     find_app = umbrella.find_app
 
     def find(name: str, *args: Any, **kwargs: Any) -> Any:

@@ -1,4 +1,4 @@
-"""`celery kafka nodes`: which workers and beats there are, from their heartbeats."""
+"""``celery kafka nodes``: the workers and beats that exist, by their heartbeats."""
 
 from __future__ import annotations
 
@@ -12,14 +12,33 @@ from kafka_exec.core.nodes.heartbeat import Heartbeat, NodeState, Seen, roll
 from kafka_exec.settings.appconf import broker_home
 
 COLUMNS = (
-    *("NAME", "STATE", "KIND", "VERSION", "INCARNATION", "HOST", "PID", "SINCE"),
-    *("HEARD", "SLOTS", "ACTIVE", "QUEUES", "TASKS", "CONTROL-PLANE", "FAULTS"),
+    "NAME",
+    "STATE",
+    "KIND",
+    "VERSION",
+    "INCARNATION",
+    "HOST",
+    "PID",
+    "SINCE",
+    "HEARD",
+    "SLOTS",
+    "ACTIVE",
+    "QUEUES",
+    "TASKS",
+    "CONTROL-PLANE",
+    "FAULTS",
 )
 
 
 @click.command()
 @click.option("--task", help="Only nodes that know the task of this name.")
-@click.option("--hours", type=click.FloatRange(0, 24), default=1.0, show_default=True, help="Nodes heard since then.")
+@click.option(
+    "--hours",
+    type=click.FloatRange(0, 24),
+    default=1.0,
+    show_default=True,
+    help="Only nodes heard in so many hours.",
+)
 @json_option
 @click.pass_context
 def nodes(context: click.Context, task: str | None, hours: float, as_json: bool) -> None:
@@ -45,10 +64,21 @@ def nodes(context: click.Context, task: str | None, hours: float, as_json: bool)
 def _facts(seen: Seen, state: NodeState, now: float) -> dict[str, object]:
     beat = seen.beat
     return {
-        **{"kind": _kind(beat), "version": beat.version or None},
-        **{"name": seen.name, "state": state.value, "incarnation": beat.boot, "place": beat.place, "pid": beat.pid},
-        **{"since": beat.since, "heard": seen.at, "age": max(0.0, now - seen.at), "control_plane": beat.control},
-        **{"slots": beat.slots, "active": beat.active, "queues": beat.queues, "known": beat.known},
+        "kind": _kind(beat),
+        "version": beat.version or None,
+        "name": seen.name,
+        "state": state.value,
+        "incarnation": beat.boot,
+        "place": beat.place,
+        "pid": beat.pid,
+        "since": beat.since,
+        "heard": seen.at,
+        "age": max(0.0, now - seen.at),
+        "control_plane": beat.control,
+        "slots": beat.slots,
+        "active": beat.active,
+        "queues": beat.queues,
+        "known": beat.known,
         "tasks": beat.tasks,
         "faults": beat.faults,
     }
@@ -57,15 +87,24 @@ def _facts(seen: Seen, state: NodeState, now: float) -> dict[str, object]:
 def _row(seen: Seen, state: NodeState, now: float) -> tuple[str, ...]:
     beat = seen.beat
     return (
-        *(seen.name, state.value, _kind(beat) or "?", beat.version or "?", beat.boot[:8]),
-        *(beat.place.partition(" ")[0], str(beat.pid), time_of(beat.since)),
+        seen.name,
+        state.value,
+        _kind(beat) or "?",
+        beat.version or "?",
+        beat.boot[:8],
+        beat.place.partition(" ")[0],
+        str(beat.pid),
+        time_of(beat.since),
         f"{max(0.0, now - seen.at):.1f} s ago",
-        *(str(beat.slots), str(beat.active), ",".join(beat.queues), str(beat.known)),
+        str(beat.slots),
+        str(beat.active),
+        ",".join(beat.queues),
+        str(beat.known),
         "yes" if beat.control else "",
         str(beat.faults),
     )
 
 
 def _kind(beat: Heartbeat) -> str | None:
-    """What a node is; one of an older version does not say it, but beats and workers can be told apart."""
+    """The kind of a node. Nodes of older versions do not send it, but their beats and workers can be told apart."""
     return beat.kind or ("beat" if beat.beat else "worker" if beat.slots else None)

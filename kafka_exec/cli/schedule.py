@@ -1,4 +1,4 @@
-"""`celery kafka schedule`: the periodic entries, where they stand, and changes of them."""
+"""``celery kafka schedule``: the periodic entries, their claims and slots, and changes to them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def schedule() -> None:
 @json_option
 @click.pass_context
 def list_(context: click.Context, as_json: bool) -> None:
-    """List the periodic entries: who holds them, the last slot that was fired, and the next one."""
+    """List the periodic entries, with their holders, the last slot that was fired, and the next one."""
     tasks = _tasks(context)
     found = [each.facts() for each in tasks.all()]
     if as_json:
@@ -43,9 +43,16 @@ def list_(context: click.Context, as_json: bool) -> None:
 
 def _row(facts: dict[str, Any]) -> tuple[str, ...]:
     return (
-        *(facts["name"], str(facts["task"]), str(facts["schedule"]), str(facts["source"]), facts["state"]),
-        *(facts["holder"] or "", time_of(facts["last"]), time_of(facts["next"])),
-        *(str(facts["runs"]), str(facts["missed"])),
+        facts["name"],
+        str(facts["task"]),
+        str(facts["schedule"]),
+        str(facts["source"]),
+        facts["state"],
+        facts["holder"] or "",
+        time_of(facts["last"]),
+        time_of(facts["next"]),
+        str(facts["runs"]),
+        str(facts["missed"]),
     )
 
 
@@ -77,9 +84,13 @@ def show(context: click.Context, name: str, as_json: bool) -> None:
 @click.option("--catch-up", type=click.Choice(["skip", "one", "all"]), help="What becomes of missed slots.")
 @click.option("--max-running", type=int, help="How many runs may be under way at a time.")
 @click.option("--max-duration", type=float, help="After so many seconds a run is stopped.")
-@click.option("--on-node", is_flag=True, default=None, help="The beat or worker that holds it runs it itself.")
 @click.option(
-    "--overlap", type=click.Choice(["queue", "skip", "replace"]), help="With --on-node: what is due during a run."
+    "--on-node", is_flag=True, default=None, help="The beat or worker that holds the entry runs its task itself."
+)
+@click.option(
+    "--overlap",
+    type=click.Choice(["queue", "skip", "replace"]),
+    help="With --on-node: what becomes of a slot during a run.",
 )
 @click.option("--after-end", is_flag=True, default=None, help="With --on-node: the period begins when a run ends.")
 @click.option("--label", "labels", multiple=True, help="Only beats with this label fire it.")
@@ -125,10 +136,10 @@ def _verb(verb: str, done: str, meaning: str) -> None:
         click.echo(f"{done} {name}")
 
 
-_verb("pause", "paused", "Have the periodic entry NAME not fired, until it is resumed.")
-_verb("resume", "resumed", "Have NAME fired again; what was due meanwhile is not made up for.")
-_verb("remove", "removed", "Remove NAME; one of the configuration comes back with the next beat that has it.")
-_verb("run-now", "asked for a run of", "Have NAME fired once, at once.")
+_verb("pause", "paused", "Stop firing the periodic entry NAME, until it is resumed.")
+_verb("resume", "resumed", "Fire NAME again; slots that were due meanwhile are left out.")
+_verb("remove", "removed", "Remove NAME; an entry of the configuration comes back with the next beat that has it.")
+_verb("run-now", "asked for a run of", "Fire NAME once, at once.")
 
 
 CLAIMS = ("ENTRY", "STATE", "HOLDER", "INCARNATION", "EPOCH", "LAST SLOT", "FIRED", "RUNS", "OF THIS HOLDER")
@@ -139,7 +150,7 @@ CLAIMS = ("ENTRY", "STATE", "HOLDER", "INCARNATION", "EPOCH", "LAST SLOT", "FIRE
 @json_option
 @click.pass_context
 def claims(context: click.Context, table: bool, as_json: bool) -> None:
-    """List who holds which periodic entry, as the log of claims says."""
+    """List the holder of each periodic entry, by the log of claims."""
     from kafka_exec.core.beat.claim import document
 
     if table:
@@ -156,9 +167,16 @@ def claims(context: click.Context, table: bool, as_json: bool) -> None:
         state = "handling" if found.handling else "held" if found.holder else "free"
         if as_json:
             facts = {
-                **{"state": state, "holder": found.name if found.holder else None, "incarnation": found.holder or None},
-                **{"epoch": found.epoch, "reference": found.reference, "slot": found.slot, "fired": found.fired},
-                **{"runs": found.runs, "turns": found.turns, "definition": found.definition},
+                "state": state,
+                "holder": found.name if found.holder else None,
+                "incarnation": found.holder or None,
+                "epoch": found.epoch,
+                "reference": found.reference,
+                "slot": found.slot,
+                "fired": found.fired,
+                "runs": found.runs,
+                "turns": found.turns,
+                "definition": found.definition,
             }
             click.echo(json.dumps({"entry": entry, **facts}))
         holder = (found.name, found.holder[:8]) if found.holder else ("", "")

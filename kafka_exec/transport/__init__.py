@@ -29,7 +29,7 @@ DEFAULT_PREFIX = "celery"
 
 class _Management(base.Management):
     def get_bindings(self) -> list[dict[str, str]]:
-        """All bindings of work queues, as ``celery list bindings`` wants them."""
+        """The bindings of all work queues, in the form that ``celery list bindings`` prints."""
         space = self.transport.client.default_channel.connection.space
         return [
             {"source": binding.exchange, "destination": binding.queue, "routing_key": binding.routing_key}
@@ -38,7 +38,7 @@ class _Management(base.Management):
 
 
 class Transport(base.Transport):
-    """Celery's and Kombu's way to Kafka. Nothing is connected before it is used."""
+    """The transport by which Celery and Kombu use Kafka. It connects nothing before it is used."""
 
     Management = _Management
 
@@ -49,7 +49,7 @@ class Transport(base.Transport):
 
     connection_errors = recoverable_connection_errors = (errors.ConnectionFailed,)
     channel_errors = (errors.ChannelFailed,)
-    # What a channel refuses it refuses again: nothing is won by repeating it.
+    # A channel that has refused an operation refuses its repetition too, so Kombu need not retry it.
     recoverable_channel_errors = ()
 
     implements = base.default_transport_capabilities.extend(
@@ -68,23 +68,23 @@ class Transport(base.Transport):
 
     @property
     def settings(self) -> Settings:
-        """Our settings in force; nothing is connected.
+        """The settings of kafka_exec that are in force; nothing is connected.
 
         Raises:
-            ConfigurationError: one is wrong.
+            ConfigurationError: a setting is wrong.
         """
         return Settings.read(
             self.client.transport_options or {}, split(self.client.virtual_host)[1], from_environment()
         )
 
     def establish_connection(self) -> Connection:
-        """Connects, unless this process is connected already.
+        """Connects to the cluster, unless this process is connected already.
 
         Raises:
             ConnectionFailed: no broker answers within the connection timeout.
             AccessRefused: the cluster refuses the credentials or the certificate.
             ConfigurationError: a setting is wrong.
-            ImproperlyConfigured: a Celery app of this process was made without our parts.
+            ImproperlyConfigured: a Celery app of this process was made without the parts of kafka_exec.
         """
         client = self.client
         options: Mapping[str, Any] = client.transport_options or {}
@@ -111,7 +111,7 @@ class Transport(base.Transport):
         connection.close()
 
     def _collect(self, connection: Connection | None) -> None:
-        """Called instead of closing after a connection error, and in a forked child, where nothing may be touched."""
+        """Closes a connection after a connection error. Kombu calls it in a forked child too: there it touches nothing."""
         if connection is not None and not connection.is_inherited:
             connection.close()
 
@@ -124,7 +124,7 @@ class Transport(base.Transport):
         channel.close()
 
     def verify_connection(self, connection: Connection) -> bool:
-        """librdkafka reconnects by itself, so a connection is good until it is closed."""
+        """True if the connection is open and was made in this process. librdkafka reconnects by itself."""
         return connection.connected and not connection.is_inherited
 
     def drain_events(self, connection: Connection, timeout: float | None = None, **kwargs: Any) -> None:
@@ -137,11 +137,11 @@ class Transport(base.Transport):
         loop.remove_reader(connection.waker.fileno())
 
     def qos_semantics_matches_spec(self, connection: Connection) -> bool:
-        """False: a prefetch count is the whole channel's, and may be changed while consumers run."""
+        """Returns False: a prefetch count bounds the whole channel, and may be changed while consumers run."""
         return False
 
 
 class SSLTransport(Transport):
-    """``kafka-execs://``: the same over TLS."""
+    """The transport ``kafka-execs://``: the same over TLS."""
 
     tls = True

@@ -1,4 +1,4 @@
-"""Which exchanges, work queues and bindings there are: shared by all processes through a compacted topic."""
+"""The exchanges, work queues and bindings that exist: all processes share them through a compacted topic."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _BUILT_IN = {"": "direct", "amq.direct": "direct", "amq.fanout": "fanout", "amq.
 
 
 class Bindings:
-    """Declarations by this process are written once; those of others are read when first asked for."""
+    """The declarations of all processes. This process writes its own once, and reads those of others when it needs them."""
 
     def __init__(self, cluster: Cluster, topics: Topics) -> None:
         self._table = Table(cluster, bindings_topic(topics))
@@ -28,12 +28,13 @@ class Bindings:
         self._routes_version = -1
 
     def declare_exchange(self, name: str, exchange_type: str, *, durable: bool) -> None:
-        """Notes an exchange's type; a durable one's for all processes."""
+        """Notes an exchange's type: for this process, and for all processes if the exchange is durable."""
         self._types[name] = exchange_type
         if durable:
             self._write(["exchange", name], {"type": exchange_type})
 
     def delete_exchange(self, name: str) -> None:
+        """Removes an exchange and its bindings."""
         self._types.pop(name, None)
         self._erase(["exchange", name])
         for binding in self.all():
@@ -41,7 +42,7 @@ class Bindings:
                 self.unbind(binding)
 
     def type_of(self, exchange: str) -> str:
-        """The type of an exchange; ``direct`` if nobody has declared it."""
+        """The type of an exchange; ``direct`` if no process has declared it."""
         found = self._types.get(exchange)
         if found is None:
             row = self._table.rows().get(_key(["exchange", exchange]))
@@ -56,14 +57,15 @@ class Bindings:
         self._write(["binding", *binding], {})
 
     def unbind(self, binding: Binding) -> None:
+        """Removes a work queue's binding, for all processes."""
         self._erase(["binding", *binding])
 
     def use_queue(self, name: str, expires: float, now: float) -> None:
-        """Notes that a queue that expires is in use, for all processes; times are seconds."""
+        """Notes for all processes that a queue that expires is in use; ``expires`` and ``now`` are seconds."""
         self._table.note(_key(["expiring", name]), {"expires": expires, "used": now})
 
     def expired_queues(self, now: float) -> list[str]:
-        """The queues that nobody has used for their time."""
+        """The queues that no process has used for as long as they last without use; ``now``: epoch seconds."""
         return [
             name
             for name, row in self._of("expiring", 1)
@@ -71,7 +73,7 @@ class Bindings:
         ]
 
     def keys_over(self, queue: str) -> int | None:
-        """Over how many partitions the keys of a work queue are spread; None: nobody has sent it any."""
+        """The number of partitions over which a work queue's ordering keys are spread; None: it was sent no key yet."""
         self._table.load()
         row = self._table.get(_key(["keys", queue]))
         try:
@@ -80,7 +82,7 @@ class Bindings:
             return None
 
     def keep_keys_over(self, queue: str, partitions: int) -> None:
-        """Notes that, for all processes."""
+        """Notes for all processes the number of partitions over which a work queue's ordering keys are spread."""
         self._table.put(_key(["keys", queue]), {"over": partitions})
 
     def delete_queue(self, name: str) -> None:
@@ -96,12 +98,12 @@ class Bindings:
         return [Binding(*names) for *names, _ in self._of("binding", 3)]
 
     def _of(self, kind: str, number: int) -> Iterator[list[Any]]:
-        """The rows of a kind: so many names each, and what is said of them."""
+        """The rows of one kind: ``number`` names each, then the row's value."""
         for key, row in self._table.rows().items():
             try:
                 first, *names = texts(from_json(key))
             except ValueError:
-                continue  # somebody else's
+                continue  # a row that another program has written
             if first == kind and len(names) == number:
                 yield [*names, row]
 

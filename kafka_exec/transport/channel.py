@@ -25,7 +25,7 @@ from kafka_exec.transport.values import to_json
 
 
 class Channel(base.StdChannel):
-    """A channel. Publishing, acknowledging and rejecting are thread-safe; delivery happens where events are drained."""
+    """A channel. Publishing, acknowledging and rejecting are thread-safe; the thread that drains events delivers."""
 
     supports_batch_publish = True
     _ids = itertools.count(1)
@@ -53,10 +53,10 @@ class Channel(base.StdChannel):
         headers: Mapping[str, Any] | None = None,
         properties: Mapping[str, Any] | None = None,
     ) -> envelope.Message:
-        """The message as :meth:`basic_publish` takes it; the body's bytes are not touched.
+        """Makes the message that :meth:`basic_publish` takes; the body's bytes stay as they are.
 
         Raises:
-            ChannelFailed: the priority is no number.
+            ChannelFailed: the priority is not a number.
         """
         properties = dict(properties or {})
         if priority is not None:
@@ -81,19 +81,20 @@ class Channel(base.StdChannel):
         timeout: float | None = None,
         confirm_timeout: float | None = None,
     ) -> None:
-        """Publishes: to the work queues it is bound for, which waits for the broker, and to the exchange's listeners.
+        """Publishes a message to the work queues that are bound to it, and to the exchange's listeners.
 
-        A task with a time of its own waits for it in Kafka, unless that is only a moment away.
+        For the work queues it waits until the broker has acknowledged. A task with a time of its own waits for it in Kafka,
+        unless that time is only a moment away.
 
         Args:
-            message: of :meth:`prepare_message`; or a body alone, as ``celery amqp`` gives it.
+            message: one that :meth:`prepare_message` has made, or only a body, as ``celery amqp`` gives it.
 
         Raises:
-            NotConfirmed: the broker has not acknowledged it in time, so it may or may not be there.
-            ConnectionFailed: likewise, when there is another broker URL to fail over to.
-            MessageTooLarge: nothing was published.
-            NoSuchQueue: ``mandatory``, and no work queue takes it.
-            Unwritable: a header or property would not come as it is.
+            NotConfirmed: the broker has not acknowledged the message in time, so it may or may not be there.
+            ConnectionFailed: the same, where the URL names another broker to fail over to.
+            MessageTooLarge: the broker does not take messages of this size; nothing was published.
+            NoSuchQueue: ``mandatory`` is set, and no work queue takes the message.
+            Unwritable: a header or property cannot be written so that it arrives unchanged.
         """
         self._check_open()
         if isinstance(message, str):
@@ -134,13 +135,13 @@ class Channel(base.StdChannel):
         return [routing_key] if self._space.is_work_queue(routing_key) else []
 
     def create_publish_batch(self, max_size: int) -> PublishBatch:
-        """For :meth:`kombu.Producer.batch`."""
+        """Makes a batch for :meth:`kombu.Producer.batch`."""
         return PublishBatch(self, max_size)
 
     # -- declaring -----------------------------------------------------------------------------------------------------
 
     def prepare_queue_arguments(self, arguments: Mapping[str, Any] | None, **options: Any) -> Mapping[str, Any]:
-        """RabbitMQ's names for queue arguments are ours too; times become milliseconds."""
+        """Gives queue arguments RabbitMQ's names, which kafka_exec uses too, and turns times into milliseconds."""
         found: Mapping[str, Any] = base.to_rabbitmq_queue_arguments(arguments or {}, **options)
         return found
 
@@ -157,8 +158,8 @@ class Channel(base.StdChannel):
         """Declares an exchange of type direct, topic or fanout.
 
         Raises:
-            ChannelFailed: it is of another type.
-            ConfigurationError: it has arguments, which would be ignored.
+            ChannelFailed: the exchange is of another type.
+            ConfigurationError: the exchange has arguments, which would have no effect.
         """
         self._check_open()
         if type not in EXCHANGE_TYPES:
@@ -184,12 +185,12 @@ class Channel(base.StdChannel):
     ) -> queue_declare_ok_t:
         """Declares a queue: a topic, or a subscription of this process if it is exclusive or auto-deleted.
 
-        Only a passive declaration counts messages and consumers: that takes several requests.
+        Only a passive declaration counts messages and consumers, because counting takes several requests.
 
         Raises:
-            NoSuchQueue: ``passive``, and there is none of this name.
-            ConfigurationError: an argument is wrong, or promises what a queue here does not do.
-            TopicMismatch: its topic has another number of partitions than ``x-partitions``.
+            NoSuchQueue: ``passive`` is set, and there is no queue of this name.
+            ConfigurationError: an argument is wrong, or asks for something that a queue on Kafka does not do.
+            TopicMismatch: the queue's topic has another number of partitions than ``x-partitions``.
         """
         self._check_open()
         queue = queue or f"amq.gen-{uuid()}"
@@ -223,7 +224,7 @@ class Channel(base.StdChannel):
         arguments: Mapping[str, Any] | None = None,
         nowait: bool = False,
     ) -> None:
-        """Binds a queue: a work queue's binding holds for all processes, until it is unbound."""
+        """Binds a queue. A work queue's binding holds for all processes, until it is removed."""
         self._check_open()
         binding = Binding(queue, exchange or "", routing_key or "")
         if (subscription := self._space.subscription(queue)) is not None:
@@ -239,7 +240,7 @@ class Channel(base.StdChannel):
         arguments: Mapping[str, Any] | None = None,
         nowait: bool = False,
     ) -> None:
-        """Removes a binding."""
+        """Removes a queue's binding."""
         self._check_open()
         binding = Binding(queue, exchange or "", routing_key or "")
         if (subscription := self._space.subscription(queue)) is not None:
@@ -248,7 +249,7 @@ class Channel(base.StdChannel):
             self._space.bindings.unbind(binding)
 
     def queue_delete(self, queue: str, if_unused: bool = False, if_empty: bool = False, nowait: bool = False) -> int:
-        """Deletes a queue and all in it; how many messages that were, where a condition made it count them."""
+        """Deletes a queue and its messages; returns their number if a condition made it count them, otherwise 0."""
         self._check_open()
         if self._space.subscription(queue) is not None:
             self._space.unsubscribe(queue)
@@ -264,7 +265,7 @@ class Channel(base.StdChannel):
         return messages
 
     def queue_purge(self, queue: str, nowait: bool = False) -> int:
-        """Deletes what waits in a queue and is not with a consumer; how many messages that were."""
+        """Deletes the messages of a queue that no consumer has; returns their number."""
         self._check_open()
         if (subscription := self._space.subscription(queue)) is not None:
             count = len(subscription)
@@ -279,7 +280,7 @@ class Channel(base.StdChannel):
 
     @property
     def prefetch_count(self) -> int:
-        """The bound of the unacknowledged messages; 0: none."""
+        """The bound of the unacknowledged messages; 0: no bound."""
         return self.deliveries.prefetch_count
 
     def basic_qos(self, prefetch_size: int = 0, prefetch_count: int = 0, apply_global: bool = False) -> None:
@@ -296,11 +297,11 @@ class Channel(base.StdChannel):
         arguments: Mapping[str, Any] | None = None,
         on_cancel: Callable[[str], Any] | None = None,
     ) -> str:
-        """Starts to consume a queue; the tag by which to cancel it.
+        """Starts to consume a queue; returns the tag by which the consumer is cancelled.
 
         Raises:
-            NoSuchQueue: it is not declared.
-            ConfigurationError: an argument of the consumer would be ignored.
+            NoSuchQueue: the queue is not declared.
+            ConfigurationError: an argument of the consumer would have no effect.
         """
         self._check_open()
         check_consumer(queue, arguments or {})
@@ -319,7 +320,7 @@ class Channel(base.StdChannel):
         return tag
 
     def basic_cancel(self, consumer_tag: str, nowait: bool = False) -> None:
-        """Ends a consumer. What it has and has not acknowledged stays its own."""
+        """Ends a consumer. It keeps the messages that it has not acknowledged yet."""
         source = self.deliveries.remove(consumer_tag)
         if source is None or self.connection.is_inherited:
             return
@@ -332,7 +333,7 @@ class Channel(base.StdChannel):
             source.release()
 
     def basic_get(self, queue: str, no_ack: bool = False) -> base.Message | None:
-        """One message, or None if there is none now that this process may have."""
+        """Takes one message; None if there is no message now that this process may have."""
         self._check_open()
         if (subscription := self._space.subscription(queue)) is not None:
             source: Source = self.connection.subscription_source(subscription)
@@ -347,21 +348,20 @@ class Channel(base.StdChannel):
                 joined.release()
         message = self.deliveries.take(source, no_ack=no_ack)
         if message is not None:
-            message.delivery_info["delivery_tag"] = (
-                message.delivery_tag
-            )  # as AMQP's answer; a person has no other way to it
+            # AMQP's answer has the tag too; a person who uses ``celery amqp`` sees it nowhere else.
+            message.delivery_info["delivery_tag"] = message.delivery_tag
         return message
 
     def basic_ack(self, delivery_tag: int, multiple: bool = False) -> None:
-        """The message is finished; with ``multiple``, all up to it."""
+        """Ends a message; with ``multiple``, also all messages before it."""
         self.deliveries.acknowledge(delivery_tag, multiple)
 
     def basic_reject(self, delivery_tag: int, requeue: bool = False) -> None:
-        """The message is to be delivered again, by this process before later ones, or goes to the dead letters."""
+        """Has a message delivered again, by this process before later ones (``requeue``), or makes it a dead letter."""
         self.deliveries.reject(delivery_tag, requeue)
 
     def basic_recover(self, requeue: bool = True) -> None:
-        """Has all unacknowledged messages delivered again."""
+        """Puts all unacknowledged messages back: they are delivered again."""
         self.deliveries.put_back()
 
     def flow(self, active: bool = True) -> None:
@@ -375,7 +375,7 @@ class Channel(base.StdChannel):
             raise ConnectionFailed("the channel is closed")
 
     def close(self) -> None:
-        """Cancels the consumers; what is unacknowledged is delivered again, here or elsewhere."""
+        """Cancels the consumers; unacknowledged messages are delivered again, by this process or another."""
         if self.closed or self.connection.is_inherited:
             return
         self.closed = True

@@ -1,4 +1,4 @@
-"""A connection: channels, the work queues it consumes, and the one descriptor by which all of them wake their consumer."""
+"""A connection: its channels, the work queues that it consumes, and one descriptor by which all of them wake it."""
 
 from __future__ import annotations
 
@@ -15,31 +15,31 @@ from kafka_exec.transport.namespace import Namespace
 from kafka_exec.transport.sources import Source, SubscriptionSource, WorkQueue
 from kafka_exec.transport.subscriptions import Subscription
 
-#: What one call of the event loop delivers at most, so that other descriptors get their turn.
+#: One call of the event loop delivers so many messages at most, so that other descriptors get their turn.
 _MOST_AT_ONCE = 256
 
-#: What a purge, or the search for a single message, may wait for the group, seconds.
+#: A purge, or the search for a single message, waits so long at most for the consumer group, seconds.
 SETTLE_TIMEOUT = 10.0
 
-#: What commits and leaving the groups may take at the close, seconds.
+#: To commit and to leave its groups, a connection that closes takes so long at most, seconds.
 _CLOSE_TIMEOUT = 5.0
 
 
 class Receiver(Protocol):
-    """A channel, as its connection needs it."""
+    """The part of a channel that its connection needs."""
 
     deliveries: Deliveries
 
     def close(self) -> None:
-        """Ends its consumers; what is unacknowledged goes to others."""
+        """Ends the channel's consumers; other processes get the unacknowledged messages."""
 
 
 class Connection:
-    """What :meth:`kombu.Connection.connect` returns for ``kafka-exec://``.
+    """A connection, as :meth:`kombu.Connection.connect` returns it for ``kafka-exec://``.
 
     Attributes:
         node: the worker whose own connection this is; it gives the static membership. None for all others.
-        on_fault: what the deliveries of its channels have as theirs.
+        on_fault: the ``on_fault`` of the deliveries of all its channels; see :class:`Deliveries`.
     """
 
     def __init__(self, client: Any, transport: Any, space: Namespace) -> None:
@@ -56,15 +56,15 @@ class Connection:
 
     @property
     def is_inherited(self) -> bool:
-        """Whether it was made before this process was forked: then nothing of it may be touched."""
+        """True if the connection was made before this process was forked: then this process must not touch it."""
         return os.getpid() != self.pid
 
     def queues(self) -> list[WorkQueue]:
-        """The work queues that it consumes, or has a moment ago."""
+        """The work queues that the connection consumes, or has consumed a moment ago."""
         return list(self._queues.values())
 
     def work_queue(self, name: str) -> WorkQueue:
-        """The work queue, joined if it is not yet."""
+        """The work queue of this name; its consumer groups are joined if they are not yet."""
         found = self._queues.get(name)
         if found is None or not found.reclaim():
             if self.node is not None:
@@ -74,39 +74,39 @@ class Connection:
         return found
 
     def joined(self, name: str) -> WorkQueue | None:
-        """The work queue, if this connection consumes it."""
+        """The work queue of this name, if this connection consumes it."""
         return self._queues.get(name)
 
     def leave(self, name: str) -> None:
-        """Stops consuming a work queue at once; for its deletion."""
+        """Stops consuming a work queue at once, because it is about to be deleted."""
         if (queue := self._queues.pop(name, None)) is not None:
             queue.stop()
             queue.join(_CLOSE_TIMEOUT)
 
     def is_consumed(self, source: Source) -> bool:
-        """Whether a consumer of any channel reads this source."""
+        """True if a consumer of any channel reads this source."""
         return any(channel.deliveries.consumes(source) for channel in self.channels)
 
     def subscription_source(self, subscription: Subscription) -> SubscriptionSource:
         return SubscriptionSource(subscription, self.waker)
 
     def deliver(self, most: int | None = None, *, one_broadcast: bool = False) -> int:
-        """Gives waiting messages to consumers; how many. ``one_broadcast``: stop after a subscription's message."""
+        """Gives waiting messages to consumers; returns their number. Arguments as in :meth:`Deliveries.deliver`."""
         return sum(channel.deliveries.deliver(most, one_broadcast=one_broadcast) for channel in list(self.channels))
 
     def on_readable(self) -> None:
-        """Called by the event loop when the descriptor is readable."""
+        """Delivers messages. The event loop calls it when the descriptor is readable."""
         self.waker.clear()
         if self.deliver(_MOST_AT_ONCE) >= _MOST_AT_ONCE:
             self.waker.wake()
 
     def drain_events(self, timeout: float | None = None) -> None:
-        """Delivers what is waiting, or waits for something to deliver.
+        """Delivers the messages that are waiting, or waits for a message and delivers it.
 
-        Of a subscription's messages it delivers one: who collects replies counts the calls.
+        Of a subscription's messages it delivers only one: Celery counts the calls when it collects replies.
 
         Raises:
-            socket.timeout: nothing came within ``timeout`` seconds.
+            socket.timeout: no message came within ``timeout`` seconds.
             ConnectionFailed: the connection was closed, or belongs to the parent process.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
@@ -123,7 +123,7 @@ class Connection:
             self.waker.wait(left)
 
     def close(self) -> None:
-        """Commits what has ended, leaves all groups, and closes the channels. What is unacknowledged goes to others."""
+        """Commits, leaves all groups, and closes the channels. Other processes get the unacknowledged messages."""
         if not self.connected or self.is_inherited:
             return
         self.connected = False

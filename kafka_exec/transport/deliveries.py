@@ -1,4 +1,4 @@
-"""What one channel delivers: its consumers in turns, within the prefetch count, and what they have not acknowledged yet."""
+"""The deliveries of one channel to its consumers in turns, within the prefetch count, until they are acknowledged."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from kafka_exec.transport.values import from_json
 logger = logging.getLogger("kafka_exec")
 
 
-#: Of an error, a dead letter's headers have no more characters.
+#: A dead letter's headers hold no more characters of an error.
 _LONGEST_REASON = 2000
 
 #: A dead letter that Kafka does not take is written again after this time, seconds.
@@ -31,7 +31,7 @@ _BURY_AGAIN = 1.0
 
 
 class Consumer(NamedTuple):
-    """Who is given the messages of a source."""
+    """A consumer: it is given the messages of a source."""
 
     tag: str
     source: Source
@@ -43,17 +43,17 @@ class Deliveries:
     """The deliveries of a channel. Ending and putting back are thread-safe.
 
     Args:
-        channel: what the messages name as theirs.
+        channel: the channel that the messages name as theirs.
         wake: has :meth:`deliver` called soon.
-        on_fault: told of a message that its consumer has failed to take, and why. True: that is seen to. False: the error is
-            the consumer's own, and goes to whoever drains.
+        on_fault: called with a message whose consumer's callback has raised an error, and with the error. True: it has
+            handled the error. False: the error is raised to the caller that drains.
     """
 
     def __init__(
         self, channel: base.StdChannel, wake: Callable[[], None], on_fault: Callable[[base.Message, Exception], bool]
     ) -> None:
         self.prefetch_count = 0
-        #: Who takes a message tells when its run begins; False: it does when it is delivered.
+        #: True: the consumer calls :meth:`begin` when a message's run begins. False: the run begins with the delivery.
         self.deferred = False
         self.on_settled: Callable[[int], None] = lambda delivery_tag: None
         self._channel = channel
@@ -63,13 +63,13 @@ class Deliveries:
         self._unacked: dict[int, tuple[Source, Item]] = {}
         self._reasons: dict[int, str] = {}
         self._reasons_in_a_word: dict[int, str] = {}
-        # What could not be buried yet: it is tried again.
+        # The dead letters that could not be written yet: they are written again later.
         self._unburied: list[tuple[Source, Item, str, str]] = []
         self._delivery_tags = itertools.count(1)
         self._rotation = 0
         self._held_back = False
         self._flowing = True
-        # Several threads may drain one connection; what is taken must reach the callback in order.
+        # Several threads may drain one connection; the messages must reach the callback in order.
         self._delivering = threading.RLock()
 
     # -- consumers -----------------------------------------------------------------------------------------------------
@@ -80,7 +80,7 @@ class Deliveries:
         self._wake()
 
     def remove(self, tag: str) -> Source | None:
-        """Removes a consumer; its source, None if there is no such consumer."""
+        """Removes a consumer; returns its source, None if there is no such consumer."""
         consumer = self._consumers.pop(tag, None)
         return None if consumer is None else consumer.source
 
@@ -89,7 +89,7 @@ class Deliveries:
         return list(self._consumers)
 
     def consumes(self, source: Source) -> bool:
-        """Whether a consumer reads this source."""
+        """True if a consumer reads this source."""
         return any(consumer.source is source for consumer in list(self._consumers.values()))
 
     def limit(self, prefetch_count: int) -> None:
@@ -99,17 +99,21 @@ class Deliveries:
             self._wake()
 
     def flow(self, active: bool) -> None:
-        """Stops or resumes."""
+        """Stops or resumes deliveries."""
         self._flowing = active
         self._wake()
 
     # -- delivering ----------------------------------------------------------------------------------------------------
 
     def deliver(self, most: int | None = None, *, one_broadcast: bool = False) -> int:
-        """Gives waiting messages to the consumers, in turns, as far as the prefetch count allows; how many.
+        """Gives waiting messages to the consumers, in turns, as far as the prefetch count allows.
 
         Args:
+            most: the greatest number of messages; None: no bound.
             one_broadcast: stop after a subscription's message.
+
+        Returns:
+            The number of messages that were delivered.
         """
         if not self._consumers or not self._flowing or not self._delivering.acquire(blocking=False):
             return 0
@@ -131,7 +135,7 @@ class Deliveries:
         return delivered
 
     def _deliver_next(self) -> Source | None:
-        """Delivers one message; the source it came from, None if there was none."""
+        """Delivers one message; returns the source that it came from, None if there was no message."""
         consumers = list(self._consumers.values())
         for turn in range(len(consumers)):
             consumer = consumers[(self._rotation + turn) % len(consumers)]
@@ -147,7 +151,7 @@ class Deliveries:
         return None
 
     def take(self, source: Source, tag: str = "", *, no_ack: bool) -> base.Message | None:
-        """The next message of a source, None if it has none now."""
+        """Takes the next message of a source; None if it has no message now."""
         while (item := source.take()) is not None:
             message = self._open(item, source, tag, no_ack)
             if message is not None:
@@ -155,7 +159,7 @@ class Deliveries:
         return None
 
     def _open(self, item: Item, source: Source, tag: str, no_ack: bool) -> base.Message | None:
-        """The message of an item; None if it is not to be delivered: expired, or not a message."""
+        """The message of an item; None if it has expired or its record is no message: then it is not delivered."""
         record = item.record
         try:
             found = envelope.decode(record.headers(), record.value(), from_json)
@@ -199,17 +203,21 @@ class Deliveries:
     def _bury(self, source: Source, item: Item, reason: str, error: str) -> None:
         record = item.record
         if isinstance(source, SubscriptionSource):
-            pass_over(record, Undecodable(reason, error))  # a broadcast is nobody's loss
+            # A broadcast message gets no dead letter: no task is lost with it.
+            pass_over(record, Undecodable(reason, error))
             return
         logger.error(
             "record %s of partition %s of %s goes to the dead letters: %s",
-            *(record.offset(), record.partition(), record.topic(), error),
+            record.offset(),
+            record.partition(),
+            record.topic(),
+            error,
         )
         self._unburied.append((source, item, reason, error))
         self._bury_all()
 
     def _bury_all(self) -> None:
-        """Writes the dead letters that are due. One that is refused is not ended, so not lost: it is written later."""
+        """Writes the dead letters that are due. A refused one is written later; its record is not ended, so not lost."""
         unburied, self._unburied = self._unburied, []
         for source, item, reason, error in unburied:
             try:
@@ -223,17 +231,17 @@ class Deliveries:
     # -- beginnings, where they are deferred ---------------------------------------------------------------------------
 
     def attempts(self, delivery_tag: int) -> int:
-        """How often a message's run was begun before."""
+        """The number of times that a message's run was begun before."""
         found = self._unacked.get(delivery_tag)
         return 0 if found is None else found[1].attempts
 
     def error(self, delivery_tag: int) -> str:
-        """How the last run of a message was lost, if it was one of this process."""
+        """The error by which a message's last run was lost; empty if that was not a run of this process."""
         found = self._unacked.get(delivery_tag)
         return "" if found is None else found[1].error
 
     def begin(self, delivery_tag: int) -> bool:
-        """A message's run begins. False: it must not, the message is another consumer's by now, and forgotten here."""
+        """Begins a message's run. False: the run must not begin, because another consumer has the message by now."""
         found = self._unacked.get(delivery_tag)
         if found is not None and found[1].begin():
             return True
@@ -242,23 +250,23 @@ class Deliveries:
         return False
 
     def await_told(self, delivery_tag: int, timeout: float) -> int | None:
-        """Waits until a message's run that was begun is known to whoever could take its partition over, if it must be.
+        """Waits until a new owner of the partition would know of a message's run that was begun, if it must know of it.
 
         Returns:
-            A fencing token; None where nobody needs to know.
+            A fencing token; None if a new owner need not know of the run.
 
         Raises:
-            NotConfirmed: it is not within ``timeout`` seconds.
+            NotConfirmed: the run was not durably noted within ``timeout`` seconds.
         """
         found = self._unacked.get(delivery_tag)
         return None if found is None else found[1].await_told(timeout)
 
     def will_retry(self, delivery_tag: int) -> None:
-        """A message was sent anew, and will be acknowledged: its lane waits for the other one."""
+        """Notes that a message's task was sent anew: when the message is acknowledged, its lane waits for the new one."""
         self._will_end(delivery_tag, after_retry)
 
     def will_fail(self, delivery_tag: int) -> None:
-        """A message's task has failed, and its lane stops with its end."""
+        """Notes that a message's task has failed: when the message is acknowledged, its lane stops."""
         self._will_end(delivery_tag, after_failure)
 
     def _will_end(self, delivery_tag: int, awaits: Callable[[Ticket], Run]) -> None:
@@ -267,25 +275,26 @@ class Deliveries:
             found[1].work.will_end(found[1].record.offset(), awaits)
 
     def because(self, delivery_tag: int, error: str, reason: str = "rejected") -> None:
-        """Why a message will be rejected: its dead letter says so, now or after its next runs are lost too.
+        """Notes the error for which a message will be rejected: its dead letter says it, at once or after more lost runs.
 
         Args:
-            reason: the same in a word.
+            error: the error as a text.
+            reason: the dead letter's reason, one word.
         """
         self._reasons[delivery_tag] = error[:_LONGEST_REASON]
         self._reasons_in_a_word[delivery_tag] = reason
 
     def withdraw(self, delivery_tag: int) -> tuple[Source, Item] | None:
-        """A message that has not begun is delivered no more: it is the caller's to put back, to give away or to bury."""
+        """Takes a message that has not begun out of the deliveries: the caller puts it back, gives it away or buries it."""
         settled = self._settle(delivery_tag, False)
         self._refill()
         return settled[0] if settled else None
 
     def bury(self, delivery_tag: int, reason: str, error: str) -> None:
-        """A message goes to the dead letters.
+        """Writes a message to the dead letters, and ends it.
 
         Raises:
-            NotConfirmed, MessageTooLarge, ConnectionFailed: it could not be written there; it is not ended.
+            NotConfirmed, MessageTooLarge, ConnectionFailed: the dead letter could not be written; the message is not ended.
         """
         for source, item in self._settle(delivery_tag, False):
             try:
@@ -298,13 +307,13 @@ class Deliveries:
     # -- ends ----------------------------------------------------------------------------------------------------------
 
     def acknowledge(self, delivery_tag: int, multiple: bool = False) -> None:
-        """The message is finished; with ``multiple``, all up to it."""
+        """Ends a message; with ``multiple``, also all messages before it."""
         for source, item in self._settle(delivery_tag, multiple):
             source.end(item)
         self._refill()
 
     def reject(self, delivery_tag: int, requeue: bool) -> None:
-        """The message is to be delivered again, before later ones, or goes to the dead letters."""
+        """Has a message delivered again, before later ones (``requeue``), or makes it a dead letter."""
         if not requeue:
             reason = self._reasons_in_a_word.pop(delivery_tag, "rejected")
             self.bury(delivery_tag, reason, self._reasons.pop(delivery_tag, "the consumer rejected it"))
@@ -316,7 +325,7 @@ class Deliveries:
         self._refill()
 
     def put_back(self) -> None:
-        """Has all unacknowledged messages delivered again."""
+        """Puts all unacknowledged messages back: they are delivered again."""
         for source, item in self._settle(max(self._unacked, default=0), True):
             source.put_back(item)
         self._wake()
@@ -334,7 +343,7 @@ class Deliveries:
 
 
 def _located(message: envelope.Message, record: Record) -> dict[str, Any]:
-    """A task's headers with where its record is, when it was published, and how: the only way to its request."""
+    """A task's headers, with its record's place, time and content type: only headers reach the task's request."""
     place = {
         "content_type": message.content_type,
         "topic": record.topic(),

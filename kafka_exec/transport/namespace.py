@@ -1,4 +1,4 @@
-"""What all connections of a process to one cluster and prefix share: bindings, subscriptions, what is declared."""
+"""The state that all connections of a process to one cluster and prefix share: bindings, subscriptions, declarations."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ logger = logging.getLogger("kafka_exec")
 
 
 class QueueDeclaration:
-    """What a queue's arguments say; times are seconds."""
+    """A queue's declaration, read from its arguments; times are seconds."""
 
     def __init__(self, arguments: Mapping[str, Any]) -> None:
         self.arguments = dict(arguments)
@@ -52,7 +52,7 @@ def _seconds(milliseconds: float | None) -> float | None:
 
 
 class Namespace:
-    """Get it by :func:`namespace`."""
+    """The topics, queues and bindings of one prefix on a cluster. :func:`namespace` returns the process's own."""
 
     def __init__(self, cluster: Cluster, prefix: str) -> None:
         self.cluster = cluster
@@ -86,7 +86,7 @@ class Namespace:
         """Makes a work queue's topics.
 
         Raises:
-            ConfigurationError: an argument is wrong, or promises what a queue here does not do.
+            ConfigurationError: an argument is wrong, or asks for something that a queue on Kafka does not do.
             TopicMismatch: a topic has another number of partitions than ``x-partitions`` says.
         """
         known = self._queues.get(name)
@@ -110,20 +110,23 @@ class Namespace:
         )
 
     def queue_to_publish(self, name: str, step: int) -> str:
-        """The topic of a step of a work queue; made again if somebody has deleted it."""
+        """The topic of a step of a work queue. It is made again if it was deleted."""
         topic = self.topics.queue(name, step)
         if not self.cluster.topics.is_known(topic):
             self._ensure_queue(name)
         return topic
 
     def keys_over(self, queue: str) -> int:
-        """Over how many partitions the keys of a work queue are spread: as many as it had when the first one came.
+        """The number of partitions over which a work queue's ordering keys are spread.
 
-        More of them may be added: then a key's tasks still are in one partition.
+        That is the number that the queue had when its first key came. If partitions are added later, a key's tasks still are
+        in one partition.
         """
         topic = self.queue_to_publish(queue, 0)
         kept, found = self.bindings.keys_over(queue), self.cluster.topics.partitions(topic) or 0
-        if kept is not None and kept > found:  # it was deleted and made anew, or has more than this process knows
+        if (
+            kept is not None and kept > found
+        ):  # the queue was deleted and made anew, or has more than this process knows
             found = self.cluster.topics.partitions(topic, fresh=True) or 0
         if kept is None or kept > found:
             kept = found
@@ -131,7 +134,7 @@ class Namespace:
         return kept
 
     def delay_to_publish(self, wait: float) -> tuple[str, int] | None:
-        """The topic of the messages that wait and the partition for one that has so many seconds; None: too few."""
+        """The topic and the partition where a message waits for ``wait`` seconds; None: that is too short to wait there."""
         if level_for(wait, 1) is None:
             return None
         topic = self.topics.delay
@@ -141,12 +144,12 @@ class Namespace:
         return None if level is None else (topic, level)
 
     def use_queue(self, name: str) -> None:
-        """Notes that a work queue is in use, if it expires without use."""
+        """Notes that a work queue is in use, if it is one that expires without use."""
         if (expires := self.declaration(name).expires) is not None:
             self.bindings.use_queue(name, expires, time.time())
 
     def sweep(self) -> None:
-        """Deletes the work queues that have expired. A queue with consumers is in use, whatever was noted."""
+        """Deletes the work queues that have expired. A queue that has consumers is in use, even if no use was noted."""
         for name in self.bindings.expired_queues(time.time()):
             topics = self.queue_topics(name)
             with suppress(NoSuchQueue):
@@ -162,10 +165,10 @@ class Namespace:
         self._queues.pop(name, None)
 
     def check_queue(self, name: str) -> None:
-        """Makes sure that Kafka deletes nothing of a work queue by time or size.
+        """Makes sure that Kafka deletes no record of a work queue by time or size.
 
         Raises:
-            TopicMismatch: a topic of it has other settings than it needs.
+            TopicMismatch: a topic of the queue has other settings than it needs.
         """
         declared = self.declaration(name)
         for step in range(declared.steps):
@@ -175,11 +178,11 @@ class Namespace:
                 logger.warning("the settings of queue %s could not be checked: %s", name, error)
 
     def declaration(self, name: str) -> QueueDeclaration:
-        """How a work queue was declared here; by default, if another process has declared it."""
+        """The declaration of a work queue by this process; one without arguments if another process has declared it."""
         return self._queues.get(name) or QueueDeclaration({})
 
     def is_work_queue(self, name: str) -> bool:
-        """Whether a queue has a topic of its own."""
+        """True if a queue has a topic of its own."""
         if name in self._queues:
             return True
         if self.subscription(name) is not None:
@@ -197,13 +200,13 @@ class Namespace:
         return journal_topic(self.topics, name, step, self.cluster.topics.partitions(topic) or spec.partitions)
 
     def exchange_log(self, exchange: str) -> str:
-        """The name of an exchange's log, which exists when this returns."""
+        """The name of an exchange's log. The topic is made if it does not exist."""
         spec = exchange_topic(self.settings, self.topics, exchange)
         self.cluster.topics.ensure(spec)
         return spec.name
 
     def dead_letters(self, queue: str) -> str:
-        """The name of a queue's dead-letter topic, which exists when this returns."""
+        """The name of a queue's dead-letter topic. The topic is made if it does not exist."""
         spec = dead_topic(self.settings, self.topics, queue, self.declaration(queue).partitions)
         self.cluster.topics.ensure(spec)
         return spec.name
@@ -212,7 +215,7 @@ class Namespace:
         """Declares a subscription; one of the same name is used again.
 
         Raises:
-            ConfigurationError: an argument is wrong, or promises what a queue here does not do.
+            ConfigurationError: an argument is wrong, or asks for something that a queue on Kafka does not do.
         """
         found = self.subscription(name)
         if found is None:

@@ -1,4 +1,4 @@
-"""Publishing several messages together, and what an unreachable broker means to the publisher."""
+"""A message's topic and partition, batches of messages, and the errors that an unreachable broker means to a publisher."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ BatchPublishError = getattr(kombu, "BatchPublishError", kombu.KombuError)
 
 
 def has_failover(client: Any) -> bool:
-    """Whether a Kombu connection knows more than one broker URL."""
+    """True if a Kombu connection knows more than one broker URL."""
     return len(client.alt) > 1
 
 
@@ -31,8 +31,8 @@ def has_failover(client: Any) -> bool:
 def in_time(client: Any) -> Iterator[None]:
     """Turns a missing acknowledgement into a connection error if Kombu has another broker URL to fail over to.
 
-    Otherwise it stays :class:`NotConfirmed`, which Kombu does not retry: librdkafka has retried for the whole time, and a
-    second message could run the task twice.
+    Otherwise the error stays :class:`NotConfirmed`, which Kombu does not retry: librdkafka has retried for the whole time,
+    and a second message could run the task twice.
     """
     try:
         yield
@@ -47,7 +47,7 @@ def in_time(client: Any) -> Iterator[None]:
 
 
 class Place(NamedTuple):
-    """Where a message goes; without a partition its key decides."""
+    """The topic, headers and partition to publish a message with; without a partition its key decides."""
 
     topic: str
     headers: Headers
@@ -55,8 +55,8 @@ class Place(NamedTuple):
 
 
 def place_in(space: Namespace, queue: str, message: Message, headers: Headers) -> Place:
-    """Where a message for a work queue goes: to the queue, or to those that wait for their time."""
-    # Tasks of one ordering key keep their order only where their priorities do not part them.
+    """The place of a message for a work queue: in the queue's topic, or in the delay topic until its time comes."""
+    # Tasks of one ordering key keep their order only if their priorities do not send them to different steps.
     priority, most = message.properties.get("priority"), space.declaration(queue).max_priority
     step = window.step_of(None if ORDERING_KEY in message.headers else priority, most)
     if priority:
@@ -73,7 +73,7 @@ def place_in(space: Namespace, queue: str, message: Message, headers: Headers) -
 
 
 def tell_of_priority(queue: str, most: int | None, *, has_key: bool) -> None:
-    """Warns once for each queue of a priority that changes nothing."""
+    """Warns of a priority that changes nothing, once for each queue."""
     if not most:
         warn_once(
             f"priorities of messages for queue {queue} change nothing: give it steps by x-max-priority (or "
@@ -87,7 +87,7 @@ def tell_of_priority(queue: str, most: int | None, *, has_key: bool) -> None:
 
 
 class Sender(Protocol):
-    """A channel, as a batch needs it."""
+    """The part of a channel that a batch needs."""
 
     def basic_publish(self, message: Message, **options: Any) -> None:
         """Publishes a message."""
@@ -102,16 +102,16 @@ class PublishBatch:
         self._buffer: list[tuple[Message, dict[str, Any]]] = []
 
     def publish(self, message: Message, **options: Any) -> None:
-        """Buffers a message; the ``max_size``-th sends them all."""
+        """Buffers a message; the ``max_size``-th message sends them all."""
         self._buffer.append((message, options))
         if len(self._buffer) >= self._max_size:
             self.flush()
 
     def flush(self) -> None:
-        """Sends what is buffered and waits for the broker.
+        """Sends the buffered messages and waits for the broker.
 
         Raises:
-            BatchPublishError: some were not acknowledged.
+            BatchPublishError: the broker has not acknowledged some of them.
         """
         messages, self._buffer = self._buffer, []
         try:
@@ -122,7 +122,7 @@ class PublishBatch:
             raise BatchPublishError(f"delivery of the batch is uncertain: {error}") from error
 
     def discard(self) -> None:
-        """Forgets what is buffered."""
+        """Forgets the buffered messages."""
         self._buffer.clear()
 
     def close(self) -> None:

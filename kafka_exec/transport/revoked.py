@@ -1,4 +1,4 @@
-"""The ids of revoked tasks, kept in Kafka: a task may wait longer than any worker lives."""
+"""The ids of revoked tasks. They are kept in Kafka, because a task may wait longer than any worker lives."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from kafka_exec.transport.namespace import Namespace
 
 
 class Revoked:
-    """What has been revoked in a namespace, by any worker."""
+    """The tasks of a namespace that any worker was told to revoke."""
 
     def __init__(self, space: Namespace) -> None:
         self._table = Table(space.cluster, revoked_topic(space.settings, space.topics))
         self._kept_for = space.settings.revoked_retention
 
     def load(self) -> None:
-        """Reads what there is, and keeps up with it from now on.
+        """Reads all revoked ids, and follows the topic from now on.
 
         Raises:
-            ConnectionFailed: it could not be read to its end.
+            ConnectionFailed: the topic could not be read to its end.
         """
         self._table.load()
 
     def add(self, ids: Iterable[str]) -> None:
-        """Keeps ids, durably.
+        """Writes ids of revoked tasks, durably.
 
         Raises:
-            NotConfirmed: some are not kept.
+            NotConfirmed: some ids may not have been written.
         """
         with confirmed():
             for task_id in ids:

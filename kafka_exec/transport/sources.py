@@ -1,4 +1,4 @@
-"""What a channel consumes: a work queue, read by group members, or a subscription. Both hand out the same items."""
+"""The sources of a channel: a work queue, read by members of its groups, or a subscription. Both give out items."""
 
 from __future__ import annotations
 
@@ -29,8 +29,11 @@ class Item(NamedTuple):
     """A record to deliver.
 
     Attributes:
-        work: the partition that it belongs to, in a term of it; None for a subscription's.
-        error: how its last run was lost.
+        work: the partition that the record belongs to; None for a subscription's.
+        step: the queue's priority step that the record was read from, counted from 0.
+        redelivered: True if the record may have been delivered before.
+        term: the owner's term of the partition in which the record was read.
+        error: the error by which its last run was lost.
     """
 
     record: Record
@@ -41,26 +44,26 @@ class Item(NamedTuple):
     error: str = ""
 
     def begin(self) -> bool:
-        """Notes that its run begins here. False: it must not, by now it is another's."""
+        """Notes that the item's run begins in this process. False: it must not begin, another consumer has it by now."""
         return self.work is None or self.work.begin(self.record.offset(), self.term)
 
     def await_told(self, timeout: float) -> int | None:
-        """Waits until it may run, after it was begun; see :meth:`Work.await_told`."""
+        """Waits until the item may run, after it was begun; see :meth:`Work.await_told`."""
         return None if self.work is None else self.work.await_told(self.record.offset(), timeout)
 
     @property
     def is_ours(self) -> bool:
-        """Whether it is this process's to begin."""
+        """True if this process may begin the item."""
         return self.work is not None and self.work.may_run(self.record.offset(), self.term)
 
     @property
     def attempts(self) -> int:
-        """How often its run was begun."""
+        """The number of times that the item's run was begun."""
         return 0 if self.work is None else self.work.attempts(self.record.offset())
 
 
 class Source(Protocol):
-    """Where items come from. An item that was taken must be ended or put back."""
+    """A source of items. An item that was taken must be ended or put back."""
 
     name: str
     ttl: float | None
@@ -77,7 +80,7 @@ class Source(Protocol):
 
 
 class WorkQueue:
-    """A work queue as one connection consumes it: a group member for each priority step."""
+    """A work queue that one connection consumes, as a member of the group of each priority step."""
 
     def __init__(self, name: str, space: Namespace, wake: Callable[[], None], node: Node | None) -> None:
         declared = space.declaration(name)
@@ -90,7 +93,8 @@ class WorkQueue:
         self._used = 0.0
         self._readers = [
             GroupReader(
-                *(space.cluster, topic),
+                space.cluster,
+                topic,
                 wake=wake,
                 static_id=(lambda: None) if node is None else node.static_id,
                 tick=self._use,
@@ -110,11 +114,11 @@ class WorkQueue:
             self._space.use_queue(self.name)
 
     def take(self) -> Item | None:
-        """The next item: from the highest step, now and then from one below; returned ones come first in their step."""
+        """Takes the next item: of the highest step, now and then of a lower one; returned items come first in their step."""
         if len(self._readers) == 1:
             return self._take_from(0)
         if not all(reader.settled for reader in self._readers):
-            return None  # what is urgent may still be on its way
+            return None  # urgent messages may still be on their way
         while True:
             waiting = [step for step, reader in enumerate(self._readers) if self._returned[step] or reader.buffer]
             if not waiting:
@@ -134,12 +138,12 @@ class WorkQueue:
         return None if taken is None else Item(taken.record, taken.work, step, taken.redelivered, taken.term)
 
     def end(self, item: Item) -> None:
-        """The item is finished."""
+        """Ends an item."""
         if item.work is not None:
             item.work.end(item.record.offset())
 
     def put_back(self, item: Item) -> None:
-        """The item is to be delivered again, before later ones; by whoever owns its partition."""
+        """Puts an item back: the owner of its partition delivers it again, before later ones."""
         if item.work is None or not item.work.release(item.record.offset(), item.term):
             return
         returned = self._returned[item.step]
@@ -150,28 +154,28 @@ class WorkQueue:
             returned.extend(returned_in_order)
 
     def bury(self, item: Item, reason: str, error: str) -> None:
-        """Writes the item to the dead-letter topic, durably, and ends it."""
+        """Writes an item to the dead-letter topic, durably, and ends it."""
         letter = letter_of(item.record, self._space.dead_letters(self.name), reason=reason, error=error)
         bury(self._space.cluster.publisher, letter)
         self.end(item)
 
     def is_empty(self) -> bool:
-        """Whether nothing is waiting in this process."""
+        """True if no item waits in this process."""
         return not any(self._returned) and not any(reader.buffer for reader in self._readers)
 
     def settle(self, timeout: float) -> None:
-        """Waits until something can be taken or there is nothing; at most ``timeout`` seconds for each step."""
+        """Waits until an item can be taken, or the queue is known to be empty; ``timeout`` seconds at most for each step."""
         for reader in self._readers:
             if self.is_empty():
                 reader.settle(timeout)
 
     def commit(self, timeout: float) -> None:
-        """Commits what has ended; ``timeout`` seconds at most for each step."""
+        """Commits the items that have ended; ``timeout`` seconds at most for each step."""
         for reader in self._readers:
             reader.commit(timeout)
 
     def discard(self) -> None:
-        """Ends all that waits in this process; for a purge."""
+        """Ends all items that wait in this process, because the queue is purged."""
         for returned in self._returned:
             while returned:
                 self.end(returned.popleft())
@@ -180,13 +184,13 @@ class WorkQueue:
 
     @property
     def waiting(self) -> int:
-        """How many items wait in this process."""
+        """The number of items that wait in this process."""
         return sum(len(reader.buffer) for reader in self._readers)
 
     def share(self, boots: Sequence[str], items: Iterable[Item]) -> list[Grant]:
-        """Gives tasks that wait to other incarnations, one to each: the last of the buffer first, then some taken items.
+        """Grants waiting tasks to other incarnations, one to each: the last of the buffer first, then some taken items.
 
-        What cannot be given is put back. Whoever takes the partitions over knows of what is.
+        Items that cannot be granted are put back. A new owner of the partitions knows of the grants.
         """
         granted: list[Grant] = []
         for reader in self._readers:
@@ -201,44 +205,44 @@ class WorkQueue:
         return granted
 
     def give(self, item: Item, boot: str) -> Grant | None:
-        """Gives an item that was taken to another incarnation; None: it was not given."""
+        """Grants an item that was taken to another incarnation; None: it was not granted."""
         if item.work is None:
             return None
         reader = self._readers[item.step]
         given = reader.grant(item.record, item.work, item.term, boot)
-        # If it is not durable nobody is told, and its lease is soon over.
+        # A grant that is not durable is told to no worker, and its lease is soon over.
         return given if given is not None and reader.are_durable([given]) else None
 
     def find(self, ids: Collection[str]) -> list[Record]:
-        """The records of tasks with these ids that wait here, or in lanes. It may read Kafka.
+        """The records of tasks with these ids that wait in this process, or in its lanes. It may read Kafka.
 
         Raises:
-            ConnectionFailed: they could not be read.
+            ConnectionFailed: the records could not be read.
         """
         returned = [item.record for items in self._returned for item in items.copy() if item.is_ours]
         waiting = (waiting_at(reader, self._space.cluster, ids) for reader in self._readers)
         return [*among(returned, ids), *chain.from_iterable(waiting)]
 
     def lanes(self) -> list[LaneView]:
-        """The lanes in which something is unfinished here."""
+        """The lanes in which this process has unfinished tasks."""
         return [view for reader in self._readers for work in reader.works() for view in work.lanes()]
 
     def newcomers(self) -> Iterator[tuple[Newcomer, Work]]:
-        """What has come to wait in lanes of ordering keys since the last call, and still does."""
+        """The tasks that have come to wait in lanes of ordering keys since the last call, and still wait."""
         return ((each, work) for reader in self._readers for work in reader.works() for each in work.newcomers())
 
     def free(self, lane: Lane) -> bool:
-        """Somebody says that a lane waits for nothing. False: it does not wait here."""
+        """Frees a lane that waits for a retry or has stopped, because an operator asks for it. False: no lane waits here."""
         freed = [work.free(lane) for reader in self._readers for work in reader.works()]
         return any(freed)
 
     def release(self) -> None:
-        """Nobody consumes now: the readers leave their groups when what was taken has ended."""
+        """Has the readers leave their groups when the taken items have ended, because no consumer is left."""
         for reader in self._readers:
             reader.release()
 
     def reclaim(self) -> bool:
-        """Takes back a release. False: too late, a new one is needed."""
+        """Takes back a release. False: it is too late, a new :class:`WorkQueue` is needed."""
         reclaimed = [reader.reclaim() for reader in self._readers]
         return all(reclaimed)
 
@@ -255,7 +259,7 @@ class WorkQueue:
 
 
 class SubscriptionSource:
-    """A subscription as one connection consumes it."""
+    """A subscription that one connection consumes."""
 
     def __init__(self, subscription: Subscription, waker: Waker) -> None:
         self.name = subscription.name
@@ -268,7 +272,7 @@ class SubscriptionSource:
         self.subscription.wakers.append(self._waker)
 
     def detach(self) -> None:
-        """The opposite of :meth:`attach`."""
+        """Wakes the connection no more."""
         if self._waker in self.subscription.wakers:
             self.subscription.wakers.remove(self._waker)
         self.subscription.used = time.monotonic()
@@ -278,13 +282,13 @@ class SubscriptionSource:
         return None if record is None else Item(record, None, 0, False)
 
     def end(self, item: Item) -> None:
-        """Nothing to do: it was taken out of the buffer."""
+        """Does nothing: the item left the buffer when it was taken."""
 
     def put_back(self, item: Item) -> None:
         self.subscription.put_back(item.record)
 
     def bury(self, item: Item, reason: str, error: str) -> None:
-        """Nothing to do: a broadcast message is nobody's loss."""
+        """Does nothing: a broadcast message gets no dead letter, because no task is lost with it."""
 
     def is_empty(self) -> bool:
         return not self.subscription

@@ -1,7 +1,8 @@
 """Queues without a topic of their own: exclusive, auto-deleted and transient ones, such as pidboxes and reply queues.
 
-The publisher appends once to the exchange's log; every subscriber reads the log from where it ended when it declared the
-queue, and keeps what its bindings match. They belong to the process: any connection of it may consume them.
+The publisher appends a message once to the exchange's log. Every subscriber reads the log from the end that it had when
+the subscriber declared its queue, and keeps the messages that its bindings match. A subscription belongs to its process:
+any connection of the process may consume it.
 """
 
 from __future__ import annotations
@@ -25,12 +26,12 @@ from kafka_exec.kafka.publish.partitioner import partition_of
 
 logger = logging.getLogger("kafka_exec")
 
-#: What a subscription that nobody reads may hold; beyond it the oldest messages go.
+#: A subscription holds so many messages of one priority step at most; more push the oldest ones out.
 MOST_BUFFERED = 100_000
 
 
 class _Listener:
-    """One subscription's ear at one exchange's log."""
+    """One subscription's listener to one exchange's log."""
 
     def __init__(self, subscription: Subscription, exchange_type: str) -> None:
         self.keys: set[str] = set()
@@ -53,10 +54,10 @@ class Subscription:
     """A queue of this process.
 
     Args:
-        auto_delete: it goes when its last consumer has gone.
-        expires: seconds without use after which it goes; None: never.
+        auto_delete: the queue is deleted with its last consumer.
+        expires: seconds without use after which the queue is deleted; None: never.
         ttl: seconds after which a message in it is dropped; None: never.
-        max_priority: messages of higher priority come first, up to this one; None: they have none.
+        max_priority: messages of higher priority come first, up to this one; None: messages have no priority.
     """
 
     def __init__(
@@ -88,7 +89,7 @@ class Subscription:
         self._listeners: dict[str, _Listener] = {}
 
     def bind(self, binding: Binding, exchange_type: str) -> None:
-        """From when this returns, all messages that match are kept."""
+        """Keeps the messages that match a binding, from the end that the exchange's log has now."""
         spec = exchange_topic(self._settings, self._topics, binding.exchange)
         self._cluster.topics.ensure(spec)
         number = self._cluster.topics.partitions(spec.name) or spec.partitions
@@ -103,7 +104,7 @@ class Subscription:
             self._cluster.log.subscribe(spec.name, new, listener)
 
     def unbind(self, binding: Binding) -> None:
-        """Keeps no more messages by this binding."""
+        """Stops keeping the messages that match a binding."""
         listener = self._listeners.get(binding.exchange)
         if listener is None:
             return
@@ -113,13 +114,13 @@ class Subscription:
             self._cluster.log.unsubscribe(listener)
 
     def arrived(self, record: Record) -> None:
-        """Takes a message in; called in the log reader's thread."""
+        """Buffers a message. The log reader's thread calls it."""
         self._buffers[self._step(record)].append(record)
         for waker in self.wakers:
             waker.wake()
 
     def take(self) -> Record | None:
-        """The next message: of the highest priority, now and then one from below."""
+        """Takes the next message: of the highest priority, now and then of a lower one."""
         waiting = [step for step, buffer in enumerate(self._buffers) if buffer]
         if not waiting:
             return None
@@ -130,7 +131,7 @@ class Subscription:
             return None  # another thread was quicker
 
     def put_back(self, record: Record) -> None:
-        """The message comes next in its priority."""
+        """Puts a message back: it comes next in its priority."""
         self._buffers[self._step(record)].appendleft(record)
 
     def __len__(self) -> int:
@@ -151,7 +152,7 @@ class Subscription:
         return window.step_of(priority, self._max_priority)
 
     def is_expired(self, now: float) -> bool:
-        """Whether nobody has used it for its time; ``now`` is monotonic seconds."""
+        """True if the queue was not used for the time after which it expires; ``now`` is monotonic seconds."""
         return self.expires is not None and not self.wakers and now - self.used > self.expires
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""Remote control of what waits: ``scheduled``, ``query_task`` and ``ordering_keys``, and ``unblock_ordering_key``."""
+"""Remote control of waiting tasks: ``scheduled``, ``query_task``, ``ordering_keys`` and ``unblock_ordering_key``."""
 
 from __future__ import annotations
 
@@ -31,30 +31,30 @@ from kafka_exec.worker.sharing import Sharing
 
 logger = logging.getLogger("kafka_exec")
 
-#: So many of each level of delays are listed.
+#: So many messages of each level of delays are listed.
 _MOST_SCHEDULED = 100
 
-#: What Celery tells of each of its timer's entries.
+#: The priority that Celery shows for each entry of its timer.
 _PRIORITY = 6
 
 
 @inspect_command()  # type: ignore[untyped-decorator]
 def ordering_keys(state: Any) -> list[dict[str, Any]]:
-    """Keys whose tasks wait: for one of them that runs, for its retry, or for somebody's word."""
+    """Ordering keys whose tasks wait for a running task of the key, for its retry, or for an operator."""
     return [_facts(queue.name, view) for queue in _queues(state) for view in queue.lanes() if view.lane.kind == "key"]
 
 
 @control_command(args=[("key", str)], signature="<key>")  # type: ignore[untyped-decorator]
 def unblock_ordering_key(state: Any, key: str) -> dict[str, list[str]]:
-    """Lets a key's tasks go on that wait for a retry, or since one of them has failed."""
+    """Lets the tasks of a key go on that wait for a retry, or because a task before them has failed."""
     return {"ok": [queue.name for queue in _queues(state) if queue.free(Lane("key", key))]}
 
 
 @inspect_command(alias="dump_schedule")  # type: ignore[untyped-decorator]
 def scheduled(state: Any, **kwargs: Any) -> list[dict[str, Any]]:
-    """List of currently scheduled ETA/countdown tasks: Celery's own, and the first of those that wait in Kafka.
+    """List of currently scheduled ETA/countdown tasks: those in the worker's timer, and the first of those in Kafka.
 
-    Each worker tells of those that it will move to their queues.
+    Each worker lists the tasks in Kafka that it will move to their queues.
     """
     delays: Delays | None = getattr(state.consumer, "delays", None)
     try:
@@ -63,13 +63,13 @@ def scheduled(state: Any, **kwargs: Any) -> list[dict[str, Any]]:
         logger.warning("what waits in Kafka could not be listed: %s", error)
         waiting = []
     told = [found for record in waiting if (found := _told_of(state, record)) is not None]
-    # One that was moved meanwhile has come nearer: it counts where it was seen last.
+    # A task may be in both lists if it was moved meanwhile: the entry of the timer, which is later, stays.
     return list({each["request"]["id"]: each for each in (*told, *control.scheduled(state, **kwargs))}.values())
 
 
 @inspect_command(variadic="ids", signature="[id1 [id2 [... [idN]]]]")  # type: ignore[untyped-decorator]
 def query_task(state: Any, ids: Any, **kwargs: Any) -> dict[str, tuple[str, dict[str, Any]]]:
-    """Query for task information by id: of Celery's own, and of what waits for its time, its turn, or who knows it."""
+    """Query for task information by id; also tasks that wait for their time, their turn, or a worker that knows them."""
     ids = [str(each) for each in maybe_list(ids) or ()]
     found = dict(control.query_task(state, ids, **kwargs))
     missing = set(ids) - found.keys()
@@ -84,7 +84,7 @@ def query_task(state: Any, ids: Any, **kwargs: Any) -> dict[str, tuple[str, dict
 
 
 def _waiting(state: Any, ids: set[str]) -> list[tuple[str, Request]]:
-    """The requests of tasks with these ids that wait, and what Celery calls that. It reads Kafka."""
+    """The requests of waiting tasks with these ids, each with Celery's word for its stage. It reads Kafka."""
     sharing: Sharing | None = getattr(state.consumer, "sharing", None)
     delays: Delays | None = getattr(state.consumer, "delays", None)
     here = [] if sharing is None else sharing.find(ids)
@@ -96,7 +96,7 @@ def _waiting(state: Any, ids: set[str]) -> list[tuple[str, Request]]:
 
 
 def _told_of(state: Any, record: Record) -> dict[str, Any] | None:
-    """What Celery tells of a task that waits in its timer, of one that waits in Kafka; None: it is no task."""
+    """The entry of a task that waits in Kafka, in the form of Celery's timer entries; None: the record is no task."""
     request = _delayed_request(state, record)
     if request is None or request.eta is None:
         return None
@@ -107,12 +107,12 @@ def _delayed_request(state: Any, record: Record) -> Request | None:
     try:
         delay, headers = Delay.read(record.headers())
     except Undecodable:
-        return None  # whoever moves it says so
+        return None  # the node that moves the record logs it
     return _request(state, record, headers, delay.queue)
 
 
 def _request(state: Any, record: Record, headers: Headers | None, queue: str) -> Request | None:
-    """The request of a task that was not delivered; None: it is no task."""
+    """The request of a task that was not delivered; None: the record is no task."""
     try:
         found = decode(headers, record.value())
         message = base.Message(
@@ -132,7 +132,7 @@ def _request(state: Any, record: Record, headers: Headers | None, queue: str) ->
         return Request(
             message, app=state.app, hostname=state.hostname, task=task, headers=told, body=body, decoded=True
         )
-    except Exception as error:  # whoever delivers it says so
+    except Exception as error:  # the worker that delivers the record makes it a dead letter
         logger.debug("record %s of %s is no task: %r", record.offset(), record.topic(), error)
         return None
 
@@ -149,13 +149,16 @@ def _facts(queue: str, view: LaneView) -> dict[str, Any]:
     else:
         reason = "stopped" if hold.is_stop else "running" if view.runs else "retry"
     return {
-        **{"queue": queue, "key": view.lane.name, "waiting": view.waiting, "state": reason},
+        "queue": queue,
+        "key": view.lane.name,
+        "waiting": view.waiting,
+        "state": reason,
         "task": None if hold is None else hold.task_id,
     }
 
 
 def _kept(command: Callable[..., Any]) -> Callable[..., Any]:
-    """A control command that revokes, and has it known to workers that start later too."""
+    """A control command that revokes tasks, and keeps their ids for workers that start later."""
 
     @wraps(command)
     def revoke(state: Any, task_id: Any, **arguments: Any) -> Any:

@@ -1,4 +1,4 @@
-"""The worker's consumer: it takes messages, hands tasks to the pool when a slot is free, and keeps what it cannot run."""
+"""The worker's consumer: it takes messages, hands tasks to the pool when a slot is free, and keeps unknown tasks."""
 
 from __future__ import annotations
 
@@ -31,28 +31,28 @@ from kafka_exec.worker.waiting import tell_newcomers
 
 logger = logging.getLogger("kafka_exec")
 
-#: What Kafka does not take now is tried again after this time, seconds.
+#: A message that could not be written to Kafka is delivered again after this time, seconds.
 _PAUSE = 1.0
 
-#: What Celery's logical clock may be set to by anybody's message: numbers of more digits cannot be written.
+#: The largest number to which a message may set Celery's logical clock: numbers of more digits cannot be written.
 _LATEST = 2**53
 
 #: The longest pause between two tries to connect, seconds; Celery's own grows to half a minute.
 _RECONNECT_PAUSE = 3
 
-#: How often it is looked whether the pool has grown, and others have slots free, seconds.
+#: The worker checks this often whether its pool has grown, and whether others have free slots, seconds.
 _PUMP = 1.0
 
 
 class Consumer(consumer.Consumer):
-    """Celery's consumer, which tries to connect at least every few seconds and keeps what cannot be decoded.
+    """Celery's consumer, which tries to connect at least every few seconds, and makes unreadable messages dead letters.
 
-    Its tasks wait for a slot of the pool here, not in the pool, so that what has not begun can still go elsewhere.
+    Tasks wait for a pool slot here and not in the pool, so that a task that has not begun can still go to another worker.
 
     Attributes:
         revoked: the tasks that were revoked before this worker was started, or so long ago that Celery has forgotten it.
-        sharing: how it gives tasks to other workers.
-        delays: its share of the messages that wait for their time.
+        sharing: the worker's side of giving tasks to other workers.
+        delays: the worker's share of the messages that wait for their time.
     """
 
     revoked: Revoked | None = None
@@ -73,7 +73,7 @@ class Consumer(consumer.Consumer):
         self._pumping = False
 
     def update_strategies(self) -> None:
-        """Called before tasks are taken."""
+        """Prepares the tasks' requests. Celery calls it before the consumer takes messages."""
         for task in self.app.tasks.values():
             if task.Request == Task.Request:
                 task.Request = "kafka_exec.worker.request:Request"
@@ -81,7 +81,7 @@ class Consumer(consumer.Consumer):
         self._able = frozenset(capabilities(self.app.tasks.values()))
 
     def create_task_handler(self, *args: Any, **kwargs: Any) -> Callable[[Any], Any]:
-        """Called when a connection is about to be consumed from."""
+        """The handler of messages. Celery calls it for each new connection, before it consumes."""
         deliveries = getattr(self.task_consumer.channel, "deliveries", None)
         if deliveries is not None:
             self.starter.attach(deliveries)
@@ -89,7 +89,7 @@ class Consumer(consumer.Consumer):
             self._pumping = True
             self.timer.call_repeatedly(_PUMP, self._look_after)
         if not hasattr(consumer.Consumer, "call_soon_ack"):
-            self.__dict__["call_soon"] = self.call_soon_ack  # by which Celery before 5.7 acknowledges
+            self.__dict__["call_soon"] = self.call_soon_ack  # Celery before 5.7 acknowledges by call_soon
         handle: Callable[[Any], Any] = super().create_task_handler(*args, **kwargs)
         self.__dict__.pop("call_soon", None)
 
@@ -105,10 +105,10 @@ class Consumer(consumer.Consumer):
         return on_task_received
 
     def _can_be_run(self, message: Any) -> bool:
-        """Tells whether a message is a task that may be handed on; all other kinds become dead letters here.
+        """True if a message is a task that may be handed on; all other messages become dead letters here.
 
-        A task in Celery's old protocol gets the headers of the new one. What this worker does not know, and another one
-        may, is not decoded.
+        A task in Celery's old protocol gets the headers of the new one. A task that this worker does not know is not
+        decoded: another worker may know it.
         """
         headers, payload = message.headers, None
         try:
@@ -118,7 +118,7 @@ class Consumer(consumer.Consumer):
                 payload = message.payload
                 message.headers = as_task(headers, payload)
                 if isinstance(payload, dict):
-                    payload.setdefault("args", ())  # by which Celery knows the old protocol
+                    payload.setdefault("args", ())  # Celery recognises the old protocol by it
         except Undecodable as error:
             message.channel.deliveries.because(message.delivery_tag, str(error), error.reason)
             if error.reason == NOT_A_TASK:
@@ -133,7 +133,7 @@ class Consumer(consumer.Consumer):
         return True
 
     def _fail_task(self, message: Any, error: BaseException) -> None:
-        """Stores that a task has failed that nobody can run: somebody may wait for it, and nothing else will end it."""
+        """Stores the failure of a task that no worker can run: a program may wait for it, and nothing else will end it."""
         headers = message.headers
         name, task_id = headers.get("task"), headers.get("id")
         if not isinstance(name, str) or not isinstance(task_id, str) or not task_id or headers.get("ignore_result"):
@@ -145,10 +145,10 @@ class Consumer(consumer.Consumer):
             logger.exception("that task %s[%s] has failed could not be stored", name, task_id)
 
     def on_fault(self, message: Any, error: Exception) -> bool:
-        """A message's own fault costs the message, and nothing else: it becomes a dead letter, or was a broadcast's.
+        """Handles an error that a message has caused: the message becomes a dead letter; a broadcast message is dropped.
 
         Returns:
-            False: the error is nobody's fault who sends messages.
+            False if no message has caused the error, but this process's memory or its connection.
         """
         if isinstance(error, (MemoryError, *self.connection_errors)):
             return False
@@ -173,23 +173,23 @@ class Consumer(consumer.Consumer):
         return True
 
     def _unless_faulty(self, handle: Callable[..., Any]) -> Callable[..., Any]:
-        """Celery's handling of remote control; a message that is no command costs nothing but itself.
+        """Celery's handler of remote control, which drops a message that is no command.
 
-        Celery would close the queue of its commands and listen anew, and miss the commands that come meanwhile.
+        Celery alone would close the queue of its commands and listen anew, and miss the commands that come meanwhile.
         """
 
         def handle_message(body: Any, message: Any = None) -> Any:
             try:
                 return handle(body, message)
             except (KeyError, OperationalError, *self.connection_errors, *self.channel_errors):
-                raise  # an unknown command, of which Celery tells; or a reply that could not be sent
+                raise  # an unknown command, which Celery logs; or a reply that could not be sent
             except Exception as error:
                 count("remote control", "a message", error)
 
         return handle_message
 
     def _begin(self, request: Any) -> None:
-        """Hands a request to the pool. One that the pool does not take, as what cannot be pickled, leaves nothing there."""
+        """Hands a request to the pool. If the pool refuses it, as one that cannot be pickled, its job and slot are freed."""
         try:
             self._hand_to_pool(request)
         except Exception:
@@ -212,7 +212,7 @@ class Consumer(consumer.Consumer):
             super().on_unknown_task(body, message, exc)
 
     def call_soon_ack(self, p: Any, *args: Any, **kwargs: Any) -> Any:
-        """At once, from any thread: the next task waits for the slot, and the event loop may sleep for a second."""
+        """Acknowledges at once, in any thread: the next task waits for the slot, and the event loop may sleep a second."""
         done = p(*args, **kwargs)
         connection = getattr(self.connection, "connection", None)
         if threading.current_thread() is not threading.main_thread() and isinstance(connection, Connection):
@@ -237,7 +237,7 @@ class Consumer(consumer.Consumer):
         connection.space.make_worker_topics(queues, exchanges)
 
     def on_decode_error(self, message: Any, exc: BaseException) -> None:
-        """Rejects where Celery acknowledges: the message goes to the dead letters with Celery's own log entry."""
+        """Rejects the message, which Celery would acknowledge: it becomes a dead letter, and Celery logs it."""
         self._fail_task(message, exc)
         message.channel.deliveries.because(message.delivery_tag, str(exc), "undecodable")
         message.ack = message.reject
@@ -245,7 +245,7 @@ class Consumer(consumer.Consumer):
 
 
 def _bounded(adjust: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """Celery's logical clock takes no time that is no number, nor one from which on nobody can count."""
+    """Celery's function that sets its logical clock, which ignores values that are no numbers or too large to count on."""
 
     def bounded(other: Any) -> Any:
         try:

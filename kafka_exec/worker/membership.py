@@ -26,7 +26,7 @@ from kafka_exec.transport.revoked import Revoked
 from kafka_exec.worker.consumer import Consumer
 from kafka_exec.worker.sharing import Sharing
 
-#: What the control plane may take to write what is under way, at the end of the worker, seconds.
+#: The control plane may take so long to end its transactions at the end of the worker, seconds.
 _STOP_TIMEOUT = 5.0
 
 Mingle.compatible_transports.add("kafka")
@@ -34,7 +34,7 @@ Gossip.compatible_transports.add("kafka")
 
 
 def _work(c: Any) -> Work:
-    """What a worker can do, and does."""
+    """A worker's report for its heartbeats: its slots, running tasks, queues and known tasks."""
     return Work(
         slots=c.pool.num_processes,
         active=len(worker_state.active_requests),
@@ -44,7 +44,7 @@ def _work(c: Any) -> Work:
 
 
 class Membership(bootsteps.StartStopStep):
-    """The worker as a node: its heartbeats, and its static membership in the groups, so that a restart moves nothing."""
+    """The worker as a node: its heartbeats, and its static membership in the groups, so that restarts move no partition."""
 
     requires = ("celery.worker.consumer.connection:Connection",)
 
@@ -54,10 +54,10 @@ class Membership(bootsteps.StartStopStep):
         super().__init__(c, **kwargs)
 
     def include_if(self, c: Any) -> bool:
-        """Says whether the worker's broker is kafka-exec.
+        """True if the worker's broker is kafka-exec.
 
         Raises:
-            ImproperlyConfigured: it is, and the worker's consumer is not ours: nothing would be kept of what it runs.
+            ImproperlyConfigured: it is, and the worker's consumer is not of kafka_exec: the journal would lack its tasks.
         """
         if not has_our_broker(c.app.conf):
             return False
@@ -69,7 +69,7 @@ class Membership(bootsteps.StartStopStep):
         return True
 
     def info(self, c: Any) -> dict[str, Any]:
-        """Called for ``celery inspect stats``."""
+        """The facts that ``celery inspect stats`` shows: versions and settings."""
         connection = getattr(c.connection, "connection", None)
         if not isinstance(connection, Connection):
             return {}
@@ -77,7 +77,7 @@ class Membership(bootsteps.StartStopStep):
         return {"kafka_exec": {"versions": versions(), "settings": settings, "faults": faults().facts()}}
 
     def start(self, c: Any) -> None:
-        """Called again after every new connection."""
+        """Starts the node and its shares. Celery calls it again after every new connection."""
         connection = c.connection.connection
         if not isinstance(connection, Connection):
             return
@@ -96,7 +96,7 @@ class Membership(bootsteps.StartStopStep):
             c.delays = Delays(space.cluster, space.topics, self._node)
             shares: list[Share[Any] | ControlPlane] = [c.delays]
             backend = c.app.backend
-            # Only where broker and back end are one: there are no chords to drive otherwise.
+            # Only if broker and back end are one: otherwise there are no chords to drive.
             if isinstance(backend, KafkaBackend) and backend.space is space:
                 shares.append(control_plane(backend, self._node))
             self._shares = shares

@@ -1,4 +1,4 @@
-"""A worker's requests: what the end of a task means for those that wait for it in its lane."""
+"""A worker's requests: they tell the channel how a task has ended, for the tasks that wait for it in its lane."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from kafka_exec.core.message.envelope import STOPS_ON_FAILURE
 
 
 def is_acknowledged_on_failure(task: Any) -> bool:
-    """Says whether the message of a task that has failed is acknowledged; otherwise it becomes a dead letter.
+    """True if the message of a task that has failed is acknowledged; otherwise it becomes a dead letter.
 
-    Celery before 5.7 has one option for failures and for hard time limits; our base class has the other one too.
+    Celery before 5.7 has one option for failures and for hard time limits; kafka_exec's base class has the other one too.
     """
     own: bool | None = getattr(task, "acks_on_failure", None)
     return bool(task.acks_on_failure_or_timeout if own is None else own)
 
 
 class Request(request.Request):  # type: ignore[misc]
-    """Celery's, which tells the channel what an end is before it acknowledges it."""
+    """Celery's request, which tells the channel how its task has ended before it acknowledges the message."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
-        """Celery derives a class for each task."""
+        """Wraps the handler of success in the class that Celery derives for each task."""
         super().__init_subclass__(**kwargs)
         if "on_success" in vars(cls):
             cls.on_success = _unless_lost(cls.on_success)
 
     def on_retry(self, exc_info: Any) -> Any:
-        """The task was sent anew."""
+        """Tells the channel that the task was sent anew."""
         if (deliveries := self._deliveries) is not None:
             deliveries.will_retry(self.message.delivery_tag)
         return super().on_retry(exc_info)
@@ -42,7 +42,7 @@ class Request(request.Request):  # type: ignore[misc]
     _is_dead = False
 
     def on_failure(self, exc_info: Any, *args: Any, **kwargs: Any) -> Any:
-        """The task has failed, or was sent anew."""
+        """Tells the channel of the task's failure, unless the task was sent anew."""
         error = exc_info.exception
         if isinstance(error, ExceptionWithTraceback):  # in pools without processes
             error = error.exc
@@ -57,14 +57,14 @@ class Request(request.Request):  # type: ignore[misc]
         return super().on_failure(exc_info, *args, **kwargs)
 
     def acknowledge(self) -> None:
-        """Celery before 5.7 acknowledges failures that are to become dead letters."""
+        """Acknowledges the message, or rejects it: Celery before 5.7 acknowledges failures that must become dead letters."""
         if self._is_dead:
             self.reject(requeue=False)
         else:
             super().acknowledge()
 
     def reject(self, requeue: bool = False) -> None:
-        """The message becomes a dead letter that says of which error its task died, now or when it is delivered again."""
+        """Rejects the message. Its dead letter says the task's error, also if it is delivered again before."""
         deliveries = self._deliveries
         if deliveries is not None and self._error and not self.acknowledged:
             deliveries.because(self.message.delivery_tag, self._error)
@@ -76,9 +76,9 @@ class Request(request.Request):  # type: ignore[misc]
 
 
 def _unless_lost(on_success: Callable[..., Any]) -> Callable[..., Any]:
-    """Celery's handler of a run's outcome, for runs too that end by ``sys.exit()`` where the pool has no processes.
+    """Celery's handler of a run's success, which also takes runs that end by ``sys.exit()`` in pools without processes.
 
-    Celery's other pools report such a run as lost, to this handler, which knows nothing of it: the task would never end.
+    Those pools report such a run as lost to this handler, which Celery has not prepared for it: the task would never end.
     """
 
     @wraps(on_success)

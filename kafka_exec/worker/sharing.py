@@ -1,4 +1,4 @@
-"""A worker gives tasks to others: what waits for a slot here while they have some, and what only they know."""
+"""A worker gives tasks to other workers: tasks that wait for a slot while others have free ones, and unknown tasks."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ logger = logging.getLogger("kafka_exec")
 
 
 class Misfit(NamedTuple):
-    """A message of a task, or of a version of one, that this worker does not know.
+    """A message of a task, or of a version of a task, that this worker does not know.
 
     Attributes:
-        name: what a worker must be able to run, of :mod:`kafka_exec.core.worker.versions`.
-        since: since when it waits, seconds of a steady clock.
+        name: the task, with its version, that a worker must know; see :mod:`kafka_exec.core.worker.versions`.
+        since: the time since which it waits, seconds of a steady clock.
     """
 
     source: WorkQueue
@@ -46,12 +46,12 @@ class Misfit(NamedTuple):
 
 
 class Sharing:
-    """A worker's side of sharing work. Not thread-safe: for the event loop.
+    """A worker's side of giving tasks to others. Not thread-safe: only the event loop calls it.
 
     Args:
-        starter: where tasks wait for a slot.
-        node: by whose heartbeats others are known.
-        connection: what the worker consumes with.
+        starter: the tasks that wait for a slot.
+        node: the worker's node, which knows the others by their heartbeats.
+        connection: the connection with which the worker consumes.
     """
 
     def __init__(self, app: Any, starter: Starter, node: Node, connection: Connection) -> None:
@@ -63,7 +63,7 @@ class Sharing:
         self._fullness = Fullness()
 
     def turn(self) -> None:
-        """Looks what may be given away; to be called every second or so."""
+        """Gives tasks away if there are any to give. The consumer calls it about every second."""
         self._place_misfits()
         since = self._fullness.look(self._starter.is_full, self._node.log_time())
         if since is not None and self._connection.space.settings.work_sharing:
@@ -78,7 +78,7 @@ class Sharing:
                 self._grant(queue.share(boots, self._of(queue, len(boots) - queue.waiting)))
 
     def _of(self, queue: WorkQueue, most: int) -> Iterator[Item]:
-        """Tasks of a queue that wait for a slot; those of others keep waiting."""
+        """Takes back tasks of a queue that wait for a slot; tasks of other queues keep waiting."""
         for source, item in self._starter.withdraw(max(0, most)):
             if source is queue:
                 yield item
@@ -96,7 +96,7 @@ class Sharing:
     # -- tasks that this worker does not know --------------------------------------------------------------------------
 
     def add_misfit(self, message: Any) -> bool:
-        """Keeps the message of an unknown task until somebody is found who knows it. False: it is none of a work queue."""
+        """Keeps the message of an unknown task until a worker knows it. False: the message is not of a work queue."""
         taken = message.channel.deliveries.withdraw(message.delivery_tag)
         if taken is None:
             return False
@@ -114,7 +114,7 @@ class Sharing:
         return True
 
     def find(self, ids: Container[str]) -> list[tuple[str, Record]]:
-        """The tasks with these ids that wait for a worker that knows them: their queues and records."""
+        """The queues and records of tasks with these ids that wait for a worker that knows them."""
         return [(each.source.name, each.item.record) for each in self._misfits if each.task_id in ids]
 
     def _place_misfits(self) -> None:
@@ -123,7 +123,7 @@ class Sharing:
 
     def _is_placed(self, misfit: Misfit, peers: list[Heartbeat]) -> bool:
         if not misfit.item.is_ours:
-            misfit.source.put_back(misfit.item)  # its owner has it again
+            misfit.source.put_back(misfit.item)  # its owner hands it out again
             return True
         knower = who_knows(peers, misfit.source.name, misfit.name)
         if knower is not None and (given := misfit.source.give(misfit.item, knower)) is not None:
@@ -145,13 +145,13 @@ class Sharing:
         try:
             self._app.backend.mark_as_failure(misfit.task_id, NotRegistered(misfit.name), request=request)
         except OperationalError:
-            raise  # all of it is done again
+            raise  # giving up is tried again as a whole
         except Exception:
             logger.exception("what follows from the end of task %s[%s] cannot be done", misfit.name, misfit.task_id)
         misfit.source.bury(misfit.item, "unknown-task", f"no worker knows the task {misfit.name!r}")
 
     def _embedded(self, misfit: Misfit) -> dict[str, Any]:
-        """What the message's body says of the tasks that come after it: they fail too, and a chord must not wait for it."""
+        """The signatures that the message's body has of following tasks: they fail too, and a chord must not wait for it."""
         try:
             found = decode(misfit.item.record.headers(), misfit.item.record.value())
             message = Message(
@@ -162,6 +162,8 @@ class Sharing:
                 accept=prepare_accept_content(self._app.conf.accept_content),
             )
             return dict(message.payload[2])
-        except Exception as error:  # no body of Celery's second protocol, or none that is accepted here
+        except (
+            Exception
+        ) as error:  # the body is not of Celery's second protocol, or of a content type not accepted here
             logger.warning("what follows from task %s is not known: %r", misfit.task_id, error)
             return {}

@@ -1,4 +1,4 @@
-"""How a worker's tasks begin: when the pool has a slot, if they are still its own, and not after too many lost runs."""
+"""The start of a worker's tasks: when the pool has a slot, if they are still its own, and not after too many lost runs."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from kafka_exec.worker.request import is_acknowledged_on_failure
 
 logger = logging.getLogger("kafka_exec")
 
-#: What cannot begin because Kafka does not answer is tried again after this time, seconds.
+#: A task that cannot begin because Kafka does not answer is tried again after this time, seconds.
 _PAUSE = 1.0
 
-#: How long the event loop may wait for Kafka to take down that a task begins, seconds.
+#: The event loop waits no longer for the journal to have the begin of a task durably, seconds.
 _PATIENCE = 0.5
 
 
@@ -34,9 +34,9 @@ class Starter:
     """Celery's ``on_task_request`` of a worker. Thread-safe.
 
     Args:
-        pool: Celery's.
-        start: begins a request's run.
-        on_fault: told of a message whose run cannot be begun, and why. False: that is not its own fault.
+        pool: Celery's pool.
+        start: hands a request to the pool.
+        on_fault: called with a message whose run cannot begin, and with the error. False: the message has not caused it.
     """
 
     def __init__(self, pool: Any, start: Callable[[Any], None], on_fault: Callable[[Any, Exception], bool]) -> None:
@@ -49,29 +49,29 @@ class Starter:
         self._stopped = False
 
     def attach(self, deliveries: Deliveries) -> None:
-        """Has the messages of a channel begin here, not when they are delivered."""
+        """Has the runs of a channel's messages begin here instead of with their delivery."""
         deliveries.deferred = True
         deliveries.on_settled = lambda tag: self._settled(deliveries, tag)
         self._stopped = False
 
     def stop(self) -> None:
-        """Begins nothing more: what waits is for others."""
+        """Begins no more tasks: other workers get those that wait."""
         self._stopped = True
 
     @property
     def is_full(self) -> bool:
-        """Whether what waits must wait for a slot."""
+        """True if no pool slot is free for the tasks that wait."""
         with self._lock:
             return self._gate.is_full(self._pool.num_processes)
 
     @property
     def waiting(self) -> int:
-        """How many tasks wait for a slot."""
+        """The number of tasks that wait for a pool slot."""
         with self._lock:
             return self._gate.waiting
 
     def withdraw(self, most: int) -> list[tuple[Source, Item]]:
-        """Takes back tasks that wait for a slot, those that would wait longest; they are the caller's."""
+        """Takes back tasks that wait for a slot, those that would wait longest, for the caller to give away."""
         with self._lock:
             last = self._gate.last(most)
         found = []
@@ -95,16 +95,16 @@ class Starter:
         with self._lock:
             self._gate.done((deliveries, tag))
         if self._pool.is_green:
-            # The pool's slot is free when the ended task's greenlet is over, which is this one: it must not wait for that.
+            # This is the ended task's greenlet. The pool's slot is free only when it is over, so it must not wait for that.
             run_once("pump", self.pump, cooperative=True)
         else:
             self.pump()
 
     def pump(self) -> None:
-        """Begins what may begin now."""
+        """Begins the tasks that may begin now."""
         with self._lock:
             if self._pumping:
-                return  # whoever does it looks again
+                return  # the thread that does it looks again
             self._pumping = True
         while (found := self._next()) is not None:
             try:
@@ -114,7 +114,7 @@ class Starter:
                 raise
 
     def _guarded(self, act: Callable[..., None], key: tuple[Deliveries, int], request: Any) -> None:
-        """What goes wrong with a task's beginning is its own: other tasks begin, and whoever has it begun goes on."""
+        """Calls ``act``. An error that the task's own message has caused ends here, so that other tasks begin."""
         try:
             act(key, request)
         except Exception as error:
@@ -156,12 +156,12 @@ class Starter:
             self._start(request)
 
     def _later(self, act: Callable[..., None], key: tuple[Deliveries, int], request: Any, error: Exception) -> None:
-        """Its slot stays taken until then."""
+        """Calls ``act`` again after a pause. The task's slot stays taken until then."""
         logger.warning("task %s cannot begin yet: %s", request.id, error)
         run_once("begin", lambda: self._guarded(act, key, request), after=_PAUSE, cooperative=True)
 
     def _end_of(self, request: Any) -> StateRecord | None:
-        """The end that a task whose run was lost had told before."""
+        """The state record of the end that a task had stored before its run was lost; None: it had not ended."""
         backend = request.task.backend
         if not isinstance(backend, KafkaBackend):
             return None
@@ -177,7 +177,7 @@ class Starter:
         return record if record is not None and record.ends_run_of(where, also_failed=nothing_follows) else None
 
     def _end_again(self, request: Any, ended: StateRecord) -> None:
-        """Does with the message what comes after its task's end."""
+        """Acknowledges or rejects the message of a task that has ended before, as after its end."""
         if ended.state is State.FAILED and not is_acknowledged_on_failure(request.task):
             deliveries = request.message.channel.deliveries
             if (raised := ended.exception) is not None:
@@ -200,7 +200,7 @@ class Starter:
                 request.id, error, request=request._context, store_result=request.store_errors
             )
         except OperationalError:
-            raise  # all of it is done again
+            raise  # giving up is tried again as a whole
         except Exception:
             logger.exception("what follows from the end of task %s[%s] cannot be done", request.name, request.id)
         deliveries.bury(tag, "max-deliveries", str(error))

@@ -1,4 +1,4 @@
-"""The states of tasks that wait: for those of their ordering key before them, or for a worker that knows them."""
+"""The states of waiting tasks: they wait for tasks of their ordering key, or for a worker that knows them."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ logger = logging.getLogger("kafka_exec")
 
 
 def tell(app: Any, headers: Mapping[str, Any], state: State, position: int | None = None, **delivery_info: Any) -> None:
-    """Tells that the task with these message headers waits, if the app has states."""
+    """Writes the state of the waiting task with these message headers, if the app keeps states."""
     if not isinstance(app.backend, KafkaBackend):
         return
     try:
         app.backend.tell_waiting(Context(headers, delivery_info=delivery_info), state, position=position)
-    except KafkaExecError as error:  # it is told for those who look on; the task is not lost for it
+    except KafkaExecError as error:  # the state is only information: the task is not lost without it
         logger.debug("that task %s waits is not told: %s", headers.get("id"), error)
 
 
 def tell_newcomers(app: Any, connection: Connection) -> None:
-    """Tells of the tasks that wait for others of their ordering key, and did not when it was called before."""
+    """Writes the states of tasks that have begun to wait for others of their ordering key since the last call."""
     for queue in connection.queues():
         for each, work in queue.newcomers():
             place = {
@@ -42,5 +42,5 @@ def tell_newcomers(app: Any, connection: Connection) -> None:
                 headers = {**decode(each.headers, b"").headers, RECORD_HEADER: place}
                 check(headers)
             except Undecodable:
-                continue  # who decodes it says so
+                continue  # the worker that decodes the message logs it
             tell(app, headers, State.GROUP, each.place, routing_key=queue.name)

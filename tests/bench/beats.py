@@ -87,11 +87,11 @@ class Fire(NamedTuple):
 
 @dataclass
 class Figures:
-    """What a fault has done.
+    """The figures of one fault.
 
     Attributes:
         failover: seconds until another beat had fired every entry; None: not within the patience.
-        fired: how many runs there were in all.
+        fired: the number of all runs.
         twice: runs of an entry for the same time: less than half a period apart.
         missed: periods that went by without a run, up to the end of the stage.
         continued: what a paused beat did when it was continued.
@@ -131,7 +131,7 @@ class Stage:
         return process(arguments, self._folder / f"{name}.log", self._environment, cwd=ROOT)
 
     def said(self, name: str, text: str) -> bool:
-        """Whether a process has said something."""
+        """True if a process has logged a text."""
         return text in (self._folder / f"{name}.log").read_text()
 
     def fires(self) -> list[Fire]:
@@ -141,7 +141,7 @@ class Stage:
         return [Fire(one["entry"], one["by"], one["slot"] or one["at"], one["at"]) for one in told]
 
     def all_fired(self, by: int, since: float = 0.0) -> list[float]:
-        """When each entry was first fired by a process after a time; empty: not all were."""
+        """The time at which a process first fired each entry after ``since``; empty: it has not fired all of them."""
         first = {fire.entry: fire.at for fire in reversed(self.fires()) if fire.by == by and fire.at > since}
         return list(first.values()) if first.keys() == PERIODS.keys() else []
 
@@ -183,13 +183,16 @@ def take(system: System, fault: str, patience: float) -> Figures:
         fires = [fire for fire in stage.fires() if fire.slot <= end]
     fate = f"lives, fired {again}" if code is None else f"ended ({code})"
     return Figures(
-        *(fault, max(times) - began if times else None, len(fires), *count(fires, end)),
+        fault,
+        max(times) - began if times else None,
+        len(fires),
+        *count(fires, end),
         fate if fault == "SIGSTOP" else "",
     )
 
 
 def count(fires: list[Fire], end: float) -> tuple[int, int]:
-    """How many runs were for a time that had one, and how many periods went by without one."""
+    """The number of runs for a time that had a run before, and of periods that went by without a run."""
     twice = missed = 0
     for entry, period in PERIODS.items():
         slots = sorted(fire.slot for fire in fires if fire.entry == entry)

@@ -1,4 +1,4 @@
-"""Where worker processes write what they have done: one small shared file each, so that watching costs them nothing."""
+"""A board of worker processes: each notes its tasks in a small shared file, so that watching costs it nothing."""
 
 from __future__ import annotations
 

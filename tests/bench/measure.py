@@ -31,7 +31,7 @@ LEFTOVERS = 0.3
 
 @dataclass(frozen=True)
 class Sizes:
-    """How many tasks each measurement takes."""
+    """The number of tasks of each measurement."""
 
     backlog: int = 10_000
     single: int = 2_000
@@ -188,7 +188,7 @@ class _Run:
 
 
 def _idle(worker: psutil.Process, seconds: float) -> tuple[float, float]:
-    """What a worker with its processes takes for nothing: percent of one core, and MB with shared pages split."""
+    """The load of an idle worker with its processes: percent of one core, and MB with shared pages split."""
     time.sleep(SETTLE)
     family = [worker, *worker.children(recursive=True)]
     before = sum(_cpu_seconds(member) for member in family)

@@ -45,5 +45,5 @@ def test_two_of_ten_beats_are_restarted_again_and_again(kafka: EmbeddedKafka, tm
 
 
 def troubles(beat: Beat) -> list[str]:
-    """What a beat has warned of."""
+    """The warnings and errors of a beat's log."""
     return [line for line in beat.output.splitlines() if "WARNING" in line or "ERROR" in line]

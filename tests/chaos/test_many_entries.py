@@ -34,7 +34,9 @@ def test_a_thousand_entries_are_fired_on_time(kafka: EmbeddedKafka, tmp_path: Pa
     start = time.time()
     schedule = {
         f"e{number}": {
-            **{"task": "work", "schedule": PERIOD, "catch_up": "all"},
+            "task": "work",
+            "schedule": PERIOD,
+            "catch_up": "all",
             "start": start + spread * number / ENTRIES,
         }
         for number in range(ENTRIES)
@@ -63,7 +65,7 @@ def test_a_thousand_entries_are_fired_on_time(kafka: EmbeddedKafka, tmp_path: Pa
 
 
 def lateness(made: Crew, topic: str, end: float) -> Iterator[float]:
-    """How late tasks are there that are published from now on until a time: seconds after their slots, by this clock."""
+    """The lateness of each task that is published from now on until ``end``: seconds after its slot, by this clock."""
     consumer = Consumer(
         {
             **made.kafka.client_config(),

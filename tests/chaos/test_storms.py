@@ -35,7 +35,7 @@ def test_eight_workers_restarted_at_random_for_a_minute(made: Crew, request: pyt
 
 
 def test_from_two_workers_to_four_and_to_one(made: Crew) -> None:
-    """What has not begun on a worker that stops begins elsewhere while it waits for what it runs."""
+    """Tasks that have not begun on a worker that stops begin elsewhere while it waits for those that it runs."""
 
     def up(name: str) -> Worker:
         worker = made.start(name, "-c", "2")

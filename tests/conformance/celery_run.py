@@ -54,12 +54,15 @@ def run(argv: list[str]) -> int:
             broker, results = stack.enter_context(_broker(peer, notebook))
             _set_environment(folder, broker, results, notebook)
             options = [
-                *("-c", str(folder / "pyproject.toml")),
-                *("--rootdir", str(folder)),
-                *("-p", "no:cacheprovider"),
+                "-c",
+                str(folder / "pyproject.toml"),
+                "--rootdir",
+                str(folder),
+                "-p",
+                "no:cacheprovider",
             ]
             options += ["--ignore", str(folder / "t" / "integration" / "test_backend.py")]
-            options += [*("-p", "celery.contrib.pytest"), "--disable-warnings", "--timeout", str(TIMEOUT), "-rsxXfE"]
+            options += ["-p", "celery.contrib.pytest", "--disable-warnings", "--timeout", str(TIMEOUT), "-rsxXfE"]
             plugin = Celery(broker, results, has_notebook=notebook is not None)
             return int(pytest.main([str(folder / "t" / "integration"), *options, *argv], plugins=[plugin]))
     except (BrokerError, NoTests, NoPeer) as error:
@@ -90,7 +93,7 @@ def _broker(peer: str | None, notebook: str | None) -> Iterator[tuple[str, str]]
 
 
 def _set_environment(folder: Path, broker: str, results: str, notebook: str | None) -> None:
-    """What the suite reads, and what the commands need that it starts."""
+    """Sets the variables that the suite reads, and those that the commands need that it starts."""
     os.environ["TEST_BROKER"] = broker
     os.environ["TEST_BACKEND"] = results
     if notebook is not None:

@@ -1,4 +1,4 @@
-"""What all suites share: a watch over each test, lists of exceptions with reasons, and the count at the end."""
+"""The plug-in of all suites: a watch over each test, lists of exceptions with reasons, and the count at the end."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What beats have done, read from Kafka: who held what, which slots were fired, and the tasks published for them."""
+"""The work of beats, read from Kafka: holders of entries, fired slots, and the tasks published for them."""
 
 from __future__ import annotations
 

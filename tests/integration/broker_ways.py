@@ -21,7 +21,7 @@ OTHER = "redis://127.0.0.1:1/0"
 
 
 class Way(NamedTuple):
-    """How the URL is given: in the code, the environment, or the arguments of the command ``celery``."""
+    """A way to give the broker's URL: in the code, the environment, or the arguments of the command ``celery``."""
 
     make: Callable[[str], Celery]
     environment: Callable[[str], Mapping[str, str]] = lambda url: {}

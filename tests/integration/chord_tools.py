@@ -24,7 +24,7 @@ QUICK = ("-c", "2", "--without-gossip")
 
 
 def bodies(made: Crew) -> Counter[str]:
-    """How many messages of its body each chord has, by its key."""
+    """The number of messages of each chord's body, by the chord's key."""
     consumer = Consumer({**made.kafka.client_config(), "group.id": "bodies", "enable.partition.eof": True})
     topic = f"{made.prefix}.queue.celery"
     partitions = consumer.list_topics(topic, 10).topics[topic].partitions

@@ -70,7 +70,7 @@ class Morgue:
         ]
 
     def replayed(self) -> Counter[str]:
-        """How often each task is in the queue."""
+        """The number of messages of each task in the queue, by the task's id."""
         return Counter(json.loads(dict(record.headers())["headers"])["id"] for record in self.records())
 
     def all(self) -> list[Letter]:
@@ -93,7 +93,10 @@ def run(made: Crew, *arguments: str, broker: str | None = None) -> subprocess.Co
     """`celery kafka dead …` to its end, without a terminal."""
     return subprocess.run(
         command(*arguments, broker=broker),
-        **{"cwd": ROOT, "capture_output": True, "text": True, "timeout": PATIENCE},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
         stdin=subprocess.DEVNULL,
         env=environment(made.url, made.folder, made.conf, **made.env),
     )

@@ -1,4 +1,4 @@
-"""Who moves delayed messages, without a worker: here or in a process of its own, and one that is killed in the middle."""
+"""Movers of delayed messages without a worker: here, in a process of its own, and one that is killed in the middle."""
 
 from __future__ import annotations
 

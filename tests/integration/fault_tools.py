@@ -38,7 +38,7 @@ def until(condition: Callable[[], Any], timeout: float = PATIENCE, what: str = "
 
 
 class Effects:
-    """What tasks have done, as their own lines say."""
+    """The effects of tasks, from the lines that they write."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -51,7 +51,7 @@ class Effects:
         return [(float(at), task_id, what, int(pid)) for at, task_id, what, pid in found]
 
     def count(self, what: str = "end") -> Counter[str]:
-        """How often each task has begun, or ended."""
+        """The number of times that each task has begun, or ended."""
         return Counter(task_id for _, task_id, kind, _ in self.lines() if kind == what)
 
     def first(self, what: str, after: float) -> float | None:
@@ -105,7 +105,10 @@ class Worker:
         with self.log.open("wb") as output:
             self.process = subprocess.Popen(
                 [*command, "-l", "INFO", *(options or ("-c", "2"))],
-                **{"cwd": ROOT, "stdout": output, "stderr": subprocess.STDOUT, "start_new_session": True},
+                cwd=ROOT,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
                 env=environment(url, effects, conf),
             )
         self.parent = psutil.Process(self.process.pid)

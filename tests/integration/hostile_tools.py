@@ -92,8 +92,16 @@ def _keyed(topic: str, rows: Sequence[tuple[Any, Any]], prefix: str, rng: Random
 def _all(rng: Random, identity: str) -> list[Iterator[Spoiled]]:
     waiting: Headers = [*Delay("celery", 0, NOW).write([])]
     row = {
-        **{"source": "added", "definition": "d", "task": "add", "schedule": "every 5 m", "paused": True, "since": NOW},
-        **{"request": NOW, "start": NOW, "policy": {"after_end": False}, "given": {"task": "add", "schedule": 300.0}},
+        "source": "added",
+        "definition": "d",
+        "task": "add",
+        "schedule": "every 5 m",
+        "paused": True,
+        "since": NOW,
+        "request": NOW,
+        "start": NOW,
+        "policy": {"after_end": False},
+        "given": {"task": "add", "schedule": 300.0},
     }
     ping = {"method": "ping", "arguments": {}, "destination": None, "pattern": None, "matcher": None}
     event = {"type": "worker-heartbeat", "hostname": "g@h", "clock": 5, "timestamp": NOW, "utcoffset": 0, "freq": 2}
@@ -199,7 +207,7 @@ def made_revoked(made: Crew) -> list[str]:
 
 
 def letters(made: Crew) -> dict[str, int]:
-    """How many dead letters the queue has, by their reasons."""
+    """The number of dead letters of the queue, by their reasons."""
     found: dict[str, int] = {}
     for letter in dead_letters(made.app, "celery").scan():
         found[letter.reason] = found.get(letter.reason, 0) + 1

@@ -14,13 +14,13 @@ TOLD = 1.0
 
 @dataclass
 class Verdict:
-    """What was found.
+    """The judge's findings about tasks.
 
     Attributes:
         lost: tasks that never ended.
         again: tasks that began after they had ended, and had told so.
         overlaps: tasks that began while they were running, on a worker that lived on.
-        restarts: how often a task began that had begun before.
+        restarts: the number of begins of tasks that had begun before.
     """
 
     lost: list[str] = field(default_factory=list)
@@ -62,7 +62,7 @@ def judge(tasks: Iterable[str], effects: Sequence[Effect], kills: Mapping[int, f
 
 @dataclass
 class LaneVerdict:
-    """What was found of lanes: tasks that are to run one after the other.
+    """The judge's findings about lanes: tasks that are to run one after the other.
 
     Attributes:
         lost: tasks that never ended.

@@ -16,7 +16,7 @@ CONF = {"kafka_exec_session_timeout": 3}
 
 
 def seed_of(request: pytest.FixtureRequest) -> int:
-    """What a test's chances follow from: printed, and repeated by CHAOS_SEED."""
+    """The seed of a test's chances: it is printed, and CHAOS_SEED repeats it."""
     seed = int(os.environ.get("CHAOS_SEED", time.time_ns() % 10**6))
     print(f"{request.node.name}: CHAOS_SEED={seed}")
     return seed

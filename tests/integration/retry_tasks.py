@@ -14,15 +14,15 @@ SOON = RetryPolicy((Phase(2, 0.2, factor=1.0),))
 
 
 class Away(Exception):
-    """What a task needs is not there."""
+    """A resource that a task needs is not there."""
 
 
 class Busy(Recoverable):
-    """What a task needs has no time."""
+    """A resource that a task needs has no time."""
 
 
 class Wrong(Unrecoverable):
-    """What a task was given is wrong."""
+    """An argument of a task is wrong."""
 
 
 ERRORS = {kind.__name__: kind for kind in (Away, Busy, Wrong)}

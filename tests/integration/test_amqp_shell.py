@@ -42,7 +42,10 @@ def test_every_command_of_the_shell_works_and_errors_leave_it_usable(kafka: Embe
         lines = [*(line for line, _ in SESSION), *(line for line, _ in REFUSED), "exchange.declare last fanout"]
         shell = subprocess.run(
             [sys.executable, "-m", "celery", "-A", APP, "amqp", "repl"],
-            **{"cwd": ROOT, "capture_output": True, "text": True, "timeout": PATIENCE},
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
             input="\n".join(lines) + "\n",
             env=environment(made.url, tmp_path),
         )

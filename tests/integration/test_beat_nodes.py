@@ -1,4 +1,4 @@
-"""Which node fires what: embedded beats, labels, taking turns, definitions that differ; and what the fired tasks know."""
+"""Nodes and the entries that they fire: embedded beats, labels, turns, definitions that differ, and the tasks' requests."""
 
 from __future__ import annotations
 

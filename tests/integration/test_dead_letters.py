@@ -190,7 +190,9 @@ def test_a_replay_that_is_killed_is_finished_by_the_next_one(made: Crew, committ
     ids = morgue.bury_tasks(1700)
     killed = subprocess.run(
         command("replay", "celery", "--all", "--yes", code=DYING.format(committed=committed)),
-        **{"cwd": ROOT, "stdin": subprocess.DEVNULL, "timeout": PATIENCE},
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+        timeout=PATIENCE,
         env=environment(made.url, made.folder, made.conf),
     )
     assert killed.returncode == -SIGKILL
@@ -206,8 +208,11 @@ def test_two_replays_at_once_replay_each_letter_once(made: Crew) -> None:
     both = [
         subprocess.Popen(
             command("replay", "celery", "--all", "--yes"),
-            **{"cwd": ROOT, "text": True, "stdin": subprocess.DEVNULL},
-            **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE},
+            cwd=ROOT,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             env=environment(made.url, made.folder, made.conf),
         )
         for _ in range(2)
@@ -316,7 +321,10 @@ def test_a_purge_asks_and_deletes_the_oldest(made: Crew) -> None:
         with os.fdopen(theirs, "rb", closefd=False) as terminal:
             asked = subprocess.Popen(
                 command("purge", "celery"),
-                **{"cwd": ROOT, "stdin": terminal, "stderr": subprocess.PIPE, "text": True},
+                cwd=ROOT,
+                stdin=terminal,
+                stderr=subprocess.PIPE,
+                text=True,
                 env=environment(made.url, made.folder, made.conf),
             )
         os.write(ours, b"n\n")

@@ -48,13 +48,13 @@ def start(made: Crew, name: str, **conf: Any) -> Worker:
 
 
 def scheduled(made: Crew) -> list[dict[str, Any]]:
-    """What the only worker tells of tasks that wait for their time."""
+    """The answer of the only worker about tasks that wait for their time."""
     [answer] = made.app.control.inspect(timeout=5, limit=1).scheduled().values()
     return list(answer)
 
 
 def none_is_held(made: Crew) -> bool:
-    """Whether the only worker holds no task that is not due: for each, Celery has it take one more."""
+    """True if the only worker holds no task that is not due: for each, Celery would raise its prefetch count by one."""
     inspect = made.app.control.inspect(timeout=5, limit=1)
     [stats], [reserved] = inspect.stats().values(), inspect.reserved().values()
     return not reserved and stats["prefetch_count"] == 4 * stats["pool"]["max-concurrency"]

@@ -76,7 +76,7 @@ class Shop:
             return connection.execute(query, values).fetchall()
 
     def notes(self) -> list[str]:
-        """What the tasks have done, in that order."""
+        """The notes of the tasks, in the order in which they wrote them."""
         return [text for (text,) in self.rows("SELECT text FROM orders_note ORDER BY id")]
 
     def result(self, order: str) -> tuple[Any, ...]:

@@ -36,7 +36,7 @@ def show(made: Crew, task_id: str) -> dict[str, Any]:
 
 
 def listed(made: Crew, *options: str) -> dict[str, dict[str, Any]]:
-    """What ``executions --json`` prints, by id."""
+    """The objects that ``executions --json`` prints, by id."""
     lines = made.command("kafka", "executions", "--limit", "1000", *options, "--json").splitlines()
     return {record["id"]: record for record in map(json.loads, lines)}
 
@@ -72,7 +72,10 @@ def test_show_tells_why_a_task_has_failed(made: Crew) -> None:
 def test_an_unknown_task_is_an_error_in_one_line(made: Crew) -> None:
     shown = subprocess.run(
         [sys.executable, "-m", "celery", "-A", APP, "kafka", "show", "nobody"],
-        **{"cwd": ROOT, "capture_output": True, "text": True, "timeout": PATIENCE},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
         env=environment(made.url, made.folder, made.conf, **made.env),
     )
     assert (shown.returncode, shown.stdout) == (1, "")

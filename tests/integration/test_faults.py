@@ -212,7 +212,7 @@ def test_a_worker_that_is_stopped_hands_over_at_once(broker_url: str, effects: E
     app = make_app(broker_url)
 
     def share_work() -> bool:
-        """Whether the latest tasks were run by both: then no partition is on its way any more."""
+        """True if both workers have run some of the latest tasks: then no partition is on its way any more."""
         ids = {app.tasks["work"].delay().id for _ in range(40)}
         effects.wait_for(ids)
         return len({pid for _, task, _, pid in effects.lines() if task in ids}) == 4

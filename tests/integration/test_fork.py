@@ -61,7 +61,10 @@ def run(broker_url: str, tmp_path: Path) -> Run:
     def run(script: str, timeout: float = 60) -> str:
         done = subprocess.run(
             [sys.executable, "-c", HEAD + textwrap.dedent(script)],
-            **{"cwd": ROOT, "capture_output": True, "text": True, "timeout": timeout},
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
             env=environment(broker_url, Effects(tmp_path / "effects"), {}),
         )
         assert done.returncode == 0, done.stdout + done.stderr

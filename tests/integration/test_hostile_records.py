@@ -1,4 +1,4 @@
-"""Whatever anybody writes to the topics that a worker reads: its parts go on, and so do those of the next one."""
+"""Records of any content in the topics that a worker reads: its parts go on, and so do those of the next worker."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a task's error holds is let go when the task has ended, in whichever process and pool."""
+"""Objects that a task's error holds are released when the task has ended, in every kind of process and pool."""
 
 from __future__ import annotations
 

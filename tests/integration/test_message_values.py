@@ -1,4 +1,4 @@
-"""What a task is sent with comes as it was, or is refused where it is sent: header values, ids, the old message protocol."""
+"""Values of a message arrive unchanged, or are refused when it is sent: headers, ids, the old message protocol."""
 
 from __future__ import annotations
 
@@ -23,12 +23,13 @@ from tests.integration.beat_tools import committed
 from tests.integration.workers import PATIENCE, Crew, crew, until
 
 OWN: dict[str, Any] = {
-    **{
-        "a_uuid": uuid.UUID(int=5),
-        "a_time": datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc),
-        "some_bytes": b"\x00\xff",
-    },
-    **{"a_decimal": Decimal("1.10"), "a_text": "zählen", "a_number": 1.5, "a_list": [1, {"a": uuid.UUID(int=6)}]},
+    "a_uuid": uuid.UUID(int=5),
+    "a_time": datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc),
+    "some_bytes": b"\x00\xff",
+    "a_decimal": Decimal("1.10"),
+    "a_text": "zählen",
+    "a_number": 1.5,
+    "a_list": [1, {"a": uuid.UUID(int=6)}],
 }
 AS_THEY_WERE = {name: [type(value).__name__, str(value)] for name, value in OWN.items()}
 
@@ -81,8 +82,14 @@ def test_what_would_not_come_as_it_was_is_refused_where_it_is_sent(made: Crew, v
 @pytest.mark.parametrize(
     "headers",
     [
-        *({"ordering_key": 5}, {"deduplication_id": ["d"]}, {"task_version": 1.5}, {"kafka_created": "now"}),
-        *({"retries": "three"}, {"id": 77}, {"timelimit": "long"}, {"stamps": "x"}),
+        {"ordering_key": 5},
+        {"deduplication_id": ["d"]},
+        {"task_version": 1.5},
+        {"kafka_created": "now"},
+        {"retries": "three"},
+        {"id": 77},
+        {"timelimit": "long"},
+        {"stamps": "x"},
     ],
     ids=str,
 )

@@ -27,7 +27,7 @@ def made(kafka: EmbeddedKafka, tmp_path: Path) -> Iterator[Crew]:
 
 
 def nodes(made: Crew, *options: str) -> dict[str, dict[str, Any]]:
-    """What ``nodes --json`` prints, by name."""
+    """The objects that ``nodes --json`` prints, by name."""
     lines = made.command("kafka", "nodes", *options, "--json").splitlines()
     return {node["name"]: node for node in map(json.loads, lines)}
 
@@ -43,9 +43,9 @@ def test_it_tells_who_lives_who_left_who_is_lost_and_what_each_does(made: Crew) 
     made.ready(other, killed, queue=None)
 
     found = until(lambda: (found := nodes(made))["busy@test"]["active"] == 1 and found)
-    assert {name: node["state"] for name, node in found.items()} == {
-        **{"busy@test": "alive", "other@test": "alive", "killed@test": "alive"}
-    }
+    assert {name: node["state"] for name, node in found.items()} == dict.fromkeys(
+        ("busy@test", "other@test", "killed@test"), "alive"
+    )
     mine = found["busy@test"]
     assert {(node["kind"], node["version"]) for node in found.values()} == {("worker", __version__)}
     assert (mine["slots"], mine["queues"], mine["pid"]) == (3, ["celery"], busy.process.pid)
@@ -79,7 +79,10 @@ def test_the_brokers_url_is_enough(made: Crew) -> None:
     made.start("one", "-c", "1", "-P", "solo").wait_for_line(" ready.")
     asked = subprocess.run(
         [sys.executable, "-m", "celery", "-b", made.url, "kafka", "nodes"],
-        **{"cwd": made.folder, "capture_output": True, "text": True, "timeout": PATIENCE},
+        cwd=made.folder,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
         env={name: value for name, value in os.environ.items() if not name.startswith("CELERY")},
     )
     assert (asked.returncode, asked.stderr) == (0, "")

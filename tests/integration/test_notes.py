@@ -1,4 +1,4 @@
-"""What is noted of tasks beside their states: errors of attempts, remarks; and what becomes of tasks that are lost."""
+"""Notes of tasks beside their states: errors of attempts, and remarks; and the end of tasks that are lost."""
 
 from __future__ import annotations
 

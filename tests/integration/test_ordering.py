@@ -167,10 +167,10 @@ def test_a_lane_stops_at_a_failure_where_the_task_says_so_until_it_is_freed(made
     [behind] = send_keyed(made, "k", 1)
     [other] = send_keyed(made, "other", 1)
     made.effects.wait_for([other])
-    [row] = map(json.loads, made.command("kafka", "groups", "--blocked", "--json").splitlines())
+    [row] = map(json.loads, made.command("kafka", "keys", "--blocked", "--json").splitlines())
     assert (row["key"], row["state"], row["waiting"], row["task"]) == ("k", "stopped", 1, broken.id)
     assert behind not in made.effects.count()
-    assert "unblocked k" in made.command("kafka", "groups", "unblock", "k")
+    assert "unblocked k" in made.command("kafka", "keys", "unblock", "k")
     made.effects.wait_for([behind])
 
 
@@ -204,12 +204,12 @@ def test_what_waits_in_stopped_keys_is_parked_and_survives_every_owner(kafka: Em
         until(lambda: committed().checkpoint > before, what="a checkpoint of the journal")
         made.workers[-1].kill()
         made.ready(made.start("one", "-c", "2"))
-        rows = map(json.loads, made.command("kafka", "groups", "--blocked", "--json").splitlines())
+        rows = map(json.loads, made.command("kafka", "keys", "--blocked", "--json").splitlines())
         assert [(row["key"], row["state"], row["waiting"]) for row in rows] == [(key, "stopped", 20) for key in keys]
         parked = behind["k"][-1]
         asked = made.app.control.inspect(timeout=10, limit=1).query_task(parked)["one@test"]
         assert (asked.keys(), asked[parked][0]) == ({parked}, "reserved"), "its id is in the queue only"
-        made.command("kafka", "groups", "unblock", "j")
+        made.command("kafka", "keys", "unblock", "j")
         made.effects.wait_for(behind["j"])
         made.workers[-1].stop()
         # A journal is trimmed by age too: then it does not begin with a checkpoint.
@@ -219,7 +219,7 @@ def test_what_waits_in_stopped_keys_is_parked_and_survives_every_owner(kafka: Em
         made.ready(made.start("one", "-c", "2"))
         until(lambda: committed().checkpoint > journal.offset, what="a commit that names a new checkpoint")
         behind["k"] += send_keyed(made, "k", 5, begin=20)
-        made.command("kafka", "groups", "unblock", "k")
+        made.command("kafka", "keys", "unblock", "k")
         made.effects.wait_for(behind["k"])
         for key in keys:
             assert_in_order(made, key)
@@ -231,13 +231,13 @@ def test_a_task_whose_retry_is_not_worth_waiting_for_is_skipped(made: Crew) -> N
     [head] = send_keyed(made, "k", 1, failing=1, countdown=600)
     made.effects.wait_for([head], "retry")
     behind = send_keyed(made, "k", 3, begin=1)
-    assert f"skipped {head} of k" in made.command("kafka", "groups", "skip", "k")
+    assert f"skipped {head} of k" in made.command("kafka", "keys", "skip", "k")
     made.effects.wait_for(behind)
     assert made.app.control.inspect().revoked() == {"one@test": [head]}
 
 
 def test_a_key_stays_in_its_partition_when_partitions_are_added(made: Crew) -> None:
-    """Whoever sends its tasks: a process that knows of them, the mover of those that wait, a replay of dead letters."""
+    """Every sender keeps to it: a process that knows the new ones, the mover of delayed tasks, a replay of dead letters."""
     topic, admin, keys = f"{made.prefix}.queue.celery", made.kafka.admin(), [f"k{n}" for n in range(20)]
     for key in keys:
         made.app.tasks["work"].apply_async(ordering_key=key)
@@ -299,7 +299,10 @@ def send_at_once(made: Crew, unique: str, number: int) -> set[str]:
     senders = [
         subprocess.Popen(
             [sys.executable, "-c", code, unique],
-            **{"cwd": ROOT, "stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True},
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
             env=environment(made.url, made.folder, made.conf, **made.env),
         )
         for _ in range(number)

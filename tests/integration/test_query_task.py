@@ -17,7 +17,7 @@ LARGE = "x" * 110_000
 
 
 def query(made: Crew, *ids: object) -> dict[str, dict[str, Any]]:
-    """What the workers answer, by node: those that know nothing are left out."""
+    """The answers of the workers, by node: workers that know none of the tasks are left out."""
     answers = made.app.control.inspect(timeout=10, limit=2).query_task([*ids]) or {}
     return {node: found for node, found in answers.items() if found}
 

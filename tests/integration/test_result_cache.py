@@ -90,10 +90,13 @@ class Stage:
         until(lambda: all(cache.find(each) is not None for each in task_ids), what=f"{task_ids} in the cache")
 
     def run(self, script: str, folder: Path, *arguments: str, **env: str) -> str:
-        """What a script prints that imports the tests' app."""
+        """The output of a script that imports the tests' app."""
         done = subprocess.run(
             [sys.executable, "-W", "ignore", "-c", script, *arguments],
-            **{"cwd": ROOT, "capture_output": True, "text": True, "timeout": 90},
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=90,
             env=environment(self.url, folder, self.conf, RESULT_BACKEND=self.url, **env),
         )
         assert done.returncode == 0, done.stdout + done.stderr

@@ -38,7 +38,7 @@ def other(made: Crew, task_id: str, **conf: Any) -> AsyncResult:
 
 
 def shown(made: Crew, task_id: str) -> str:
-    """What another process shows of a task."""
+    """The state of a task that another process shows."""
     return made.command("kafka", "show", task_id, "--json")
 
 
@@ -312,7 +312,10 @@ if child:
 def run(made: Crew, script: str) -> str:
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", script, str(made.gate())],
-        **{"cwd": ROOT, "capture_output": True, "text": True, "timeout": 90},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=90,
         env=environment(made.url, made.folder, made.conf, **made.env),
     )
     assert done.returncode == 0, done.stdout + done.stderr

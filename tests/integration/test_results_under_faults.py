@@ -1,4 +1,4 @@
-"""What a task has come to is neither lost nor changed when workers and brokers are killed, stopped and started."""
+"""Results of tasks are neither lost nor changed when workers and brokers are killed, stopped and started."""
 
 from __future__ import annotations
 

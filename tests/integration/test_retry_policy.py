@@ -47,7 +47,7 @@ def letters(made: Crew, task_id: str) -> list[Letter]:
 
 
 def failed(result: AsyncResult) -> BaseException:
-    """What a task has failed with."""
+    """The error with which a task has failed."""
     error = result.get(timeout=PATIENCE, propagate=False)
     assert result.state == "FAILURE"
     return error

@@ -100,7 +100,10 @@ def told(made: Crew, *arguments: str) -> subprocess.CompletedProcess[str]:
     """A command with what it says on stderr."""
     return subprocess.run(
         [sys.executable, "-m", "celery", "-A", APP, "kafka", "schedule", *arguments],
-        **{"cwd": ROOT, "capture_output": True, "text": True, "timeout": PATIENCE},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
         env=environment(made.url, made.folder, made.conf, **made.env),
     )
 

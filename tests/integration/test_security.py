@@ -86,7 +86,7 @@ def without(*operations: str, resource: str = "topic") -> list[Rule]:
 
 
 def refusal(app: Celery, **options: str) -> str:
-    """What publishing raises, soon."""
+    """The error that publishing raises, within a short time."""
     began = time.monotonic()
     with pytest.raises(OperationalError) as caught:
         app.tasks["work"].apply_async(**options)
@@ -149,7 +149,10 @@ def test_a_wrong_password(
 def command(url: str, effects: Effects, conf: Mapping[str, Any], *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "celery", "-A", APP, *arguments],
-        **{"cwd": ROOT, "capture_output": True, "text": True, "timeout": 60},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
         env=environment(url, effects, conf),
     )
 

@@ -1,4 +1,4 @@
-"""Who takes over partitions begins what nobody runs, and nothing else; a task that kills its workers is given up."""
+"""A new owner of partitions begins tasks that no worker runs, and no others; a task that kills its workers is given up."""
 
 from __future__ import annotations
 

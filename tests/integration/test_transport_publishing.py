@@ -47,7 +47,7 @@ def raw(kafka: EmbeddedKafka) -> Iterator[Consumer]:
 
 @pytest.fixture
 def waits(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many messages were outstanding at each wait for the broker."""
+    """The number of messages that were outstanding at each wait for the broker."""
     found: list[int] = []
     wait = Publisher.wait
 

@@ -64,7 +64,7 @@ class Hand:
         return self.messages
 
     def gets_no_more(self) -> bool:
-        """Whether nothing more comes though everything was read: the broker's own end is reached, and asked for."""
+        """True if ten more drains bring no message: each asks the broker, and reaches the queue's end."""
         before = len(self.messages)
         for _ in range(10):
             self.drain()

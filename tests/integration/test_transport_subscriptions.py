@@ -27,7 +27,7 @@ def there(broker_url: str) -> Iterator[Connection]:
 
 
 class Inbox:
-    """What one connection's consumer has received."""
+    """The messages that one connection's consumer has received."""
 
     def __init__(self, connection: Connection, queue: Queue) -> None:
         self.connection = connection

@@ -68,7 +68,7 @@ class Events:
 
 
 def ask(four: Crew, method: str) -> tuple[dict[str, Any], float]:
-    """What the workers answer, and how long all four took, seconds: the shortest of some, the machine may be busy."""
+    """The answers of the workers, and the seconds until all four had answered: the best of some rounds on a busy machine."""
     times = []
     while not times or (min(times) >= 1 and len(times) < ROUNDS):
         began = time.monotonic()

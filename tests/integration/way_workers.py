@@ -1,4 +1,4 @@
-"""What must hold of workers and publishers whose broker's URL was given in one of the ways of broker_ways."""
+"""Tests of workers and publishers whose broker's URL was given in one of the ways of broker_ways."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ class Effect(NamedTuple):
 
 
 class Effects:
-    """What tasks have done, by their own account."""
+    """The effects of tasks, from the lines that they write."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -71,7 +71,7 @@ class Effects:
         return [effect for effect in self._effects if effect.what == what]
 
     def count(self, what: str = "end") -> Counter[str]:
-        """How often each task has begun, or ended."""
+        """The number of times that each task has begun, or ended."""
         return Counter(effect.task for effect in self.all(what))
 
     def wait_for(self, tasks: Iterable[str], what: str = "end", timeout: float = PATIENCE) -> None:
@@ -118,7 +118,7 @@ class Worker:
             )
 
     def command(self) -> list[str]:
-        """What of Celery runs. A worker that looks for its neighbours waits a second for their answers."""
+        """The arguments of ``celery``. A worker that looks for its neighbours waits a second for their answers."""
         return ["worker", "-n", self.node, *([] if self.mingles else ["--without-mingle"])]
 
     @property
@@ -217,7 +217,7 @@ class Crew:
 
     @property
     def env(self) -> dict[str, str]:
-        """What the app needs in the environment of another process, beside :func:`environment`."""
+        """The variables that the app needs in the environment of another process, beside :func:`environment`."""
         return {"RESULT_BACKEND": self.backend} if self.backend else {}
 
     def start(
@@ -260,7 +260,7 @@ class Crew:
         until(is_shared_out, what=f"{members} members of {group} with a share each")
 
     def backlog(self, queue: str = "celery") -> int:
-        """What is in a queue and not finished: what the broker has minus what the group has committed."""
+        """The number of a queue's unfinished messages: those of the broker, minus those that the group has committed."""
         with self.app.connection_for_read() as connection:
             return int(connection.default_channel.queue_declare(queue, passive=True).message_count)
 

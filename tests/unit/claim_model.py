@@ -100,7 +100,7 @@ class World:
                 yield offset, signal, at
 
     def wrongs(self) -> list[str]:
-        """What must not be: effects of who does not hold the entry, slots fired twice or left out."""
+        """The wrongs in the log: effects of a node that does not hold the entry, slots fired twice or left out."""
         fold, found, last = ClaimLog(), [], dict[str, float]()
         for offset, signal, at in self.committed():
             verdict = fold.take(signal, offset, at)

@@ -1,4 +1,4 @@
-"""What `celery report` says of this package."""
+"""The lines of ``celery report`` about this package."""
 
 from __future__ import annotations
 

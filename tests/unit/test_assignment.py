@@ -1,4 +1,4 @@
-"""Who owns which partition, and who lives."""
+"""The owners of partitions, and the nodes that live."""
 
 from __future__ import annotations
 

@@ -48,10 +48,10 @@ DST = [
         "30 2 * * *", BERLIN, (2026, 3, 28), 3, ["28 02:30 +0100", "29 03:30 +0200", "30 02:30 +0200"], id="gap"
     ),
     pytest.param(
-        *("30 2 * * *", BERLIN, (2026, 10, 24), 3, ["24 02:30 +0200", "25 02:30 +0200", "26 02:30 +0100"]), id="overlap"
+        "30 2 * * *", BERLIN, (2026, 10, 24), 3, ["24 02:30 +0200", "25 02:30 +0200", "26 02:30 +0100"], id="overlap"
     ),
     pytest.param(
-        *("0 3 * * *", BERLIN, (2026, 3, 28), 3, ["28 03:00 +0100", "29 03:00 +0200", "30 03:00 +0200"]), id="gap's end"
+        "0 3 * * *", BERLIN, (2026, 3, 28), 3, ["28 03:00 +0100", "29 03:00 +0200", "30 03:00 +0200"], id="gap's end"
     ),
     pytest.param("30 2 8 3 *", NEW_YORK, (2026, 3, 7), 3, ["08 03:30 -0400"], id="gap of a day of the month"),
     pytest.param("30 1 * * sun", NEW_YORK, (2026, 10, 31), 3, ["01 01:30 -0400"], id="overlap of a weekday"),
@@ -207,8 +207,15 @@ def test_a_run_on_its_node_knows_its_slot_and_its_fencing_token(app: Any) -> Non
 @pytest.mark.parametrize(
     "change",
     [
-        *({"task": "other"}, {"schedule": 11.0}, {"args": (1,)}, {"kwargs": {"a": 1}}, {"options": {"queue": "q"}}),
-        *({"catch_up": "all"}, {"start": 5.0}, {"labels": ["gpu"]}, {"on_node": True}),
+        {"task": "other"},
+        {"schedule": 11.0},
+        {"args": (1,)},
+        {"kwargs": {"a": 1}},
+        {"options": {"queue": "q"}},
+        {"catch_up": "all"},
+        {"start": 5.0},
+        {"labels": ["gpu"]},
+        {"on_node": True},
     ],
 )
 def test_every_change_is_another_definition(app: Any, change: dict[str, Any]) -> None:
@@ -219,9 +226,14 @@ def test_every_change_is_another_definition(app: Any, change: dict[str, Any]) ->
 @pytest.mark.parametrize(
     "wrong",
     [
-        *({"max_running": 0}, {"start": "soon"}, {"start": datetime(2026, 1, 1)}, {"schedule": 0}, {"schedule": -5}),
+        {"max_running": 0},
+        {"start": "soon"},
+        {"start": datetime(2026, 1, 1)},
+        {"schedule": 0},
+        {"schedule": -5},
         {"start": 5.0, "schedule": crontab()},
-        *({"on_node": True, "options": {"queue": "q"}}, {"on_node": True, "after_end": True, "schedule": crontab()}),
+        {"on_node": True, "options": {"queue": "q"}},
+        {"on_node": True, "after_end": True, "schedule": crontab()},
         {"on_node": True, "after_end": True, "start": 5.0},
     ],
 )

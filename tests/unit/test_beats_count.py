@@ -1,4 +1,4 @@
-"""How ``./dev beats`` counts what was fired twice, and what was missed."""
+"""The counts of ``./dev beats``: slots that were fired twice, and slots that were missed."""
 
 from __future__ import annotations
 

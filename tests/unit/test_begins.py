@@ -1,4 +1,4 @@
-"""What must be durable before a task runs."""
+"""Begins of tasks: the records that must be durable before a task runs."""
 
 from __future__ import annotations
 

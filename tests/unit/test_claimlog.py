@@ -43,9 +43,14 @@ def test_a_signal_comes_back(signal: Signal) -> None:
 @pytest.mark.parametrize(
     "value",
     [
-        *(None, b"", b"[]", b"{}"),
-        *(b'{"version":2,"kind":"CLAIMED","node":"a"}', b'{"version":1,"kind":"NO","node":"a"}'),
-        *(b'{"version":1,"kind":"CLAIMED"}', b'{"version":1,"kind":"CLAIMED","node":"a","epoch":"1"}'),
+        None,
+        b"",
+        b"[]",
+        b"{}",
+        b'{"version":2,"kind":"CLAIMED","node":"a"}',
+        b'{"version":1,"kind":"NO","node":"a"}',
+        b'{"version":1,"kind":"CLAIMED"}',
+        b'{"version":1,"kind":"CLAIMED","node":"a","epoch":"1"}',
     ],
 )
 def test_what_is_no_signal_is_refused(value: bytes | None) -> None:

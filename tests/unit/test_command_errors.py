@@ -177,6 +177,15 @@ def test_help_and_versions_are_no_errors() -> None:
     assert {pair.partition(":")[0] for pair in shown.output.split()} >= {"kafka_exec", "celery", "kombu", "librdkafka"}
 
 
+def test_the_former_name_of_keys_still_works_and_is_not_listed() -> None:
+    listed = [line.split()[0] for line in run(kafka, "--help").output.partition("Commands:")[2].splitlines() if line]
+    assert "keys" in listed
+    assert "groups" not in listed
+    shown, former = run(kafka, "keys", "--help"), run(kafka, "groups", "--help")
+    assert (shown.exit_code, former.exit_code) == (0, 0)
+    assert former.output == shown.output.replace("celery keys", "celery groups")
+
+
 # -- applications ------------------------------------------------------------------------------------------------------
 
 #: A module with an application, and what is said of it.
@@ -285,7 +294,9 @@ def test_who_waits_for_a_broker_that_says_nothing_can_interrupt() -> None:
         url = f"kafka-exec://127.0.0.1:{mute.getsockname()[1]}/shop"
         waiting = subprocess.Popen(
             [sys.executable, "-m", "celery", "-b", url, "kafka", "nodes"],
-            **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
             # Whoever runs the tests in the background has it ignored, which children inherit.
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
         )

@@ -1,4 +1,4 @@
-"""What ended is committed in the end, though a commit is refused or its owner is gone before it made one."""
+"""Ended tasks are committed in the end, even if a commit is refused or their owner is gone before it made one."""
 
 from __future__ import annotations
 

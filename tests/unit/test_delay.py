@@ -52,7 +52,7 @@ def test_scenario(path: Path) -> None:
 
 
 def hops(remaining: float, levels: int, late: list[float]) -> tuple[int, float]:
-    """How often a message is moved, each time so much too late, and the seconds that are left then."""
+    """The number of times that a message is moved, each time ``late`` seconds too late, and the seconds left at the end."""
     number = 0
     while (level := level_for(remaining, levels)) is not None:
         remaining -= wait_of(level) + (late[number % len(late)] if late else 0.0)

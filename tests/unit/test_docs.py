@@ -1,4 +1,4 @@
-"""What the documentation names exists: its links, commands, options, settings, names and tests."""
+"""The documentation names only things that exist: links, commands, options, settings, names and tests."""
 
 from __future__ import annotations
 

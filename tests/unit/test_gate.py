@@ -1,4 +1,4 @@
-"""Which waiting task begins: in order, as slots get free, and of suspects one at a time."""
+"""The gate of waiting tasks: they begin in order, as slots get free, and suspects one at a time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who runs what waits at another: by their heartbeats."""
+"""Grants of waiting tasks: heartbeats decide which worker gets one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whatever stands in a record: each decoder reads it, or says in its own way that it cannot; nothing else is ever raised."""
+"""Decoders of records with any content: each reads it, or raises its own error that it cannot, and no other one."""
 
 from __future__ import annotations
 
@@ -170,12 +170,26 @@ def test_each_value_of_each_record_may_be_anything(log: str) -> None:
 
 def message(headers: bytes, properties: bytes, body: bytes | None) -> envelope.RecordHeaders:
     return [
-        *(("kafka-exec-version", b"1"), ("content-type", b"application/json"), ("content-encoding", b"utf-8")),
-        *(("exchange", b""), ("routing-key", b"q"), ("headers", headers), ("properties", properties)),
-        *(("ordering-key", b"k"), ("deduplication-id", b"d"), ("retry-of", b"q/0/5"), ("keys-over", b"16")),
-        *(("delay-queue", b"q"), ("delay-step", b"1"), ("delay-until", repr(NOW).encode())),
-        *(("dead-reason", b"rejected"), ("dead-error", b"e"), ("dead-topic", b"q"), ("dead-partition", b"0")),
-        *(("dead-offset", b"5"), ("replayed-from", b'{"count": 1}')),
+        ("kafka-exec-version", b"1"),
+        ("content-type", b"application/json"),
+        ("content-encoding", b"utf-8"),
+        ("exchange", b""),
+        ("routing-key", b"q"),
+        ("headers", headers),
+        ("properties", properties),
+        ("ordering-key", b"k"),
+        ("deduplication-id", b"d"),
+        ("retry-of", b"q/0/5"),
+        ("keys-over", b"16"),
+        ("delay-queue", b"q"),
+        ("delay-step", b"1"),
+        ("delay-until", repr(NOW).encode()),
+        ("dead-reason", b"rejected"),
+        ("dead-error", b"e"),
+        ("dead-topic", b"q"),
+        ("dead-partition", b"0"),
+        ("dead-offset", b"5"),
+        ("replayed-from", b'{"count": 1}'),
     ]
 
 
@@ -264,7 +278,9 @@ def test_what_must_be_a_text_is_one(name: str, value: Any) -> None:
         *(("timelimit", value) for value in ("ab", [1], [1, 2, 3], ["a", None], [float("nan"), None])),
         *(("task_version", value) for value in ({"a": 1}, 1.5)),
         *(("stamped_headers", value) for value in ("text", [1], 5)),
-        *(("stamps", []), ("headers", "x"), ("kafka_created", 1e300)),
+        ("stamps", []),
+        ("headers", "x"),
+        ("kafka_created", 1e300),
     ],
 )
 def test_what_nobody_could_run_is_refused(name: str, value: Any) -> None:
@@ -279,8 +295,20 @@ def test_a_tasks_name_is_a_text(task: Any) -> None:
 @pytest.mark.parametrize(
     "payload",
     [
-        *([], [1], [[], {}], [[], {}, {}, {}], "abc", 5, [{}, [], {}], [[], None, {}], [[], {}, 5], [[], {}, [1]]),
-        *([[], {}, {"callbacks": "x"}], [[], {}, {"chain": [5]}], [[], {}, {"chord": []}], [[], {}, {"errbacks": 1}]),
+        [],
+        [1],
+        [[], {}],
+        [[], {}, {}, {}],
+        "abc",
+        5,
+        [{}, [], {}],
+        [[], None, {}],
+        [[], {}, 5],
+        [[], {}, [1]],
+        [[], {}, {"callbacks": "x"}],
+        [[], {}, {"chain": [5]}],
+        [[], {}, {"chord": []}],
+        [[], {}, {"errbacks": 1}],
     ],
 )
 def test_a_body_has_arguments_names_and_options(payload: Any) -> None:

@@ -1,4 +1,4 @@
-"""What is committed for a partition: readable scenarios, a dumb twin, and the bounds of size and work."""
+"""The commits of a partition: readable scenarios, a dumb twin, and the bounds of size and work."""
 
 from __future__ import annotations
 
@@ -179,7 +179,7 @@ def test_metadata_beyond_its_limit_loses_only_repeated_runs(low: int, every: int
 
 
 def lines_executed(function: Callable[[], None]) -> int:
-    """How many lines of the journal's code a call runs."""
+    """The number of lines of the journal's code that a call runs."""
     count = 0
 
     def local(frame: FrameType, event: str, arg: Any) -> Any:

@@ -34,7 +34,7 @@ def test_verdict(effects: list[Effect], verdict: Verdict) -> None:
 
 
 def lane(told: str) -> list[Effect]:
-    """What was done, one after the other, as words like ``begin:a:2``: what, task, process."""
+    """Effects one after the other, from words like ``begin:a:2``: what was done, the task, the process."""
     words = [word.split(":") for word in told.split()]
     return [Effect(what, task, "w", int(pid), float(at)) for at, (what, task, pid) in enumerate(words, 8)]
 

@@ -111,9 +111,17 @@ def test_what_was_purged_is_leased_no_more() -> None:
 @pytest.mark.parametrize(
     "value",
     [
-        *(None, b"", b"\xff", b"5", b"{}", b'{"queue": "q", "t": 5}', b'{"queue": "q", "t": [["s", 1, 1]]}'),
-        *(b'{"boot": "a", "queue": "q", "t": [5, ["s"], ["s", "x", 1]]}', b'{"queue": "q", "checkpoint": 7}'),
-        *(b'{"queue": "q", "checkpoint": {"progress": [1]}}', encode("a", "before", [Transition(ENDED, 0)])),
+        None,
+        b"",
+        b"\xff",
+        b"5",
+        b"{}",
+        b'{"queue": "q", "t": 5}',
+        b'{"queue": "q", "t": [["s", 1, 1]]}',
+        b'{"boot": "a", "queue": "q", "t": [5, ["s"], ["s", "x", 1]]}',
+        b'{"queue": "q", "checkpoint": 7}',
+        b'{"queue": "q", "checkpoint": {"progress": [1]}}',
+        encode("a", "before", [Transition(ENDED, 0)]),
         json.dumps(
             {"queue": "q", "checkpoint": {"progress": [0, 0, 0, [], []], "leases": [[1]], "attempts": []}}
         ).encode(),

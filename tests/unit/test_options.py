@@ -49,7 +49,13 @@ def conf_of(namespace: str | None = None, **conf: Any) -> Any:
 def kombus_options() -> Iterator[str]:
     """All transport options that Kombu's transports read, as far as their sources tell."""
     yield from set(inspect.signature(amqp.Connection.__init__).parameters) - {
-        *("self", "host", "userid", "password", "virtual_host", "kwargs", "heartbeat")
+        "self",
+        "host",
+        "userid",
+        "password",
+        "virtual_host",
+        "kwargs",
+        "heartbeat",
     }
     reads = re.compile(r"(?:transport_options|self\.options|topts|opts)(?:\.get)?[\[(]\s*['\"]([\w-]+)['\"]")
     for path in Path(kombu.transport.__file__).parent.rglob("*.py"):

@@ -52,8 +52,14 @@ OUTCOMES = ("refused", "warned", "honoured", "harmless")
 def test_the_table_has_all_that_the_code_knows_of() -> None:
     page = (DOCS / "migration.md").read_text()
     names = [
-        *(*foreign.OPTIONS, *foreign.SETTINGS, *foreign.PREFIXES, *foreign.GIVEN_UP, *foreign.REDIS_RESULTS),
-        *(*arguments.HONOURED, *arguments.HARMLESS, *arguments.REFUSED),
+        *foreign.OPTIONS,
+        *foreign.SETTINGS,
+        *foreign.PREFIXES,
+        *foreign.GIVEN_UP,
+        *foreign.REDIS_RESULTS,
+        *arguments.HONOURED,
+        *arguments.HARMLESS,
+        *arguments.REFUSED,
         *foreign.KOMBUS - {"on_revive", "retry_errors"},  # written by Kombu itself
     ]
     assert [name for name in names if name not in page] == []

@@ -1,4 +1,4 @@
-"""What waits in held lanes keeps the commit back for a while, and not for ever."""
+"""Tasks that wait in held lanes keep the commit back for a while, and not for ever."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether another incarnation still runs what it has begun: by the log of heartbeats alone."""
+"""Heartbeats alone decide if another incarnation still runs the tasks that it has begun."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Presence(Liveness):
 
 
 def presence(*beats: tuple[str, float], period: float = 1.0) -> Presence:
-    """What is known after these heartbeats, at these times in periods."""
+    """The knowledge after these heartbeats, at these times in periods."""
     found = Presence(period)
     for boot, at in beats:
         found.take(beat(boot, strays=(TASK,)), at * period)

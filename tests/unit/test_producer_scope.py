@@ -1,4 +1,4 @@
-"""When publishing waits: a single message at once, a scope's messages together, each scope for its own."""
+"""Waits of publishing: for a single message at once, for a scope's messages together, for each scope apart."""
 
 from __future__ import annotations
 

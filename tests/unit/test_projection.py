@@ -1,4 +1,4 @@
-"""What goes into the cache of results: settled records, folded in their order, and how far the fold has come."""
+"""The projection into the cache of results: settled records, folded in their order, and the place of the fold."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How far a log is read."""
+"""The reading of a log up to its end: lines about the progress of a long one, and the timeout."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""When a failed task is tried again, and what a task with a policy does without any broker."""
+"""Retries of failed tasks: their times, and tasks with a policy without any broker."""
 
 from __future__ import annotations
 
@@ -22,10 +22,9 @@ from kafka_exec.core.worker.retry import LONGEST, SHORTEST
 from kafka_exec.worker.request import is_acknowledged_on_failure
 
 #: The delays of the default policy without jitter, seconds.
-TWO_PHASES = (
-    *(15, 30, 60, 120, 240, 480, 960, 1920, 3840, 7680),
-    *(15660, 15960, 16560, 17760, 20160, 24960, 34560, 53760, 92160, 168960),
-)
+FIRST_PHASE = (15, 30, 60, 120, 240, 480, 960, 1920, 3840, 7680)
+SECOND_PHASE = (15660, 15960, 16560, 17760, 20160, 24960, 34560, 53760, 92160, 168960)
+TWO_PHASES = (*FIRST_PHASE, *SECOND_PHASE)
 
 #: Celery has an option of its own for hard time limits.
 IS_57 = hasattr(celery.Task, "acks_on_timeout")
@@ -376,7 +375,7 @@ def fail() -> None:
 
 
 def count(task: Any) -> int:
-    """How often a task that fails is retried."""
+    """The number of retries of a task that fails."""
     with retries() as noted:
         task.apply()
     return len(noted)

@@ -1,4 +1,4 @@
-"""Which queues get a message: the patterns beside a dumb matcher, and the partition a listener must read."""
+"""The queues that get a message: patterns beside a dumb matcher, and the partition that a listener must read."""
 
 from __future__ import annotations
 

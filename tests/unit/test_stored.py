@@ -1,6 +1,6 @@
-"""What tasks raise and return is stored and read as Celery's own back ends do it; what they cannot store is stored too.
+"""Results and errors of tasks are stored and read as Celery's own back ends do it; those that they refuse are stored too.
 
-The twin is Celery's back end for a cache, in the memory of this process. Ours has its topic in memory.
+The twin is Celery's back end for a cache, in the memory of this process. The back end of kafka_exec has its topic in memory.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Unreadable(Exception):
 
 
 class Thing:
-    """What JSON does not know."""
+    """A type that JSON does not know."""
 
     def __repr__(self) -> str:
         return "a thing"
@@ -132,7 +132,7 @@ EXTENDED = app_of("json", result_extended=True)
 
 
 def celerys(app: Celery, result: Any, state: str, request: Context | None = None) -> Any:
-    """What Celery's own back end gives for it; an exception that it raises is its answer."""
+    """The answer of Celery's own back end for a result; an exception that it raises is its answer too."""
     twin = CacheBackend(app, backend="memory", url="memory://")
     try:
         stored = twin.encode_result(result, state)
@@ -192,7 +192,7 @@ def test_a_result_comes_back_as_celerys_own_back_end_gives_it(value: Any, serial
 @given(st.lists(VALUES, max_size=3), st.dictionaries(st.text(max_size=5), VALUES, max_size=2))
 @example([float("nan"), float("-inf"), b"\xff", uuid.UUID(int=1)], {"a": "\udcff"})
 def test_arguments_come_back_as_celerys_own_back_end_gives_them(args: list[Any], kwargs: dict[str, Any]) -> None:
-    """Where that fails the task for its arguments, they come as they are shown."""
+    """If Celery's back end fails a task for its arguments, they come back as Python shows them."""
     ours = Topic(EXTENDED)
     request = Context(id="t", task="name", args=args, kwargs=kwargs, delivery_info={})
     ours.store_result("t", 1, "SUCCESS", request=request)
@@ -213,8 +213,14 @@ LARGE = st.one_of(TEXTS, st.lists(TEXTS, max_size=3), st.integers(0, 3000).map(l
 
 @settings(deadline=None)
 @given(
-    *(st.integers(8_000, 60_000), st.sampled_from(["FAILURE", "RETRY"]), st.lists(LARGE, max_size=3)),
-    *(LARGE, LARGE, TEXTS, st.integers(0, 300), st.sampled_from(["json", "pickle"])),
+    st.integers(8_000, 60_000),
+    st.sampled_from(["FAILURE", "RETRY"]),
+    st.lists(LARGE, max_size=3),
+    LARGE,
+    LARGE,
+    TEXTS,
+    st.integers(0, 300),
+    st.sampled_from(["json", "pickle"]),
 )
 def test_what_failed_is_told_however_large_and_however_small_the_topic(
     limit: int, state: str, arguments: list[Any], args: Any, kwarg: Any, trace: str, children: int, serializer: str
@@ -223,7 +229,7 @@ def test_what_failed_is_told_however_large_and_however_small_the_topic(
     ours = Topic(app, limit)
     spawned = [app.AsyncResult(uuid.UUID(int=number).hex) for number in range(children)]
     request = Context(
-        *(), id="t", task="n" * 300, args=[args], kwargs={"k": kwarg}, _children=spawned, parent_id="p" * 300, retries=2
+        id="t", task="n" * 300, args=[args], kwargs={"k": kwarg}, _children=spawned, parent_id="p" * 300, retries=2
     )
     error = ValueError(*arguments)
     ours.store_result("t", error, state, traceback=trace, request=request)
@@ -268,8 +274,17 @@ ODD = (
         {},
         optional=dict.fromkeys(
             [
-                *("task", "hostname", "retries", "parent_id", "root_id", "group", "delivery_info", "kafka_created"),
-                *("ordering_key", "deduplication_id", RECORD_HEADER),
+                "task",
+                "hostname",
+                "retries",
+                "parent_id",
+                "root_id",
+                "group",
+                "delivery_info",
+                "kafka_created",
+                "ordering_key",
+                "deduplication_id",
+                RECORD_HEADER,
             ],
             ODD | st.dictionaries(st.sampled_from(["routing_key", "topic", "partition", "offset", "timestamp"]), ODD),
         ),
@@ -309,7 +324,7 @@ def test_who_says_that_a_task_shall_abort_keeps_what_is_known_of_it() -> None:
 
 
 def test_a_serializer_of_another_process_is_the_records_own() -> None:
-    """Who reads may be set up otherwise than who wrote."""
+    """The process that reads may have other settings than the one that wrote."""
     for name, writer in APPS.items():
         value = 1.5 if name == "shown" else {"at": datetime(2031, 1, 1, tzinfo=timezone.utc)}
         written = Topic(writer)

@@ -1,4 +1,4 @@
-"""What is known of a task in either protocol: where it goes, whether it waits, what its dead letter says."""
+"""Task messages of both protocols: the queues to which they go, their waits, and their dead letters."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""When a member of a group must ask before it goes on: whatever it does, it begins nothing that is another's."""
+"""A member of a group must ask before it goes on after a pause: it never begins a task of another owner."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What each kind of topic is made with, and what is said of one that is otherwise."""
+"""The configuration of each kind of topic, and the errors about topics that have another one."""
 
 from __future__ import annotations
 
@@ -87,10 +87,8 @@ def test_the_control_plane_has_as_many_partitions_of_state_as_of_commands() -> N
 def test_what_waits_is_stamped_by_the_broker_and_never_deleted_by_time() -> None:
     settings = Settings(partitions={"delay": 3}, revoked_retention=60)
     waiting, positions = delay_topic(settings, TOPICS), delay_state_topic(settings, TOPICS)
-    assert (waiting.name, waiting.partitions, positions.name, positions.partitions) == (
-        *("celery.delay", 3),
-        *("celery.delay-state", 3),
-    )
+    assert (waiting.name, waiting.partitions) == ("celery.delay", 3)
+    assert (positions.name, positions.partitions) == ("celery.delay-state", 3)
     assert waiting.config == control_topic(settings, TOPICS).config
     assert positions.config["cleanup.policy"] == "compact"
     revoked = revoked_topic(settings, TOPICS)

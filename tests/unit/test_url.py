@@ -135,9 +135,22 @@ def test_what_is_almost_our_scheme_is_refused(url: Any, right: str) -> None:
 @pytest.mark.parametrize(
     "url",
     [
-        *("kafka-exec://h", "kafka-execs://h1,h2/x?max_deliveries=2", "kafka://h", "confluentkafka://h", "amqp://h"),
-        *("redis://kafka-exec", "memory://", "", None, "rpc://", "localhost", "django-db", "cache+memory://", 5),
-        *("kafka-exec://h;amqp://h", ["redis://h", "kafka-exec://h"]),
+        "kafka-exec://h",
+        "kafka-execs://h1,h2/x?max_deliveries=2",
+        "kafka://h",
+        "confluentkafka://h",
+        "amqp://h",
+        "redis://kafka-exec",
+        "memory://",
+        "",
+        None,
+        "rpc://",
+        "localhost",
+        "django-db",
+        "cache+memory://",
+        5,
+        "kafka-exec://h;amqp://h",
+        ["redis://h", "kafka-exec://h"],
     ],
 )
 def test_other_urls_pass(url: Any) -> None:

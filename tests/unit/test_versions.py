@@ -1,4 +1,4 @@
-"""Which worker is able to run which version of a task."""
+"""Versions of tasks, and the workers that are able to run them."""
 
 from __future__ import annotations
 

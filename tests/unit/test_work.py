@@ -46,8 +46,14 @@ def joined(session: float, at: float) -> TrustWindow:
 
 def work(ledger: Ledger, journal: SimpleNamespace | None = None, tenure: TrustWindow | None = None) -> Work:
     return Work(
-        *("q.a", 3, ledger, 0, journal),
-        **{"tenure": tenure or joined(60.0, time.monotonic()), "remember": 60.0, "on_free": lambda record, work: None},
+        "q.a",
+        3,
+        ledger,
+        0,
+        journal,
+        tenure=tenure or joined(60.0, time.monotonic()),
+        remember=60.0,
+        on_free=lambda record, work: None,
     )
 
 

@@ -1,1 +1,1 @@
-"""The cache of results in Redis: copies of states, and what keeps them up to date."""
+"""The cache of results in Redis: copies of states, and the projection that keeps them up to date."""

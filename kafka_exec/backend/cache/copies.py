@@ -1,4 +1,4 @@
-"""The cache of results: copies of settled state records in Redis. Kafka has the truth and is asked for the rest."""
+"""The cache of results: copies of settled state records in Redis. All other results are looked up in Kafka."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from kafka_exec.errors import KafkaExecError
 from kafka_exec.kafka.cluster.cluster import Cluster
 from kafka_exec.kafka.publish.partitioner import partition_of
 
-#: Who looks a result up waits no longer for each answer of Redis, seconds.
+#: A look-up of a result waits no longer for each answer of Redis, seconds.
 _READING = 0.5
 
-#: A batch takes longer; nobody waits for it. Seconds.
+#: A batch that is written to Redis waits no longer for each answer, seconds. No caller waits for it.
 _WRITING = 5.0
 
-#: What was forgotten is not answered for so long, however far behind the projection is, seconds.
+#: A forgotten result is not answered for so long, even if the projection is far behind, seconds.
 _FORGOTTEN_FOR = 86400
 
 
 @dataclass(frozen=True)
 class Step:
-    """A partition's way in the cache: from one place to another, and what changes by it."""
+    """One step of a partition in the cache: its place before and after, and the copies that change with it."""
 
     partition: int
     before: Place
@@ -34,7 +34,7 @@ class Step:
 
 
 class Cache:
-    """The copies of one topic's records. Thread-safe; one for each process. Nothing is connected before it is used.
+    """The copies of one topic's records. Thread-safe; one for each process. It connects when first used.
 
     Raises:
         ConfigurationError: the URL is wrong, or the client library is not installed.
@@ -55,7 +55,8 @@ class Cache:
     @property
     def _prefix(self) -> str:
         if not self._made_prefix:
-            # Not the name alone: a topic that was deleted and made again, or is another cluster's, begins with nothing.
+            # The topic's identity is in the prefix too: a topic that was deleted and made again, or is of another cluster,
+            # begins without copies.
             self._made_prefix = f"kafka_exec:{self._topic}:{self._cluster.topics.identity(self._topic)}"
         return self._made_prefix
 
@@ -71,7 +72,7 @@ class Cache:
     # -- looking up ----------------------------------------------------------------------------------------------------
 
     def find(self, task_id: str) -> StateRecord | None:
-        """The record of a task that is DONE; None if Kafka must be asked."""
+        """The state record of a task that is DONE; None if Kafka must be asked."""
         try:
             partitions = self._cluster.topics.partitions(self._topic)
             if partitions is None:
@@ -85,9 +86,10 @@ class Cache:
             return None
 
     def forget(self, task_id: str) -> None:
-        """Removes a copy; to be called before the tombstones are written, which take back what is noted here.
+        """Removes a task's copy, and notes that the task is forgotten. It is called before the tombstones are written.
 
-        It is noted that the task is forgotten: a projection that is behind may bring the copy back, for a while.
+        The note is needed because a projection that is behind may write the copy again for a while. The projection removes
+        the note when it reads the tombstones.
         """
 
         def remove(redis: Any) -> None:
@@ -102,7 +104,7 @@ class Cache:
     # -- filling -------------------------------------------------------------------------------------------------------
 
     def places(self, partitions: Collection[int]) -> dict[int, Place]:
-        """How far these partitions are in the cache.
+        """The places up to which these partitions are in the cache.
 
         Raises:
             Silent: Redis does not answer.
@@ -112,7 +114,7 @@ class Cache:
         return dict(zip(partitions, map(Place.decode, found), strict=True))
 
     def take(self, steps: Sequence[Step]) -> bool:
-        """Takes steps, all or none. False: a partition is not where its step begins, since somebody else has moved it.
+        """Takes steps, all or none. False: a partition's place is not where its step begins, another owner has moved it.
 
         Raises:
             Silent: Redis does not answer.

@@ -1,4 +1,4 @@
-"""A client of Redis that holds nobody up: it answers soon or not at all, and rests after it has not."""
+"""A client of Redis that delays its callers only briefly: it answers soon or fails, and rests after a failure."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ REST = 1.0
 
 
 class Silent(Exception):
-    """Redis has not answered, or is not asked just now. Whoever should know has been told."""
+    """Redis has not answered, or is not asked just now. The log has a line about it already."""
 
 
 class Link:
     """A client of one Redis, for one purpose. Thread-safe; not for use after a fork. It connects when first used.
 
     Args:
-        url: it may hold a password and is never shown.
-        purpose: for the log.
+        url: the URL of Redis; it may hold a password and is never shown.
+        purpose: a text for the log.
         timeout: for connecting, for sending and for each answer, seconds. A timeout in the URL wins.
 
     Raises:
@@ -50,12 +50,14 @@ class Link:
         try:
             self._client = redis.Redis.from_url(
                 url,
-                # The older protocol is spoken by every Redis.
-                **{"protocol": 2, "retry": Retry(NoBackoff(), 0)},
-                **{"socket_timeout": timeout, "socket_connect_timeout": timeout},
+                # Every version of Redis speaks the older protocol.
+                protocol=2,
+                retry=Retry(NoBackoff(), 0),
+                socket_timeout=timeout,
+                socket_connect_timeout=timeout,
             )
             pool = self._client.connection_pool
-            pool.connection_class(**pool.connection_kwargs)  # connects nothing, and knows which options there are
+            pool.connection_class(**pool.connection_kwargs)  # connects nothing, and refuses unknown options
         except (ValueError, TypeError):
             # The library's message would quote the URL.
             raise ConfigurationError(
@@ -64,7 +66,7 @@ class Link:
             ) from None
         options = pool.connection_kwargs
         self.where = options.get("path") or f"{options.get('host', 'localhost')}:{options.get('port', 6379)}"
-        #: What a transaction raises if somebody else has changed what it watches.
+        #: The error that a transaction raises if another client has changed a key that it watches.
         self.conflict = redis.WatchError
         self._errors = (redis.RedisError, OSError, UnicodeError)
         self._health = Health(self.where, name=f"Redis ({purpose})")
@@ -77,7 +79,7 @@ class Link:
         """Calls a function with the client, and returns what it returns.
 
         Raises:
-            Silent: Redis does not answer, or has not a moment ago; or this thread may use no sockets.
+            Silent: Redis does not answer, or did not a moment ago; or this thread may use no sockets.
         """
         if time.monotonic() < self._not_before or not native.may_use_sockets():
             raise Silent
@@ -85,7 +87,7 @@ class Link:
             answer = question(self._client)
         except self._errors as error:
             self._not_before = time.monotonic() + REST
-            # Of a transaction's command the library tells its arguments too.
+            # The library's text about a command of a transaction holds the command's arguments too: they are cut off.
             reason = str(error).rpartition("caused error: ")[2]
             self._tell(self._health.failed(reason, time.time()))
             raise Silent from None

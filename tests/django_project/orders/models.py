@@ -1,4 +1,4 @@
-"""What customers have ordered, and what tasks did."""
+"""The orders of customers, and the notes of tasks."""
 
 from django.db import models
 

@@ -1,4 +1,4 @@
-"""What a request does, without the request."""
+"""The work of a request, without the request."""
 
 from django.db import transaction
 

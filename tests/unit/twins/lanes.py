@@ -11,7 +11,7 @@ class PlainLanes:
         self.holds: dict[str, tuple[str, int]] = {}
 
     def may_run(self, offset: int) -> bool:
-        """Whether a record is the first of its lane, or the one that its lane waits for."""
+        """True if a record is the first of its lane, or the one that its lane waits for."""
         lane = next(record[1] for record in self.records if record[0] == offset)
         members = [record for record in self.records if record[1] == lane]
         if lane in self.holds:

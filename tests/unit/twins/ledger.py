@@ -21,7 +21,7 @@ class PlainLedger:
         return 0 if self.has_ended(offset) else max(starts, default=0)
 
     def lease(self, offset: int) -> str | None:
-        """Who runs a task: the last one of the highest attempt, unless it said that it does not any more."""
+        """The incarnation that runs a task: the last one of the highest attempt, unless it has released the task."""
         runs: tuple[int, str] | None = None
         highest = 0
         for kind, where, attempt, boot in self.told:

@@ -1,4 +1,4 @@
-"""`celery kafka groups`: the ordering keys whose tasks wait for one another, as their workers tell."""
+"""``celery kafka keys``: the ordering keys whose tasks wait for one another, as the workers answer."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from kafka_exec.settings.appconf import broker_home
 if TYPE_CHECKING:
     from celery import Celery
 
-#: The states of a key that only somebody's word, or a retry, lets go on.
+#: The states of a key that waits until an operator unblocks it, or a retry comes.
 _BLOCKED = ("retry", "stopped")
 
 COLUMNS = ("KEY", "QUEUE", "STATE", "WAITING", "TASK", "NODE")
 
-#: How long the workers have for their answers, seconds.
+#: The command waits so long for the workers' answers, seconds.
 _TIMEOUT = 2.0
 
 
@@ -26,7 +26,7 @@ _TIMEOUT = 2.0
 @click.option("--blocked", is_flag=True, help="Only keys that wait for a retry, or were stopped by a failure.")
 @json_option
 @click.pass_context
-def groups(context: click.Context, blocked: bool, as_json: bool) -> None:
+def keys(context: click.Context, blocked: bool, as_json: bool) -> None:
     """List the ordering keys that have unfinished tasks, unblock one, or skip the task that blocks it."""
     if context.invoked_subcommand is not None:
         return
@@ -41,7 +41,7 @@ def groups(context: click.Context, blocked: bool, as_json: bool) -> None:
 
 
 def _keys(app: Celery) -> list[dict[str, Any]]:
-    """The keys that have unfinished tasks, as their workers tell of them."""
+    """The keys that have unfinished tasks, as the workers answer."""
     broker_home(app)
     answers = app.control.broadcast("ordering_keys", reply=True, timeout=_TIMEOUT) or []
     return [
@@ -53,23 +53,23 @@ def _keys(app: Celery) -> list[dict[str, Any]]:
     ]
 
 
-@groups.command()
+@keys.command()
 @click.argument("key")
 @click.pass_context
 def unblock(context: click.Context, key: str) -> None:
-    """Let the tasks of KEY go on that wait for a retry, or since one of them has failed.
+    """Let the tasks of KEY go on that wait for a retry, or because one of them has failed.
 
-    A retry that was waited for runs when it is due, with no place of its own any more.
+    The retry still runs when it is due, but without its place before the other tasks.
     """
     done = _unblock(context.obj.app, key)
     click.echo(f"unblocked {key} in {', '.join(done)}")
 
 
-@groups.command()
+@keys.command()
 @click.argument("key")
 @click.pass_context
 def skip(context: click.Context, key: str) -> None:
-    """Give up the task whose retry the others of KEY wait for: it is revoked, and they go on."""
+    """Revoke the task whose retry the other tasks of KEY wait for, and let them go on."""
     app = context.obj.app
     awaited = {each["task"] for each in _keys(app) if each["key"] == key and each["state"] in _BLOCKED}
     if awaited:
@@ -79,7 +79,11 @@ def skip(context: click.Context, key: str) -> None:
 
 
 def _unblock(app: Celery, key: str) -> list[str]:
-    """Where a key was unblocked."""
+    """Unblocks a key; returns the queues, with their workers, in which it was blocked.
+
+    Raises:
+        ClickException: no worker has unblocked the key.
+    """
     broker_home(app)
     arguments = {"key": key}
     answers = app.control.broadcast("unblock_ordering_key", arguments=arguments, reply=True, timeout=_TIMEOUT)
