@@ -16,12 +16,11 @@ from kafka_exec.core.cluster.settings import (
     KINDS,
     PREFIX,
     Settings,
-    bootstrap_servers,
     check_names,
     check_value,
-    client_properties,
 )
 from kafka_exec.errors import ConfigurationError
+from kafka_exec.kafka.client.properties import bootstrap_servers, client_properties
 
 SECRET = "correct-horse"
 NAMES = [setting.name for setting in fields(Settings)]
