@@ -26,7 +26,6 @@ from kafka_exec.kafka.client.failures import failure, reason_of, remedy
 if TYPE_CHECKING:
     from kafka_exec.core.cluster.settings import Settings
     from kafka_exec.kafka.cluster.logreader import LogReader
-    from kafka_exec.kafka.cluster.offset_finder import OffsetFinder
     from kafka_exec.kafka.cluster.topics import TopicKeeper
     from kafka_exec.kafka.publish.publisher import JournalPublisher, Publisher
 
@@ -132,14 +131,6 @@ class Cluster:
         from kafka_exec.kafka.cluster.logreader import LogReader
 
         part: LogReader = self._part(LogReader)
-        return part
-
-    @property
-    def offsets(self) -> OffsetFinder:
-        """The process's one client that finds where logs begin and end."""
-        from kafka_exec.kafka.cluster.offset_finder import OffsetFinder
-
-        part: OffsetFinder = self._part(OffsetFinder)
         return part
 
     @property

@@ -15,6 +15,7 @@ from kafka_exec.kafka.client import native
 from kafka_exec.kafka.client.calls import Calls
 from kafka_exec.kafka.client.failures import failure, time_left, translate
 from kafka_exec.kafka.client.oddities import pass_over
+from kafka_exec.kafka.cluster.offset_finder import OffsetFinder
 
 if TYPE_CHECKING:
     from kafka_exec.kafka.cluster.cluster import Cluster
@@ -50,6 +51,7 @@ class LogReader:
         self._told: set[str] = set()
         self._stopping = False
         self._cluster = cluster
+        self._offsets = OffsetFinder(cluster)
         self._consumer = cluster.new_consumer(
             {
                 "group.id": "kafka_exec.log",  # required by the client library; no group is ever joined
@@ -88,8 +90,8 @@ class LogReader:
         Raises:
             ConnectionFailed: the cluster does not say where the log ends.
         """
-        offsets = self._cluster.offsets
-        starts = offsets.ends(topic, partitions) if since is None else offsets.begins(topic, partitions, since)
+        find = self._offsets
+        starts = find.ends(topic, partitions) if since is None else find.begins(topic, partitions, since)
         self._ask(lambda: self._subscribe(topic, starts, sink))
 
     def _subscribe(self, topic: str, starts: Mapping[int, int], sink: Sink) -> None:
@@ -101,8 +103,8 @@ class LogReader:
     def _assign(self, topic: str, starts: Mapping[int, int]) -> None:
         # Offsets as numbers: librdkafka would look up a logical one half a second later.
         self._consumer.incremental_assign([TopicPartition(topic, number, at) for number, at in starts.items()])
-        # Likewise it would look for the leaders of a new topic half a second later. The client needs the answer, not this thread,
-        # which would wait behind the fetch under way.
+        # Likewise it would look for the leaders of a new topic half a second later. The answer comes to the client also when
+        # this thread does not wait for it, which it would do behind the fetch under way.
         with suppress(KafkaException):
             self._consumer.list_topics(topic, _AT_ONCE)
 
@@ -123,6 +125,14 @@ class LogReader:
                 del self._sinks[partition]
                 self._consumer.incremental_unassign([TopicPartition(*partition)])
 
+    def ends(self, topic: str, partitions: Iterable[int]) -> dict[int, int]:
+        """The offset after the last record of each partition."""
+        return self._offsets.ends(topic, partitions)
+
+    def begin(self, topic: str, partition: int, since: float) -> int:
+        """The offset of the first record from a time on, epoch seconds; the end if there is none."""
+        return self._offsets.begins(topic, [partition], since)[partition]
+
     def _ask(self, function: Callable[[], None]) -> None:
         self._calls.ask(function, time_left(TIMEOUT) + _SLACK)
 
@@ -131,6 +141,7 @@ class LogReader:
         while not self._stopping:
             try:
                 self._calls.serve()
+                self._offsets.look_after()
                 first = consumer.poll(self._calls.poll_time)
                 records = [first, *consumer.consume(_BATCH, 0)] if first is not None else []
                 for record in records:
@@ -140,6 +151,7 @@ class LogReader:
                 native.sleep(0.1)
         consumer.close()
         self._cluster.forget(consumer)
+        self._offsets.close()
 
     def _hand_over(self, record: Record) -> None:
         if (error := record.error()) is not None:
