@@ -86,7 +86,7 @@ def _message_is_gone(backend: Results, record: StateRecord) -> bool:
     cluster = backend.space.cluster
     if record.partition >= (cluster.topics.partitions(record.topic, fresh=True) or 0):
         return True
-    return bool(record.offset < cluster.offsets.begins(record.topic, [record.partition])[record.partition])
+    return bool(record.offset < cluster.log.begin(record.topic, record.partition, 0))
 
 
 def _fail(backend: Results, record: StateRecord) -> None:

@@ -251,7 +251,7 @@ def test_a_compaction_changes_nothing(join: Join, spec: TopicSpec) -> None:
     def is_compacted() -> bool:
         writer.write("filler", State.RUNNING)  # closes the segment before it
         partition = partition_of("t-done", PARTITIONS)
-        end = reads.offsets.ends(spec.name, [partition])[partition]
+        end = reads.log.ends(spec.name, [partition])[partition]
         keys = [r.key() for batch in history(reads, spec.name, partition, end) for r in batch]
         return keys.count(b"t-done/progress") == 1
 

@@ -101,7 +101,7 @@ def test_what_checkpoints_made_needless_is_deleted_and_nothing_is_lost(cluster: 
     log = SyncLog(cluster, spec)
     deadline = time.monotonic() + 60
     log.trim()
-    while cluster.offsets.begins(spec.name, [0])[0] == 0:
+    while cluster.log.begin(spec.name, 0, since=0) == 0:
         assert time.monotonic() < deadline
         time.sleep(0.05)
     log.close()

@@ -262,6 +262,6 @@ def test_partitions_that_are_added_to_a_queue_are_consumed_like_the_others(made:
     assert producer.flush(10) == 0
     two = made.start("two", "-c", "2")  # so that the group looks again, which it would do in some minutes
     two.wait_for_line(" ready.")
-    made.effects.wait_for(added)
+    made.effects.wait_for(added, timeout=150)  # the first worker's client looks for new partitions once a minute
     until(lambda: made.backlog() == 0, what="a commit of all")
     made.effects.assert_once(added, "begin")

@@ -18,7 +18,6 @@ from kafka_exec.kafka.client import clients, native
 from kafka_exec.kafka.client.clients import Clients
 from kafka_exec.kafka.client.failures import reason_of
 from kafka_exec.kafka.cluster.logreader import LogReader
-from kafka_exec.kafka.cluster.offset_finder import OffsetFinder
 from kafka_exec.kafka.cluster.topics import TopicKeeper
 from kafka_exec.kafka.publish.publisher import JournalPublisher, Publisher
 
@@ -55,12 +54,7 @@ class Cluster(Clients):
     @property
     def log(self) -> LogReader:
         """The process's one reader of broadcast logs."""
-        return self._part(LogReader, self.offsets)
-
-    @property
-    def offsets(self) -> OffsetFinder:
-        """The process's one client that finds where logs begin and end."""
-        return self._part(OffsetFinder)
+        return self._part(LogReader)
 
     @property
     def topics(self) -> TopicKeeper:

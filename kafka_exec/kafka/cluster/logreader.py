@@ -35,12 +35,12 @@ Partition = tuple[str, int]
 class LogReader:
     """Hands the records of logs to sinks. Sinks are called in the reader's thread and must not block."""
 
-    def __init__(self, clients: Clients, offsets: OffsetFinder) -> None:
+    def __init__(self, clients: Clients) -> None:
         self._sinks: dict[Partition, tuple[Sink, ...]] = {}
         self._calls = Calls(_IDLE_POLL)
         self._complaints = Complaints("reading logs")
-        self._offsets = offsets
         self._clients = clients
+        self._offsets = OffsetFinder(clients)
         self._consumer = clients.new_consumer(LOG)
         self._consumer.assign([])
         self._loop = Loop("log", self._turn, end=self._end, complaints=self._complaints)
@@ -71,8 +71,8 @@ class LogReader:
         Raises:
             ConnectionFailed: the cluster does not say where the log ends.
         """
-        offsets = self._offsets
-        starts = offsets.ends(topic, partitions) if since is None else offsets.begins(topic, partitions, since)
+        find = self._offsets
+        starts = find.ends(topic, partitions) if since is None else find.begins(topic, partitions, since)
         self._ask(lambda: self._subscribe(topic, starts, sink))
 
     def _subscribe(self, topic: str, starts: Mapping[int, int], sink: Sink) -> None:
@@ -83,8 +83,8 @@ class LogReader:
 
     def _assign(self, topic: str, starts: Mapping[int, int]) -> None:
         read_from(self._consumer, topic, starts)
-        # librdkafka would look for the leaders of a new topic half a second later. The client needs the answer, not this
-        # thread, which would wait behind the fetch under way.
+        # librdkafka would look for the leaders of a new topic half a second later. The answer comes to the client also when
+        # this thread does not wait for it, which it would do behind the fetch under way.
         with suppress(KafkaException):
             self._consumer.list_topics(topic, _AT_ONCE)
 
@@ -105,17 +105,27 @@ class LogReader:
                 del self._sinks[partition]
                 read_no_more(self._consumer, partition[0], [partition[1]])
 
+    def ends(self, topic: str, partitions: Iterable[int]) -> dict[int, int]:
+        """The offset after the last record of each partition."""
+        return self._offsets.ends(topic, partitions)
+
+    def begin(self, topic: str, partition: int, since: float) -> int:
+        """The offset of the first record from a time on, epoch seconds; the end if there is none."""
+        return self._offsets.begins(topic, [partition], since)[partition]
+
     def _ask(self, function: Callable[[], None]) -> None:
         self._calls.ask(function, time_left(TIMEOUT) + _SLACK)
 
     def _turn(self) -> None:
         self._calls.serve()
+        self._offsets.look_after()
         for record in poll_batch(self._consumer, self._calls.poll_time, _BATCH):
             self._hand_over(record)
 
     def _end(self) -> None:
         self._consumer.close()
         self._clients.forget(self._consumer)
+        self._offsets.close()
 
     def _hand_over(self, record: Record) -> None:
         if record.error() is not None:

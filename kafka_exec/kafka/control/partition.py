@@ -150,7 +150,7 @@ class Partition:
     def _check_position(self) -> None:
         """The commands begin where the former owner has come to, unless there are none there, nor will soon be."""
         topic = self._topics.commands.name
-        end = self._cluster.offsets.ends(topic, [self.number])[self.number]
+        end = self._cluster.log.ends(topic, [self.number])[self.number]
         if self.position > end:
             logger.warning("%s[%d] ends at %d, not at %d: it is read anew", topic, self.number, end, self.position)
             self.position = self.done = 0

@@ -101,10 +101,10 @@ class Table:
 
     def _read(self) -> None:
         self._cluster.topics.ensure(self._spec)
-        topic, offsets = self._spec.name, self._cluster.offsets
-        begin, end = offsets.begins(topic, [0])[0], offsets.ends(topic, [0])[0]
+        topic, log = self._spec.name, self._cluster.log
+        begin, end = log.begin(topic, 0, since=0), log.ends(topic, [0])[0]
         native.call(self._read_to, begin, end)
-        self._cluster.log.follow(topic, {0: end}, {0: self._take})
+        log.follow(topic, {0: end}, {0: self._take})
 
     def _read_to(self, begin: int, end: int) -> None:
         for batch in history(self._cluster, self._spec.name, 0, end, begin):

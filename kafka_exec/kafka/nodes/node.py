@@ -242,7 +242,7 @@ class Node:
 
     def _judge(self) -> str | None:
         topic = self._registry.name
-        end = self._cluster.offsets.ends(topic, [0])[0]
+        end = self._cluster.log.ends(topic, [0])[0]
         deadline = time.monotonic() + LOST_AFTER * self.period
         while self._next < end and time.monotonic() < deadline:
             native.sleep(0.005)
@@ -304,7 +304,7 @@ def heard(cluster: Cluster, registry: TopicSpec, since: float) -> Iterator[Seen]
     topic = registry.name
     if not cluster.topics.partitions(topic, fresh=True):
         return
-    begin, end = cluster.offsets.begins(topic, [0], since)[0], cluster.offsets.ends(topic, [0])[0]
+    begin, end = cluster.log.begin(topic, 0, since), cluster.log.ends(topic, [0])[0]
     for batch in history(cluster, topic, 0, end, begin):
         for record in batch:
             beat = Heartbeat.decode(record.value())

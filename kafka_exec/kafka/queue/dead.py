@@ -103,7 +103,7 @@ class DeadLetters:
             fetcher.close(_CLOSING)
         if not committed:
             return spans
-        ends = self._cluster.offsets.ends(self.topic, spans)
+        ends = self._cluster.log.ends(self.topic, spans)
         return {partition: (begin, min(end, ends[partition])) for partition, (begin, end) in spans.items()}
 
     def _read(self, spans: Spans, on_progress: OnProgress | None = None) -> Iterator[Letter]:
@@ -246,7 +246,7 @@ class DeadLetters:
         spans = {}
         for partition, (begin, end) in self._spans().items():
             if before is not None:
-                end = min(end, self._cluster.offsets.begins(self.topic, [partition], before)[partition])
+                end = min(end, self._cluster.log.begin(self.topic, partition, before))
             if begin < end:
                 spans[partition] = (begin, end)
         letters = sum(1 for _ in self._read(spans, on_progress))

@@ -227,7 +227,7 @@ class Journal:
         self._sinks.update(sinks)
         begins = {each: 0 if progress is None else progress.checkpoint for each, progress in found.items()}
         try:
-            ends = self._cluster.offsets.ends(self._topic, begins)
+            ends = self._cluster.log.ends(self._topic, begins)
             self._cluster.log.follow(self._topic, begins, {each: sink.take for each, sink in sinks.items()})
             self._read_to(begins, ends)
             restored = {each: sinks[each].fold(self.identity, progress) for each, progress in found.items()}
@@ -275,7 +275,7 @@ class Journal:
         """
         if partition not in self._sinks and self._overheard is not None:
             sink = _Sink(self._topic, partition, self.boot, self._overheard)
-            end = self._cluster.offsets.ends(self._topic, [partition])
+            end = self._cluster.log.ends(self._topic, [partition])
             self._cluster.log.follow(self._topic, end, {partition: sink.take})
             sink.listen()
             self._sinks[partition] = sink
