@@ -15,7 +15,7 @@ from confluent_kafka import Producer
 from kafka_exec.broker import EmbeddedKafka
 from kafka_exec.core.control.delay import MARGIN, Delay, level_for
 from kafka_exec.core.message.envelope import Message, encode
-from tests.integration.fault_tools import read
+from tests.integration.records import read
 from tests.integration.test_faults import unique_memory
 from tests.integration.workers import Crew, crew, until
 

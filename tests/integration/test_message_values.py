@@ -20,7 +20,7 @@ from kafka_exec.core.message.dead import Order
 from kafka_exec.errors import ConfigurationError
 from kafka_exec.kafka.queue.dead import DeadLetters
 from kafka_exec.settings.appconf import broker_home
-from tests.integration.beat_tools import committed
+from tests.integration.records import committed
 from tests.integration.workers import PATIENCE, Crew, crew, until
 
 OWN: dict[str, Any] = {
