@@ -19,6 +19,8 @@ from kafka_exec.broker.ports import Address
 #: MB: memory for the topics of all tests. With too little Kafka collects garbage for seconds, and loses its leadership.
 HEAP = 1024
 
+UNIT = Path(__file__).parent / "unit"
+
 _shared = pytest.StashKey[EmbeddedKafka]()
 
 
@@ -32,7 +34,10 @@ class ElsewhereKafka(EmbeddedKafka):
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
-    """Called by pytest-xdist for each of its processes: starts the Kafka for all of them."""
+    """Called by pytest-xdist for each of its processes: starts the Kafka for all of them. Unit tests alone need none."""
+    paths = [Path(node.config.invocation_params.dir, path.partition("::")[0]) for path in node.config.args]
+    if all(path.is_relative_to(UNIT) for path in paths):
+        return
     if _shared not in node.config.stash:
         node.config.stash[_shared] = EmbeddedKafka(heap=HEAP)
         node.config.stash[_shared].start()
@@ -48,8 +53,8 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 @pytest.fixture(scope="session")
 def kafka(request: pytest.FixtureRequest) -> Iterator[EmbeddedKafka]:
     """One unsecured node. A test that stops or kills a broker makes one of its own."""
-    if (told := getattr(request.config, "workerinput", None)) is not None:
-        yield ElsewhereKafka(told["kafka_port"])
+    if port := getattr(request.config, "workerinput", {}).get("kafka_port"):
+        yield ElsewhereKafka(port)
         return
     with EmbeddedKafka(heap=HEAP) as broker:
         yield broker

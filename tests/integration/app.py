@@ -212,3 +212,9 @@ if "BROKER_URL" in os.environ:
         app.conf.beat_schedule = {**app.conf.beat_schedule, "own": {"task": "work", "schedule": EverySecond()}}
     if os.environ.get("WITH_BROADCAST"):
         app.conf.task_queues = (*app.amqp.queues.values(), Broadcast(BROADCAST))
+
+
+def publish(count: int) -> None:
+    """For the children of multiprocessing, which want a function of a module."""
+    for _ in range(count):
+        app.tasks["work"].delay()

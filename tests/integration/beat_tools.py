@@ -5,47 +5,15 @@ from __future__ import annotations
 import json
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from confluent_kafka import Consumer, KafkaError, TopicPartition
-
-from kafka_exec.broker import EmbeddedKafka
 from kafka_exec.core.beat.claimlog import ClaimLog, Kind, Signal, Verdict
 from kafka_exec.core.message.envelope import decode
-from tests.integration.workers import PATIENCE, Crew, until
-
-
-def committed(kafka: EmbeddedKafka, topic: str) -> Iterator[Any]:
-    """All committed records of a topic."""
-    consumer = Consumer(
-        {
-            "bootstrap.servers": kafka.bootstrap_servers,
-            "group.id": "beat-tools",
-            "isolation.level": "read_committed",
-            "enable.partition.eof": True,
-            # The end is told when a fetch is empty, which one that waits never is where records come all the time.
-            "fetch.wait.max.ms": 10,
-            "enable.auto.commit": False,
-            "auto.offset.reset": "earliest",
-        }
-    )
-    with closing(consumer):
-        described = consumer.list_topics(topic, 10).topics[topic]
-        left = set(described.partitions)
-        consumer.assign([TopicPartition(topic, number, 0) for number in left])
-        deadline = time.monotonic() + PATIENCE
-        while left and time.monotonic() < deadline:
-            record = consumer.poll(0.5)
-            if record is None:
-                continue
-            if record.error() is None:
-                yield record
-            elif record.error().code() == KafkaError._PARTITION_EOF:
-                left.discard(record.partition())
+from tests.integration.records import committed
+from tests.integration.workers import Crew, until
 
 
 @dataclass

@@ -11,9 +11,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 from celery import chord, group
 from celery.result import AsyncResult
-from confluent_kafka import Consumer, TopicPartition
 
 from tests.integration.control_tools import in_each_partition
+from tests.integration.records import committed
 from tests.integration.workers import PATIENCE, Crew, Worker, until
 
 #: Between two kills, seconds.
@@ -25,18 +25,10 @@ QUICK = ("-c", "2", "--without-gossip")
 
 def bodies(made: Crew) -> Counter[str]:
     """The number of messages of each chord's body, by the chord's key."""
-    consumer = Consumer({**made.kafka.client_config(), "group.id": "bodies", "enable.partition.eof": True})
-    topic = f"{made.prefix}.queue.celery"
-    partitions = consumer.list_topics(topic, 10).topics[topic].partitions
-    consumer.assign([TopicPartition(topic, number, 0) for number in partitions])
-    found, unread = Counter[str](), len(partitions)
-    while unread:
-        for record in consumer.consume(1000, 0.2):
-            if record.error() is not None:
-                unread -= 1
-            elif (key := json.loads(record.value())[1].get("key")) is not None:
-                found[key] += 1
-    consumer.close()
+    found = Counter[str]()
+    for record in committed(made.kafka, f"{made.prefix}.queue.celery"):
+        if (key := json.loads(record.value())[1].get("key")) is not None:
+            found[key] += 1
     return found
 
 

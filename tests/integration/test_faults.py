@@ -6,11 +6,10 @@ Judged by what tasks wrote to a file of their own. The longer outages are in tes
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 from celery import Celery
 from confluent_kafka import Producer
@@ -22,66 +21,51 @@ from kafka_exec.broker import EmbeddedKafka
 from kafka_exec.broker.ports import free
 from kafka_exec.core.message import envelope
 from kafka_exec.errors import MessageTooLarge, NotConfirmed
-from tests.integration.fault_app import make_app
-from tests.integration.fault_tools import Effects, Load, Worker, read, until, workers
+from tests.integration.app import make_app
+from tests.integration.load import Load
+from tests.integration.records import read
+from tests.integration.workers import Crew, crew, until
 
 pytestmark = pytest.mark.alone
 
-Start = Callable[..., Worker]
+#: How long an app waits for a connection, seconds.
+CONF = {"broker_connection_timeout": 3}
 
 #: How soon all must flow again when the broker is back, seconds.
 RECOVERY = 10.0
 
 
 @pytest.fixture
-def effects(tmp_path: Path) -> Effects:
-    return Effects(tmp_path / "effects")
+def made(kafka: EmbeddedKafka, tmp_path: Path) -> Iterator[Crew]:
+    with crew(kafka, tmp_path, **CONF) as found:
+        yield found
 
 
 @pytest.fixture
-def start() -> Iterator[Start]:
-    with workers() as starter:
-        yield starter
+def exposed(fragile: EmbeddedKafka, tmp_path: Path) -> Iterator[Crew]:
+    """A crew whose broker may be stopped."""
+    with crew(fragile, tmp_path, **CONF) as found:
+        yield found
 
 
-@pytest.fixture(scope="module")
-def own_kafka() -> Iterator[EmbeddedKafka]:
-    """A broker that the tests of this module may stop; each finds it running."""
-    with EmbeddedKafka() as broker:
-        yield broker
-
-
-@pytest.fixture
-def fragile(own_kafka: EmbeddedKafka) -> Iterator[EmbeddedKafka]:
-    own_kafka.start()
-    yield own_kafka
-    if own_kafka.running():
-        own_kafka.resume()
-
-
-@pytest.fixture
-def fragile_url(fragile: EmbeddedKafka, prefix: str) -> str:
-    return f"{fragile.url}/{prefix}"
-
-
-def outage(kafka: EmbeddedKafka, url: str, effects: Effects, start: Start, length: float, *, kill: bool) -> None:
-    """Takes a broker away from a worker and a publisher under load, gives it back, and checks all that is promised."""
-    worker = start(url, effects, "outage")
-    worker.wait_until_ready()
-    with Load(make_app(url, kafka_exec_publish_timeout=3)) as load:
+def outage(made: Crew, length: float, *, kill: bool) -> None:
+    """Takes its broker away from a worker and a publisher under load, gives it back, and checks all that is promised."""
+    worker = made.start("outage", "-c", "2")
+    made.ready(worker)
+    with Load(make_app(made.url, kafka_exec_publish_timeout=3, **CONF)) as load:
         load.wait_for(100)
         cpu, away = worker.cpu(), time.time()
-        kafka.kill() if kill else kafka.stop()
+        made.kafka.kill() if kill else made.kafka.stop()
         time.sleep(length)
-        kafka.start()
+        made.kafka.start()
         back = time.time()
         share = (worker.cpu() - cpu) / (back - away)
-        recovered = until(lambda: effects.first("end", back), RECOVERY, "a task runs after the broker is back") - back
+        recovered = until(lambda: first_end(made, back), RECOVERY, "a task runs after the broker is back") - back
         load.wait_for(100)
     print(f"away {back - away:.1f} s, recovered after {recovered:.1f} s, CPU while away {share:.1%}", end=" ")
     print(f"{len(load.confirmed)} confirmed, {len(load.uncertain)} uncertain, slowest {load.slowest:.1f} s")
 
-    effects.wait_for(set(load.confirmed))
+    made.effects.wait_for(load.confirmed)
     assert not load.unexpected
     # Connecting may take 3 s, publishing 3 s, with Celery's own retries of the connection.
     assert load.slowest < 15
@@ -90,42 +74,40 @@ def outage(kafka: EmbeddedKafka, url: str, effects: Effects, start: Start, lengt
     assert share < 0.2
     assert len(worker.lines("does not answer")) == 1, worker.output
     assert len(worker.lines("answers again")) == 1, worker.output
-    assert [task for task, runs in effects.count("begin").items() if runs > 1] == []
+    assert [task for task, runs in made.effects.count("begin").items() if runs > 1] == []
 
 
-def test_a_stopped_broker_costs_nothing_but_time(
-    fragile: EmbeddedKafka, fragile_url: str, effects: Effects, start: Start
-) -> None:
-    outage(fragile, fragile_url, effects, start, 30, kill=False)
+def first_end(made: Crew, after: float) -> float | None:
+    """The first time that a task ended after a time, epoch seconds."""
+    return next((effect.time for effect in made.effects.all() if effect.time >= after), None)
 
 
-def test_a_killed_broker_costs_nothing_but_time(
-    fragile: EmbeddedKafka, fragile_url: str, effects: Effects, start: Start
-) -> None:
-    outage(fragile, fragile_url, effects, start, 0, kill=True)
+def test_a_stopped_broker_costs_nothing_but_time(exposed: Crew) -> None:
+    outage(exposed, 30, kill=False)
 
 
-def test_a_worker_waits_for_its_broker(
-    fragile: EmbeddedKafka, fragile_url: str, effects: Effects, start: Start
-) -> None:
-    fragile.stop()
-    worker = start(fragile_url, effects, "early")
-    worker.wait_for("does not answer")
+def test_a_killed_broker_costs_nothing_but_time(exposed: Crew) -> None:
+    outage(exposed, 0, kill=True)
+
+
+def test_a_worker_waits_for_its_broker(exposed: Crew) -> None:
+    exposed.kafka.stop()
+    worker = exposed.start("early", "-c", "2")
+    worker.wait_for_line("does not answer")
     cpu, began = worker.cpu(), time.monotonic()
     time.sleep(4)
     share = (worker.cpu() - cpu) / (time.monotonic() - began)
-    fragile.start()
+    exposed.kafka.start()
     back, away = time.time(), time.monotonic() - began
-    task = make_app(fragile_url).tasks["work"].delay()
-    effects.wait_for({task.id}, RECOVERY)
-    print(f"worked {effects.first('end', back) - back:.1f} s after the broker was there, CPU before {share:.1%}")
+    exposed.effects.wait_for(exposed.send("work"), timeout=RECOVERY)
+    print(f"worked {first_end(exposed, back) - back:.1f} s after the broker was there, CPU before {share:.1%}")
     assert share < 0.2
     # One line of ours, and Celery's own at each try, every three seconds.
     assert len(worker.lines("does not answer")) <= 4 + away / 3, worker.output
 
 
 def test_a_publisher_without_a_broker_gets_an_error_soon(prefix: str, caplog: pytest.LogCaptureFixture) -> None:
-    app = make_app(f"kafka-exec://127.0.0.1:{free(['127.0.0.1'], set())}/{prefix}")
+    app = make_app(f"kafka-exec://127.0.0.1:{free(['127.0.0.1'], set())}/{prefix}", **CONF)
     for _ in range(2):
         began = time.monotonic()
         with pytest.raises(OperationalError, match=r"does not answer: .*Connection refused"):
@@ -135,14 +117,11 @@ def test_a_publisher_without_a_broker_gets_an_error_soon(prefix: str, caplog: py
     assert len([r for r in caplog.records if "does not answer" in r.message]) == 1
 
 
-def test_a_paused_broker_confirms_nothing(
-    fragile: EmbeddedKafka, fragile_url: str, effects: Effects, start: Start
-) -> None:
-    worker = start(fragile_url, effects, "paused")
-    worker.wait_until_ready()
-    app = make_app(fragile_url, kafka_exec_publish_timeout=2)
-    effects.wait_for({app.tasks["work"].delay().id})
-    fragile.pause()
+def test_a_paused_broker_confirms_nothing(exposed: Crew) -> None:
+    exposed.ready(exposed.start("paused", "-c", "2"))
+    app = make_app(exposed.url, kafka_exec_publish_timeout=2, **CONF)
+    exposed.effects.wait_for([app.tasks["work"].delay().id])
+    exposed.kafka.pause()
     took = []
     for _ in range(2):
         began = time.monotonic()
@@ -153,11 +132,11 @@ def test_a_paused_broker_confirms_nothing(
     assert isinstance(caught.value, OperationalError)
     assert 1.5 < took[0] < 6
     assert max(took) < 15
-    fragile.resume()
+    exposed.kafka.resume()
     resumed = time.time()
     # A broker that stood still was fenced by its controller, and a request under way has its own time-out before another.
-    ids = {task.id for task in (until(lambda: try_to_publish(app), 2 * RECOVERY) for _ in range(20))}
-    effects.wait_for(ids)
+    ids = [task.id for task in (until(lambda: try_to_publish(app), 2 * RECOVERY) for _ in range(20))]
+    exposed.effects.wait_for(ids)
     print(f"all well {time.time() - resumed:.1f} s after the broker went on")
 
 
@@ -168,8 +147,8 @@ def try_to_publish(app: Celery) -> Any:
         return None
 
 
-def test_the_first_publish_on_a_paused_broker_says_not_confirmed(fragile: EmbeddedKafka, fragile_url: str) -> None:
-    app = make_app(fragile_url, kafka_exec_publish_timeout=2)
+def test_the_first_publish_on_a_paused_broker_says_not_confirmed(fragile: EmbeddedKafka, prefix: str) -> None:
+    app = make_app(f"{fragile.url}/{prefix}", kafka_exec_publish_timeout=2, **CONF)
     app.tasks["work"].delay()
     fragile.pause()
     began = time.monotonic()
@@ -178,73 +157,62 @@ def test_the_first_publish_on_a_paused_broker_says_not_confirmed(fragile: Embedd
     assert 1.5 < time.monotonic() - began < 5
 
 
-def test_another_worker_takes_over_from_a_killed_one(broker_url: str, effects: Effects, start: Start) -> None:
+def test_another_worker_takes_over_from_a_killed_one(made: Crew) -> None:
     conf = {"kafka_exec_session_timeout": 3}
-    victim = start(broker_url, effects, "victim", "-c", "4", **conf)
-    victim.wait_until_ready()
-    with Load(make_app(broker_url), seconds=0.02) as load:
+    victim = made.start("victim", "-c", "4", **conf)
+    made.ready(victim)
+    with Load(make_app(made.url, **CONF), seconds=0.02) as load:
         load.wait_for(200)
-        until(lambda: len(effects.count("end")) > 100)
-        heir = start(broker_url, effects, "heir", "-c", "4", **conf)
-        heir.wait_until_ready()
+        until(lambda: len(made.effects.count()) > 100)
+        made.ready(made.start("heir", "-c", "4", **conf), queue=None)
         load.wait_for(200)
         victim.kill()
         killed = time.time()
         load.wait_for(100)
-    effects.wait_for(set(load.confirmed))
-    ended: dict[str, float] = {}
-    again = []
-    for at, task, what, _ in effects.lines():
-        if what == "begin" and task in ended:
-            again.append(killed - ended[task])
-        if what == "end":
-            ended.setdefault(task, at)
+    made.effects.wait_for(load.confirmed)
+    ended = {effect.task: effect.time for effect in reversed(made.effects.all())}
+    again = [killed - ended[begin.task] for begin in made.effects.all("begin") if begin.time > ended[begin.task]]
     print(f"{len(again)} finished tasks ran again, the oldest end {max(again, default=0):.2f} s before the kill")
     # The commit interval is 0.2 s; the rest is for a busy machine.
     assert all(age < 1.5 for age in again)
 
 
-def test_a_worker_that_is_stopped_hands_over_at_once(broker_url: str, effects: Effects, start: Start) -> None:
-    leaving = start(broker_url, effects, "leaving", "-c", "2")
-    staying = start(broker_url, effects, "staying", "-c", "2")
-    leaving.wait_until_ready()
-    staying.wait_until_ready()
-    app = make_app(broker_url)
+def test_a_worker_that_is_stopped_hands_over_at_once(made: Crew) -> None:
+    leaving, staying = (made.start(name, "-c", "2") for name in ("leaving", "staying"))
+    made.ready(leaving, staying)
 
     def share_work() -> bool:
         """True if both workers have run some of the latest tasks: then no partition is on its way any more."""
-        ids = {app.tasks["work"].delay().id for _ in range(40)}
-        effects.wait_for(ids)
-        return len({pid for _, task, _, pid in effects.lines() if task in ids}) == 4
+        ids = made.send("work", number=40)
+        made.effects.wait_for(ids)
+        return len({effect.pid for effect in made.effects.all() if effect.task in ids}) == 4
 
     until(share_work)
-    with Load(app, seconds=0.1, pause=0.05) as load:
+    with Load(made.app, seconds=0.1, pause=0.05) as load:
         load.wait_for(20)
-        leaving.terminate()
-        assert leaving.wait() == 0
+        leaving.stop()
         gone = time.time()
         load.wait_for(30)
     before = {task for task, at in load.confirmed.items() if at < gone}
-    effects.wait_for(set(load.confirmed))
-    began = {task: at for at, task, what, _ in reversed(effects.lines()) if what == "begin"}
+    made.effects.wait_for(load.confirmed)
+    began = {effect.task: effect.time for effect in reversed(made.effects.all("begin"))}
     slowest = max(began[task] for task in before) - gone
     print(f"the last task of the worker that left began {slowest:.1f} s after its end")
     assert slowest < 3
-    begun = effects.count("begin")
+    begun = made.effects.count("begin")
     assert [task for task in load.confirmed if begun[task] != 1] == []
 
 
-def test_failover_to_the_broker_that_lives(broker_url: str, prefix: str, effects: Effects, start: Start) -> None:
-    urls = f"kafka-exec://127.0.0.1:{free(['127.0.0.1'], set())}/{prefix};{broker_url}"
-    worker = start(urls, effects, "failover")
-    app = make_app(urls)
-    ids = {app.tasks["work"].delay().id for _ in range(5)}
-    try:
-        effects.wait_for(ids)
-    except AssertionError as error:
-        raise AssertionError(f"{error}\n{worker.output}") from None
-    worker.terminate()
-    assert worker.wait() == 0
+def test_failover_to_the_broker_that_lives(kafka: EmbeddedKafka, prefix: str, tmp_path: Path) -> None:
+    urls = f"kafka-exec://127.0.0.1:{free(['127.0.0.1'], set())}/{prefix};{kafka.url}/{prefix}"
+    with crew(kafka, tmp_path, url=urls, **CONF) as made:
+        worker = made.start("failover", "-c", "2")
+        ids = made.send("work", number=5)
+        try:
+            made.effects.wait_for(ids)
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{worker.output}") from None
+        worker.stop()
 
 
 # -- records that are no tasks -----------------------------------------------------------------------------------------
@@ -265,13 +233,11 @@ def task_message(app: Celery, name: str = "work", body: bytes | None = None, **c
     return made._replace(**changes)
 
 
-def test_what_is_no_task_becomes_a_dead_letter(
-    kafka: EmbeddedKafka, broker_url: str, prefix: str, effects: Effects, start: Start
-) -> None:
-    app = make_app(broker_url)
-    effects_before = app.tasks["work"].delay()
-    producer = Producer(kafka.client_config())
-    topic = f"{prefix}.queue.celery"
+def test_what_is_no_task_becomes_a_dead_letter(made: Crew) -> None:
+    app = made.app
+    before = made.send("work")
+    producer = Producer(made.kafka.client_config())
+    topic = f"{made.prefix}.queue.celery"
 
     def write(value: bytes | None, headers: list[tuple[str, bytes]], key: str) -> None:
         producer.produce(topic, value, key, headers=headers)
@@ -287,12 +253,11 @@ def test_what_is_no_task_becomes_a_dead_letter(
     }.items():
         write(message.body, envelope.encode(message), key)
     assert producer.flush(10) == 0
-    worker = start(broker_url, effects, "undertaker")
-    worker.wait_until_ready()
-    after = app.tasks["work"].delay()
-    effects.wait_for({effects_before.id, after.id})
+    worker = made.start("undertaker", "-c", "2")
+    made.ready(worker)
+    made.effects.wait_for([*before, *made.send("work")])
 
-    dead = {record.key().decode(): record for record in read(kafka, f"{prefix}.dead.celery", 7)}
+    dead = {record.key().decode(): record for record in read(made.kafka, f"{made.prefix}.dead.celery", 7)}
     reasons = {}
     for key, record in dead.items():
         headers = dict(record.headers())
@@ -318,46 +283,39 @@ def test_what_is_no_task_becomes_a_dead_letter(
 def test_a_payload_that_is_too_large_is_the_callers_error(broker_url: str) -> None:
     app = make_app(broker_url)
     with pytest.raises(MessageTooLarge, match=r"(?i)too large"):
-        app.tasks["work"].delay(0, "x" * 2_000_000)
+        app.tasks["fail"].delay("x" * 2_000_000)
     app.tasks["work"].delay()
 
 
 # -- memory ------------------------------------------------------------------------------------------------------------
 
 
-def seed(kafka: EmbeddedKafka, app: Celery, topic: str, count: int, seconds: float) -> None:
+def seed(made: Crew, count: int, seconds: float) -> None:
     """Writes a backlog of tasks, much faster than by delay()."""
-    app.tasks["work"].delay()  # makes the topic
-    producer = Producer({**kafka.client_config(), "linger.ms": 20, "queue.buffering.max.messages": count})
+    made.send("work")  # makes the topic
+    topic = f"{made.prefix}.queue.celery"
+    producer = Producer({**made.kafka.client_config(), "linger.ms": 20, "queue.buffering.max.messages": count})
     for _ in range(count):
-        message = task_message(app)
+        message = task_message(made.app)
         body = f'[[{seconds}], {{}}, {{"callbacks": null, "errbacks": null, "chain": null, "chord": null}}]'.encode()
         producer.produce(topic, body, message.key, headers=envelope.encode(message))
         producer.poll(0)
     assert producer.flush(60) == 0
 
 
-def unique_memory(process: psutil.Process) -> float:
-    """Megabytes that only this process has."""
-    return float(process.memory_full_info().uss) / 1e6
-
-
-def test_memory_does_not_grow_with_the_backlog(
-    kafka: EmbeddedKafka, broker_url: str, prefix: str, effects: Effects, start: Start
-) -> None:
-    app = make_app(broker_url)
-    worker = start(broker_url, effects, "idle")
-    effects.wait_for({app.tasks["work"].delay().id})
-    idle = unique_memory(worker.parent)
+def test_memory_does_not_grow_with_the_backlog(made: Crew) -> None:
+    worker = made.start("idle", "-c", "2")
+    made.effects.wait_for(made.send("work"))
+    idle = worker.memory()
     worker.kill()
-    seed(kafka, app, f"{prefix}.queue.celery", 50_000, 0.2)
-    worker = start(broker_url, effects, "idle")
-    done = len(effects.lines())
-    until(lambda: len(effects.lines()) > done + 20)
-    highest, steady = unique_memory(worker.parent), time.monotonic()
+    seed(made, 50_000, 0.2)
+    worker = made.start("idle", "-c", "2")
+    done = len(made.effects.all())
+    until(lambda: len(made.effects.all()) > done + 10)
+    highest, steady = worker.memory(), time.monotonic()
     while time.monotonic() - steady < 4:
         time.sleep(0.2)
-        if (now := unique_memory(worker.parent)) > highest + 0.5:
+        if (now := worker.memory()) > highest + 0.5:
             highest, steady = now, time.monotonic()
     print(f"idle {idle:.0f} MB, with the backlog {highest:.0f} MB")
     assert highest - idle < 60

@@ -19,7 +19,7 @@ from kafka_exec import dead_letters
 from kafka_exec.broker import EmbeddedKafka
 from kafka_exec.core.message.dead import Order
 from kafka_exec.errors import ConfigurationError
-from tests.integration.beat_tools import committed
+from tests.integration.records import committed
 from tests.integration.workers import PATIENCE, Crew, crew, until
 
 OWN: dict[str, Any] = {

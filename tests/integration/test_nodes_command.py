@@ -16,7 +16,7 @@ from kafka_exec import __version__
 from kafka_exec.broker import EmbeddedKafka
 from kafka_exec.core.nodes.heartbeat import Heartbeat
 from kafka_exec.kafka.nodes.node import TASKS_EVERY
-from tests.integration.fault_tools import read
+from tests.integration.records import read
 from tests.integration.workers import PATIENCE, Crew, crew, until
 
 

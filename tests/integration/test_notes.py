@@ -14,7 +14,7 @@ import kafka_exec
 from kafka_exec.broker import EmbeddedKafka
 from kafka_exec.errors import ConfigurationError, LostRecord
 from tests.integration.app import make_app
-from tests.integration.fault_tools import read
+from tests.integration.records import read
 from tests.integration.workers import PATIENCE, Crew, crew, until
 
 

@@ -18,8 +18,8 @@ from confluent_kafka.admin import NewPartitions
 from kafka_exec.broker import EmbeddedKafka
 from kafka_exec.core.queue.progress import Progress
 from kafka_exec.errors import ConfigurationError
-from tests.integration.fault_tools import read
 from tests.integration.judge import judge_lanes
+from tests.integration.records import read
 from tests.integration.workers import PATIENCE, ROOT, Crew, Effect, crew, environment, until
 
 #: Short, so that a dead worker's partitions are soon another's.

@@ -31,19 +31,6 @@ PAUSE = 5.0
 SLACK = 10.0
 
 
-@pytest.fixture(scope="module")
-def own_kafka() -> Iterator[EmbeddedKafka]:
-    """A broker that these tests may pause; each finds it running."""
-    with EmbeddedKafka() as broker:
-        yield broker
-
-
-@pytest.fixture
-def fragile(own_kafka: EmbeddedKafka) -> Iterator[EmbeddedKafka]:
-    yield own_kafka
-    own_kafka.resume()
-
-
 class Attempt:
     """A call in a thread of its own. Its outcome is what it returned or raised; ``took``: after so many seconds."""
 

@@ -24,7 +24,7 @@ class RaisingBeat(Beat):
 
 
 def faults_of(made: Crew, kind: str) -> Any:
-    """How many errors a node tells of in its heartbeats."""
+    """The number of errors that a node tells of in its heartbeats."""
     told = map(json.loads, made.command("kafka", "nodes", "--json").splitlines())
     return next((node["faults"] for node in told if node["kind"] == kind), None)
 
@@ -38,8 +38,11 @@ def test_a_worker_does_all_its_work_while_its_threads_raise(kafka: EmbeddedKafka
         assert chord(group(part.s(number) for number in range(5)))(total.s()).get(timeout=PATIENCE) == 10
         made.effects.wait_for(tasks)
         expected = {
-            **{"control plane": 2, "delays": 2, f"consuming {made.prefix}.queue.celery": 2},
-            **{"reading logs": 2, "kafka-exec-heartbeat": 2},
+            "control plane": 2,
+            "delays": 2,
+            f"consuming {made.prefix}.queue.celery": 2,
+            "reading logs": 2,
+            "kafka-exec-heartbeat": 2,
         }
 
         def told() -> dict[str, Any]:

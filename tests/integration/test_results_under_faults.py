@@ -9,12 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from confluent_kafka import Consumer, TopicPartition
 
 from kafka_exec.broker import EmbeddedKafka
 from kafka_exec.core.results.lifecycle import State
 from kafka_exec.core.results.state_record import StateRecord
 from tests.integration.app import make_app
+from tests.integration.records import committed
 from tests.integration.workers import PATIENCE, Crew, crew, until
 
 
@@ -26,20 +26,9 @@ def made(kafka: EmbeddedKafka, tmp_path: Path) -> Iterator[Crew]:
 
 def written(made: Crew, task_id: str) -> list[State]:
     """The states of all records of a task that are in the topic, in their order."""
-    consumer = Consumer({**made.kafka.client_config(), "group.id": "states", "enable.partition.eof": True})
-    topic = f"{made.prefix}.state"
-    partitions = consumer.list_topics(topic, 10).topics[topic].partitions
-    consumer.assign([TopicPartition(topic, number, 0) for number in partitions])
-    found, open_ones = [], len(partitions)
-    while open_ones:
-        record = consumer.poll(10)
-        assert record is not None
-        if record.error() is not None:
-            open_ones -= 1
-        elif record.value() is not None and (state := StateRecord.decode(record.value())).id == task_id:
-            found.append(state.state)
-    consumer.close()
-    return found
+    records = committed(made.kafka, f"{made.prefix}.state")
+    states = [StateRecord.decode(record.value()) for record in records if record.value() is not None]
+    return [state.state for state in states if state.id == task_id]
 
 
 def test_who_waits_gets_the_result_after_a_restart_of_the_broker(tmp_path: Path) -> None:

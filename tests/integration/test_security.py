@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -21,14 +19,16 @@ from kafka_exec.errors import ConfigurationError, Forbidden
 from kafka_exec.settings.appconf import broker_home
 from kafka_exec.transport.namespace import Namespace
 from kafka_exec.transport.revoked import Revoked
-from tests.integration.fault_app import make_app
-from tests.integration.fault_tools import APP, ROOT, Effects, Worker, environment, until, workers
+from tests.integration.app import make_app
+from tests.integration.workers import Crew, Worker, crew, until
 
-Start = Callable[..., Worker]
 Rule = tuple[str, str, str]
 
 #: Every character that a URL could get wrong; no output may hold it, plain or quoted.
 PASSWORD = "hunter2/@:s3cret"
+
+#: How long an app waits for a connection, seconds.
+CONF = {"broker_connection_timeout": 3}
 
 #: How soon delay() must say what is wrong, seconds.
 SOON = 15.0
@@ -51,17 +51,6 @@ def secured() -> Iterator[EmbeddedKafka]:
 
 
 @pytest.fixture
-def effects(tmp_path: Path) -> Effects:
-    return Effects(tmp_path / "effects")
-
-
-@pytest.fixture
-def start() -> Iterator[Start]:
-    with workers() as starter:
-        yield starter
-
-
-@pytest.fixture
 def ssl(secured: EmbeddedKafka) -> dict[str, str]:
     return {"ca_certs": str(secured.ca_file)}
 
@@ -69,6 +58,13 @@ def ssl(secured: EmbeddedKafka) -> dict[str, str]:
 @pytest.fixture
 def user(prefix: str) -> str:
     return f"user-{prefix}"
+
+
+@pytest.fixture
+def made(secured: EmbeddedKafka, user: str, prefix: str, ssl: dict[str, str], tmp_path: Path) -> Iterator[Crew]:
+    """A crew of the user."""
+    with crew(secured, tmp_path, url=url_of(secured, user, prefix), broker_use_ssl=ssl, **CONF) as found:
+        yield found
 
 
 def url_of(kafka: EmbeddedKafka, user: str, prefix: str, password: str = PASSWORD) -> str:
@@ -103,58 +99,41 @@ def assert_secret(*outputs: str) -> None:
         assert "s3cret" not in output
 
 
-def test_right_credentials_and_the_least_rights_run_tasks(
-    secured: EmbeddedKafka, user: str, prefix: str, ssl: dict[str, str], effects: Effects, start: Start
-) -> None:
-    grant(secured, user, prefix, NEEDED)
-    url = url_of(secured, user, prefix)
-    worker = start(url, effects, "trusted", "-c", "2", "-l", "DEBUG", broker_use_ssl=ssl)
-    worker.wait_until_ready()
-    app = make_app(url, broker_use_ssl=ssl, result_backend="rpc://", kafka_exec_publish_timeout=5)
-    ids = {app.tasks["work"].delay().id for _ in range(10)}
-    effects.wait_for(ids)
+def test_right_credentials_and_the_least_rights_run_tasks(secured: EmbeddedKafka, user: str, made: Crew) -> None:
+    grant(secured, user, made.prefix, NEEDED)
+    worker = made.start("trusted", "-c", "2", "-l", "DEBUG")
+    worker.wait_for_line(" ready.")
+    app = made.app
+    app.conf.update(result_backend="rpc://", kafka_exec_publish_timeout=5)
+    made.effects.wait_for(made.send("work", number=10))
     assert until(lambda: app.control.ping(timeout=2)) == [{"trusted@test": {"ok": "pong"}}]
-    worker.terminate()
-    assert worker.wait() == 0
+    worker.stop()
     print("\n".join(worker.lines("WARNING") + worker.lines("ERROR")))
-    assert worker.lines("kafka_exec") == [] or not worker.lines("refuse")
+    assert worker.lines("refuses access") == []
     assert "authorization failed" not in worker.output
     assert_secret(worker.output)
 
 
-def test_a_wrong_password(
-    secured: EmbeddedKafka, user: str, prefix: str, ssl: dict[str, str], effects: Effects, start: Start
-) -> None:
+def test_a_wrong_password(secured: EmbeddedKafka, user: str, prefix: str, ssl: dict[str, str], tmp_path: Path) -> None:
     grant(secured, user, prefix, NEEDED)
     url = url_of(secured, user, prefix, "wrong-s3cret")
-    worker = start(url, effects, "stranger", "-c", "1", broker_use_ssl=ssl)
-    app = make_app(url, broker_use_ssl=ssl)
-    for _ in range(2):
-        text = refusal(app)
-        assert "Authentication failed" in text
-        assert "check user name, password" in text
-        assert_secret(text)
-    worker.wait_for("refuses access", SOON)
-    until(lambda: len(worker.lines("Cannot connect to")) >= 2, SOON, "the worker tries again")
-    line = one_line(worker, "refuses access")
-    assert "Authentication failed" in line
-    assert_secret(worker.output)
-    assert worker.is_alive
-    asked = command(url, effects, {"broker_use_ssl": ssl}, "kafka", "nodes")
+    with crew(secured, tmp_path, url=url, broker_use_ssl=ssl, **CONF) as made:
+        worker = made.start("stranger", "-c", "1")
+        for _ in range(2):
+            text = refusal(made.app)
+            assert "Authentication failed" in text
+            assert "check user name, password" in text
+            assert_secret(text)
+        worker.wait_for_line("refuses access")
+        until(lambda: len(worker.lines("Cannot connect to")) >= 2, what="the worker tries again")
+        line = one_line(worker, "refuses access")
+        assert "Authentication failed" in line
+        assert_secret(worker.output)
+        assert worker.is_alive
+        asked = made.run("kafka", "nodes")
     assert (asked.returncode, asked.stdout, len(asked.stderr.splitlines())) == (1, "", 1), asked.stderr
     assert "Authentication failed" in asked.stderr
     assert_secret(asked.stderr)
-
-
-def command(url: str, effects: Effects, conf: Mapping[str, Any], *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "celery", "-A", APP, *arguments],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        env=environment(url, effects, conf),
-    )
 
 
 def one_line(worker: Worker, text: str) -> str:
@@ -164,24 +143,23 @@ def one_line(worker: Worker, text: str) -> str:
     return found[0]
 
 
-def test_a_wrong_certificate_authority(
-    secured: EmbeddedKafka, user: str, prefix: str, effects: Effects, start: Start, tmp_path: Path
-) -> None:
+def test_a_wrong_certificate_authority(secured: EmbeddedKafka, user: str, prefix: str, tmp_path: Path) -> None:
     grant(secured, user, prefix, NEEDED)
     other = tmp_path / "other.pem"
     trustme.CA().cert_pem.write_to_path(other)
-    url = url_of(secured, user, prefix)
-    worker = start(url, effects, "misled", "-c", "1", broker_use_ssl={"ca_certs": str(other)})
-    text = refusal(make_app(url, broker_use_ssl={"ca_certs": str(other)}))
-    assert "certificate verify failed" in text
-    worker.wait_for("refuses access", SOON)
-    until(lambda: len(worker.lines("Cannot connect to")) >= 2, SOON, "the worker tries again")
-    assert "certificate verify failed" in one_line(worker, "refuses access")
-    assert_secret(worker.output, text)
+    ssl = {"ca_certs": str(other)}
+    with crew(secured, tmp_path, url=url_of(secured, user, prefix), broker_use_ssl=ssl, **CONF) as made:
+        worker = made.start("misled", "-c", "1")
+        text = refusal(made.app)
+        assert "certificate verify failed" in text
+        worker.wait_for_line("refuses access")
+        until(lambda: len(worker.lines("Cannot connect to")) >= 2, what="the worker tries again")
+        assert "certificate verify failed" in one_line(worker, "refuses access")
+        assert_secret(worker.output, text)
 
 
 def test_a_certificate_file_that_is_missing(secured: EmbeddedKafka, user: str, prefix: str) -> None:
-    app = make_app(url_of(secured, user, prefix), broker_use_ssl={"ca_certs": "/nowhere/ca.pem"})
+    app = make_app(url_of(secured, user, prefix), broker_use_ssl={"ca_certs": "/nowhere/ca.pem"}, **CONF)
     with pytest.raises(ConfigurationError, match=r"cannot read /nowhere/ca.pem") as caught:
         app.tasks["work"].delay()
     assert_secret(str(caught.value))
@@ -200,7 +178,7 @@ def test_a_publisher_without_a_right(
     secured: EmbeddedKafka, user: str, prefix: str, ssl: dict[str, str], missing: list[Rule], wording: str
 ) -> None:
     grant(secured, user, prefix, missing)
-    app = make_app(url_of(secured, user, prefix), broker_use_ssl=ssl, kafka_exec_publish_timeout=3)
+    app = make_app(url_of(secured, user, prefix), broker_use_ssl=ssl, kafka_exec_publish_timeout=3, **CONF)
     for _ in range(2):
         text = refusal(app)
         assert wording.format(p=prefix) in text
@@ -212,7 +190,7 @@ def test_who_sends_keys_must_be_allowed_to_read_over_how_many_partitions_they_ar
     secured: EmbeddedKafka, user: str, prefix: str, ssl: dict[str, str]
 ) -> None:
     grant(secured, user, prefix, without("read"))
-    app = make_app(url_of(secured, user, prefix), broker_use_ssl=ssl, kafka_exec_publish_timeout=3)
+    app = make_app(url_of(secured, user, prefix), broker_use_ssl=ssl, kafka_exec_publish_timeout=3, **CONF)
     app.tasks["work"].delay()
     text = refusal(app, ordering_key="k")
     assert f"{prefix}.bindings" in text
@@ -230,36 +208,25 @@ def test_who_sends_keys_must_be_allowed_to_read_over_how_many_partitions_they_ar
     ids=["group-read", "create", "write", "read"],
 )
 def test_a_worker_without_a_right(
-    secured: EmbeddedKafka,
-    user: str,
-    prefix: str,
-    ssl: dict[str, str],
-    effects: Effects,
-    start: Start,
-    missing: list[Rule],
-    wording: str,
+    secured: EmbeddedKafka, user: str, made: Crew, missing: list[Rule], wording: str
 ) -> None:
-    grant(secured, user, prefix, missing)
-    url = url_of(secured, user, prefix)
-    worker = start(url, effects, "limited", "-c", "1", broker_use_ssl=ssl)
-    worker.wait_for("uthorization failed", SOON)
+    grant(secured, user, made.prefix, missing)
+    worker = made.start("limited", "-c", "1")
+    worker.wait_for_line("uthorization failed")
     time.sleep(3)  # in which an endless repetition would show
-    lines = [line for line in worker.lines("uthorization failed") if wording.format(p=prefix) in line]
+    lines = [line for line in worker.lines("uthorization failed") if wording.format(p=made.prefix) in line]
     print("\n".join(lines))
     assert 1 <= len(lines) <= 8, worker.output  # one for each topic that a worker reads
     assert_secret(worker.output)
 
 
-def test_a_worker_works_once_it_gets_the_right(
-    secured: EmbeddedKafka, user: str, prefix: str, ssl: dict[str, str], effects: Effects, start: Start
-) -> None:
-    grant(secured, user, prefix, without("read", resource="group"))
-    url = url_of(secured, user, prefix)
-    worker = start(url, effects, "patient", "-c", "1", broker_use_ssl=ssl)
-    worker.wait_for("uthorization failed")
-    task = make_app(url, broker_use_ssl=ssl).tasks["work"].delay()
-    secured.allow(user, "read", "group", f"{prefix}.", prefix=True)
-    effects.wait_for({task.id}, 20)
+def test_a_worker_works_once_it_gets_the_right(secured: EmbeddedKafka, user: str, made: Crew) -> None:
+    grant(secured, user, made.prefix, without("read", resource="group"))
+    worker = made.start("patient", "-c", "1")
+    worker.wait_for_line("uthorization failed")
+    [task] = made.send("work")
+    secured.allow(user, "read", "group", f"{made.prefix}.", prefix=True)
+    made.effects.wait_for([task])
     assert worker.is_alive
 
 
@@ -305,25 +272,26 @@ def test_a_topic_that_may_not_be_made_keeps_no_other_one_from_being_made(
 
 
 def test_nothing_shows_the_password(
-    secured: EmbeddedKafka, user: str, prefix: str, ssl: dict[str, str], effects: Effects
+    secured: EmbeddedKafka, user: str, prefix: str, ssl: dict[str, str], tmp_path: Path
 ) -> None:
     grant(secured, user, prefix, NEEDED)
-    url = url_of(secured, user, prefix)
     conf: dict[str, Any] = {
+        **CONF,
         "broker_use_ssl": ssl,
         "broker_transport_options": {"kafka": {"sasl.password": PASSWORD, "ssl.key.password": PASSWORD}},
     }
-    app = make_app(url, **conf)
-    app.tasks["work"].delay()
-    with app.connection_for_write() as connection:
-        inner = connection.connection
-        channel = connection.default_channel
-        shown = [repr(each) for each in (connection, inner, channel, inner.space, inner.space.cluster, app)]
-        # `celery inspect stats` shows the latter but for its password.
-        shown += [connection.as_uri(), str({**app.connection_for_read().info(), "password": None})]
-        shown += [str(inner.space.cluster.publisher), str(vars(inner.space.cluster.health))]
-    shown += [app.bugreport(), app.conf.humanize(with_defaults=False)]
-    for arguments in (["report"], ["inspect", "conf", "--timeout", "1"], ["list", "bindings"]):
-        done = command(url, effects, conf, *arguments)
-        shown += [done.stdout, done.stderr]
+    with crew(secured, tmp_path, url=url_of(secured, user, prefix), **conf) as made:
+        app = made.app
+        app.tasks["work"].delay()
+        with app.connection_for_write() as connection:
+            inner = connection.connection
+            channel = connection.default_channel
+            shown = [repr(each) for each in (connection, inner, channel, inner.space, inner.space.cluster, app)]
+            # `celery inspect stats` shows the latter but for its password.
+            shown += [connection.as_uri(), str({**app.connection_for_read().info(), "password": None})]
+            shown += [str(inner.space.cluster.publisher), str(vars(inner.space.cluster.health))]
+        shown += [app.bugreport(), app.conf.humanize(with_defaults=False)]
+        for arguments in (["report"], ["inspect", "conf", "--timeout", "1"], ["list", "bindings"]):
+            done = made.run(*arguments)
+            shown += [done.stdout, done.stderr]
     assert_secret(*shown)

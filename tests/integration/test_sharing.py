@@ -10,7 +10,7 @@ import pytest
 from celery.exceptions import NotRegistered
 
 from kafka_exec.broker import EmbeddedKafka
-from tests.integration.fault_tools import read
+from tests.integration.records import read
 from tests.integration.workers import PATIENCE, Crew, Worker, crew, until
 
 #: One partition has one owner: all others would idle.

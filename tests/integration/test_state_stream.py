@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 from celery.exceptions import TimeoutError
-from confluent_kafka import Consumer, TopicPartition
 from jsonschema import Draft202012Validator
 
 from kafka_exec.broker import EmbeddedKafka
+from tests.integration.records import committed
 from tests.integration.result_tasks import Refused
 from tests.integration.workers import PATIENCE, ROOT, Crew, crew, until
 
@@ -25,18 +25,8 @@ def made(kafka: EmbeddedKafka, tmp_path_factory: pytest.TempPathFactory) -> Iter
 
 def stream(made: Crew, task_id: str = "") -> list[dict[str, Any]]:
     """All that the topic holds, or holds of one task, in its order."""
-    consumer = Consumer({**made.kafka.client_config(), "group.id": "foreign", "enable.partition.eof": True})
-    topic = f"{made.prefix}.state"
-    partitions = consumer.list_topics(topic, 10).topics[topic].partitions
-    consumer.assign([TopicPartition(topic, number, 0) for number in partitions])
-    found, unread = [], len(partitions)
-    while unread:
-        for record in consumer.consume(1000, 0.2):
-            if record.error() is not None:
-                unread -= 1
-            elif record.value() is not None:
-                found.append(json.loads(record.value()))
-    consumer.close()
+    values = [record.value() for record in committed(made.kafka, f"{made.prefix}.state")]
+    found = [json.loads(value) for value in values if value is not None]
     return [record for record in found if task_id in ("", record["id"])]
 
 

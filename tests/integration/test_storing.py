@@ -13,7 +13,6 @@ import pytest
 from celery import chord
 from celery.contrib.abortable import AbortableAsyncResult
 from celery.exceptions import ChordError, InvalidTaskError
-from confluent_kafka import Consumer, TopicPartition
 from kombu.exceptions import DecodeError
 
 from kafka_exec.broker import EmbeddedKafka
@@ -22,6 +21,7 @@ from kafka_exec.core.control.reducers import Command
 from kafka_exec.core.results.lifecycle import State
 from kafka_exec.core.results.state_record import Encoded, StateRecord
 from tests.integration.app import make_app
+from tests.integration.records import committed
 from tests.integration.storing_tasks import ODD
 from tests.integration.workers import PATIENCE, Crew, crew, until
 
@@ -37,19 +37,8 @@ def made(kafka: EmbeddedKafka, tmp_path_factory: pytest.TempPathFactory) -> Iter
 
 def stopped(made: Crew) -> set[str]:
     """The tasks that were FAILED or REVOKED at any time, also if they went on."""
-    consumer = Consumer({**made.kafka.client_config(), "group.id": "stopped", "enable.partition.eof": True})
-    topic = f"{made.prefix}.state"
-    partitions = consumer.list_topics(topic, 10).topics[topic].partitions
-    consumer.assign([TopicPartition(topic, number, 0) for number in partitions])
-    found, unread = set[str](), len(partitions)
-    while unread:
-        for record in consumer.consume(1000, 0.2):
-            if record.error() is not None:
-                unread -= 1
-            elif (key := record.key().decode()).endswith("/stopped"):
-                found.add(key.rpartition("/")[0])
-    consumer.close()
-    return found
+    keys = (record.key().decode() for record in committed(made.kafka, f"{made.prefix}.state"))
+    return {key.rpartition("/")[0] for key in keys if key.endswith("/stopped")}
 
 
 def shown(made: Crew, task_id: str) -> dict[str, Any]:

@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from kafka_exec.broker import EmbeddedKafka
-from kafka_exec.core.cluster.settings import Settings, client_properties
+from kafka_exec.core.cluster.settings import Settings
 from kafka_exec.core.cluster.topology import TopicSpec
+from kafka_exec.kafka.client.properties import client_properties
 from kafka_exec.kafka.cluster.cluster import Cluster
 from kafka_exec.kafka.log.table import Table
 from kafka_exec.kafka.publish.scopes import confirmed

@@ -15,7 +15,7 @@ from confluent_kafka.admin import NewPartitions, OffsetSpec
 from kafka_exec.broker import EmbeddedKafka
 from kafka_exec.core.message import envelope
 from kafka_exec.errors import TooManyDeliveries
-from tests.integration.fault_tools import read
+from tests.integration.records import read
 from tests.integration.workers import PATIENCE, Crew, Worker, crew, until
 
 #: Short, so that a dead worker's partitions are soon another's.

@@ -125,6 +125,14 @@ class Worker:
     def output(self) -> str:
         return self.log.read_bytes()[self._begin :].decode(errors="replace")
 
+    def lines(self, text: str) -> list[str]:
+        """The lines of its output with a text."""
+        return [line for line in self.output.splitlines() if text in line]
+
+    @property
+    def is_alive(self) -> bool:
+        return self.process.poll() is None
+
     def wait_for_line(self, text: str, timeout: float = PATIENCE) -> None:
         """Waits until a text is in the output."""
         deadline = time.monotonic() + timeout
@@ -137,6 +145,15 @@ class Worker:
         """The worker's parent process and its pool."""
         parent = psutil.Process(self.process.pid)
         return [parent, *parent.children(recursive=True)]
+
+    def cpu(self) -> float:
+        """CPU seconds of the parent process so far."""
+        times = psutil.Process(self.process.pid).cpu_times()
+        return times.user + times.system
+
+    def memory(self) -> float:
+        """Megabytes that only the parent process has."""
+        return float(psutil.Process(self.process.pid).memory_full_info().uss) / 1e6
 
     def terminate(self) -> None:
         """SIGTERM: a warm shutdown."""
@@ -198,17 +215,20 @@ class Crew:
 
     Args:
         backend: the URL of the result back end; ``same``: as the broker's.
+        url: of the broker, if it is not just the Kafka's with a prefix of its own.
 
     Attributes:
         app: the client's app; has the same tasks.
         effects: what the workers' tasks have done.
     """
 
-    def __init__(self, kafka: EmbeddedKafka, folder: Path, backend: str | None = None, **conf: Any) -> None:
+    def __init__(
+        self, kafka: EmbeddedKafka, folder: Path, backend: str | None = None, url: str | None = None, **conf: Any
+    ) -> None:
         self.kafka = kafka
         self.folder = folder
-        self.prefix = f"w{uuid.uuid4().hex[:8]}"
-        self.url = f"{kafka.url}/{self.prefix}"
+        self.url = url or f"{kafka.url}/w{uuid.uuid4().hex[:8]}"
+        self.prefix = self.url.rpartition("/")[2]
         self.backend = self.url if backend == "same" else backend
         self.conf = conf
         self.app: Celery = make_app(self.url, self.backend, **conf)
@@ -244,7 +264,7 @@ class Crew:
         for worker in workers:
             worker.wait_for_line(" ready.")
         if queue is not None:
-            alive = [worker for worker in self.workers if worker.process.poll() is None]
+            alive = [worker for worker in self.workers if worker.is_alive]
             self.shared_out(queue, len(alive))
 
     def shared_out(self, queue: str, members: int) -> None:
@@ -277,8 +297,14 @@ class Crew:
         return self.folder / f"gate-{uuid.uuid4().hex[:8]}"
 
     def command(self, *arguments: str, timeout: float = PATIENCE) -> str:
-        """Runs ``celery -A app …`` to its end; its output."""
-        done = subprocess.run(
+        """Runs ``celery -A app …`` to its end, which must be well; its output."""
+        done = self.run(*arguments, timeout=timeout)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def run(self, *arguments: str, timeout: float = PATIENCE) -> subprocess.CompletedProcess[str]:
+        """Runs ``celery -A app …`` to its end."""
+        return subprocess.run(
             [sys.executable, "-m", "celery", "-A", APP, *arguments],
             cwd=ROOT,
             env=environment(self.url, self.folder, self.conf, **self.env),
@@ -286,14 +312,14 @@ class Crew:
             text=True,
             timeout=timeout,
         )
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
 
 
 @contextmanager
-def crew(kafka: EmbeddedKafka, folder: Path, backend: str | None = None, **conf: Any) -> Iterator[Crew]:
+def crew(
+    kafka: EmbeddedKafka, folder: Path, backend: str | None = None, url: str | None = None, **conf: Any
+) -> Iterator[Crew]:
     """A :class:`Crew`; at the end no process of it is left."""
-    made = Crew(kafka, folder, backend, **conf)
+    made = Crew(kafka, folder, backend, url, **conf)
     try:
         yield made
     finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from functools import cache
 from random import Random
 from typing import Any
 
@@ -85,16 +86,17 @@ def _places(value: Any, at: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
 _MARK = "\u241f here"
 
 
-def _with(value: Any, at: tuple[Any, ...], nasty: bytes) -> bytes:
-    """The JSON text of a value, with a text in one of its places."""
+def _with(value: Any, at: tuple[Any, ...], *nasty: bytes) -> list[bytes]:
+    """The JSON text of a value, with each of some texts in one of its places."""
     if not at:
-        return nasty
+        return [*nasty]
     copy = json.loads(json.dumps(value))
     target = copy
     for step in at[:-1]:
         target = target[step]
     target[at[-1]] = _MARK
-    return json.dumps(copy).encode().replace(json.dumps(_MARK).encode(), nasty)
+    before, after = json.dumps(copy).encode().split(json.dumps(_MARK).encode())
+    return [before + each + after for each in nasty]
 
 
 def _without(value: Any, at: tuple[Any, ...]) -> bytes:
@@ -115,8 +117,7 @@ def mutations(record: bytes, rng: Random) -> Iterator[bytes | None]:
     except ValueError:
         value = None
     for at in _places(value) if value is not None else ():
-        for nasty in NASTY:
-            yield _with(value, at, nasty)
+        yield from _with(value, at, *NASTY)
         if at:
             yield _without(value, at)
     for _ in range(50):
@@ -133,6 +134,7 @@ _JSON = st.recursive(
 )
 
 
+@cache
 def mutated(record: bytes) -> st.SearchStrategy[bytes | None]:
     """The same, drawn: with anything in some of its places."""
     try:
@@ -146,13 +148,13 @@ def mutated(record: bytes) -> st.SearchStrategy[bytes | None]:
     def draw(draw: st.DrawFn) -> bytes:
         if not places:
             return draw(anything)
-        text = _with(value, draw(st.sampled_from(places)), draw(anything))
+        [text] = _with(value, draw(st.sampled_from(places)), draw(anything))
         try:
             again = json.loads(text)
         except (ValueError, RecursionError):
             return text
         more = [at for at in _places(again) if at]
-        return _with(again, draw(st.sampled_from(more)), draw(anything)) if more and draw(st.booleans()) else text
+        return _with(again, draw(st.sampled_from(more)), draw(anything))[0] if more and draw(st.booleans()) else text
 
     return draw() | st.binary(max_size=50) | st.none() | anything
 

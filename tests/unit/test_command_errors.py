@@ -117,9 +117,23 @@ def test_every_error_of_every_command_is_one_line(words: tuple[str, ...], monkey
 
         raising(monkeypatch, COMMANDS[words], fail)
         assert_one_line(run(kafka, *words), status, text)
-        for detailed in (run(kafka, *words, "--verbose"), run(kafka, "--verbose", *words)):
-            assert detailed.exit_code == status
-            assert "Traceback" in detailed.stderr, "--verbose shows where, wherever it stands"
+
+
+@pytest.mark.parametrize(
+    ("words", "kind"), [*((words, "a fault of ours") for words in COMMANDS), *((("nodes",), kind) for kind in KINDS)]
+)
+def test_verbose_shows_where_wherever_it_stands(
+    words: tuple[str, ...], kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    error, status, _ = KINDS[kind]
+
+    def fail(**given: Any) -> None:
+        raise error
+
+    raising(monkeypatch, COMMANDS[words], fail)
+    for detailed in (run(kafka, *words, "--verbose"), run(kafka, "--verbose", *words)):
+        assert detailed.exit_code == status
+        assert "Traceback" in detailed.stderr
 
 
 @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)

@@ -223,7 +223,7 @@ def every_other_end_reversed(number: int) -> list[int]:
 
 @pytest.mark.parametrize("order", [reversed_ends, every_other_end_reversed])
 def test_the_work_of_an_end_does_not_grow_with_what_is_unfinished(order: Callable[[int], list[int]]) -> None:
-    number = 100_000
+    number = 20_000
 
     def end_all() -> None:
         for offset in order(number):
@@ -237,7 +237,7 @@ def test_the_work_of_an_end_does_not_grow_with_what_is_unfinished(order: Callabl
 
 
 def test_the_comparisons_of_an_end_grow_with_the_logarithm() -> None:
-    number = 100_000
+    number = 20_000
     progress = Progress(0)
     for n in range(number):
         progress.receive(n)

@@ -19,7 +19,7 @@ def beat(boot: str, *, left: bool = False, strays: tuple[Stray, ...] = ()) -> He
 
 
 class Presence(Liveness):
-    """What is known of the living, and of the one task that another one is believed to run."""
+    """The living, and the one task that another node is believed to run."""
 
     def __init__(self, period: float) -> None:
         super().__init__("me", period)
@@ -162,7 +162,7 @@ def test_heartbeats_from_before_this_one_do_not_say_what_runs_now() -> None:
     )
 )
 def test_nobody_is_found_lost_while_its_window_is_open(heartbeats: list[tuple[float, str]]) -> None:
-    """Whatever comes when: an outage, a node that stands still, one that is heard again."""
+    """Heartbeats in any order: an outage, a node that stands still, one that is heard again."""
     found, window, now = Liveness("me", 1.0), lease(1.0), 0.0
     window.renew(now)
     found.take(beat("other"), now)

@@ -60,7 +60,9 @@ def batch_of(log: Any, replaced: list[int], tell_as: bytes = b"good") -> Transac
         return step._replace(outgoing=[Outgoing("letters", b"good", str(step.number))])
 
     return TransactionalBatch(
-        *(SimpleNamespace(topics=None), log, [OWN]),  # type: ignore[arg-type]
+        SimpleNamespace(topics=None),  # type: ignore[arg-type]
+        log,  # type: ignore[arg-type]
+        [OWN],
         tell=lambda steps: [Outgoing(OWN, tell_as, str(steps[-1].number))],
         replace=replace,
     )
@@ -133,7 +135,9 @@ def test_a_topic_is_looked_for_once_in_a_batch() -> None:
         return None if topic == "missing" else 1
 
     batch: TransactionalBatch[Step] = TransactionalBatch(
-        *(SimpleNamespace(topics=SimpleNamespace(partitions=partitions)), Log(), [OWN]),  # type: ignore[arg-type]
+        SimpleNamespace(topics=SimpleNamespace(partitions=partitions)),  # type: ignore[arg-type]
+        Log(),  # type: ignore[arg-type]
+        [OWN],
         tell=lambda steps: [],
         replace=lambda step, refused: step,
     )

@@ -1,0 +1,59 @@
+"""Records of the topics that a test has filled, read beside all that is under test."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import closing
+
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Message, TopicPartition
+
+from kafka_exec.broker import EmbeddedKafka
+from tests.integration.workers import PATIENCE, until
+
+
+def read(kafka: EmbeddedKafka, topic: str, count: int) -> list[Message]:
+    """So many records of a topic, which may be still to come."""
+    found: list[Message] = []
+
+    def more() -> bool:
+        if topic in consumer.list_topics(timeout=5).topics and not consumer.assignment():
+            number = len(consumer.list_topics(topic, timeout=5).topics[topic].partitions)
+            consumer.assign([TopicPartition(topic, n, OFFSET_BEGINNING) for n in range(number)])
+        found.extend(record for record in consumer.consume(5000, 0.2) if record.error() is None)
+        return len(found) >= count
+
+    with closing(_consumer(kafka)) as consumer:
+        until(more, what=f"{count} records in {topic}")
+    return found
+
+
+def committed(kafka: EmbeddedKafka, topic: str) -> Iterator[Message]:
+    """All committed records of a topic, up to its end."""
+    with closing(_consumer(kafka)) as consumer:
+        left = set(consumer.list_topics(topic, 10).topics[topic].partitions)
+        consumer.assign([TopicPartition(topic, number, OFFSET_BEGINNING) for number in left])
+        deadline = time.monotonic() + PATIENCE
+        while left:
+            assert time.monotonic() < deadline, f"the end of {topic} is not told"
+            record = consumer.poll(0.5)
+            if record is None:
+                continue
+            if record.error() is None:
+                yield record
+            elif record.error().code() == KafkaError._PARTITION_EOF:
+                left.discard(record.partition())
+
+
+def _consumer(kafka: EmbeddedKafka) -> Consumer:
+    return Consumer(
+        {
+            **kafka.client_config(),
+            "group.id": "records",  # which is never joined
+            "isolation.level": "read_committed",
+            "enable.partition.eof": True,
+            # The end is told when a fetch is empty, which one that waits never is where records come all the time.
+            "fetch.wait.max.ms": 10,
+            "enable.auto.commit": False,
+        }
+    )
