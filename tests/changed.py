@@ -34,7 +34,7 @@ SUITES = {"unit", "integration", "chaos"}
 CENTRAL = {"dev", "setup.cfg", "pyproject.toml"}
 
 #: Tests that read the whole tree, so that any change may break them; they take seconds.
-ALWAYS = {"tests/unit/test_behaviours.py", "tests/unit/test_docs.py", "tests/unit/test_pages.py"}
+ALWAYS = {f"tests/unit/test_{name}.py" for name in ("behaviours", "docs", "pages", "structure", "words")}
 
 #: Other tests read these only if they name them. Of further files that no test names all tests may know.
 PAGES = ("docs/", "README.md")

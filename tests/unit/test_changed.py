@@ -14,7 +14,7 @@ TREE = Tree(
     {
         "kafka_exec/__init__.py": "from kafka_exec.transport import Transport",
         "kafka_exec/core/__init__.py": "",
-        "kafka_exec/core/queue/lanes.py": "",
+        "kafka_exec/core/lanes.py": "",
         "kafka_exec/core/work.py": "def f():\n    from .lanes import Lane",
         "kafka_exec/cli.py": "",
         "kafka_exec/transport.py": "from kafka_exec.core import work\nSTARTS = 'kafka_exec.worker:Starts', 'kafka'",
@@ -46,7 +46,7 @@ RUN_THE_APP = {"command", "program"}
     ("path", "tests"),
     [
         # A module, by imports: also by those within functions, and those of what it imports.
-        ("kafka_exec/core/queue/lanes.py", {"lanes", "work", *RUN_THE_APP}),
+        ("kafka_exec/core/lanes.py", {"lanes", "work", *RUN_THE_APP}),
         ("kafka_exec/core/work.py", {"work", *RUN_THE_APP}),
         # A package counts for its own file; what it imports, for those that import itself.
         ("kafka_exec/core/__init__.py", {"lanes", "work", *RUN_THE_APP}),
