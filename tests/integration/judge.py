@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from tests.integration.workers import Effect
@@ -77,13 +77,19 @@ class LaneVerdict:
     again: list[str] = field(default_factory=list)
 
 
-def judge_lanes(lanes: Sequence[Sequence[str]], effects: Iterable[Effect], kills: Mapping[int, float]) -> LaneVerdict:
+def judge_lanes(
+    lanes: Sequence[Sequence[str]],
+    effects: Iterable[Effect],
+    kills: Mapping[int, float],
+    told: Container[str] | None = None,
+) -> LaneVerdict:
     """Judges whether the tasks of each lane ran in their order, one at a time; one that is retried is still running.
 
     Args:
         lanes: the ids of each lane's tasks, in their order.
         effects: what they did (``begin``, ``retry``, ``end``), in any order.
         kills: as of :func:`judge`.
+        told: those that a killed process had ended, and that was told; else time tells.
     """
     verdict = LaneVerdict()
     lane_of = {task: number for number, lane in enumerate(lanes) for task in lane}
@@ -92,12 +98,16 @@ def judge_lanes(lanes: Sequence[Sequence[str]], effects: Iterable[Effect], kills
         if effect.task in lane_of:
             of_lane[lane_of[effect.task]].append(effect)
     for number, lane in enumerate(lanes):
-        _judge_lane(lane, of_lane[number], kills, verdict)
+        _judge_lane(lane, of_lane[number], kills, told, verdict)
     return verdict
 
 
 def _judge_lane(
-    lane: Sequence[str], effects: Iterable[Effect], kills: Mapping[int, float], verdict: LaneVerdict
+    lane: Sequence[str],
+    effects: Iterable[Effect],
+    kills: Mapping[int, float],
+    told: Container[str] | None,
+    verdict: LaneVerdict,
 ) -> None:
     ended: dict[str, Effect] = {}
     running: dict[int, str] = {}
@@ -107,7 +117,8 @@ def _judge_lane(
             if any(kills.get(pid, float("inf")) > effect.time for pid in running):
                 verdict.overlaps.append(effect.task)
             if (end := ended.get(effect.task)) is not None:
-                if kills.get(end.pid, effect.time) - end.time > TOLD:
+                by_time = told is None or end.pid not in kills
+                if kills.get(end.pid, effect.time) - end.time > TOLD if by_time else end.task in told:
                     verdict.again.append(effect.task)
             elif place[effect.task] != len(ended):
                 verdict.inversions.append(effect.task)

@@ -19,7 +19,7 @@ from kafka_exec.broker import EmbeddedKafka
 from kafka_exec.core.queue.progress import Progress
 from kafka_exec.errors import ConfigurationError
 from tests.integration.judge import judge_lanes
-from tests.integration.records import read
+from tests.integration.records import committed, read
 from tests.integration.workers import PATIENCE, ROOT, Crew, Effect, crew, environment, until
 
 #: Short, so that a dead worker's partitions are soon another's.
@@ -125,19 +125,41 @@ def test_what_a_lane_waits_for_is_known_to_whoever_comes_next(made: Crew) -> Non
     made.effects.assert_once([head, *behind])
 
 
-@pytest.mark.alone
+def told(made: Crew) -> set[str]:
+    """The tasks whose ends a new owner would know: by the commits, or by the journal behind them."""
+    queue = f"{made.prefix}.queue.celery"
+    admin = made.kafka.admin()
+    asked = admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(queue)])[queue]
+    found = asked.result(PATIENCE).topic_partitions
+    commits = {each.partition: Progress.restore(each.offset, each.metadata) for each in found if each.offset >= 0}
+    ends = {
+        (record.partition(), offset)
+        for record in committed(made.kafka, f"{made.prefix}.journal.celery")
+        for kind, offset, *_ in json.loads(record.value()).get("t", [])
+        if kind == "e"
+    }
+    return {
+        json.loads(dict(record.headers())["headers"])["id"]
+        for record in committed(made.kafka, queue)
+        if (record.partition(), record.offset()) in ends
+        or (record.partition() in commits and commits[record.partition()].has_ended(record.offset()))
+    }
+
+
 def test_tasks_of_a_key_stay_in_order_while_workers_come_and_die(made: Crew) -> None:
     made.ready(made.start("one", "-c", "2"), made.start("two", "-c", "2"))
     lanes = [send_keyed(made, f"key{n}", 40, seconds=0.05) for n in range(8)]
     until(lambda: len(made.effects.count()) > 30)
     made.start("three", "-c", "2")
     until(lambda: len(made.effects.count()) > 100)
+    ended = set(made.effects.count())
+    until(lambda: ended <= told(made), what="all these ends are told")
     killed = made.workers[0].processes()
     made.workers[0].kill()
     kills = {process.pid: time.time() for process in killed}
     made.effects.wait_for([each for lane in lanes for each in lane], timeout=2 * PATIENCE)
     # What ran in the killed worker began a second time; nothing else did, and nothing began out of order.
-    verdict = judge_lanes(lanes, read_all(made), kills)
+    verdict = judge_lanes(lanes, read_all(made), kills, ended)
     assert (verdict.lost, verdict.inversions, verdict.overlaps, verdict.again) == ([], [], [], [])
 
 

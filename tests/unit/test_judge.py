@@ -55,3 +55,10 @@ def lane(told: str) -> list[Effect]:
 )
 def test_verdict_of_a_lane(effects: str, verdict: LaneVerdict) -> None:
     assert judge_lanes([["a", "b"]], lane(effects), KILLED) == verdict
+
+
+def test_what_is_known_to_be_told_counts_however_short_before_the_kill_it_ended() -> None:
+    effects = lane("begin:a:1 end:a:1 begin:a:2 end:a:2")
+    assert judge_lanes([["a"]], effects, KILLED) == LaneVerdict()
+    assert judge_lanes([["a"]], effects, KILLED, told={"a"}) == LaneVerdict(again=["a"])
+    assert judge_lanes([["a"]], effects, KILLED, told={"b"}) == LaneVerdict()
