@@ -16,7 +16,6 @@ from kafka_exec.broker import EmbeddedKafka
 from kafka_exec.core.control.delay import MARGIN, Delay, level_for
 from kafka_exec.core.message.envelope import Message, encode
 from tests.integration.records import read
-from tests.integration.test_faults import unique_memory
 from tests.integration.workers import Crew, crew, until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
@@ -60,13 +59,12 @@ def test_a_million_wait_and_fifty_thousand_are_due_in_one_second(made: Crew) -> 
     worker = made.start("mover", "-c", "1", "-Q", "celery")
     made.ready(worker)
     made.effects.wait_for(made.send("work", countdown=3))
-    parent = worker.processes()[0]
-    before = unique_memory(parent)
+    before = worker.memory()
     producer = Producer({**made.kafka.client_config(), "linger.ms": 20})
     chance = random.Random(1)
     began = time.time()
     seed(made, producer, (began + HOUR + chance.random() * 30 * 24 * HOUR for _ in range(WAITING)), "later")
-    waiting = unique_memory(parent)
+    waiting = worker.memory()
     print(f"\n{WAITING:,} seeded in {time.time() - began:.0f} s; memory {before:.0f} MB before, {waiting:.0f} MB after")
     due = time.time() + 30.0
     seed(made, producer, (due + chance.random() for _ in range(AT_ONCE)), "now")
@@ -76,7 +74,7 @@ def test_a_million_wait_and_fifty_thousand_are_due_in_one_second(made: Crew) -> 
 
     def released() -> int:
         nonlocal highest
-        highest = max(highest, unique_memory(parent))
+        highest = max(highest, worker.memory())
         with made.app.connection_for_read() as connection:
             return int(connection.default_channel.queue_declare("due", passive=True).message_count)
 
