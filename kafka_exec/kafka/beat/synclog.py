@@ -1,4 +1,4 @@
-"""Reading the log of claims: from its newest checkpoint on, and deleting what lies before."""
+"""Reading the log of claims from its newest checkpoint on, and deleting the records before it."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ class Calls:
         return self._idle_poll
 
     def ask(self, function: Callable[[], T], timeout: float) -> T:
-        """Has the thread call a function, and returns what it returns.
+        """Has the thread call a function, and returns its result.
 
         Raises:
             ConnectionFailed: the thread has not done it within ``timeout`` seconds.
@@ -63,7 +63,7 @@ class Calls:
         self._last = time.monotonic()
         self._waiting.append(run)
         if not done.acquire(timeout=timeout):
-            given_up.append(True)  # a call that nobody waits for is not begun any more
+            given_up.append(True)  # a call that no caller waits for is not begun any more
             raise ConnectionFailed(f"Kafka's client has not answered within {timeout:.0f} s")
         result, error = outcome[0]
         if error is not None:

@@ -44,7 +44,7 @@ COMMON: Mapping[str, Any] = {
 _CONSUMING = {
     "enable.auto.commit": False,
     "enable.auto.offset.store": False,
-    # By default librdkafka looks only once a second whether a queue of fetched records that was full has room again.
+    # By default librdkafka looks only once a second if a queue of fetched records that was full has room again.
     "fetch.queue.backoff.ms": 10,
 }
 
@@ -160,7 +160,7 @@ class Clients:
         self._closers.append(closer)
 
     def on_refused_topic(self, listener: Callable[[str], None]) -> None:
-        """Registers a listener for topics that have not taken a record: what is known of such a topic may be old."""
+        """Registers a listener for topics that have not taken a record: its knowledge of such a topic may be old."""
         self._on_refused_topic.append(listener)
 
     def topic_refused(self, topic: str) -> None:

@@ -22,7 +22,7 @@ class Complaints:
     """The errors of one thread, or of several that do the same.
 
     Args:
-        doing: what the threads do; the lines begin with it, and :func:`faults` counts by it.
+        doing: the work of the threads; the lines begin with it, and :func:`faults` counts by it.
     """
 
     def __init__(self, doing: str) -> None:

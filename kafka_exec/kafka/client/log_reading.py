@@ -46,7 +46,7 @@ def poll_batch(consumer: Consumer, timeout: float, most: int) -> list[Record]:
 
 
 def trouble_of(record: Record) -> KafkaError | None:
-    """The error that has come in place of a record. None if it is a record, or an error on which nobody need act.
+    """The error that has come in place of a record. None if it is a record, or an error on which no one need act.
 
     The end of a partition is news, many errors pass by themselves, and a forbidden group does not matter: none is joined.
     """

@@ -76,7 +76,7 @@ class Waker:
                 # The descriptor, not the socket: under gevent the socket's own methods belong to the loop's thread.
                 os.write(self._sender_fd, b".")
             except OSError:
-                pass  # full: a wake-up is pending anyway; or closed: nobody waits any more
+                pass  # full: a wake-up is pending anyway; or closed: no thread waits any more
 
     def clear(self) -> None:
         """Takes back a pending wake-up."""

@@ -20,7 +20,7 @@ TIMEOUT = 10.0
 
 
 class OffsetFinder:
-    """Finds offsets of one topic's partitions; thread-safe, as nobody polls its client.
+    """Finds offsets of one topic's partitions; thread-safe, as no thread polls its client.
 
     Each method raises ConnectionFailed if the cluster does not answer in time, and Forbidden if this user may not know the
     offsets.

@@ -99,7 +99,7 @@ class Level:
         return self._waiting[0][0] if self._waiting else None
 
     def fence(self) -> None:
-        """Makes this process the only one that moves messages, and finds out how far the former one has come.
+        """Makes this process the only one that moves messages, and reads the former owner's position.
 
         Raises:
             Lost, KafkaExecError: it has not succeeded.

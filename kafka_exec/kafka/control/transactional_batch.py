@@ -66,7 +66,7 @@ class TransactionalBatch(Generic[S]):
         """Waits until the steps that were begun are written. Returns the last of them; None if none was begun.
 
         Raises:
-            Lost: it is not known if they are written; the driver must begin anew from what the log says.
+            Lost: it is not known if they are written; the driver must begin anew from the log.
         """
         steps, self._steps = self._steps, ()
         if steps:

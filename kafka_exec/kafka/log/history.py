@@ -1,4 +1,4 @@
-"""Reading what is already in a log: a partition up to an end, or single records, by consumers of their own."""
+"""Reading the present records of a log: a partition up to an end, or single ones, by consumers of their own."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ class Node:
     """This process under a node name, from :meth:`start` to :meth:`stop`.
 
     Args:
-        work: says what the node does; called in the thread of the heartbeats.
+        work: returns the load of the node; called in the thread of the heartbeats.
         kind: the kind of the node, as in :class:`~kafka_exec.core.nodes.heartbeat.Heartbeat`.
 
     Attributes:

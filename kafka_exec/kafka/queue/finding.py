@@ -13,7 +13,7 @@ from kafka_exec.kafka.log.history import Fetcher, history
 from kafka_exec.kafka.queue.reader import GroupReader
 from kafka_exec.kafka.queue.work import Work
 
-#: The most records that are read at one place, the first ones: the one who asks waits for the answer.
+#: The most records that are read at one place, the first ones: an operator waits for the answer.
 MOST = 10_000
 
 _CLOSING = 1.0

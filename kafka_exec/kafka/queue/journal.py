@@ -1,4 +1,4 @@
-"""The journal of a queue's topic, as a worker writes it and reads it back: what happened to the tasks of each partition."""
+"""The journal of a queue's topic, as a worker writes it and reads it back: the transitions of each partition's tasks."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ class Journal:
             self._told[partition] += 1
             of_task = self._untold[partition].setdefault(transitions[0].offset, [])
             if transitions[0].kind == ENDED:
-                of_task.clear()  # nobody needs the transitions before an end
+                of_task.clear()  # no worker needs the transitions before an end
             of_task.extend(transitions)
             # The thread that serves may be busy with something else, such as a rebalance.
             if not self._is_served or now - self._written > _LATEST * _FLUSH:

@@ -172,7 +172,7 @@ class GroupReader:
         self._calls.ask(self._commit_all, timeout)
 
     def release(self) -> None:
-        """Tells the reader that nobody consumes now: it leaves when the taken records have ended, unless reclaimed."""
+        """Tells the reader that no consumer is left: it leaves when the taken records have ended, unless reclaimed."""
         self._released = time.monotonic()
 
     def reclaim(self) -> bool:
@@ -182,7 +182,7 @@ class GroupReader:
             return not self._loop.is_stopping
 
     def _is_abandoned(self) -> bool:
-        """Returns True if nobody has consumed for a while and all taken records have ended; it stops the reader then."""
+        """Returns True if no consumer was there for a while, and all taken records have ended. Stops the reader then."""
         released = self._released
         if released is None or time.monotonic() - released < _LINGER or self.outstanding > len(self.buffer):
             return False

@@ -5,7 +5,7 @@ from __future__ import annotations
 from kafka_exec.core.queue.ledger import OF_LANES, Ledger, Transition
 from kafka_exec.kafka.queue.journal import Journal
 
-#: After so many transitions the journal gets a checkpoint: bounds what a new owner reads.
+#: After so many transitions the owner writes a checkpoint: bounds the number of records that a new owner reads.
 _CHECKPOINT_AFTER = 2000
 
 

@@ -481,7 +481,7 @@ class Work:
             self._telling.keep()
 
     def revive(self, restored: Ledger) -> None:
-        """Owns the partition again: adds to a restored ledger what this process knows, and has told meanwhile."""
+        """Owns the partition again: adds to a restored ledger the ends, and the transitions, that this process knows."""
         with self._lock:
             self.start, self.position, self.committed = restored.progress.low, -1, None
             restored.merge(self._ledger.progress, self._ledger.parked)

@@ -22,7 +22,7 @@ _RANKS = 3
 _BATCH = 1000
 
 # SQLite has locks of the whole process. A child that was forked while another thread held one would wait for it for ever,
-# so nobody uses SQLite at the moment of a fork.
+# so no thread uses SQLite at the moment of a fork.
 _lock = native.lock()
 os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
 
@@ -32,7 +32,7 @@ def _row_id(task_id: str, rank: int) -> int:
 
 
 class StateIndex:
-    """Offsets by task. Thread-safe. Records of a partition come in any order until it is :meth:`complete`, then in theirs."""
+    """Offsets by task. Thread-safe. A partition's records come in any order until it is :meth:`complete`, then in theirs."""
 
     def __init__(self) -> None:
         with _lock:
