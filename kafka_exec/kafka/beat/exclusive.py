@@ -58,7 +58,7 @@ class _SteppedDown(Setback):
 
 
 class Exclusive:
-    """This process's part, from :meth:`start` to :meth:`stop`.
+    """This process's part in the entries, from :meth:`start` to :meth:`stop`.
 
     Args:
         name: the node's name.

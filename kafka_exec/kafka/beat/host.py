@@ -11,7 +11,7 @@ from kafka_exec.kafka.publish.scopes import Outgoing
 
 
 class Seam(Protocol):
-    """The beat's entries and their tasks, as it shows them to the thread that fires, the only one that calls it."""
+    """The beat's side of the entries and their tasks. Only the thread that fires calls it."""
 
     def plans(self) -> Mapping[str, Plan] | None:
         """The plans of the entries that this node is able to fire, by name; None if they are the same as before."""

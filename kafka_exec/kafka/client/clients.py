@@ -60,11 +60,11 @@ def _length(text: str | bytes | None) -> int:
 
 
 class _Producer(Producer):  # type: ignore[misc]
-    """Can be referred to weakly."""
+    """A producer that can be referred to weakly."""
 
 
 class _Consumer(Consumer):  # type: ignore[misc]
-    """Can be referred to weakly."""
+    """A consumer that can be referred to weakly."""
 
 
 #: Every client that is not freed yet, also an unused one that an exception's traceback keeps.

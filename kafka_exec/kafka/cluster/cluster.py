@@ -64,7 +64,7 @@ class Cluster(Clients):
 
     @property
     def topics(self) -> TopicKeeper:
-        """The process's knowledge of the cluster's topics: makes, checks and measures them."""
+        """The process's keeper of topics: makes, checks and measures them."""
         publisher = self.publisher
         return self._part(TopicKeeper, publisher.metadata)
 

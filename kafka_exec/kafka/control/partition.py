@@ -148,7 +148,7 @@ class Partition:
             self.restored = True
 
     def _check_position(self) -> None:
-        """Has all commands read anew if the former owner's position is beyond their end, where none will soon be."""
+        """Has all commands read anew if the former owner's position is beyond their end, where no command will be soon."""
         topic = self._topics.commands.name
         end = self._cluster.offsets.ends(topic, [self.number])[self.number]
         if self.position > end:

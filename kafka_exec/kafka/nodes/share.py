@@ -42,7 +42,7 @@ class Driven(Protocol):
 
     @property
     def done(self) -> int:
-        """The offset below which nobody needs the records any more; 0: not known."""
+        """The offset below which no node needs the records any more; 0 if it is not known."""
 
     def fence(self) -> None:
         """Makes this process the only one that can change it. Called in a thread of its own. Raises Lost if it fails."""
@@ -219,7 +219,7 @@ class Share(ABC, Generic[P]):
         partition.close()
 
     def _give_up(self, partition: P, error: BaseException) -> None:
-        """Leaves a partition alone for a heartbeat, so that two nodes that both think they own it do not fence in turns."""
+        """Leaves a partition alone for a heartbeat: two nodes that think they own it would fence each other in turns."""
         partition.close()
         self._not_before[partition.number] = time.monotonic() + self._period
         self._complaints.tell(error)

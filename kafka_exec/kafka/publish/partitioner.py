@@ -13,7 +13,7 @@ def partition_of(key: str | bytes, partitions: int) -> int:
 
 
 def partition_again(headers: Headers | None, key: str | bytes | None, partitions: int) -> int | None:
-    """The partition of a record by the number that its topic had at first; None if its key decides by the present one."""
+    """The partition of a record when its topic had fewer partitions; None if its key decides among the present ones."""
     over = keys_over(headers)
     if over is None or key is None or over > partitions:
         return None

@@ -53,7 +53,7 @@ class Refused(Setback):
 
 
 class Lost(Setback):
-    """Another process has the transactional id, or the end of a transaction is not known: start anew from the log."""
+    """Another process has the transactional id, or the outcome of a transaction is unknown: start anew from the log."""
 
 
 class Transactor:

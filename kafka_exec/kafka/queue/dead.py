@@ -66,15 +66,15 @@ class DeadLetters:
         return self._read(self._spans(), on_progress)
 
     def find(self, address: Address) -> Letter:
-        """One letter.
+        """The letter at an address.
 
         Raises:
-            NoSuchLetter: there is none at this address.
+            NoSuchLetter: there is no letter at this address.
         """
         return self._find([address], self._spans())[0]
 
     def _find(self, addresses: Collection[Address], spans: Spans) -> list[Letter]:
-        """Letters, in the order of their offsets."""
+        """The letters at some addresses, in the order of their offsets."""
         wanted = {}
         for partition, (begin, end) in spans.items():
             offsets = [address.offset for address in addresses if address.partition == partition]

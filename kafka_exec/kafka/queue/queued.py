@@ -14,7 +14,7 @@ from kafka_exec.core.queue.lanes import Lane, Lanes, Run, Ticket
 from kafka_exec.core.queue.ledger import Ledger, Memory, Transition, freed, held, parked, remembered
 from kafka_exec.core.queue.parking import to_park
 
-#: The most bytes of waiting records that are held in memory. Of the rest only the offsets are: they are read again in time.
+#: The most bytes of waiting records that are held in memory. The rest are offsets, and read again when their turn comes.
 _MOST_BYTES = 512 * 1024
 
 #: The memory that a record takes beside its value, bytes.

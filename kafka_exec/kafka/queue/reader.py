@@ -182,7 +182,7 @@ class GroupReader:
             return not self._loop.is_stopping
 
     def _is_abandoned(self) -> bool:
-        """Returns True if no consumer was there for a while, and all taken records have ended. Stops the reader then."""
+        """Returns True if there was no consumer for a while, and all taken records have ended. Stops the reader then."""
         released = self._released
         if released is None or time.monotonic() - released < _LINGER or self.outstanding > len(self.buffer):
             return False

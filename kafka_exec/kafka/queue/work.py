@@ -154,7 +154,7 @@ class Work:
         """Notes that this process begins a task. Returns False if it must not, since another worker has the task by now.
 
         Raises:
-            NotConfirmed: this process was stopped for long, and does not know yet if it still owns the partition.
+            NotConfirmed: this process was stopped for long, and will know only soon if it still owns the partition.
         """
         with self._lock:
             if not self._is_sure():
@@ -257,7 +257,7 @@ class Work:
         )
 
     def _is_sure(self) -> bool:
-        """False if the owner cannot trust that it is the owner. Without a journal no worker heeds what others begin."""
+        """False if the partition may be lost without notice. It matters only with a journal, by which workers heed others."""
         return self._journal is None or not self.alive or self._tenure.is_open(time.monotonic())
 
     def _lease_elsewhere(self, offset: int) -> Lease | None:

@@ -32,7 +32,7 @@ def _row_id(task_id: str, rank: int) -> int:
 
 
 class StateIndex:
-    """Offsets by task. Thread-safe. A partition's records come in any order until it is :meth:`complete`, then in theirs."""
+    """Offsets by task. Thread-safe. Records of a partition come in any order until it is :meth:`complete`, then in order."""
 
     def __init__(self) -> None:
         with _lock:
