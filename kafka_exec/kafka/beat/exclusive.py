@@ -1,8 +1,8 @@
 """Exclusive periodic entries: this process among the nodes that share them. One thread claims, fires and steps down.
 
-What an incarnation writes, its claims as well as its firings with the messages of their tasks, are transactions of one
-transactional id, which only that incarnation uses. Whoever takes over from it fences that id first. So an incarnation that
-was taken for dead can write nothing more: it notices, and goes on as another one that holds nothing.
+An incarnation writes its claims, and its firings with the messages of their tasks, in transactions of one transactional id,
+which only that incarnation uses. A beat that takes over from it fences that id first. So an incarnation that was taken for
+dead can write nothing more: it notices, and goes on as another one that holds nothing.
 """
 
 from __future__ import annotations
@@ -35,16 +35,16 @@ logger = logging.getLogger("kafka_exec")
 #: The role of a node that shares the entries, of :class:`~kafka_exec.core.nodes.heartbeat.Heartbeat`.
 ROLE = "beat"
 
-#: The longest poll, seconds: bounds what a change of the schedule, a fence and the end wait.
+#: The longest poll, seconds: bounds the wait of a change of the schedule, of a fence and of the end.
 _POLL = 0.1
 
-#: How often it is looked who is lost, seconds.
+#: The time between two looks for lost beats, seconds.
 _LOOK = 0.1
 
-#: What cannot be fired because Kafka does not answer is tried again after this time, seconds.
+#: An entry that cannot be fired because Kafka does not answer is tried again after this time, seconds.
 _PAUSE = 1.0
 
-#: Firings of one transaction.
+#: The most firings of one transaction.
 _MOST = 500
 
 #: A node writes a checkpoint when so many records came since the last one.
@@ -54,15 +54,15 @@ _TRANSIENT = (ConnectionFailed, NotConfirmed)
 
 
 class _SteppedDown(Setback):
-    """This incarnation was taken for dead by another node."""
+    """Another node has taken this incarnation for dead."""
 
 
 class Exclusive:
-    """This process's part, from :meth:`start` to :meth:`stop`.
+    """This process's part in the entries, from :meth:`start` to :meth:`stop`.
 
     Args:
         name: the node's name.
-        seam: what is fired, and how.
+        seam: knows the entries, and fires them.
     """
 
     def __init__(self, cluster: Cluster, topics: Topics, name: str, seam: Seam) -> None:
@@ -84,7 +84,7 @@ class Exclusive:
         self._since_checkpoint = 0
         self._complaints = Complaints("beat")
         self._loop = Loop("beat", self._live, end=self._close, complaints=self._complaints)
-        #: When it last looked at everything, seconds of the monotonic clock: who watches it sees that it goes on.
+        #: The time of the last turn, seconds of the monotonic clock: a watcher sees by it that the thread goes on.
         self.turned = time.monotonic()
 
     def start(self) -> None:
@@ -92,18 +92,18 @@ class Exclusive:
         self._loop.start()
 
     def stop(self, timeout: float) -> bool:
-        """Releases what is held, and leaves. False: not within ``timeout`` seconds."""
+        """Releases the claims, and leaves. Returns False if it takes longer than ``timeout`` seconds."""
         self._loop.stop()
         return self._loop.join(timeout)
 
     def states(self) -> Mapping[State, int]:
-        """How many entries there are of each state."""
+        """The number of entries in each state."""
         return {} if self._claimant is None else self._claimant.states()
 
     # -- the thread ----------------------------------------------------------------------------------------------------
 
     def _live(self) -> None:
-        """The life of one incarnation, until it is stopped or has stepped down."""
+        """Runs one incarnation, until it is stopped or has stepped down."""
         self.turned = time.monotonic()
         try:
             self._begin()
@@ -148,7 +148,7 @@ class Exclusive:
             self._write(())
 
     def _step_down(self) -> None:
-        """Goes on as another incarnation, which holds nothing: what this one has written last is not known."""
+        """Goes on as another incarnation, which holds nothing: it is not known if the last writes of this one succeeded."""
         self._outbox.clear()
         self._fenced.clear()
         if self._claimant is not None:
@@ -156,7 +156,7 @@ class Exclusive:
         self._close_log()
         self._transactor.close()
         if not self._opened:
-            return  # it has never written
+            return  # this incarnation has never written
         self._opened = False
         former, self._node = self._node, self._new_node()
         self._transactor = self._transactor_of(self._node.boot)
@@ -226,7 +226,7 @@ class Exclusive:
         return {entry: plan.terms(heartbeat) for entry, plan in self._plans.items()}
 
     def _look_at_lease(self, claimant: Claimant) -> None:
-        """Steps down if runs on this node have lost their lease: they are over, and what it held may be another's."""
+        """Steps down if runs on this node have lost their lease: they are over, and another node may hold their entries."""
         self._seam.lease(self._node.leased_until)
         plans = (self._plans.get(entry) for entry in claimant.held)
         if self._node.lease.lost and any(plan is not None and plan.policy.on_node for plan in plans):
@@ -256,7 +256,7 @@ class Exclusive:
             run_once("fence", partial(self._fence, boot))
 
     def _fence(self, boot: str) -> None:
-        """Takes a lost incarnation's transactional id, which aborts what it has left open; in a thread of its own."""
+        """Takes a lost incarnation's transactional id, which aborts its open transaction; in a thread of its own."""
         transactor = self._transactor_of(boot)
         try:
             transactor.open()
@@ -285,7 +285,7 @@ class Exclusive:
         self._write(())
 
     def _begin_runs(self, claimant: Claimant, proposals: Sequence[Proposal], now: float) -> None:
-        """Begins runs on this node when the log has that they do, each in place of the one that is under way."""
+        """Begins runs on this node when their firings are in the log, each in place of the run that is under way."""
         self._seam.stop([each.entry for each in proposals if each.firings], "the next one replaces it")
         for entry in self._seam.ended():
             self._end_run(claimant, entry, now)
@@ -307,7 +307,7 @@ class Exclusive:
         try:
             self._write_firings(claimant, ready, now)
         except Refused as refused:
-            # Which entry it is shows when each is written alone; topics that are gone are made again by then.
+            # Each firing is written alone, to find the refused one; topics that are gone are made again by then.
             logger.warning("firing together is refused: %s", refused)
             for each, _ in ready:
                 self._fire_alone(claimant, each, now)
@@ -323,7 +323,7 @@ class Exclusive:
             self._agenda.given_up(proposal)
 
     def _perform(self, proposal: Proposal, now: float) -> list[Outgoing] | None:
-        """The messages of what is to be fired; None: there are none, now or ever."""
+        """The messages of the firings of an entry; None if they cannot be made now, or ever."""
         try:
             return [
                 record
@@ -342,7 +342,7 @@ class Exclusive:
     def _write_firings(
         self, claimant: Claimant, firings: Sequence[tuple[Proposal, Sequence[Outgoing]]], now: float
     ) -> None:
-        self._write(())  # what is not a firing must not be refused with one
+        self._write(())  # signals that are no firings must not be refused together with one
         for proposal, _ in firings:
             for firing in proposal.firings:
                 self._handle(claimant.fire(proposal.entry, firing, now))
@@ -356,11 +356,11 @@ class Exclusive:
                 self._handle(claimant.give_up(proposal.entry, now))
 
     def _write(self, records: Sequence[Outgoing]) -> None:
-        """Writes what is to be sent and these records in one transaction, if there is anything.
+        """Writes the signals that wait to be sent, and these records, in one transaction, if there are any.
 
         Raises:
-            Refused: some can never be written; none was.
-            Lost: this incarnation can write no more, or it is not known what was written.
+            Refused: some records can never be written; none was.
+            Lost: this incarnation can write no more, or it is not known if the records were written.
         """
         signals, self._outbox = self._outbox, []
         own = [Outgoing(self._sync.name, each.encode(), each.entry or None, partition=0) for each in signals]

@@ -11,24 +11,24 @@ from kafka_exec.kafka.publish.scopes import Outgoing
 
 
 class Seam(Protocol):
-    """What the room above knows of the entries. All is called in one thread."""
+    """The beat's side of the entries and their tasks. Only the thread that fires calls it."""
 
     def plans(self) -> Mapping[str, Plan] | None:
-        """The entries that this node is able to fire; None: as before."""
+        """The plans of the entries that this node is able to fire, by name; None if they are the same as before."""
 
     def perform(self, entry: str, firing: Firing, runs: int) -> Sequence[Outgoing]:
-        """The messages of a firing. ``runs``: how many were before it."""
+        """The messages of a firing. ``runs``: the number of runs before it."""
 
     def acquired(self, entry: str) -> None:
-        """This node holds an entry from now on."""
+        """Called when this node holds an entry from now on."""
 
     def released(self, entry: str) -> None:
-        """This node does not hold it any more."""
+        """Called when this node holds an entry no longer."""
 
     # -- runs of the node's own ----------------------------------------------------------------------------------------
 
     def begin(self, entry: str, firing: Firing, fence: int) -> None:
-        """Begins a run on this node; its firing is in the log. ``fence``: the claim's epoch."""
+        """Begins a run on this node, when its firing is in the log. ``fence``: the claim's epoch."""
 
     def ended(self) -> Sequence[str]:
         """The entries whose runs on this node have ended since the last call."""
@@ -37,4 +37,4 @@ class Seam(Protocol):
         """Stops the runs of these entries, as far as there are any; returns when they are over."""
 
     def lease(self, until: float) -> None:
-        """Until when runs may go on without this process, seconds of the monotonic clock."""
+        """Lets runs go on without this process until a time, seconds of the monotonic clock."""

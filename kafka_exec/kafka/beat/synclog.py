@@ -1,4 +1,4 @@
-"""Reading the log of claims: from its newest checkpoint on, and deleting what lies before."""
+"""Reading the log of claims from its newest checkpoint on, and deleting the records before it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from kafka_exec.kafka.log.history import Fetcher
 
 logger = logging.getLogger("kafka_exec")
 
-#: So many records at the end are looked through for a checkpoint first; then four times as many, and so on.
+#: The reader looks for a checkpoint in so many records at the end first; then in four times as many, and so on.
 _PAGE = 4000
 
 #: How long reading the present state may take, seconds.
@@ -42,14 +42,14 @@ class SyncLog:
         self._cluster = cluster
         self._topic = spec.name
         self._position = 0
-        # Of the last checkpoints, the newest last: what lies before the last but one is deleted.
+        # The offsets of the last checkpoints, the newest last: records before the last but one are deleted.
         self._checkpoints: list[int] = []
-        cluster.topics.partitions(spec.name, fresh=True)  # it may be another one than before
+        cluster.topics.partitions(spec.name, fresh=True)  # the topic may be another one than before
         cluster.topics.ensure(spec)
         fetcher = Fetcher(cluster, spec.name)
         begin, self._end = fetcher.span(0)
         fetcher.close(1.0)
-        # What was deleted while this reader was behind is missed: it must begin anew.
+        # A reader that is behind may miss records that are deleted: then it must begin anew.
         self._consumer: Consumer = cluster.new_consumer({**FOLLOWING, "auto.offset.reset": "error"})
         try:
             self.state = self._newest(begin)
@@ -59,11 +59,11 @@ class SyncLog:
 
     @property
     def is_read(self) -> bool:
-        """Whether all was read that was in the log when this began."""
+        """True if all records were read that were in the log when this reader began."""
         return self._position >= self._end
 
     def _newest(self, begin: int) -> ClaimLog:
-        """The state of the newest checkpoint, from which on the records are read next."""
+        """The state of the newest checkpoint. The records behind it are read next."""
         page = _PAGE
         while True:
             first = max(begin, self._end - page)
@@ -76,9 +76,9 @@ class SyncLog:
             page *= 4
 
     def _to_the_end(self, first: int) -> list[tuple[Record, Signal]]:
-        """What is committed from an offset on, at least up to what was the end when this began.
+        """The committed records from an offset on, at least up to the end that the log had when this reader began.
 
-        The end of the partition is told only if nothing comes for a while: where much is fired, never.
+        Kafka tells the end of the partition only if no record comes for a while: never, if much is fired.
         """
         self._consumer.assign([TopicPartition(self._topic, 0, first)])
         found: list[tuple[Record, Signal]] = []
@@ -97,7 +97,7 @@ class SyncLog:
         return found
 
     def read(self, timeout: float) -> list[tuple[Record, Signal]]:
-        """What comes within ``timeout`` seconds.
+        """The records that come within ``timeout`` seconds, with their signals.
 
         Raises:
             KafkaExecError: the log cannot be read on; it must be opened anew.
@@ -128,7 +128,7 @@ class SyncLog:
         return [(record, signal)]
 
     def trim(self) -> None:
-        """Deletes what nobody needs who begins now, or has fallen behind by less than a checkpoint; does not wait for it."""
+        """Deletes records that no reader needs that begins now, or is behind by less than a checkpoint. It does not wait."""
         if len(self._checkpoints) == 2:
             run_once("trim", lambda: self._truncate(min(self._checkpoints)))
 
@@ -139,13 +139,13 @@ class SyncLog:
             logger.debug("what is done with in %s is not deleted: %s", self._topic, error)
 
     def close(self) -> None:
-        """Ends it."""
+        """Ends the reader."""
         self._consumer.close()
         self._cluster.forget(self._consumer)
 
 
 def present(cluster: Cluster, spec: TopicSpec) -> ClaimLog:
-    """What the log says now; what a transaction hides that was left open, for :data:`TIMEOUT` seconds at most.
+    """The present state of the log. It waits, :data:`TIMEOUT` seconds at most, for records behind an open transaction.
 
     Raises:
         TopicMismatch: the topic has more than one partition.

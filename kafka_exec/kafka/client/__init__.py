@@ -1,1 +1,1 @@
-"""Clients of librdkafka: how one is made, called from any thread, and what its errors mean."""
+"""Clients of librdkafka: making one, calling it from any thread, and the meanings of its errors."""

@@ -1,6 +1,6 @@
 """Calls made in one thread on behalf of others.
 
-A librdkafka consumer serves one thread at a time: whoever calls it while another thread polls it may wait for ever. So a
+A librdkafka consumer serves one thread at a time: a thread that calls it while another one polls it may wait for ever. So a
 reader's thread makes all calls, between two polls.
 """
 
@@ -16,7 +16,7 @@ from kafka_exec.kafka.client import native
 
 T = TypeVar("T")
 
-#: Whoever asks once often asks again: for this time the thread looks often, seconds.
+#: The time after a call for which the thread looks often, seconds: one call is often followed by another.
 _ATTENTIVE_FOR = 2.0
 _ATTENTIVE_POLL = 0.01
 
@@ -27,17 +27,17 @@ class Calls:
     def __init__(self, idle_poll: float) -> None:
         self._idle_poll = idle_poll
         self._waiting: deque[Callable[[], None]] = deque()
-        self._last = time.monotonic()  # a reader is made for somebody who asks now
+        self._last = time.monotonic()  # a reader is made for a call that comes now
 
     @property
     def poll_time(self) -> float:
-        """How long the thread may poll now, seconds."""
+        """The time that the thread may poll now, seconds."""
         if self._waiting or time.monotonic() - self._last < _ATTENTIVE_FOR:
             return _ATTENTIVE_POLL
         return self._idle_poll
 
     def ask(self, function: Callable[[], T], timeout: float) -> T:
-        """Has the thread call a function, and returns what it returns.
+        """Has the thread call a function, and returns its result.
 
         Raises:
             ConnectionFailed: the thread has not done it within ``timeout`` seconds.
@@ -63,7 +63,7 @@ class Calls:
         self._last = time.monotonic()
         self._waiting.append(run)
         if not done.acquire(timeout=timeout):
-            given_up.append(True)  # what nobody waits for is not begun any more
+            given_up.append(True)  # a call that no caller waits for is not begun any more
             raise ConnectionFailed(f"Kafka's client has not answered within {timeout:.0f} s")
         result, error = outcome[0]
         if error is not None:

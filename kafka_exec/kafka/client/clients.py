@@ -1,4 +1,4 @@
-"""The librdkafka clients of one process for one cluster: how each is made, and whether the cluster answers them.
+"""The librdkafka clients of one process for one cluster: they are made here, and tell if the cluster answers.
 
 A librdkafka handle must not be touched in a forked child, not even freed: closing hangs and freeing aborts the process.
 So a fork moves every inherited handle to a list that is never freed.
@@ -40,16 +40,16 @@ COMMON: Mapping[str, Any] = {
     "log.connection.close": False,
 }
 
-#: What all consumers have in common.
+#: The properties that all consumers have in common.
 _CONSUMING = {
     "enable.auto.commit": False,
     "enable.auto.offset.store": False,
-    # By default librdkafka looks only once a second whether a queue of fetched records that was full has room again.
+    # By default librdkafka looks only once a second if a queue of fetched records that was full has room again.
     "fetch.queue.backoff.ms": 10,
 }
 
 
-#: What librdkafka counts for a record beside its key, value and headers, bytes.
+#: The bytes that librdkafka counts for a record beside its key, value and headers.
 _OVERHEAD = 36
 
 Headers = Iterable[tuple[str, "bytes | None"]]
@@ -60,26 +60,26 @@ def _length(text: str | bytes | None) -> int:
 
 
 class _Producer(Producer):  # type: ignore[misc]
-    """Can be referred to weakly."""
+    """A producer that can be referred to weakly."""
 
 
 class _Consumer(Consumer):  # type: ignore[misc]
-    """Can be referred to weakly."""
+    """A consumer that can be referred to weakly."""
 
 
-#: Every client that is not freed yet: also one that nobody uses any more, and an exception's traceback keeps.
+#: Every client that is not freed yet, also an unused one that an exception's traceback keeps.
 _alive: weakref.WeakSet[Any] = weakref.WeakSet()
 
 
 class _Lines:
-    """Takes librdkafka's own log lines; they are for whoever debugs it, the news is in the lines of :class:`Clients`."""
+    """Takes librdkafka's own log lines. They are for debugging it; for operators there are those of :class:`Clients`."""
 
     def log(self, level: int, text: str, *args: object) -> None:
         logger.debug(text, *args)
 
 
 class Clients:
-    """Makes the clients of one cluster, and hears from them whether it answers.
+    """Makes the clients of one cluster, and hears from them if it answers.
 
     Args:
         properties: librdkafka properties by which every client is made; they may hold secrets and are never printed.
@@ -93,9 +93,9 @@ class Clients:
         self.health = Health(self.servers)
         self.refused: AccessRefused | None = None
         self.last_error = ""
-        #: So often was no broker reachable.
+        #: The number of times that no broker could be reached.
         self.times_down = 0
-        #: When the cluster has last shown a sign of life, by the monotonic clock.
+        #: The time of the cluster's last sign of life, by the monotonic clock.
         self.answered_at = float("-inf")
         self._properties = {**COMMON, "logger": _Lines(), **properties}
         self._most = int(self._properties.get("message.max.bytes", 1_000_000))
@@ -122,14 +122,14 @@ class Clients:
 
     @property
     def largest(self) -> int:
-        """How large the value of a record may be for sure that a client takes, in bytes: key and headers count too."""
+        """The largest value of a record that a client surely takes, in bytes; its key and headers count too."""
         return self._most - 1000
 
     def check_size(self, value: bytes | None, key: str | bytes | None, headers: Headers = ()) -> None:
-        """Refuses a record that librdkafka would refuse for its size; of a few bytes more than allowed it leaves that to it.
+        """Refuses a record that librdkafka would refuse for its size, unless it is only a few bytes too large.
 
-        An error that the client library (confluent-kafka 2.16) raises while another one is handled keeps that one for ever,
-        with its frames and all that their variables hold.
+        An error that the client library (confluent-kafka 2.16) raises while another error is handled keeps the other one for
+        ever, with its frames and all that their variables hold.
 
         Raises:
             KafkaException: its code is MSG_SIZE_TOO_LARGE.
@@ -152,19 +152,19 @@ class Clients:
         return self.new(AdminClient, {})
 
     def forget(self, handle: Any) -> None:
-        """Lets a client go that was closed."""
+        """Forgets a client that was closed."""
         self._handles.discard(handle)
 
     def on_close(self, closer: Callable[[float], None]) -> None:
-        """Registers what must be done before the process ends; it gets the seconds it may take."""
+        """Registers a function that is called before the process ends; it gets the seconds that it may take."""
         self._closers.append(closer)
 
     def on_refused_topic(self, listener: Callable[[str], None]) -> None:
-        """Registers who is told of a topic that a record was not taken for: what is known of that topic may be old."""
+        """Registers a listener for topics that have not taken a record: its knowledge of such a topic may be old."""
         self._on_refused_topic.append(listener)
 
     def topic_refused(self, topic: str) -> None:
-        """Notes that a record was not taken for a topic."""
+        """Notes that a topic has not taken a record."""
         for listener in self._on_refused_topic:
             listener(topic)
 
@@ -195,17 +195,17 @@ class Clients:
             self.last_error = error.str()
 
     def close(self, timeout: float) -> None:
-        """Sends what is still to be sent, within ``timeout`` seconds, and ends all threads."""
+        """Sends the records that wait to be sent, within ``timeout`` seconds, and ends all threads."""
         deadline = time.monotonic() + timeout
         for closer in reversed(self._closers):
             closer(max(0.1, deadline - time.monotonic()))
 
 
 _graveyard: list[object] = []
-# One reference more than anybody gives back, so that the interpreter's end does not free what is in it either.
+# One reference more than is ever given back, so that the interpreter's end does not free the clients in it either.
 ctypes.pythonapi.Py_IncRef(ctypes.py_object(_graveyard))
 
 
 def bury(*inherited: object) -> None:
-    """Keeps for ever, in a forked child, what it has inherited, and every client that was alive."""
+    """Keeps for ever, in a forked child, these objects that it has inherited, and every client that was alive."""
     _graveyard.extend((*inherited, *_alive))

@@ -15,14 +15,14 @@ logger = logging.getLogger("kafka_exec")
 
 
 class Setback(Exception):
-    """Something that may happen to a thread, and that its words explain: no fault of the code."""
+    """An event that may happen to a thread, and that the error's text explains: no fault of the code."""
 
 
 class Complaints:
     """The errors of one thread, or of several that do the same.
 
     Args:
-        doing: what the threads do; the lines begin with it, and :func:`faults` counts by it.
+        doing: the work of the threads; the lines begin with it, and :func:`faults` counts by it.
     """
 
     def __init__(self, doing: str) -> None:
@@ -33,7 +33,7 @@ class Complaints:
         """Logs an error, and counts it. An outage is left to the cluster's health, which has one line for all threads.
 
         Args:
-            then: what is done about it, for the line.
+            then: the end of the line: what the thread does about the error.
         """
         is_known = isinstance(error, (KafkaExecError, Setback))
         text = str(error) if is_known else said(error)
@@ -45,7 +45,7 @@ class Complaints:
         self._log(line, None if is_known else error)
 
     def warn(self, text: str) -> None:
-        """Logs words of Kafka's about the work, which may be of an outage too."""
+        """Logs a text of Kafka's about the work, which may tell of an outage too."""
         self._log(text, None)
 
     def _log(self, line: str, error: BaseException | None) -> None:

@@ -1,4 +1,4 @@
-"""What is made of the client library's errors, and trying again while they pass."""
+"""Errors of the client library: their meanings, the errors of ours that they become, and tries while they pass."""
 
 from __future__ import annotations
 
@@ -26,36 +26,36 @@ T = TypeVar("T")
 #: How long one request may take before it is made again, seconds: one that a broker has lost is never answered.
 REQUEST_TIMEOUT = 3.0
 
-# Between two tries, seconds: short at first, for what was made a moment ago; then that of an outage.
+# The pause between two tries, seconds: short at first, for topics that were made a moment ago; later that for an outage.
 _PAUSE = 0.02
 _AT_FIRST = 1.0
 _LATER_PAUSE = 0.2
 
 
 def failure(error: KafkaError | KafkaException) -> Failure:
-    """What an error means."""
+    """The meaning of an error."""
     error = reason_of(error)
     return failure_of(error.name(), retriable=error.retriable(), fatal=error.fatal())
 
 
 def reason_of(error: KafkaError | KafkaException) -> KafkaError:
-    """The error itself, of one that may be wrapped to be raised."""
+    """The error itself, which an exception may wrap."""
     found: KafkaError = error.args[0] if isinstance(error, KafkaException) else error
     return found
 
 
 def remedy(error: KafkaError) -> str:
-    """What may be done where access is refused."""
+    """The remedy to try if access is refused."""
     if error.code() == KafkaError._SSL:
         return "check the certificates (broker_use_ssl)"
     return "check user name, password and mechanism"
 
 
 def translate(error: KafkaError | KafkaException, what: str) -> KafkaExecError:
-    """The error of ours that says who must act. ``what`` is what was tried."""
+    """The error of ours that says who must act. ``what`` names the action that has failed."""
     error = reason_of(error)
     text = f"{what}: {error.str()}"
-    # Whether the client is lost is not for who called it: why it is, may be.
+    # The caller need not know that the client is lost, but may have to know why.
     match failure_of(error.name(), retriable=error.retriable()):
         case Failure.REFUSED:
             return AccessRefused(f"{text}: {remedy(error)}")
@@ -74,7 +74,7 @@ _end: contextvars.ContextVar[float | None] = contextvars.ContextVar("kafka_exec_
 
 @contextmanager
 def within(seconds: float) -> Iterator[None]:
-    """A scope of a thread or greenlet in which nothing is tried for longer than so many seconds together."""
+    """A scope of a thread or greenlet in which all tries together take so many seconds at most."""
     token = _end.set(time.monotonic() + time_left(seconds))
     try:
         yield
@@ -83,7 +83,7 @@ def within(seconds: float) -> Iterator[None]:
 
 
 def time_left(most: float) -> float:
-    """How long something may be tried, seconds: so long at most, and as the scope of :func:`within` says."""
+    """The seconds left for tries: ``most``, or less if a scope of :func:`within` says so."""
     end = _end.get()
     return most if end is None else max(0.0, min(most, end - time.monotonic()))
 
@@ -95,18 +95,18 @@ def persist(
     passing: Collection[Failure] = (Failure.PASSES,),
     between: Callable[[float], object] = lambda timeout: None,
 ) -> T:
-    """Does something again while it fails for what passes. It blocks in C.
+    """Repeats an action while it fails with errors that pass. It blocks in C.
 
     Args:
-        act: gets the seconds that it may take.
-        what: is tried, for the error.
+        act: the action; gets the seconds that it may take.
+        what: names the action, for the error.
         most: the seconds for all tries, unless :func:`within` says less.
-        passing: what passes.
-        between: called between two tries with the seconds that it may take; its errors that pass are passed over.
+        passing: the kinds of errors that pass.
+        between: called between two tries with the seconds that it may take; its errors that pass are ignored.
 
     Raises:
-        ConnectionFailed: it has failed for so long, for what passes.
-        KafkaExecError: it cannot succeed.
+        ConnectionFailed: the action has failed for so long with errors that pass.
+        KafkaExecError: the action cannot succeed.
     """
     began = time.monotonic()
     deadline = began + time_left(most)

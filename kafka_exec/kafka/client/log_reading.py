@@ -1,4 +1,4 @@
-"""Reading logs with a consumer that joins no group: where it reads, what has come, and which errors mean something."""
+"""Logs read by a consumer that joins no group: its positions, its records, and the errors that mean something."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from kafka_exec.kafka.client.failures import failure, persist, translate
 
 
 def get_to_know(consumer: Consumer, topic: str, most: float) -> None:
-    """Has a consumer ask for a topic, for ``most`` seconds. One that it does not know is read a second later.
+    """Has a consumer ask for a topic, for ``most`` seconds. It begins to read an unknown topic a second later.
 
     Raises:
         ConnectionFailed: the cluster does not answer for so long.
@@ -29,26 +29,26 @@ def get_to_know(consumer: Consumer, topic: str, most: float) -> None:
 def read_from(consumer: Consumer, topic: str, offsets: Mapping[int, int]) -> None:
     """Has a consumer read partitions too, from these offsets on.
 
-    They are numbers: librdkafka would look up a logical offset half a second later.
+    The offsets are numbers: librdkafka would look up a logical offset half a second later.
     """
     consumer.incremental_assign([TopicPartition(topic, number, offset) for number, offset in offsets.items()])
 
 
 def read_no_more(consumer: Consumer, topic: str, partitions: Iterable[int]) -> None:
-    """The opposite of :func:`read_from`."""
+    """Has a consumer read some partitions no more."""
     consumer.incremental_unassign([TopicPartition(topic, number) for number in partitions])
 
 
 def poll_batch(consumer: Consumer, timeout: float, most: int) -> list[Record]:
-    """Whatever comes first within ``timeout`` seconds, and what is there with it. Each item may be an error of its own."""
+    """The record that comes first within ``timeout`` seconds, and those there with it. Each may be an error instead."""
     first = consumer.poll(timeout)
     return [] if first is None else [first, *consumer.consume(most - 1, 0)]
 
 
 def trouble_of(record: Record) -> KafkaError | None:
-    """The error that has come in place of a record. None: there is a record, or nobody need do anything.
+    """The error that has come in place of a record. None if it is a record, or an error on which no one need act.
 
-    The end of a partition is news, much passes by itself, and as no group is joined it does not matter if that is forbidden.
+    The end of a partition is news, many errors pass by themselves, and a forbidden group does not matter: none is joined.
     """
     error: KafkaError | None = record.error()
     if error is None or failure(error) in (Failure.NEWS, Failure.PASSES):
@@ -57,7 +57,7 @@ def trouble_of(record: Record) -> KafkaError | None:
 
 
 def is_record(record: Record, topic: str) -> bool:
-    """False: the end of a partition, or an error that passes by itself.
+    """True if it is a record. False if it is the end of a partition, or an error that passes by itself.
 
     Raises:
         KafkaExecError: the cluster refuses to be read.
@@ -70,15 +70,15 @@ def is_record(record: Record, topic: str) -> bool:
 
 
 def is_end(record: Record) -> bool:
-    """Whether it is no record, but says that a partition has no more."""
+    """True if it is no record, but says that a partition has no more."""
     error = record.error()
     return error is not None and error.code() == KafkaError._PARTITION_EOF
 
 
 def position_after(record: Record) -> int:
-    """The position that a record, or the end of a partition, tells of; 0 for errors.
+    """The reader's position after a record, or at the end of a partition; 0 for errors.
 
-    What is no record (the end of a transaction, something compacted) is passed over; only the end tells of it.
+    Offsets without a record (the end of a transaction, a compacted record) are passed over; only the end tells of them.
     """
     if record.error() is None:
         return int(record.offset()) + 1

@@ -22,14 +22,14 @@ class Loop:
     """A thread that makes one turn after another, from :meth:`start` to :meth:`stop`.
 
     An error ends a turn, not the thread. It is told and counted by :class:`~kafka_exec.kafka.client.complaints.Complaints`,
-    and after a pause comes the next turn. So a fault of one record, or of a moment, costs what it hits and nothing else.
+    and after a pause comes the next turn. So a fault of one record, or of a moment, stops nothing else.
 
     Args:
         name: the thread's, after ``kafka-exec-``.
         turn: makes one turn. It may be short, or last until the loop is stopped; it looks at :attr:`is_stopping` then.
         end: called in the thread after the last turn.
-        complaints: to tell errors to; of the thread's name by default.
-        cooperative: under gevent and eventlet the thread is a greenlet: for what uses Python's sockets, or runs tasks.
+        complaints: tells and counts the errors; by default under the thread's name.
+        cooperative: under gevent and eventlet the thread is a greenlet: for code that uses Python's sockets, or runs tasks.
     """
 
     def __init__(
@@ -50,18 +50,18 @@ class Loop:
         self._thread: Any = None
 
     def start(self) -> None:
-        """Begins; a second call changes nothing."""
+        """Starts the thread; a second call changes nothing."""
         if self._thread is None:
             self._thread = _thread(self._run, self._name, self._cooperative)
 
     @property
     def is_started(self) -> bool:
-        """Whether the thread was begun."""
+        """True if the thread was started."""
         return self._thread is not None
 
     @property
     def is_stopping(self) -> bool:
-        """Whether the thread is to end, or has ended."""
+        """True if the thread is to end, or has ended."""
         return bool(self._stop.is_set())
 
     def stop(self) -> None:
@@ -78,7 +78,7 @@ class Loop:
         return bool(self._thread.join(timeout))
 
     def pause(self, seconds: float) -> None:
-        """Waits in the thread, until the loop is stopped at most."""
+        """Pauses the thread, at most until the loop is stopped."""
         self._stop.wait(seconds)
 
     def _run(self) -> None:
@@ -104,12 +104,12 @@ class Loop:
 
 
 def run_once(name: str, act: Callable[[], object], *, after: float = 0.0, cooperative: bool = False) -> None:
-    """Calls a function in a thread of its own, which an error ends no sooner: it is told and counted as a loop's.
+    """Calls a function once, in a thread of its own. An error is told and counted like one of a loop.
 
     Args:
         name: the thread's, after ``kafka-exec-``.
-        after: first the thread waits for so long, seconds.
-        cooperative: as of :class:`Loop`.
+        after: the seconds that the thread waits first.
+        cooperative: as for :class:`Loop`.
     """
 
     def run() -> None:

@@ -1,7 +1,7 @@
 """Threads and waiting that work the same under gevent, eventlet and neither.
 
 librdkafka blocks in C, which would freeze a cooperative scheduler. So it is called in *native* threads (never patched
-ones), and whoever waits for them waits on a socket, which patched code does cooperatively.
+ones). A caller that waits for one waits on a socket, which patched code does cooperatively.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def _original(module: str, name: str) -> Any:
 
 
 def is_green() -> bool:
-    """Whether this process runs under a cooperative scheduler, that is, with patched sockets."""
+    """True if this process runs under a cooperative scheduler, that is, with patched sockets."""
     if (gevent := sys.modules.get("gevent.monkey")) and gevent.is_module_patched("socket"):
         return True
     eventlet = sys.modules.get("eventlet.patcher")
@@ -38,7 +38,7 @@ _running: set[int] = set()
 
 
 def may_use_sockets() -> bool:
-    """Whether the calling thread may use Python's sockets: under a cooperative scheduler no native thread may."""
+    """True if the calling thread may use Python's sockets: under a cooperative scheduler no native thread may."""
     return not is_green() or _original("_thread", "get_ident")() not in _running
 
 
@@ -55,8 +55,8 @@ def sleep(seconds: float) -> None:
 class Waker:
     """Wakes one waiting thread, greenlet or event loop from any native thread.
 
-    :meth:`fileno` is readable while a wake-up is pending. Whoever has data for the waiter makes it visible first and
-    calls :meth:`wake` then; the waiter calls :meth:`clear` first and looks for data then, so that nothing is missed.
+    :meth:`fileno` is readable while a wake-up is pending. A thread with data for the waiter first makes the data visible,
+    then calls :meth:`wake`. The waiter first calls :meth:`clear`, then looks for data. So it misses none.
     """
 
     def __init__(self) -> None:
@@ -76,7 +76,7 @@ class Waker:
                 # The descriptor, not the socket: under gevent the socket's own methods belong to the loop's thread.
                 os.write(self._sender_fd, b".")
             except OSError:
-                pass  # full: a wake-up is pending anyway; or closed: nobody waits any more
+                pass  # full: a wake-up is pending anyway; or closed: no thread waits any more
 
     def clear(self) -> None:
         """Takes back a pending wake-up."""
@@ -89,7 +89,7 @@ class Waker:
             self._pending = False
 
     def wait(self, timeout: float | None) -> bool:
-        """Waits for a wake-up and takes it. False: none came within ``timeout`` seconds."""
+        """Waits for a wake-up and takes it. Returns False if none came within ``timeout`` seconds."""
         self._receiver.settimeout(timeout)
         try:
             self._receiver.recv(64)
@@ -105,7 +105,7 @@ class Waker:
 
 
 class Signal:
-    """Something that happens once, and that native threads wait for. Anybody may :meth:`set` it."""
+    """An event that happens once, and that native threads wait for. Any thread may :meth:`set` it."""
 
     def __init__(self) -> None:
         self._until = lock()
@@ -113,16 +113,16 @@ class Signal:
         self._first = lock()
 
     def set(self) -> None:
-        """It has happened; a second call changes nothing."""
+        """Notes that the event has happened; a second call changes nothing."""
         if self._first.acquire(False):
             self._until.release()
 
     def is_set(self) -> bool:
-        """Whether it has happened."""
+        """True if the event has happened."""
         return bool(self._first.locked())
 
     def wait(self, timeout: float) -> bool:
-        """Waits for it. False: it has not happened within ``timeout`` seconds."""
+        """Waits for the event. Returns False if it has not happened within ``timeout`` seconds."""
         if not self._until.acquire(timeout=timeout):
             return False
         self._until.release()
@@ -149,7 +149,7 @@ class Thread:
             self._running.release()
 
     def join(self, timeout: float) -> bool:
-        """Waits until the thread has ended. False: it has not within ``timeout`` seconds."""
+        """Waits until the thread has ended. Returns False if it has not within ``timeout`` seconds."""
         if is_green():
             deadline = time.monotonic() + timeout
             while self._running.locked() and time.monotonic() < deadline:
@@ -166,7 +166,7 @@ def call(function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
     if not is_green():
         return function(*args, **kwargs)
     waker, result, raised = Waker(), [], []
-    context = contextvars.copy_context()  # the scopes of the caller hold for what it calls
+    context = contextvars.copy_context()  # the function runs in the scopes of its caller
 
     def run() -> None:
         try:

@@ -1,4 +1,4 @@
-"""Asking the cluster where the partitions of a topic begin and end, and what a group has committed."""
+"""Offsets as the cluster tells them: the beginnings and ends of partitions, and the commits of a group."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LOOKING = (Failure.PASSES, Failure.MISSING)
 
 
 def look_up(consumer: Consumer, wanted: Sequence[TopicPartition], most: float) -> list[TopicPartition]:
-    """The offsets of timestamps, which stand in the place of the offsets; -1 where no record is so late.
+    """The offsets of timestamps, which ``wanted`` has in the place of offsets; -1 if no record is so late.
 
     Args:
         most: the seconds that it may take.
@@ -58,7 +58,7 @@ def span(consumer: Consumer, topic: str, partition: int, most: float) -> tuple[i
 
 
 def _ask_leaders(consumer: Consumer, topic: str, ask: Callable[[float], T], most: float) -> T:
-    """Which leader it asks, the client knows of the cluster's metadata. It asks for that too seldom by itself."""
+    """Asks the leaders of partitions. The client knows them by metadata, which it asks for too seldom by itself."""
     return persist(
         ask,
         f"finding the offsets of {topic}",
@@ -69,7 +69,7 @@ def _ask_leaders(consumer: Consumer, topic: str, ask: Callable[[float], T], most
 
 
 def committed(consumer: Consumer, partitions: Sequence[TopicPartition], most: float) -> list[TopicPartition]:
-    """What the consumer's group has committed of partitions.
+    """The offsets of partitions that the consumer's group has committed.
 
     Raises:
         ConnectionFailed: the cluster has not answered for all of them within ``most`` seconds.
@@ -85,10 +85,10 @@ def committed(consumer: Consumer, partitions: Sequence[TopicPartition], most: fl
 
 
 def answered(partitions: Sequence[TopicPartition]) -> list[TopicPartition]:
-    """The same, if there is an answer for each.
+    """The partitions as they are, if there is an answer for each.
 
     Raises:
-        KafkaException: there is an error instead for one of them.
+        KafkaException: one of them has an error instead.
     """
     for each in partitions:
         if each.error is not None:

@@ -7,10 +7,10 @@ from typing import Any
 
 from kafka_exec.core.cluster.settings import Settings
 
-#: Of readers that are told where to read. They join no group, but the client library requires a name of one.
+#: For readers that are told their offsets. They join no group, but the client library requires the name of one.
 _ASSIGNED: Mapping[str, Any] = {"group.id": "kafka_exec", "auto.offset.reset": "earliest"}
 
-#: Of those that read one record after another, in moderate memory.
+#: For readers of one record after another, in moderate memory.
 _IN_ORDER: Mapping[str, Any] = {
     **_ASSIGNED,
     "isolation.level": "read_committed",
@@ -20,25 +20,25 @@ _IN_ORDER: Mapping[str, Any] = {
     "fetch.wait.max.ms": 100,
 }
 
-#: Reads logs as they are written, for all of this process.
+#: For the one reader of logs, as they are written, that all of this process shares.
 LOG = _IN_ORDER
 
-#: Reads a log as it is written, and is told when there is no more.
+#: For a reader of a log as it is written, which is told when there is no more.
 FOLLOWING: Mapping[str, Any] = {**_IN_ORDER, "enable.partition.eof": True}
 
-#: Reads a log up to an end.
+#: For a reader of a log up to an end.
 TO_AN_END: Mapping[str, Any] = {**FOLLOWING, "fetch.wait.max.ms": 10}
 
-#: Reads the partitions that this process drives.
+#: For the reader of the partitions that this process drives.
 DRIVING: Mapping[str, Any] = {**_IN_ORDER, "fetch.error.backoff.ms": 100}
 
-#: Reads single records.
+#: For a reader of single records.
 SINGLE: Mapping[str, Any] = {
     **_ASSIGNED,
-    # The end is the end of all that was acknowledged; what is fetched is known to be committed.
+    # So the end is that of all acknowledged records; the records to fetch are known to be committed.
     "isolation.level": "read_uncommitted",
-    # One record is wanted, not what follows it: the broker sends its batch, however large, and no more. A fetch under way at
-    # the end holds up what is asked next.
+    # One record is wanted, not those behind it: the broker sends its batch, however large, and no more. A fetch under way at
+    # the end holds up the next request.
     "fetch.wait.max.ms": 1,
     "queued.min.messages": 1000,
     "fetch.queue.backoff.ms": 1,
@@ -63,7 +63,7 @@ def member(settings: Settings, group: str, static_id: str | None) -> dict[str, A
         timeout = int(settings.session_timeout * 1000)
         properties["partition.assignment.strategy"] = "cooperative-sticky"
         properties["session.timeout.ms"] = timeout
-        properties["heartbeat.interval.ms"] = min(1000, timeout // 3)  # bounds what a hand-over waits
+        properties["heartbeat.interval.ms"] = min(1000, timeout // 3)  # bounds the wait of a hand-over
         # A static member of the newer protocol cannot come back after a kill: UNRELEASED_INSTANCE_ID.
         if static_id is not None:
             properties["group.instance.id"] = static_id

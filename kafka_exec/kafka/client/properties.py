@@ -1,4 +1,4 @@
-"""The librdkafka properties that a URL, Celery's security settings and the secrets file come to."""
+"""The librdkafka properties that a URL, Celery's security settings and the secrets file make."""
 
 from __future__ import annotations
 

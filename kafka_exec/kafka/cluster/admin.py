@@ -1,4 +1,4 @@
-"""Administrative requests, made again while they fail for what passes."""
+"""Administrative requests, repeated while they fail with errors that pass."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from kafka_exec.kafka.client.failures import failure, persist, reason_of, time_l
 from kafka_exec.kafka.client.loop import run_once
 from kafka_exec.kafka.client.offsets import LOOKING, committed
 
-#: How long one operation may take, seconds, whatever passes meanwhile.
+#: How long one operation may take with all its tries, seconds.
 TIMEOUT = 10.0
 
 #: How long leaders are looked for, seconds: the client asks for them once more only when it has given up on a request that a
 #: broker has lost, which it does after its ``socket.timeout.ms`` of ten seconds.
 _LEADERS_TIMEOUT = 15.0
 
-#: What the client may take beside a request to say that it was not answered, seconds.
+#: How long the client may take, after a request's time, to say that it was not answered, seconds.
 _SLACK = 1.0
 
-#: Makes a request that may take so many seconds; the futures of its answers, by what they are of.
+#: Makes a request that may take so many seconds. Returns the futures of its answers, by topic, group or partition.
 Request = Callable[[AdminClient, float], Mapping[Any, Any]]
 
 
@@ -38,11 +38,11 @@ class Admin:
         self._late: list[Any] = []
 
     def ask(self, request: Request, what: str, passing_over: Collection[int] = ()) -> dict[Any, Any]:
-        """The answers to a request; None in the place of errors that are passed over.
+        """Makes a request. Returns its answers, with None in the place of errors that are passed over.
 
         Raises:
-            ConnectionFailed: the cluster does not answer for so long.
-            KafkaExecError: it refuses.
+            ConnectionFailed: the cluster does not answer for :data:`TIMEOUT` seconds.
+            KafkaExecError: the cluster refuses.
         """
 
         def act(timeout: float) -> dict[Any, Any]:
@@ -52,11 +52,11 @@ class Admin:
         return persist(act, what, TIMEOUT)
 
     def ask_coordinator(self, request: Request, what: str, passing_over: Collection[int] = ()) -> dict[Any, Any]:
-        """The same of a request to a group's coordinator, made once.
+        """Makes a request to a group's coordinator, once. Returns its answers like :meth:`ask`.
 
-        When one of them is not answered in time, the client library may end the process (librdkafka's pull request 5397). So
-        it has all the time there is, comes after what has shown that the coordinator answers, and what can be asked
-        otherwise is.
+        When such a request is not answered in time, the client library may end the process (librdkafka's pull request 5397).
+        So it gets all the time that is left, it follows a request that has shown that the coordinator answers, and it is
+        made only if there is no other way to ask.
         """
         timeout = time_left(TIMEOUT)
         try:
@@ -66,11 +66,11 @@ class Admin:
             raise translate(error, what) from None
 
     def committed(self, group: str, partitions: list[TopicPartition]) -> dict[tuple[str, int], int]:
-        """What a group has committed, where it has.
+        """The offsets that a group has committed, of those partitions of which it has.
 
         Raises:
-            ConnectionFailed: the cluster does not answer for so long.
-            Forbidden: this user may not read it.
+            ConnectionFailed: the cluster does not answer for :data:`TIMEOUT` seconds.
+            Forbidden: this user may not read them.
         """
         consumer = self._clients.new_consumer({"group.id": group})
         try:
@@ -81,22 +81,23 @@ class Admin:
         return {(p.topic, p.partition): p.offset for p in found if p.offset >= 0}
 
     def members(self, group: str) -> int:
-        """How many consumers a group has.
+        """The number of consumers of a group.
 
         Raises:
-            ConnectionFailed: the cluster does not answer for so long.
+            ConnectionFailed: the cluster does not answer for :data:`TIMEOUT` seconds.
         """
         described = self.ask_coordinator(
             lambda client, timeout: client.describe_consumer_groups([group], request_timeout=timeout),
-            *(f"reading group {group}", {KafkaError.GROUP_ID_NOT_FOUND}),
+            f"reading group {group}",
+            {KafkaError.GROUP_ID_NOT_FOUND},
         )[group]
         return len(described.members) if described is not None else 0
 
     def offsets(self, partitions: Iterable[TopicPartition], spec: OffsetSpec) -> dict[tuple[str, int], int]:
-        """Where partitions begin or end, or the first offsets of a time.
+        """The offsets at which partitions begin or end, or those of their first records from a time on.
 
         Raises:
-            ConnectionFailed: one of them has no leader for so long.
+            ConnectionFailed: a partition has no leader for :data:`_LEADERS_TIMEOUT` seconds.
         """
         wanted = list(partitions)
         found: dict[tuple[str, int], int] = {}
@@ -135,7 +136,7 @@ class Admin:
         raise error
 
     def close(self) -> None:
-        """Lets the client go: when all that it was asked is answered, since to free it before crashes the process."""
+        """Forgets the client when all its requests are answered: to free it before would crash the process."""
         if all(future.done() for future in self._late):
             self._clients.forget(self._client)
         else:

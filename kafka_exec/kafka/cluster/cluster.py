@@ -29,7 +29,7 @@ class Cluster(Clients):
 
     def __init__(self, properties: Mapping[str, Any], settings: Settings) -> None:
         super().__init__(properties, settings)
-        #: What rooms above keep by cluster, so that it lives and ends with it.
+        #: Objects of other folders, by a name, that live and end with this cluster.
         self.attachments: dict[str, Any] = {}
         self._lock = native.lock()
         self._parts: dict[Any, Any] = {}
@@ -58,7 +58,7 @@ class Cluster(Clients):
 
     @property
     def topics(self) -> TopicKeeper:
-        """Making, checking and measuring topics."""
+        """The process's keeper of topics: makes, checks and measures them."""
         publisher = self.publisher
         return self._part(TopicKeeper, publisher.metadata)
 
@@ -113,7 +113,7 @@ def close_all(servers: str | None = None, timeout: float = 3.0) -> None:
 
 
 def flush_all(timeout: float = 3.0) -> None:
-    """Sends what is still to be sent; for the exit of a pool's child, which runs no exit handlers."""
+    """Sends the records that wait to be sent; for the exit of a pool's child, which runs no exit handlers."""
     for found in list(_clusters.values()):
         found.publisher.flush(timeout)
 

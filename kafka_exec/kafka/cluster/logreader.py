@@ -21,12 +21,12 @@ from kafka_exec.kafka.cluster.offset_finder import OffsetFinder
 #: How long the end of a subscription may take, seconds.
 TIMEOUT = 10.0
 
-#: What the reader's thread may take beside it, to come to a call and to end one, seconds.
+#: How long the reader's thread may take in addition, to come to a call and to end one, seconds.
 _SLACK = 5.0
 
 _BATCH = 500
 _AT_ONCE = 0.001
-_IDLE_POLL = 0.25  # bounds what a new subscription waits
+_IDLE_POLL = 0.25  # bounds the wait of a new subscription
 
 Sink = Callable[[Record], None]
 Partition = tuple[str, int]
@@ -48,7 +48,7 @@ class LogReader:
         clients.on_close(self.close)
 
     def follow(self, topic: str, begins: Mapping[int, int], sinks: Mapping[int, Sink]) -> None:
-        """Gives sinks all records of some partitions from given offsets on, one for each.
+        """Gives the sink of each partition all its records from an offset on.
 
         Raises:
             ConnectionFailed: the reader's thread is held up.
@@ -66,7 +66,7 @@ class LogReader:
         """Gives a sink all records from now on. When this returns, none published later is missed.
 
         Args:
-            since: give it earlier ones too: those from this time on, epoch seconds; 0 for all.
+            since: the sink gets earlier records too: those from this time on, epoch seconds; 0 for all.
 
         Raises:
             ConnectionFailed: the cluster does not say where the log ends.

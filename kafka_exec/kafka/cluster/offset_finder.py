@@ -1,7 +1,7 @@
 """Finding where logs begin and end, by a client that reads nothing: no answer waits behind a fetch.
 
 Kafka answers the requests of a connection in their order. A consumer that follows a quiet log always has a fetch under way,
-and whatever it asks next is answered when that one is over, a tenth of a second later.
+and its next request is answered when that fetch is over, a tenth of a second later.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ TIMEOUT = 10.0
 class OffsetFinder:
     """Finds offsets of one topic's partitions, for one thread after the other.
 
-    Each method raises ConnectionFailed if the cluster does not say in time what is asked, and Forbidden if this user may not
-    know it.
+    Each method raises ConnectionFailed if the cluster does not answer in time, and Forbidden if this user may not know the
+    offsets.
     """
 
     def __init__(self, clients: Clients) -> None:

@@ -22,7 +22,7 @@ _MISSING_FOR = 5.0
 
 
 class Backlog(NamedTuple):
-    """What waits in a queue's topics, and how many consumers its groups have."""
+    """The number of messages that wait in a queue's topics, and of the consumers of its groups."""
 
     messages: int
     consumers: int
@@ -33,7 +33,7 @@ class TopicKeeper:
 
     Args:
         clients: of the cluster.
-        metadata: asks the cluster for what it tells of a topic, or of all, within so many seconds.
+        metadata: asks the cluster for the metadata of a topic, or of all, within so many seconds.
     """
 
     def __init__(self, clients: Clients, metadata: Callable[[str | None, float], Any]) -> None:
@@ -61,7 +61,8 @@ class TopicKeeper:
     def _metadata(self, topic: str | None) -> Any:
         return persist(
             lambda timeout: self._ask(topic, timeout),
-            *(f"looking for topic {topic}" if topic else "listing topics", TIMEOUT),
+            f"looking for topic {topic}" if topic else "listing topics",
+            TIMEOUT,
         )
 
     def names(self) -> list[str]:
@@ -80,7 +81,7 @@ class TopicKeeper:
         return persist(ask, f"looking for topic {topic}", TIMEOUT)
 
     def identity(self, topic: str) -> str:
-        """What tells a topic from every other one, also of the same name: before it, or in another cluster.
+        """The id by which a topic differs from every other one, also of the same name: before it, or in another cluster.
 
         Raises:
             ChannelFailed: there is no such topic.
@@ -96,11 +97,11 @@ class TopicKeeper:
         return str(described[topic].topic_id)
 
     def is_known(self, topic: str) -> bool:
-        """Whether the topic was seen and not found missing since; asks nobody."""
+        """True if the topic was seen and not found missing since; makes no request."""
         return topic in self._partitions
 
     def forget(self, topic: str) -> None:
-        """Forgets a topic to which a message could not be sent: it is looked for, and if need be made, before the next."""
+        """Forgets a topic that has not taken a message: before the next one it is looked for, and made if need be."""
         self._partitions.pop(topic, None)
 
     def ensure(self, *specs: TopicSpec) -> None:
@@ -127,7 +128,8 @@ class TopicKeeper:
                 lambda client, timeout: client.create_topics(
                     self._new(specs, timeout), operation_timeout=timeout, request_timeout=timeout
                 ),
-                *(what, {KafkaError.TOPIC_ALREADY_EXISTS}),
+                what,
+                {KafkaError.TOPIC_ALREADY_EXISTS},
             )
             for spec in specs:
                 self._await(spec.name, admin)
@@ -169,7 +171,8 @@ class TopicKeeper:
                 lambda client, timeout: client.create_partitions(
                     [NewPartitions(topic, partitions)], operation_timeout=timeout, request_timeout=timeout
                 ),
-                *(f"adding partitions to {topic}", {KafkaError.INVALID_PARTITIONS}),
+                f"adding partitions to {topic}",
+                {KafkaError.INVALID_PARTITIONS},
             )
             self._await(topic, admin)
 
@@ -199,7 +202,7 @@ class TopicKeeper:
         return [TopicPartition(topic, number) for number in range(found)]
 
     def backlog(self, topics: Sequence[str]) -> Backlog:
-        """What waits in topics that each have a consumer group of the same name.
+        """The messages and consumers of topics that each have a consumer group of the same name.
 
         Raises:
             NoSuchQueue: the first topic does not exist.
@@ -219,7 +222,7 @@ class TopicKeeper:
         return Backlog(messages, consumers)
 
     def purge(self, topics: Sequence[str]) -> int:
-        """Deletes all that waits in the topics; how much that was."""
+        """Deletes all messages that wait in the topics. Returns their number."""
         return native.call(self._purge, topics)
 
     def _purge(self, topics: Sequence[str]) -> int:
@@ -273,14 +276,16 @@ class TopicKeeper:
                 lambda client, timeout: client.delete_topics(
                     list(topics), operation_timeout=timeout, request_timeout=timeout
                 ),
-                *(f"deleting topic {', '.join(topics)}", {KafkaError.UNKNOWN_TOPIC_OR_PART}),
+                f"deleting topic {', '.join(topics)}",
+                {KafkaError.UNKNOWN_TOPIC_OR_PART},
             )
             for topic in topics:
                 self._partitions.pop(topic, None)
             # A member that is still there makes a group stay, without offsets of a topic that is gone.
             admin.ask_coordinator(
                 lambda client, timeout: client.delete_consumer_groups(list(topics), request_timeout=timeout),
-                *(f"deleting group {', '.join(topics)}", {KafkaError.GROUP_ID_NOT_FOUND, KafkaError.NON_EMPTY_GROUP}),
+                f"deleting group {', '.join(topics)}",
+                {KafkaError.GROUP_ID_NOT_FOUND, KafkaError.NON_EMPTY_GROUP},
             )
 
 

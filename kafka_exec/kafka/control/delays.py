@@ -15,10 +15,10 @@ from kafka_exec.kafka.nodes.node import Node
 from kafka_exec.kafka.nodes.share import Share
 from kafka_exec.kafka.queue.finding import among
 
-#: The longest poll, seconds: bounds what a change of owners waits.
+#: The longest poll, seconds: bounds the wait at a change of owners.
 _POLL = 0.5
 
-#: Records of one poll.
+#: The most records of one poll.
 _BATCH = 1000
 
 
@@ -26,7 +26,7 @@ class Delays(Share[Level]):
     """Drives this node's share of the levels.
 
     Args:
-        topics: the names, of which the prefix is that of the transactional ids too.
+        topics: the names of the topics, with whose prefix the transactional ids begin too.
         node: sends the heartbeats by which the others know of this one.
     """
 
@@ -40,11 +40,11 @@ class Delays(Share[Level]):
 
     @property
     def driven(self) -> frozenset[int]:
-        """The levels of which this node moves the messages."""
+        """The levels whose messages this node moves."""
         return frozenset(list(self._partitions))
 
     def first(self, most: int) -> list[Record]:
-        """The first messages that wait on each level that this node drives, so many of each at most; from any thread.
+        """The first messages that wait on each level of this node, ``most`` of each at most; from any thread.
 
         Raises:
             ConnectionFailed: they could not be read.
@@ -52,18 +52,20 @@ class Delays(Share[Level]):
         return list(self._first(most))
 
     def find(self, ids: Collection[str], most: int) -> list[Record]:
-        """Those of :meth:`first` that are of tasks with these ids."""
+        """The messages of :meth:`first` that are of tasks with these ids."""
         return list(among(self._first(most), ids))
 
     def _first(self, most: int) -> Iterator[Record]:
-        for _, level in sorted(self._partitions.items(), reverse=True):  # as messages move: none is missed
+        for _, level in sorted(
+            self._partitions.items(), reverse=True
+        ):  # in the order in which messages move: none is missed
             yield from level.first(most)
 
     def _make(self, number: int) -> Level:
         return Level(self._cluster, self._names, self._topics, number, self._count)
 
     def _take_over(self, consumer: Consumer, partitions: Sequence[Level]) -> None:
-        """Watches levels. Fencing their former owner, with a producer for it, has time until there is a message."""
+        """Begins to watch levels. Fencing their former owners, with a producer each, has time until there is a message."""
         self._partitions.update((level.number, level) for level in partitions)
 
     def _step(self, consumer: Consumer) -> None:
@@ -84,7 +86,7 @@ class Delays(Share[Level]):
                 self._guarded(consumer, level, Level.settle)
 
     def _finish(self, consumer: Consumer) -> None:
-        """Nothing is under way between two steps."""
+        """Does nothing: no write is under way between two steps."""
 
     def _time_to_read(self, now: float) -> float:
         times = [level.next_due for level in self._partitions.values()]
@@ -94,7 +96,7 @@ class Delays(Share[Level]):
         partition.stop_reading(consumer)
 
     def _fence_where_needed(self, consumer: Consumer) -> None:
-        """Where a first message was found, it and what follows are read anew: from where the former owner has come to."""
+        """Fences the former owners of levels with a first message. Reads these anew, from those owners' positions on."""
         found = [level for level in self._partitions.values() if level.has_news]
         for level in found:
             self._drop(consumer, level)

@@ -1,4 +1,4 @@
-"""One level of the messages that wait: read ahead a little, and moved on in one transaction with the position."""
+"""One level of the messages that wait: its owner reads ahead a little, and moves messages in transactions."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ from kafka_exec.kafka.queue.letters import letter_of, rest_of
 
 logger = logging.getLogger("kafka_exec")
 
-#: Messages of one transaction.
+#: The most messages of one transaction.
 _BATCH = 2000
 
-#: What is due within this time is read, seconds; of what is due later only the first.
+#: The owner reads messages that are due within this time, seconds, and the first one that is due later.
 _LOOK_AHEAD = 2.0
 
 #: Reading stops at so many messages, or bytes of their values, and goes on at half of it.
 _MOST = 4000
 _MOST_BYTES = 4 * 1024 * 1024
 
-#: How much of the log of positions is read for the last one; further back only if it is not there.
+#: The last position is looked for in so many records at the end first, and further back only if it is not there.
 _TAIL = 500
 
 _POSITION = "position"
@@ -45,14 +45,14 @@ _CLOSING = 1.0
 
 
 class DelayTopics(NamedTuple):
-    """The messages that wait, and how far they have been moved, which has as many partitions."""
+    """The topics of the messages that wait, and of the positions up to which they were moved, with as many partitions."""
 
     waiting: TopicSpec
     positions: TopicSpec
 
 
 class _Move(NamedTuple):
-    """A message and what it becomes. ``outgoing`` is empty for one that can be kept nowhere."""
+    """A message and the records that it becomes. ``outgoing`` is empty if it can be kept nowhere."""
 
     record: Record
     outgoing: Sequence[Outgoing]
@@ -63,8 +63,8 @@ class Level:
     """A level that this process drives. Except for :meth:`fence` it is for one thread. Times are log times.
 
     Attributes:
-        position: the offset of the first message that is not moved, if it is fenced.
-        fenced: whether this process is the only one that moves messages. Not needed before there is one.
+        position: the offset of the first message that is not moved, if the level is fenced.
+        fenced: True if this process is the only one that moves messages. Not needed before there is a message.
     """
 
     def __init__(self, cluster: Cluster, names: Topics, topics: DelayTopics, number: int, levels: int) -> None:
@@ -77,11 +77,11 @@ class Level:
         self._levels = levels
         self._transactor = Transactor(cluster, f"{names.prefix}.delay.{number}")
         self._wait = wait_of(number)
-        # When each is to be moved, and the message.
+        # The messages, each with the time at which it is to be moved.
         self._waiting: deque[tuple[float, Record]] = deque()
         self._bytes = 0
         self._reading = False
-        # The offset to read next, and to take next: what is read and not taken is read again.
+        # The offset to read next, and the one to take next: messages that are read and not taken are read again.
         self._next_to_read = 0
         self._next = 0
         self._batch = TransactionalBatch(
@@ -90,16 +90,16 @@ class Level:
 
     @property
     def has_news(self) -> bool:
-        """Whether there is a message and nobody is fenced yet."""
+        """True if there is a message and the former owner is not fenced yet."""
         return bool(self._waiting) and not self.fenced
 
     @property
     def next_due(self) -> float | None:
-        """When the first message is to be moved; None: none is known."""
+        """The time at which the first message is to be moved; None if no message is known."""
         return self._waiting[0][0] if self._waiting else None
 
     def fence(self) -> None:
-        """Makes this process the only one that moves messages, and finds out how far the former one has come.
+        """Makes this process the only one that moves messages, and reads the former owner's position.
 
         Raises:
             Lost, KafkaExecError: it has not succeeded.
@@ -112,17 +112,17 @@ class Level:
 
     @property
     def done(self) -> int:
-        """What was moved: whatever has waited for long would be there once for each of its levels."""
+        """The offset below which messages were moved. If they stayed, each would be there once for each of its levels."""
         return self.position if self.fenced else 0
 
     def first(self, most: int) -> Iterator[Record]:
-        """The first messages that wait, so many at most; from any thread.
+        """The first messages that wait, ``most`` at most; from any thread.
 
         Raises:
             ConnectionFailed: they could not be read.
         """
         if not self.fenced:
-            return  # there is none
+            return  # there is no message
         topic, begin = self._topics.waiting.name, self.position
         end = min(self._end(topic), begin + most)
         for batch in history(self._cluster, topic, self.number, end, begin):
@@ -157,7 +157,7 @@ class Level:
                 pass_over(record, error)
 
     def flow(self, consumer: Consumer, now: float) -> None:
-        """Reads no more than is needed soon."""
+        """Has the consumer read on if messages are needed soon, and read no more otherwise."""
         if not self._wants_more(now):
             self.stop_reading(consumer)
         elif not self._reading:
@@ -174,11 +174,11 @@ class Level:
         return not self._is_far(now) and len(self._waiting) < share * _MOST and self._bytes < share * _MOST_BYTES
 
     def _is_far(self, now: float) -> bool:
-        """Whether what follows the last message is not needed soon."""
+        """True if the messages behind the last one are not needed soon."""
         return bool(self._waiting) and self._waiting[-1][0] > now + _LOOK_AHEAD
 
     def stop_reading(self, consumer: Consumer) -> None:
-        """Reads no more."""
+        """Has the consumer read the level no more."""
         if self._reading:
             read_no_more(consumer, self._topics.waiting.name, [self.number])
             self._reading = False
@@ -193,7 +193,7 @@ class Level:
                 self._next = record.offset() + 1
 
     def begin(self, now: float) -> None:
-        """Begins to move what is due; :meth:`settle` must follow."""
+        """Begins to move the messages that are due; :meth:`settle` must follow."""
         moves: list[_Move] = []
         while self._waiting and len(moves) < _BATCH and self._waiting[0][0] <= now:
             _, record = self._waiting.popleft()
@@ -203,10 +203,10 @@ class Level:
             self._batch.begin(moves)
 
     def settle(self) -> None:
-        """Waits until what was begun is written.
+        """Waits until the moves that were begun are written.
 
         Raises:
-            Lost: the level must be taken over anew, by whoever owns it then.
+            Lost: the level must be taken over anew, by the owner that it has then.
         """
         if (last := self._batch.settle()) is not None:
             self.position = last.record.offset() + 1
@@ -233,7 +233,7 @@ class Level:
         return spec.name
 
     def _bury(self, record: Record, error: Exception) -> _Move:
-        """The message becomes a dead letter: of its queue, as if it had died there, so that a replay sends it there."""
+        """Makes a message a dead letter of its queue, as if it had died there, so that a replay sends it there."""
         reason, topic = "undeliverable", record.topic()
         try:
             delay, headers = Delay.read(record.headers())
@@ -251,7 +251,7 @@ class Level:
         return [Outgoing(self._topics.positions.name, position, _POSITION, partition=self.number)]
 
     def _instead(self, move: _Move, refused: Refused) -> _Move:
-        """What becomes of a message that cannot be written: a dead letter, a part of that, or nothing at all."""
+        """Makes another move of a message that cannot be written: a dead letter, a part of that, or nothing at all."""
         if not move.is_letter:
             return self._bury(move.record, refused)
         if refused.is_too_large and (rest := rest_of(move.outgoing[0])) is not None:
@@ -260,5 +260,5 @@ class Level:
         return move._replace(outgoing=[])
 
     def close(self) -> None:
-        """Lets the level go; what is not moved is moved by the next owner."""
+        """Lets the level go; the new owner moves the messages that are left."""
         self._transactor.close()

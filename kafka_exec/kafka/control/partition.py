@@ -24,22 +24,22 @@ from kafka_exec.kafka.queue.letters import letter_of, rest_of
 
 logger = logging.getLogger("kafka_exec")
 
-#: Commands of one transaction.
+#: The most commands of one transaction.
 MOST = 500
 
-#: Changes without an effect may wait for so long: they can be made again from the commands, seconds.
+#: How long changes without an effect may wait, seconds: they can be made again from the commands.
 _DELAY = 0.2
 
 # Keys of the changelog that no reducer has.
 _POSITION = "position"
 _OWNER = "owner"
 
-#: Makes the records by which an effect is done.
+#: Makes the records by which an effect is performed.
 Performer = Callable[[Effect], Sequence[Outgoing]]
 
 
 class ControlTopics(NamedTuple):
-    """Commands, their dead letters, and the changelog, which has as many partitions as the commands."""
+    """The topics of commands, of their dead letters, and of the changelog, with as many partitions as the commands."""
 
     commands: TopicSpec
     changelog: TopicSpec
@@ -48,11 +48,11 @@ class ControlTopics(NamedTuple):
 
 @dataclass
 class _Step:
-    """What followed from one command, or from the time before it.
+    """The outputs of one command, or of the timers before it.
 
     Attributes:
-        position: the next offset when it is done.
-        letter: what the command has become, if it is none.
+        position: the next offset after the step.
+        letter: the dead letter that the record has become, if it cannot be taken as a command.
     """
 
     record: Record
@@ -76,10 +76,10 @@ class Partition:
     Attributes:
         position: the next offset to take of the commands.
         now: the log time of the newest command taken, epoch seconds.
-        done: the commands below this offset are needed no more: what follows from them is written.
-        restored: whether its state is complete, so that commands can be taken.
-        taken: how many commands were.
-        passed_over: how many of them nobody knew.
+        done: the commands below this offset are needed no more: their outputs are written.
+        restored: True if the state is complete, so that commands can be taken.
+        taken: the number of commands that were taken.
+        passed_over: the number of those that became dead letters.
     """
 
     def __init__(
@@ -114,14 +114,14 @@ class Partition:
 
     @property
     def next_timer(self) -> float | None:
-        """The log time at which something is due without a command, epoch seconds."""
+        """The log time at which a timer is due without a command, epoch seconds."""
         return self._reducers.next_timer
 
     def fence(self) -> None:
         """Makes this process the only one that can change the partition; then its state must be restored.
 
-        A record of the owner's own, written behind all that the former one has committed, marks the changelog's end:
-        who has read it has read all.
+        The new owner writes a record of its own behind all records that the former one has committed. It marks the end of
+        the changelog: when the new owner has read it, it has read all.
 
         Raises:
             Lost: it has not succeeded.
@@ -148,7 +148,7 @@ class Partition:
             self.restored = True
 
     def _check_position(self) -> None:
-        """The commands begin where the former owner has come to, unless there are none there, nor will soon be."""
+        """Has all commands read anew if the former owner's position is beyond their end, where no command will be soon."""
         topic = self._topics.commands.name
         end = self._cluster.log.ends(topic, [self.number])[self.number]
         if self.position > end:
@@ -165,7 +165,7 @@ class Partition:
             self.now = max(self.now, record.timestamp()[1] / 1000)
             try:
                 due = self._reducers.due(self.now)
-            except Exception as error:  # what is due next is not: the commands go on
+            except Exception as error:  # the timers fail, but the commands go on
                 pass_over(record, error)
                 due = []
             if due:
@@ -193,7 +193,7 @@ class Partition:
         self._steps.append(step)
 
     def _perform(self, step: _Step) -> None:
-        """Makes the records of a step's effects; one for which there are none is replaced by what follows from that."""
+        """Makes the records of a step's effects. An effect that fails is replaced by the effects that it names for that."""
         waiting, step.effects = step.effects, []
         while waiting:
             effect = waiting.pop(0)
@@ -221,7 +221,7 @@ class Partition:
         step.outgoing.append(step.letter)
 
     def begin(self, *, at_once: bool = False) -> None:
-        """Begins to write what has followed from the commands, if it is time; :meth:`settle` must follow."""
+        """Begins to write the outputs of the commands, if it is time; :meth:`settle` must follow."""
         if self._steps and (
             at_once
             or len(self._steps) >= MOST
@@ -232,10 +232,10 @@ class Partition:
             self._batch.begin(steps)
 
     def settle(self) -> None:
-        """Waits until what was begun is written.
+        """Waits until the outputs that were begun are written.
 
         Raises:
-            Lost: the partition must be taken over anew, by whoever owns it then.
+            Lost: the partition must be taken over anew, by the owner that it has then.
         """
         if (last := self._batch.settle()) is not None:
             self.done = last.position
@@ -246,7 +246,7 @@ class Partition:
         return [self._change(change) for change in changes.values()]
 
     def _replace(self, step: _Step, refused: Refused) -> _Step:
-        """Puts in the place of what cannot be written what follows from that."""
+        """Replaces the outputs of a step that Kafka has refused by those that follow from the refusal."""
         logger.warning(f"an effect of the control plane is refused: {refused}")
         rest = rest_of(step.letter) if step.letter is not None and refused.is_too_large else None
         step.letter, step.outgoing = rest, [] if rest is None else [rest]
@@ -262,7 +262,7 @@ class Partition:
         return Outgoing(self._topics.changelog.name, change.value, change.key, partition=self.number)
 
     def close(self) -> None:
-        """Lets the partition go; what is not written will be made again from the commands."""
+        """Lets the partition go; the new owner makes the outputs that are not written again from the commands."""
         self._steps = []
         self._transactor.close()
 

@@ -18,10 +18,10 @@ from kafka_exec.kafka.control.partition import MOST, ControlTopics, Partition, P
 from kafka_exec.kafka.nodes.node import Node
 from kafka_exec.kafka.nodes.share import Share
 
-#: The longest poll, seconds: bounds what a change of owners and the commit of plain changes wait.
+#: The longest poll, seconds: bounds the wait at a change of owners, and of changes for their commit.
 _POLL = 0.2
 
-#: In a quiet log the time is told at most this often, seconds.
+#: The shortest time between two commands that only tell the time, in a quiet log, seconds.
 _TICK = 1.0
 
 
@@ -30,10 +30,10 @@ class Processor(Share[Partition]):
 
     Args:
         node: sends the heartbeats by which the others know of this one.
-        topics: the names, of which the prefix is that of the transactional ids too.
-        reducers: by name, what makes one for a partition.
-        performers: what makes the records of each type of effect. They are called in the runtime's thread, before the
-            transaction; an error other than of the connection fails the effect.
+        topics: the names of the topics, with whose prefix the transactional ids begin too.
+        reducers: by name, the functions that make a reducer for a partition.
+        performers: by type of effect, the functions that make its records. They are called in the runtime's thread, before
+            the transaction; an error other than of the connection fails the effect.
     """
 
     def __init__(
@@ -58,13 +58,18 @@ class Processor(Share[Partition]):
 
     @property
     def driven(self) -> frozenset[int]:
-        """The partitions of which commands are being taken here."""
+        """The partitions whose commands this node takes."""
         return frozenset(number for number, partition in list(self._partitions.items()) if partition.restored)
 
     def _make(self, number: int) -> Partition:
         return Partition(
-            *(self._cluster, self._topics, number, f"{self._prefix}.control.{number}", self._node.boot),
-            *(Reducers(self._makers), self._performers),
+            self._cluster,
+            self._topics,
+            number,
+            f"{self._prefix}.control.{number}",
+            self._node.boot,
+            Reducers(self._makers),
+            self._performers,
         )
 
     def _take_over(self, consumer: Consumer, partitions: Sequence[Partition]) -> None:

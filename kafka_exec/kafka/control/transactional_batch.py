@@ -1,4 +1,4 @@
-"""Transactions of one who drives a log: what follows from its records, and how far they were taken, all or nothing."""
+"""Transactions of the driver of a log: the outputs of its records, and its position in the log, all or nothing."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from kafka_exec.kafka.publish.transactions import Lost, Refused, Transactor
 
 
 class Step(Protocol):
-    """What follows from one record of the log."""
+    """The outputs of one record of the log."""
 
     @property
     def outgoing(self) -> Sequence[Outgoing]:
-        """The records that are to be written for it, beside those of the driver's own."""
+        """The records that are to be written for it, beside the driver's own."""
 
 
 S = TypeVar("S", bound=Step)
@@ -29,7 +29,7 @@ class TransactionalBatch(Generic[S]):
 
     Args:
         own: the driver's topics. If they do not take a record, the driver cannot go on.
-        tell: makes the driver's own records of steps: what they have changed, and how far the log was taken.
+        tell: makes the driver's own records of steps: their changes, and the driver's position in the log.
         replace: makes the step that stands in for one that was refused. After a few times it must have nothing outgoing.
     """
 
@@ -47,7 +47,7 @@ class TransactionalBatch(Generic[S]):
         self._tell = tell
         self._replace = replace
         self._steps: Sequence[S] = ()
-        # Topics that were there since the last batch was written.
+        # The topics that were found since the last batch was written.
         self._found: set[str] = set()
 
     def has_found(self, topic: str) -> bool:
@@ -63,10 +63,10 @@ class TransactionalBatch(Generic[S]):
         self._transactor.begin(self._records(steps))
 
     def settle(self) -> S | None:
-        """Waits until what was begun is written. Returns the last step of it; None if nothing was begun.
+        """Waits until the steps that were begun are written. Returns the last of them; None if none was begun.
 
         Raises:
-            Lost: it is not known whether it is; the driver must begin anew from what the log says.
+            Lost: it is not known if they are written; the driver must begin anew from the log.
         """
         steps, self._steps = self._steps, ()
         if steps:
@@ -91,7 +91,7 @@ class TransactionalBatch(Generic[S]):
             if any(doomed):
                 self._write([self._replace(s, refused) if bad else s for s, bad in zip(steps, doomed, strict=True)])
             else:
-                # The broker refuses all records of a request for the one: which one it is, shows alone.
+                # The broker refuses all records of a request for one of them. Smaller requests show which one it is.
                 middle = len(steps) // 2
                 self._write(steps[:middle])
                 self._write(steps[middle:])

@@ -1,1 +1,1 @@
-"""Reading logs: what is in them already, what comes, and compacted ones as tables."""
+"""Reading logs: their present records, those that come, and compacted logs as tables."""

@@ -1,4 +1,4 @@
-"""Reading partitions of a log from given places on, for whoever keeps the places elsewhere."""
+"""Partitions of a log, read from given offsets on, for a reader that keeps its positions elsewhere."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _BATCH = 500
 
 @dataclass
 class Batch:
-    """What came of a partition.
+    """The records that came of a partition.
 
     Attributes:
         position: the next offset.
-        at_end: whether there was no more.
+        at_end: True if there were no more.
     """
 
     records: list[Record] = field(default_factory=list)
@@ -33,7 +33,7 @@ class Feed:
     """The committed records of partitions. For one thread at a time, which must be a native one: it blocks in C.
 
     Args:
-        starts: the first offset wanted, by partition; where it is no more, it is the first that is there.
+        starts: the offset to begin with, by partition; the first one that is left if it was deleted.
 
     Raises:
         KafkaExecError: the cluster does not answer, or refuses to be read.
@@ -51,7 +51,7 @@ class Feed:
             raise
 
     def read(self, timeout: float) -> dict[int, Batch]:
-        """What has come, by partition; nothing if nothing comes within ``timeout`` seconds.
+        """The records that have come, by partition; none if none comes within ``timeout`` seconds.
 
         Raises:
             KafkaExecError: the cluster refuses to be read.
@@ -71,6 +71,6 @@ class Feed:
         return found
 
     def close(self) -> None:
-        """Ends it."""
+        """Ends the feed."""
         self._consumer.close()
         self._cluster.forget(self._consumer)

@@ -1,4 +1,4 @@
-"""Reading what is already in a log: a partition up to an end, or single records, by consumers of their own."""
+"""Reading the present records of a log: a partition up to an end, or single ones, by consumers of their own."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def history(cluster: Cluster, topic: str, partition: int, end: int, begin: int =
     """The committed records of a partition up to an end, in batches.
 
     Raises:
-        ConnectionFailed: nothing came for :data:`TIMEOUT` seconds.
+        ConnectionFailed: no record came for :data:`TIMEOUT` seconds.
     """
     position = begin
     if begin >= end:
@@ -59,11 +59,11 @@ class Fetcher:
         self._consumer = cluster.new_consumer(SINGLE)
 
     def end(self, partition: int) -> int:
-        """The offset after the last record that was acknowledged."""
+        """The offset after the last acknowledged record of a partition."""
         return self.span(partition)[1]
 
     def span(self, partition: int) -> tuple[int, int]:
-        """The offsets of the first record, and after the last that was acknowledged."""
+        """The offset of the first record of a partition, and the one after the last acknowledged record."""
         with self._lock:
             return span(self._consumer, self._topic, partition, TIMEOUT)
 
@@ -82,7 +82,7 @@ class Fetcher:
         raise ConnectionFailed(f"{self._topic} could not be read in time")
 
     def close(self, timeout: float) -> None:
-        """Ends it within ``timeout`` seconds."""
+        """Closes the consumer, within ``timeout`` seconds."""
         if self._lock.acquire(timeout=timeout):
             self._consumer.close()
             self._cluster.forget(self._consumer)

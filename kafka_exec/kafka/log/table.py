@@ -44,7 +44,7 @@ class Table:
         self.version += 1
 
     def note(self, key: str, value: Any) -> None:
-        """Sets a row without waiting: for what is written again soon."""
+        """Sets a row without waiting: for a row that is written again soon."""
         with uncaptured():
             self._cluster.publisher.post(self._spec.name, json.dumps(value).encode(), key=key)
 
@@ -56,7 +56,7 @@ class Table:
 
     def _write(self, key: str, value: bytes | None) -> None:
         self._cluster.topics.ensure(self._spec)
-        # In a transaction it would be followed by a marker, which nobody reads who reads to the end.
+        # In a transaction a marker would follow the record, and no reader that reads to the end would see the marker.
         with uncaptured():
             self._cluster.publisher.send(self._spec.name, value, key=key)
 
@@ -74,7 +74,7 @@ class Table:
                 continue  # changed while it was copied
 
     def get(self, key: str) -> Any:
-        """A row as far as the table is read, None if there is none."""
+        """A row as far as the table is read; None if there is no such row."""
         return self._rows.get(key)
 
     def load(self) -> None:

@@ -21,23 +21,23 @@ from kafka_exec.kafka.cluster.cluster import Cluster
 from kafka_exec.kafka.log.history import TIMEOUT
 
 _BATCH = 1000
-_IDLE_POLL = 0.1  # bounds what a partition asked for later waits
+_IDLE_POLL = 0.1  # bounds the wait of a partition that is asked for later
 
-#: What the reader's thread may take beside it, to come to a call and to end one, seconds.
+#: How long the reader's thread may take in addition, to come to a call and to end one, seconds.
 _SLACK = 5.0
 
 Take = Callable[[list[Record]], None]
 
 
 class Tail:
-    """Gives ``take`` batches of records, in a thread of its own."""
+    """Gives batches of records to ``take``, in a thread of its own."""
 
     def __init__(self, cluster: Cluster, topic: str, take: Take) -> None:
         self._cluster = cluster
         self._topic = topic
         self._take = take
         self._calls = Calls(_IDLE_POLL)
-        #: Where reading began, and the next offset to be taken, by partition.
+        #: The offset at which reading began, and the next one to take, by partition.
         self.starts: dict[int, int] = {}
         self._positions: dict[int, int] = {}
         self._complaints = Complaints(f"reading {topic}")
@@ -47,7 +47,7 @@ class Tail:
         self._loop.start()
 
     def follow(self, partitions: Collection[int]) -> None:
-        """Reads partitions from their present end on. When this returns, nothing written later is missed.
+        """Reads partitions from their present end on. When this returns, no record written later is missed.
 
         Raises:
             ConnectionFailed: the cluster does not say where they end.
@@ -72,7 +72,7 @@ class Tail:
         """Waits until all committed records of a partition before an end were taken; call it from a native thread.
 
         Raises:
-            ConnectionFailed: they were not in time, :data:`TIMEOUT` seconds at most.
+            ConnectionFailed: the records were not taken in time, :data:`TIMEOUT` seconds at most.
         """
         deadline = time.monotonic() + time_left(TIMEOUT)
         while self._positions[partition] < end:
@@ -105,6 +105,6 @@ class Tail:
                     self._positions[each.partition()] = position
 
     def close(self, timeout: float) -> None:
-        """Ends it within ``timeout`` seconds."""
+        """Ends the thread within ``timeout`` seconds."""
         self._loop.stop()
         self._loop.join(timeout)

@@ -1,1 +1,1 @@
-"""The node registry, and a node's share of what all nodes drive together."""
+"""The node registry, and a node's share of the partitions that all nodes drive together."""

@@ -1,4 +1,4 @@
-"""The node registry: a worker's heartbeats, who else lives, and its static membership if nobody else has its name."""
+"""The node registry: a node's heartbeats, the other nodes that live, and a static membership if its name is unique."""
 
 from __future__ import annotations
 
@@ -50,13 +50,13 @@ class Node:
     """This process under a node name, from :meth:`start` to :meth:`stop`.
 
     Args:
-        work: says what the node does; called in the thread of the heartbeats.
-        kind: what the node is, as of :class:`~kafka_exec.core.nodes.heartbeat.Heartbeat`.
+        work: returns the load of the node; called in the thread of the heartbeats.
+        kind: the kind of the node, as in :class:`~kafka_exec.core.nodes.heartbeat.Heartbeat`.
 
     Attributes:
         period: seconds between two heartbeats.
-        lease: as of the last heartbeat that was read back.
-        leased_until: its end, seconds of the monotonic clock.
+        lease: the node's lease by the last heartbeat that was read back.
+        leased_until: the end of the lease, seconds of the monotonic clock.
     """
 
     def __init__(
@@ -72,15 +72,15 @@ class Node:
         self.lease = lease(self.period)
         self.leased_until = -math.inf
         self._beat = Heartbeat(
-            *(uuid.uuid4().hex, _place(), os.getpid()), since=time.time(), kind=kind, version=__version__
+            uuid.uuid4().hex, _place(), os.getpid(), since=time.time(), kind=kind, version=__version__
         )
         self._seen: list[Heartbeat] = []
         self._next = 0
         self._liveness = Liveness(self._beat.boot, self.period)
         self._watched = TaskWatch(self._liveness)
-        # Of what is known of others, and of changes of the heartbeat: several threads have a share to tell of.
+        # Guards the knowledge of other nodes, and changes of the heartbeat, which several threads make.
         self._counting = native.lock()
-        # As this node's own heartbeats tell it.
+        # The brokers' time, as this node's own heartbeats tell it.
         self._clock = LogClock()
         self._loop = Loop("heartbeat", self._turn)
         self._is_listening = False
@@ -104,11 +104,11 @@ class Node:
 
     @property
     def boot(self) -> str:
-        """This incarnation."""
+        """The id of this incarnation."""
         return self._beat.boot
 
     def announce(self, role: str, drives: bool) -> None:
-        """Tells the others whether this node drives a share of something (a role), with a heartbeat at once."""
+        """Tells the other nodes, with a heartbeat at once, if this node drives a share of something (a role)."""
         self._change(**{role: drives})
 
     def _change(self, **changes: Any) -> None:
@@ -117,7 +117,7 @@ class Node:
         self.beat()
 
     def owned(self, role: str, partitions: int) -> frozenset[int] | None:
-        """Which of so many partitions this node is to drive; None: not known yet, all stays as it is."""
+        """The partitions, of so many, that this node is to drive; None if that is not known yet, and all stays as it is."""
         with self._counting:
             living = self._liveness.living(role)
             now = self.log_time()
@@ -142,7 +142,7 @@ class Node:
         before = self._last_work or Work()
         try:
             work = self._work()
-        except Exception as error:  # a pool that ends: the sign of life goes out all the same
+        except Exception as error:  # the pool ends: the heartbeat is sent all the same
             logger.debug("%s does not say what it does: %r", self.name, error)
             work = before
         tasks = self._last_work is None or work.tasks != before.tasks or self._beats % TASKS_EVERY == 0
@@ -158,7 +158,7 @@ class Node:
             return self._liveness.peers(since)
 
     def grant(self, grants: Sequence[Grant]) -> None:
-        """Tells other nodes what they are to run.
+        """Tells other nodes the tasks that are granted to them.
 
         Raises:
             KafkaExecError: the cluster is not reachable.
@@ -166,7 +166,7 @@ class Node:
         self._cluster.publisher.post(self._registry.name, Grant.encode(grants), key=f"grant {self.boot}")
 
     def add_guest_room(self, topic: str, accept: Callable[[Grant], None]) -> None:
-        """Has what is granted to this node of a topic's tasks given to a function; it must not block."""
+        """Has a function called with the grants of a topic's tasks to this node; it must not block."""
         self._guest_rooms[topic] = accept
 
     def _receive(self, grants: Sequence[Grant]) -> None:
@@ -177,11 +177,11 @@ class Node:
     # -- leases --------------------------------------------------------------------------------------------------------
 
     def add_strays(self, strays: Callable[[], list[Stray]]) -> None:
-        """Has the heartbeats name tasks that this process runs though their partitions are another's."""
+        """Has the heartbeats name tasks that this process runs though other workers own their partitions."""
         self._strays.append(strays)
 
     def runs_no_more(self, boot: str, task: Stray) -> bool:
-        """Whether another incarnation has ceased to run a task; it takes a few heartbeats to know."""
+        """True if another incarnation has ceased to run a task; it takes a few heartbeats to know."""
         with self._counting:
             self._watched.watch(boot, task)
             is_over = self._is_dead(boot) or self._watched.is_over(boot, task)
@@ -190,12 +190,12 @@ class Node:
         return is_over
 
     def _is_dead(self, boot: str) -> bool:
-        """Whether an incarnation was a process of this machine that is no more."""
+        """True if an incarnation was a process of this machine that has ended."""
         heard = self._liveness.last(boot)
         return heard is not None and heard.place == self._beat.place and not _lives(heard.pid)
 
     def is_gone(self, boot: str) -> bool:
-        """Whether another incarnation is lost, or has said goodbye."""
+        """True if another incarnation is lost, or has said goodbye."""
         with self._counting:
             if self._is_dead(boot) or self._liveness.is_gone(boot):
                 return True
@@ -206,7 +206,7 @@ class Node:
         return False
 
     def others(self, role: str) -> list[str]:
-        """The other incarnations that drove something when they were last heard: alive, or lost not long ago."""
+        """The other incarnations that had a role when they were last heard: alive, or lost not long ago."""
         with self._counting:
             return self._liveness.with_role(role)
 
@@ -313,7 +313,7 @@ def heard(cluster: Cluster, registry: TopicSpec, since: float) -> Iterator[Seen]
 
 
 def last_heard(cluster: Cluster, registry: TopicSpec, since: float) -> dict[str, tuple[Heartbeat, float]]:
-    """The last heartbeat of each node and its log time, of those since a time; all in epoch seconds.
+    """The last heartbeat since a time of each node, with its log time; times are epoch seconds.
 
     Raises:
         ConnectionFailed: the cluster does not answer.

@@ -1,7 +1,7 @@
 """A node's share of the partitions of something that all nodes drive together: chords, messages that wait.
 
-Who owns which partition follows from the log of heartbeats alone. It may be seen differently for a moment; what keeps two
-owners apart is the transactional id of each partition, which the newest owner takes from the one before.
+The owner of each partition follows from the log of heartbeats alone. Two nodes may see it differently for a moment. The
+transactional id of each partition keeps two owners apart: the newest owner takes it from the one before.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from kafka_exec.kafka.publish.transactions import TIMEOUT
 
 logger = logging.getLogger("kafka_exec")
 
-#: How often what is done with is deleted, seconds.
+#: The time between two deletions of records that are not needed any more, seconds.
 _TRIM = 60.0
 
 
@@ -42,13 +42,13 @@ class Driven(Protocol):
 
     @property
     def done(self) -> int:
-        """The offset below which nobody needs the records any more; 0: not known."""
+        """The offset below which no node needs the records any more; 0 if it is not known."""
 
     def fence(self) -> None:
-        """Makes this process the only one that can change it; called in a thread of its own. Raises Lost: it has failed."""
+        """Makes this process the only one that can change it. Called in a thread of its own. Raises Lost if it fails."""
 
     def close(self) -> None:
-        """Lets it go."""
+        """Lets the partition go."""
 
 
 P = TypeVar("P", bound=Driven)
@@ -59,12 +59,12 @@ class Share(ABC, Generic[P]):
 
     Args:
         node: sends the heartbeats by which the others know of this one.
-        role: what is driven, an attribute of :class:`~kafka_exec.core.nodes.heartbeat.Heartbeat`.
-        title: the same for log lines.
-        logs: the topics that are read; the first one's partitions are those that are shared out.
+        role: the name of the role, an attribute of :class:`~kafka_exec.core.nodes.heartbeat.Heartbeat`.
+        title: the name of the role in log lines.
+        logs: the topics that are read; the nodes share the partitions of the first one.
     """
 
-    #: How long the broker waits for something to be read: bounds what a newly assigned partition waits, milliseconds.
+    #: How long the broker waits for a record to send, milliseconds: bounds the wait of a newly assigned partition.
     fetch_wait = 100
 
     def __init__(self, cluster: Cluster, node: Node, role: str, title: str, logs: Sequence[TopicSpec]) -> None:
@@ -86,7 +86,7 @@ class Share(ABC, Generic[P]):
         self._loop.start()
 
     def stop(self, timeout: float) -> bool:
-        """Writes what is under way and leaves the partitions to the others. False: not within ``timeout`` seconds."""
+        """Writes what is under way and leaves the partitions to others. Returns False if not within ``timeout`` seconds."""
         self._loop.stop()
         return self._loop.join(timeout)
 
@@ -94,7 +94,7 @@ class Share(ABC, Generic[P]):
 
     @abstractmethod
     def _make(self, number: int) -> P:
-        """A partition that belongs to this node by now."""
+        """Makes a partition that belongs to this node by now."""
 
     @abstractmethod
     def _take_over(self, consumer: Consumer, partitions: Sequence[P]) -> None:
@@ -102,20 +102,20 @@ class Share(ABC, Generic[P]):
 
     @abstractmethod
     def _step(self, consumer: Consumer) -> None:
-        """Reads for a moment, and writes what follows."""
+        """Reads records for a moment, and writes their outputs."""
 
     @abstractmethod
     def _unassign(self, consumer: Consumer, partition: P) -> None:
-        """Reads no more of a partition."""
+        """Has the consumer read no more of a partition."""
 
     @abstractmethod
     def _finish(self, consumer: Consumer) -> None:
-        """Writes what is under way, at the end."""
+        """Writes the outputs that are under way, at the end."""
 
     # -- the thread ----------------------------------------------------------------------------------------------------
 
     def _live(self) -> None:
-        """Drives until it is stopped, or until something fails that concerns the whole share."""
+        """Drives the share until it is stopped, or until an error concerns all of it."""
         self._begin()
         self._drive()
 
@@ -147,7 +147,7 @@ class Share(ABC, Generic[P]):
             self._cluster.forget(consumer)
 
     def _follow(self, consumer: Consumer) -> None:
-        """Takes over what belongs to this node by now, and lets go what does not."""
+        """Takes over the partitions that belong to this node by now, and lets the others go."""
         mine = self._node.owned(self._role, self._count)
         if mine is None:
             return
@@ -159,7 +159,7 @@ class Share(ABC, Generic[P]):
             self._take_over(consumer, [self._make(number) for number in wanted])
 
     def _trim(self) -> None:
-        """Now and then deletes what is done with."""
+        """Deletes, now and then, records that are not needed any more."""
         if time.monotonic() < self._next_trim:
             return
         self._next_trim = time.monotonic() + _TRIM
@@ -173,7 +173,7 @@ class Share(ABC, Generic[P]):
             logger.debug("what is done with in %s is not deleted: %s", self._logs[0].name, error)
 
     def _fence(self, partitions: Sequence[P]) -> list[P]:
-        """Fences the former owners, all at once since each may take half a second; where it has succeeded."""
+        """Fences the former owners, all at once since each may take half a second. Returns the fenced partitions."""
         results: list[tuple[P, BaseException | None]] = []
         done = native.lock()
         done.acquire()
@@ -197,7 +197,7 @@ class Share(ABC, Generic[P]):
         return [partition for partition, error in results if error is None]
 
     def _read(self, consumer: Consumer, timeout: float, most: int) -> dict[tuple[str, int], list[Record]]:
-        """What comes within ``timeout`` seconds, by topic and partition."""
+        """The records that come within ``timeout`` seconds, by topic and partition."""
         read: dict[tuple[str, int], list[Record]] = {}
         for record in poll_batch(consumer, timeout, most):
             if record.error() is None:
@@ -219,7 +219,7 @@ class Share(ABC, Generic[P]):
         partition.close()
 
     def _give_up(self, partition: P, error: BaseException) -> None:
-        """Leaves a partition alone for a heartbeat, so that two who both believe to own it do not duel."""
+        """Leaves a partition alone for a heartbeat: two nodes that think they own it would fence each other in turns."""
         partition.close()
         self._not_before[partition.number] = time.monotonic() + self._period
         self._complaints.tell(error)

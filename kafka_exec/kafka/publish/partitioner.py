@@ -1,4 +1,4 @@
-"""The partition that a record goes to: by its key, or where others of its key went."""
+"""The partition of a record: by its key, or the one to which other records of its key were sent."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def partition_of(key: str | bytes, partitions: int) -> int:
 
 
 def partition_again(headers: Headers | None, key: str | bytes | None, partitions: int) -> int | None:
-    """Where it would have gone at first, though its topic has more partitions now; None: where its key leads it."""
+    """The partition of a record when its topic had fewer partitions; None if its key decides among the present ones."""
     over = keys_over(headers)
     if over is None or key is None or over > partitions:
         return None

@@ -24,19 +24,19 @@ logger = logging.getLogger("kafka_exec")
 
 OnDelivery = Callable[[KafkaError | None, Record], None]
 
-#: Unconfirmed messages that one scope may have under way; beyond it, sending waits.
+#: The most unconfirmed messages that one scope may have under way; beyond it, sending waits.
 MOST_OUTSTANDING = 10_000
 
 _PURGED = (KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT)
 
-#: A waiting thread looks after itself this often when another one does the polling, seconds.
+#: The time between two looks of a waiting thread while another one does the polling, seconds.
 _SLICE = 0.01
 
 
 def _fatal(error: Exception) -> KafkaError:
-    """The error that a client raises once, and never recovers of.
+    """The fatal error that a client raises once, and from which it never recovers.
 
-    It is raised within a callback, so that a second callback may have made a SystemError of it.
+    The client raises it within a callback, so that a second callback may have made a SystemError of it.
     """
     found = error if isinstance(error, KafkaException) else error.__cause__
     return found.args[0] if isinstance(found, KafkaException) else KafkaError(KafkaError._FATAL)
@@ -77,15 +77,15 @@ class Publisher:
         )
 
     def _note(self, error: Exception) -> None:
-        """Remembers what a fatal error is: whoever polls is told, once, and somebody else may be who publishes."""
+        """Remembers a fatal error: the client tells it once, to a thread that polls, and another thread may publish."""
         cause = _fatal(error)
         if cause.code() != KafkaError._FATAL:
             self._cause = cause
 
     def _replace(self, broken: Producer) -> None:
-        """After a fatal error, of which a producer never recovers. What became of its messages, who polls learns.
+        """Replaces a producer after a fatal error. A thread that polls learns what became of its messages.
 
-        It does not poll: whoever publishes may hold what the reports of other messages need.
+        This does not poll: a thread that publishes may hold a lock that the reports of other messages need.
         """
         with self._replacing:
             if self._handle is not broken:
@@ -96,7 +96,7 @@ class Publisher:
         logger.info("a producer has failed for good, another one takes its place")
 
     def _poll_broken(self) -> None:
-        """Has the reports called of what was published by producers that were replaced."""
+        """Has the reports called of messages that replaced producers have published."""
         for broken in tuple(self._broken):
             try:
                 broken.poll(0)
@@ -135,7 +135,7 @@ class Publisher:
         """Publishes a record and returns when the broker has acknowledged it, or at the end of the scope it is in.
 
         Args:
-            partition: where to; by default the key decides.
+            partition: the partition to write to; by default the key decides.
             timeout: seconds to wait for the acknowledgement; by default, and at most, the publish timeout.
             at_once: wait now, also within a scope.
 
@@ -178,18 +178,18 @@ class Publisher:
         self._serve(0)
 
     def enqueue(self, topic: str, value: bytes, partition: int, on_delivery: OnDelivery) -> None:
-        """Publishes a record some time soon; never waits, and no scope holds it back.
+        """Publishes a record some time soon. It never waits, and no scope holds the record back.
 
         Args:
-            on_delivery: called with what became of it, in the thread that calls :meth:`serve`.
+            on_delivery: called with the outcome, in the thread that calls :meth:`serve`.
 
         Raises:
-            KafkaExecError: it cannot be published now.
+            KafkaExecError: the record cannot be published now.
         """
         self._produce(topic, value, None, (), partition, None, on_delivery)
 
     def serve(self) -> None:
-        """Has the reports of deliveries called that are there, unless another thread does."""
+        """Has the present reports of deliveries called, unless another thread does."""
         self._serve(0)
 
     def _produce(
@@ -230,7 +230,7 @@ class Publisher:
                     self._replace(handle)
                     if not replaced:
                         replaced = True
-                        continue  # what was not taken is published by the other one
+                        continue  # the new producer publishes the record
                     cause = self._cause
                 refusal = publish_error(cause, topic)
                 self._clients.topic_refused(topic)
@@ -281,7 +281,7 @@ class Publisher:
             self._clients.answered()
 
     def flush(self, timeout: float) -> None:
-        """Sends what is still to be sent, as far as it can within ``timeout`` seconds."""
+        """Sends the records that wait to be sent, as far as it can within ``timeout`` seconds."""
         native.call(self._flush, self._handle, timeout)
 
     def _flush(self, handle: Producer, timeout: float) -> None:
@@ -303,4 +303,4 @@ class Publisher:
 
 
 class JournalPublisher(Publisher):
-    """A producer of its own for the journals: what nobody waits for does not queue before what somebody does."""
+    """A producer of its own for the journals: records that no thread waits for do not hold up those that one waits for."""

@@ -1,4 +1,4 @@
-"""In which scope something is published: confirmed with all else of it, or captured for a transaction."""
+"""Scopes of publishing: the messages of one are confirmed together, or captured for a transaction."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Confirmation:
         return self.sent - self.settled
 
     def settle(self, error: KafkaError | None, record: Record) -> None:
-        """The delivery report of one message, called by whichever thread polls."""
+        """Takes the delivery report of one message. Called in the thread that polls."""
         if error is not None:
             self.errors.append(publish_error(error, record.topic()))
         with self._lock:
@@ -50,7 +50,7 @@ class Confirmation:
             self.nudge()
 
     def nudge(self) -> None:
-        """Wakes whoever waits."""
+        """Wakes the thread or greenlet that waits."""
         if self._waker is not None:
             self._waker.wake()
         elif self._event is not None:
@@ -68,7 +68,7 @@ class Confirmation:
         """Waits until every message sent so far is acknowledged.
 
         Raises:
-            NotConfirmed: one was not in time (seconds; the publish timeout by default), or was refused.
+            NotConfirmed: a message was not acknowledged in time (seconds; the publish timeout by default), or was refused.
         """
         if self.publisher is not None and self.outstanding:
             self.publisher.wait(self, 0, timeout)
@@ -91,7 +91,7 @@ def confirmed() -> Iterator[Confirmation]:
     """A scope whose messages are sent without waiting and confirmed together at its end.
 
     The scope is that of the thread or greenlet; an inner scope confirms its own messages at its own end. When the block
-    raises, its error goes on, and what was sent stays sent.
+    raises, its error goes on, and the messages that were sent stay sent.
     """
     confirmation = Confirmation()
     token = _scope.set(confirmation)
@@ -110,7 +110,7 @@ def scope() -> Confirmation | None:
 
 @contextmanager
 def confirmed_with_others() -> Iterator[None]:
-    """The scope that is under way, or else one of its own."""
+    """The scope of :func:`confirmed` that is under way, or else a new one."""
     if _scope.get() is not None:
         yield
         return
@@ -133,7 +133,7 @@ _captured: contextvars.ContextVar[list[Outgoing] | None] = contextvars.ContextVa
 
 @contextmanager
 def captured() -> Iterator[list[Outgoing]]:
-    """A scope of a thread or greenlet in which nothing is published: the list gets what would have been.
+    """A scope of a thread or greenlet in which no record is published: the list gets them.
 
     Publishing returns at once there, so that code which knows only publishing can make records for a transaction.
     """
@@ -147,7 +147,7 @@ def captured() -> Iterator[list[Outgoing]]:
 
 @contextmanager
 def uncaptured() -> Iterator[None]:
-    """A scope within that of :func:`captured` in which all is published: for what must not depend on the transaction."""
+    """A scope within :func:`captured` in which records are published: those that must not depend on the transaction."""
     token = _captured.set(None)
     try:
         yield
@@ -161,7 +161,7 @@ def capture() -> list[Outgoing] | None:
 
 
 def publish_error(error: KafkaError, topic: str | None) -> KafkaExecError:
-    """What a publisher is told of a record that was not taken, after the client has tried for the publish timeout."""
+    """The publisher's error for a record that was not taken, after the client has tried for the publish timeout."""
     translated = translate(error, f"publishing to {topic}")
     if error.code() in (KafkaError._MSG_TIMED_OUT, KafkaError._TIMED_OUT, KafkaError._TIMED_OUT_QUEUE):
         return NotConfirmed(f"publishing to {topic}: no acknowledgement of the broker in time")

@@ -1,4 +1,4 @@
-"""Writing many records at once or not at all, as the only one who may under a transactional id."""
+"""Transactions: many records written at once or not at all, by the only holder of a transactional id."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ _PROPAGATION = 2.0
 #: After a refusal the client may let the next transaction fail too, to begin its sequence numbers anew.
 _TRIES = 3
 
-#: What any record would meet in the same topic.
+#: The failures that any record would have in the same topic.
 _OF_TOPICS = (Failure.MISSING, Failure.FORBIDDEN)
 
-#: What another try would meet again.
+#: The failures that another try would have again.
 _DETERMINISTIC = (*_OF_TOPICS, Failure.TOO_LARGE, Failure.WRONG)
 
 
 class Refused(Setback):
-    """Some of the records can never be written; none was. ``errors``: the topics, and why."""
+    """Some of the records can never be written; none was. ``errors``: their topics, each with the reason."""
 
     def __init__(self, errors: Sequence[tuple[str, KafkaError]]) -> None:
         self.errors = errors
@@ -39,25 +39,25 @@ class Refused(Setback):
         super().__init__(str(translate(error, f"publishing to {topic}")))
 
     def concerns(self, *topics: str) -> bool:
-        """Whether a record of one of these topics is among them."""
+        """True if a record of one of these topics was refused."""
         return any(topic in topics for topic, _ in self.errors)
 
     def closes(self, *topics: str) -> bool:
-        """Whether one of these topics takes no record at all, whatever is in it."""
+        """True if one of these topics takes no record at all, whatever is in it."""
         return any(topic in topics and failure(error) in _OF_TOPICS for topic, error in self.errors)
 
     @property
     def is_too_large(self) -> bool:
-        """Whether one of them is too large, or in the same request as one that is."""
+        """True if a record was refused as too large, or as in the same request as one that is."""
         return any(failure(error) is Failure.TOO_LARGE for _, error in self.errors)
 
 
 class Lost(Setback):
-    """The transactional id is another's, or it is not known what became of a transaction: start anew from the log."""
+    """Another process has the transactional id, or the outcome of a transaction is unknown: start anew from the log."""
 
 
 class Transactor:
-    """The holder of a transactional id, from :meth:`open` until somebody else opens it. For one thread at a time."""
+    """The holder of a transactional id, from :meth:`open` until another process opens it. For one thread at a time."""
 
     def __init__(self, clients: Clients, transactional_id: str) -> None:
         self._clients = clients
@@ -69,7 +69,7 @@ class Transactor:
         self._last = -1
 
     def open(self) -> None:
-        """Fences the former holder, and aborts what it has left open.
+        """Fences the former holder, and aborts its open transaction.
 
         Raises:
             Lost: the cluster does not answer, or does not allow it.
@@ -102,11 +102,11 @@ class Transactor:
             self._failure = error
 
     def commit(self) -> int:
-        """Commits the transaction that was begun; the offset of its last record.
+        """Commits the transaction that was begun. Returns the offset of its last record.
 
         Raises:
             Refused: some of the records can never be written.
-            Lost: it is not known whether they were.
+            Lost: it is not known if the records were written.
         """
         tries = 1
         while (error := self._try_to_commit(self._open_producer)) is not None:
@@ -117,7 +117,7 @@ class Transactor:
         return self._last
 
     def _try_to_commit(self, producer: Producer) -> KafkaException | None:
-        """The error for which it was aborted if another try may succeed."""
+        """Tries to commit. Returns the error of an aborted transaction if another try may succeed."""
         try:
             if self._failure is not None:
                 raise self._failure
@@ -151,7 +151,9 @@ class Transactor:
             try:
                 self._clients.check_size(record.value, record.key, record.headers)
                 producer.produce(
-                    *(record.topic, record.value, record.key),
+                    record.topic,
+                    record.value,
+                    record.key,
                     partition=where,
                     headers=list(record.headers),
                     on_delivery=self._settle,
@@ -186,7 +188,7 @@ class Transactor:
         return lost
 
     def close(self) -> None:
-        """Lets the id go; what was begun and not committed is aborted by the next holder."""
+        """Lets the id go; the next holder aborts a transaction that was begun and not committed."""
         producer, self._producer = self._producer, None
         if producer is not None:
             producer.purge()

@@ -20,13 +20,13 @@ _TIMEOUT = 2.0
 
 
 def commit(consumer: Consumer, works: Iterable[Work]) -> None:
-    """Sends the commits that are due; what becomes of them is for :func:`note_refusals`."""
+    """Sends the commits that are due. The consumer hands refused ones to :func:`note_refusals`."""
     if due := _due(works):
         consumer.commit(offsets=due, asynchronous=True)
 
 
 def note_refusals(works: Mapping[int, Work], error: KafkaError | None, partitions: Iterable[TopicPartition]) -> None:
-    """The consumer's ``on_commit``: what was refused is sent again at the next turn."""
+    """Has refused commits sent again at the next turn: the consumer's ``on_commit``."""
     for partition in partitions:
         work = works.get(partition.partition)
         if (error or partition.error) is not None and work is not None:
@@ -35,10 +35,10 @@ def note_refusals(works: Mapping[int, Work], error: KafkaError | None, partition
 
 
 def commit_now(consumer: Consumer, works: Collection[Work]) -> None:
-    """Commits and waits until Kafka has taken it; a rebalance under way makes it refuse for a moment."""
+    """Commits and waits until Kafka has taken it. Kafka refuses for a moment while a rebalance is under way."""
     deadline = time.monotonic() + _TIMEOUT
     for work in works:
-        work.committed = None  # an earlier one may still be under way, and fail
+        work.committed = None  # an earlier commit may still be under way, and fail
     while due := _due(works):
         refusal = _refusal(consumer, due)
         if refusal is None:
@@ -52,7 +52,7 @@ def commit_now(consumer: Consumer, works: Collection[Work]) -> None:
 
 
 def is_accepted(consumer: Consumer, works: Collection[Work]) -> bool:
-    """Whether Kafka takes a commit of partitions now, as it does of who owns them only. False also if none can be made."""
+    """True if Kafka takes a commit of partitions now, as it does from their owner only. False also if none can be made."""
     for work in works:
         work.committed = None
     due = _due(works)
@@ -72,7 +72,7 @@ def _refusal(consumer: Consumer, due: list[TopicPartition]) -> KafkaError | None
 
 
 def _due(works: Iterable[Work]) -> list[TopicPartition]:
-    """The commits of all partitions whose progress differs from what was sent."""
+    """The commits of all partitions whose progress differs from the commit that was sent last."""
     due = []
     for work in works:
         mark = work.mark()

@@ -18,13 +18,13 @@ from kafka_exec.kafka.publish.partitioner import partition_again
 from kafka_exec.kafka.publish.scopes import Outgoing
 from kafka_exec.kafka.publish.transactions import Lost, Refused, Transactor
 
-#: What one transaction replays at most: letters, and bytes of their values.
+#: The most that one transaction replays: letters, and bytes of their values.
 MOST = 500
 _MOST_BYTES = 4 * 1024 * 1024
 
 _CLOSING = 1.0
 
-#: Told how much of all there is to do is done.
+#: Called with the amount that is done, and the amount that there is to do.
 OnProgress = Callable[[int, int], None]
 
 # The first and the last offset to read of each partition, the last one excluded.
@@ -32,7 +32,7 @@ Spans = Mapping[int, tuple[int, int]]
 
 
 class Doomed(NamedTuple):
-    """What a purge deletes: all before an offset of each partition, and how many letters that is."""
+    """The letters that a purge deletes: all before an offset of each partition; and their number."""
 
     offsets: Mapping[int, int]
     letters: int
@@ -66,15 +66,15 @@ class DeadLetters:
         return self._read(self._spans(), on_progress)
 
     def find(self, address: Address) -> Letter:
-        """One letter.
+        """The letter at an address.
 
         Raises:
-            NoSuchLetter: there is none at this address.
+            NoSuchLetter: there is no letter at this address.
         """
         return self._find([address], self._spans())[0]
 
     def _find(self, addresses: Collection[Address], spans: Spans) -> list[Letter]:
-        """Letters, in the order of their offsets."""
+        """The letters at some addresses, in the order of their offsets."""
         wanted = {}
         for partition, (begin, end) in spans.items():
             offsets = [address.offset for address in addresses if address.partition == partition]
@@ -87,11 +87,11 @@ class DeadLetters:
         return found
 
     def _spans(self, *, committed: bool = True) -> Spans:
-        """Where the letters are that are there now.
+        """The offsets between which the present letters are.
 
         Args:
-            committed: only before the first open transaction, which one that was killed leaves for some seconds. Otherwise
-                all, and reading them waits for the end of those transactions.
+            committed: only letters before the first open transaction, which a killed replay leaves open for some seconds.
+                Otherwise all letters, and reading them waits for the end of those transactions.
         """
         number = self._cluster.topics.partitions(self.topic, fresh=True) or 0
         if not number:
@@ -107,7 +107,7 @@ class DeadLetters:
         return {partition: (begin, min(end, ends[partition])) for partition, (begin, end) in spans.items()}
 
     def _read(self, spans: Spans, on_progress: OnProgress | None = None) -> Iterator[Letter]:
-        """Reads each partition twice: the marks are behind the letters."""
+        """Reads each partition twice, since marks stand behind the letters that they are for."""
         before, total = 0, 2 * sum(end - begin for begin, end in spans.values())
 
         def records(partition: int) -> Iterator[Record]:
@@ -141,11 +141,11 @@ class DeadLetters:
         """The letters that an order means, as they would be replayed.
 
         Args:
-            on_refusal: told of those that cannot be replayed; they are passed over, as those that were replayed already.
+            on_refusal: called for each letter that cannot be replayed. These are passed over, as are those replayed before.
 
         Raises:
-            NoSuchLetter: one that was asked for by its address is not there.
-            NotReplayable: it cannot be replayed; or the arguments of a letter cannot be replaced.
+            NoSuchLetter: there is no letter at an address of the order.
+            NotReplayable: a letter at such an address cannot be replayed; or the arguments of a letter cannot be replaced.
         """
         return self._choose(order, self._spans(), on_progress, on_refusal)
 
@@ -171,7 +171,7 @@ class DeadLetters:
             yield letter.with_arguments(order.args, order.kwargs)
 
     def _obstacle(self, letter: Letter, known: dict[str, int | None]) -> str | None:
-        """Why a letter cannot be replayed. ``known``: the partitions of topics that were looked for."""
+        """The reason why a letter cannot be replayed, or None. ``known``: the partitions of topics that were looked up."""
         if letter.origin is None or letter.obstacle is not None:
             return letter.obstacle
         topic = letter.origin.topic
@@ -182,20 +182,20 @@ class DeadLetters:
     def replay(
         self, order: Order, *, rate: float | None = None, on_progress: Callable[[int], None] | None = None
     ) -> int:
-        """Publishes letters to where they came from, with key, value and headers as they were, but no retries; how many.
+        """Publishes letters to the topics they came from, key, value and headers as they were, but no retries; their number.
 
-        It is exactly once, whoever is killed and however many try at once:
+        Each letter is replayed exactly once, even if replays are killed, or several run at once:
 
-        1. The transactional id is taken: who replayed before can write no more, what it left open is aborted.
-        2. So the marks that are there now tell all that was replayed.
-        3. Each batch of letters and the marks that say so are one transaction.
+        1. This replay takes the transactional id. An earlier one can write no more, and its open transaction is aborted.
+        2. So the marks that are in the topic now tell all letters that were replayed.
+        3. Each batch of letters is one transaction with the marks of these letters.
 
         Args:
             rate: letters a second at most.
-            on_progress: told how many were replayed, after each batch.
+            on_progress: called with the number of letters replayed so far, after each batch.
 
         Raises:
-            NoSuchLetter, NotReplayable: of letters asked for by address; nothing was replayed.
+            NoSuchLetter, NotReplayable: of letters at addresses of the order; nothing was replayed.
             NotReplayable: the cluster refuses a batch; those before it were replayed.
             NotConfirmed: the cluster does not answer, or another replay of this queue has begun. Do it again.
         """
@@ -233,7 +233,7 @@ class DeadLetters:
                 headers = letter.headers_again(self.topic)
                 partition = partition_again(headers, letter.key, partitions)
                 if letter.key is None and origin.partition < partitions:
-                    partition = origin.partition  # nothing else says what it must not overtake
+                    partition = origin.partition  # without a key only its partition keeps its order
                 records.append(Outgoing(origin.topic, letter.value_again, letter.key, headers, partition))
                 offsets[letter.address.partition].append(letter.address.offset)
         marks = ((partition, *mark(some)) for partition, some in offsets.items())
@@ -242,7 +242,7 @@ class DeadLetters:
     # -- deleting ------------------------------------------------------------------------------------------------------
 
     def older(self, before: float | None = None, on_progress: OnProgress | None = None) -> Doomed:
-        """The letters that were written before a time, epoch seconds; all that are there now without one."""
+        """The letters that were written before a time, epoch seconds; without a time all present letters."""
         spans = {}
         for partition, (begin, end) in self._spans().items():
             if before is not None:
@@ -253,7 +253,7 @@ class DeadLetters:
         return Doomed({partition: end for partition, (_, end) in spans.items()}, letters)
 
     def purge(self, doomed: Doomed) -> None:
-        """Deletes letters, for good. Kafka deletes from the beginning of a partition on: by age, and nothing else."""
+        """Deletes letters for good. Kafka deletes from the beginning of a partition on, so only by age."""
         self._cluster.topics.truncate(self.topic, doomed.offsets)
 
 
@@ -261,7 +261,8 @@ def _letter(record: Record, *, replayed: bool) -> Letter:
     return Letter(
         Address(record.partition(), record.offset()),
         record.timestamp()[1] / 1000,
-        *(record.key(), record.value()),
+        record.key(),
+        record.value(),
         headers=list(record.headers() or ()),
         replayed=replayed,
     )

@@ -13,25 +13,25 @@ from kafka_exec.kafka.log.history import Fetcher, history
 from kafka_exec.kafka.queue.reader import GroupReader
 from kafka_exec.kafka.queue.work import Work
 
-#: So many records are read at a place, the first ones: somebody waits for the answer.
+#: The most records that are read at one place, the first ones: an operator waits for the answer.
 MOST = 10_000
 
 _CLOSING = 1.0
 
 
 def among(records: Iterable[Record], ids: Collection[str]) -> Iterator[Record]:
-    """Those of some records that are of tasks with one of these ids."""
+    """The records among these that are of tasks with one of the ids."""
     for record in records:
         try:
             task_id = decode(record.headers(), record.value()).task.get("id")
         except Undecodable:
-            continue  # whoever delivers it says so
+            continue  # the error is logged when the record is delivered
         if isinstance(task_id, str) and task_id in ids:
             yield record
 
 
 def waiting_at(reader: GroupReader, cluster: Cluster, ids: Collection[str]) -> list[Record]:
-    """The records of tasks with these ids that a reader has for its consumer, or that wait in lanes. It may read Kafka.
+    """The records of tasks with these ids that wait in a reader's buffer, or in lanes. It may have to read Kafka.
 
     Raises:
         ConnectionFailed: they could not be read.

@@ -1,4 +1,4 @@
-"""The journal of a queue's topic, as a worker writes it and reads it back: what happened to the tasks of each partition."""
+"""The journal of a queue's topic, as a worker writes it and reads it back: the transitions of each partition's tasks."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ from kafka_exec.kafka.nodes.node import Node
 
 logger = logging.getLogger("kafka_exec")
 
-#: While tasks begin and end, what happens to them is written this often, seconds: one record for all of a partition.
+#: The time between two writes while tasks begin and end, seconds: one record has all transitions of a partition.
 _FLUSH = 0.02
 
-#: After so many times that nobody has written it, whoever tells something does.
+#: After so many of these times without a write, the thread that tells a transition writes.
 _LATEST = 5
 
-#: So long after the last one it is written at once again, seconds.
+#: The time after the last transition from which on the next one is written at once again, seconds.
 _BUSY = 0.2
 
 Overheard = Callable[[int, bytes | None], None]
 
 
 class _Entry(NamedTuple):
-    """A record to write. ``after``: how much was told of the partition before what is in it."""
+    """A record to write. ``after``: the last number of :meth:`Journal.tell` whose transitions are in records before it."""
 
     partition: int
     value: bytes
@@ -49,15 +49,15 @@ class _Entry(NamedTuple):
 
 
 class Journal:
-    """A worker's view of one topic's journal. Writing is thread-safe and does not wait; what is refused is sent again.
+    """A worker's view of one topic's journal. Writing is thread-safe and does not wait; refused records are sent again.
 
     Args:
         queue: the queue's topic.
         spec: the journal's topic; it has as many partitions as the queue's.
-        node: whose incarnation writes.
+        node: the node whose incarnation writes.
 
     Attributes:
-        identity: what tells the queue's topic from one of the same name before it.
+        identity: the id by which the queue's topic differs from an earlier one of the same name.
     """
 
     def __init__(self, cluster: Cluster, queue: str, spec: TopicSpec, node: Node) -> None:
@@ -70,13 +70,13 @@ class Journal:
         self._spec = spec
         self._topic = spec.name
         self._lock = native.lock()
-        # By partition, how often something was told, and how much of it is in a record.
+        # By partition, the number that :meth:`tell` gave last, and the last one of which the transitions are in a record.
         self._told = Counter[int]()
         self._in_records = Counter[int]()
         self._unacknowledged: dict[int, list[_Entry]] = defaultdict(list)
         # By partition, the last offset that was acknowledged.
         self._written_to: dict[int, int] = {}
-        # By partition and task, in the order in which they were told of each task.
+        # The transitions that are in no record yet, by partition and task, each task's in the order in which they were told.
         self._untold: dict[int, dict[int, list[Transition]]] = defaultdict(dict)
         self._last_told = self._written = float("-inf")
         self._is_served = False
@@ -87,7 +87,7 @@ class Journal:
     # -- writing -------------------------------------------------------------------------------------------------------
 
     def tell(self, partition: int, *transitions: Transition) -> int:
-        """Writes transitions of one task, all or none: at once, or with others a moment later if there are many.
+        """Writes transitions of one task, all or none: at once, or together with others a moment later if there are many.
 
         Returns:
             A number by which :meth:`is_durable` knows them.
@@ -97,9 +97,9 @@ class Journal:
             self._told[partition] += 1
             of_task = self._untold[partition].setdefault(transitions[0].offset, [])
             if transitions[0].kind == ENDED:
-                of_task.clear()  # how it came to its end is nobody's business any more
+                of_task.clear()  # no worker needs the transitions before an end
             of_task.extend(transitions)
-            # Who serves may be busy with something else, such as a rebalance.
+            # The thread that serves may be busy with something else, such as a rebalance.
             if not self._is_served or now - self._written > _LATEST * _FLUSH:
                 self._write_untold()
             return self._told[partition]
@@ -124,7 +124,7 @@ class Journal:
         self._send(entry)
 
     def patience(self, longest: float) -> float:
-        """How long the thread that serves may poll now, seconds; what is told meanwhile waits for it if that is short."""
+        """The time that the serving thread may poll now, seconds. While it is short, transitions wait for this thread."""
         self._is_served = time.monotonic() - self._last_told < _BUSY
         if self._is_served:
             return min(longest, _FLUSH)
@@ -142,12 +142,12 @@ class Journal:
             self._refused.append(entry)
 
     def _give_up(self, entry: _Entry) -> None:
-        """Only a checkpoint may be too large; then the one before it stays the one to begin with."""
+        """Gives up an entry that is too large, which only a checkpoint may be. New owners begin at the one before it."""
         logger.warning(f"a checkpoint of {self._topic} is too large: a new owner of its partition reads more")
         self._unacknowledged[entry.partition].remove(entry)
 
     def _settle(self, entry: _Entry, error: KafkaError | None, record: Record) -> None:
-        """Called in the producer's thread."""
+        """Notes how the write of an entry has ended. Called in the producer's thread."""
         if error is not None:
             if failure(error) is Failure.TOO_LARGE:
                 self._give_up(entry)
@@ -161,13 +161,13 @@ class Journal:
             entry.on_written(record.offset())
 
     def retire(self) -> None:
-        """Nobody serves any more: from now on all is written at once."""
+        """Notes that no thread serves any more: from now on each transition is written at once."""
         with self._lock:
             self._is_served = False
             self._write_untold()
 
     def serve(self) -> None:
-        """Looks what became of what was written, and sends again what was refused. To be called often."""
+        """Takes in Kafka's answers to written records, and sends refused ones again. To be called often."""
         with self._lock:
             self._write_untold()
         try:
@@ -178,7 +178,7 @@ class Journal:
             self._send(self._refused.popleft())
 
     def flush(self, partitions: Iterable[int], timeout: float) -> bool:
-        """Waits until all that was told of some partitions is durable. False: not within ``timeout`` seconds."""
+        """Waits until all transitions of some partitions are durable. Returns False if not within ``timeout`` seconds."""
         wanted = list(partitions)
         deadline = time.monotonic() + timeout
         self.serve()
@@ -190,7 +190,7 @@ class Journal:
         return True
 
     def await_durable(self, partition: int, number: int, timeout: float) -> bool:
-        """Waits until what was told of a partition, up to this number, is durable. False: not within ``timeout`` seconds."""
+        """Waits until a partition :meth:`is_durable` up to a number. Returns False if not within ``timeout`` seconds."""
         deadline = time.monotonic() + timeout
         while not self.is_durable(partition, number):
             if time.monotonic() > deadline:
@@ -200,21 +200,21 @@ class Journal:
         return True
 
     def is_durable(self, partition: int, number: int) -> bool:
-        """Whether what was told of a partition, up to what :meth:`tell` gave this number, is written and acknowledged."""
+        """True if Kafka has acknowledged a partition's transitions up to those to which :meth:`tell` gave this number."""
         with self._lock:
             missing = self._unacknowledged[partition]
             return self._in_records[partition] >= number and all(each.after >= number for each in missing)
 
     def written_to(self, partition: int) -> int | None:
-        """The offset of the last record of a partition that was acknowledged; None: none was."""
+        """The offset of the last record of a partition that Kafka has acknowledged; None if there is none."""
         return self._written_to.get(partition)
 
     # -- reading -------------------------------------------------------------------------------------------------------
 
     def restore(self, found: Mapping[int, Progress | None], overheard: Overheard) -> dict[int, Ledger]:
-        """What is known of some partitions: by their commits, None if there is none, and by what was told since.
+        """Restores the ledgers of some partitions, by their commits, None if there is none, and the journal since then.
 
-        Partitions with leases are followed from then on, until :meth:`leave`; see :meth:`listen`.
+        The journal goes on to follow partitions with leases, until :meth:`leave`; see :meth:`listen`.
 
         Raises:
             ConnectionFailed: a journal could not be read to its end.
@@ -240,7 +240,7 @@ class Journal:
         return restored
 
     def _sum_up(self, uncommitted: Mapping[int, Ledger]) -> None:
-        """Of what is known without a commit there must be a checkpoint that the next one can name."""
+        """Writes checkpoints of ledgers that were restored without a commit, so that the next commit can name them."""
         for each, ledger in uncommitted.items():
             self.checkpoint(each, ledger.checkpoint(), partial(setattr, ledger.progress, "checkpoint"))
         if not self.flush(uncommitted, TIMEOUT):
@@ -262,7 +262,7 @@ class Journal:
             native.sleep(0.002)
 
     def listen(self, partitions: Iterable[int]) -> None:
-        """Has what others tell of some partitions overheard from now on, from where :meth:`restore` has ended."""
+        """Hands on the transitions that others tell of some partitions, from where :meth:`restore` has ended."""
         for each in partitions:
             if (sink := self._sinks.get(each)) is not None:
                 sink.listen()
@@ -281,15 +281,15 @@ class Journal:
             self._sinks[partition] = sink
 
     def identify(self) -> None:
-        """Looks which topic it is that has the queue's name.
+        """Looks up the identity of the topic that has the queue's name now.
 
         Raises:
-            ChannelFailed: there is none.
+            ChannelFailed: there is no such topic.
         """
         self.identity = self._cluster.topics.identity(self._queue)
 
     def trim(self, marks: Mapping[int, tuple[int, int]], before: float) -> None:
-        """Deletes what is older than a time, epoch seconds, and below the offsets of queue and journal by partition.
+        """Deletes records that are older than a time, epoch seconds, and below the offsets of queue and journal.
 
         Raises:
             KafkaExecError: the cluster does not do it.
@@ -299,18 +299,18 @@ class Journal:
         topics.trim(self._topic, {partition: journal for partition, (_, journal) in marks.items()}, before)
 
     def leave(self, partitions: Iterable[int]) -> None:
-        """Follows some partitions no longer."""
+        """Ends following some partitions."""
         for each in list(partitions):
             if (sink := self._sinks.pop(each, None)) is not None:
                 self._cluster.log.unsubscribe(sink.take)
 
     def follows(self, partition: int) -> bool:
-        """Whether what others tell of a partition is overheard."""
+        """True if this process follows a partition, and so knows the transitions that others tell."""
         return partition in self._sinks
 
 
 class _Sink:
-    """What is read of one partition: kept until somebody listens, handed on afterwards."""
+    """The records that are read of one partition: kept until :meth:`listen`, and handed on afterwards."""
 
     def __init__(self, topic: str, partition: int, boot: str, overheard: Overheard) -> None:
         self.position = 0
@@ -322,7 +322,7 @@ class _Sink:
         self._lock = native.lock()
 
     def take(self, record: Record) -> None:
-        """Called in the log reader's thread."""
+        """Takes a record of the journal. Called in the log reader's thread."""
         with self._lock:
             self.position = record.offset() + 1
             if self._kept is not None:
@@ -333,7 +333,7 @@ class _Sink:
             self._overheard(self._partition, value)
 
     def fold(self, queue: str, committed: Progress | None) -> Ledger:
-        """What was read, and committed. Kafka forgets the commits of a group that had no member for a week."""
+        """The ledger of records read and of a commit. Kafka forgets the commits of a group that had no member for a week."""
         ledger = Ledger(queue, Progress(low=0))
         with self._lock:
             for number, value in enumerate(self._kept or ()):
@@ -349,7 +349,7 @@ class _Sink:
         return ledger
 
     def listen(self) -> None:
-        """Hands on what was read since."""
+        """Hands on the records that were kept, and from now on each one that comes."""
         with self._lock:
             kept, self._kept = self._kept, None
             for value in kept or ():

@@ -1,4 +1,4 @@
-"""Dead letters as they are written: the record with why it was given up, or what is left of that if it is too large."""
+"""Dead letters as they are written: the record with the reason of its end, or a part of that if it is too large."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ def letter_of(
     """The dead letter of a record.
 
     Args:
-        topic: where dead letters like this one are kept.
-        headers: in place of the record's.
+        topic: the topic of dead letters like this one.
+        headers: the headers that take the place of the record's.
         died_in: the topic to which a replay sends it; by default the record's.
     """
     why = dead_letter_headers(
@@ -32,7 +32,7 @@ def letter_of(
 
 
 def rest_of(letter: Outgoing) -> Outgoing | None:
-    """The part of a letter that is kept if it is too large. None if no less can be kept."""
+    """The part of a letter that is kept if the whole is too large for Kafka; None if it is a part already."""
     if letter.headers[-1][0] == CUT:
         return None
     key = letter.key.encode() if isinstance(letter.key, str) else letter.key
@@ -40,7 +40,7 @@ def rest_of(letter: Outgoing) -> Outgoing | None:
 
 
 def bury(publisher: Publisher, letter: Outgoing) -> None:
-    """Publishes a dead letter, or the rest of it, durably.
+    """Publishes a dead letter, or the part of it that Kafka takes, durably.
 
     Raises:
         KafkaExecError: the cluster does not take it.

@@ -1,4 +1,4 @@
-"""The partitions that a member of a group owns: what is known of them when they come, and what is told when they go."""
+"""The partitions that a member of a group owns: how it restores them when they come, and hands them over when they go."""
 
 from __future__ import annotations
 
@@ -26,39 +26,41 @@ from kafka_exec.kafka.queue.work import Work
 
 logger = logging.getLogger("kafka_exec")
 
-#: How long what a group has committed is asked for in one go, seconds.
+#: How long one request for the commits of a group may take, seconds.
 _COMMITTED_TIMEOUT = 5.0
 
-#: How long taking partitions over is tried, and between two tries, seconds: Kafka gives up a member that does not poll.
+#: How long a takeover is tried, and the pause between two tries, seconds: Kafka gives up a member that does not poll.
 _RESTORE_TIMEOUT = 60.0
 _RESTORE_PAUSE = 0.1
 
-#: How long partitions that are to be given away wait until what was told of them is durable, seconds.
+#: How long an owner that gives partitions away waits until its journal is durable, seconds.
 _FLUSH_TIMEOUT = 2.0
 
-#: How long they wait, without a journal, for what was taken of them, seconds: whatever is still running then is run again
-#: by the next owner.
+#: How long an owner without a journal, before it gives partitions away, waits for the ends of their tasks, seconds: the new
+#: owner runs those again that still run then.
 _HANDOVER_GRACE = 5.0
 
-#: What closing the reader of single records may take, seconds.
+#: How long closing the reader of single records may take, seconds.
 _CLOSE_TIMEOUT = 1.0
 
-#: What making grants durable may take, seconds.
+#: How long making grants durable may take, seconds.
 _GRANT_TIMEOUT = 0.5
 
-#: How often what ended long ago is deleted, at most, seconds.
+#: The pause between two deletions of records that ended long ago, seconds; shorter if they are kept for less.
 _TRIM_EVERY = 600.0
 
-#: How often leases of other workers are looked at, seconds.
+#: The pause between two looks at the leases of other workers, seconds.
 _LEASES_POLL = 0.2
 
 
 class Ownership:
-    """The partitions of one topic that one member owns, and those it has owned. All but :meth:`strays` is its thread's.
+    """The partitions of one topic that one member owns, and those it has owned.
+
+    The methods of sharing, and :meth:`strays`, may be called in any thread, the others only in the member's.
 
     Args:
-        is_stopping: whether the member is to end at once.
-        on_free: called with a record that had to wait in its lane, and now is to be handed out; from any thread.
+        is_stopping: returns True if the member is to end at once.
+        on_free: called with a record that had to wait in its lane, and is to be handed out now; from any thread.
     """
 
     def __init__(
@@ -79,26 +81,26 @@ class Ownership:
         self._is_stopping = is_stopping
         self._on_free = on_free
         self._fetcher: Fetcher | None = None
-        # Of what comes and goes, and of what is shared meanwhile in other threads.
+        # Guards partitions that come and go in the member's thread, while other threads share their tasks.
         self._lock = native.lock()
         self._disowned: dict[int, Work] = {}
         self._looked_at_leases = 0.0
         self._trimmed = time.monotonic()
 
     def strays(self) -> list[tuple[str, int, int]]:
-        """What this process runs of partitions that are another's now: topic, partition, offset."""
+        """The tasks that this process runs in partitions that other workers own now: topic, partition and offset of each."""
         return [stray for work in list(self._disowned.values()) for stray in work.strays()]
 
     # -- coming --------------------------------------------------------------------------------------------------------
 
     def take_over(self, consumer: Consumer, partitions: Sequence[TopicPartition]) -> list[TopicPartition]:
-        """Partitions come; where to read them from.
+        """Takes over partitions that have come. Returns the offsets at which to read on.
 
-        An outage is waited for: to leave the group for it, and to join it again, would be worse.
+        The member waits for the end of an outage: to leave the group, and to join it again, would be worse.
 
         Raises:
-            ConnectionFailed: what was told of them could not be read for :data:`_RESTORE_TIMEOUT` seconds.
-            ChannelFailed, Forbidden: it cannot be read.
+            ConnectionFailed: their commits or journals could not be read for :data:`_RESTORE_TIMEOUT` seconds.
+            ChannelFailed, Forbidden: the cluster refuses to have them read.
         """
         deadline = time.monotonic() + _RESTORE_TIMEOUT
         told = False
@@ -123,7 +125,7 @@ class Ownership:
         with self._lock:
             for each in marks:
                 work = self._work(each.partition, each.offset, ledgers[each.partition])
-                # Of what the last owner has told, its last commit may know nothing.
+                # The last owner's journal may be ahead of its last commit.
                 work.uncommitted |= ledgers[each.partition].progress.differs(found[each.partition] or Progress(low=0))
                 self.owned[each.partition] = work
         if self._journal is not None:
@@ -133,7 +135,7 @@ class Ownership:
         ]
 
     def _tell_all(self, journal: Journal, partitions: Collection[int]) -> None:
-        """What this process told of partitions when they were not its own is to be found in their journal."""
+        """Makes durable, before their journal is read, what this process told of partitions that it did not own."""
         for each in partitions:
             if (work := self._disowned.get(each)) is not None:
                 work.await_restoring()
@@ -142,7 +144,7 @@ class Ownership:
 
     def _work(self, partition: int, committed: int, ledger: Ledger) -> Work:
         work = self._disowned.pop(partition, None)
-        # Committed offsets only grow, unless the topic was deleted: then what is known of it is void.
+        # Committed offsets only grow, unless the topic was deleted: then all that this process knows of it is void.
         if work is None or committed < work.start:
             return self._new_work(partition, ledger, committed)
         work.revive(ledger)
@@ -151,20 +153,24 @@ class Ownership:
     def _new_work(self, partition: int, ledger: Ledger, start: int) -> Work:
         remember = self._cluster.settings.deduplication_retention
         return Work(
-            *(self._topic, partition, ledger, start, self._journal),
+            self._topic,
+            partition,
+            ledger,
+            start,
+            self._journal,
             tenure=self._tenure,
             remember=remember,
             on_free=self._on_free,
         )
 
     def look(self, consumer: Consumer) -> None:
-        """The member has heard from its group. If it was stopped for so long that it may have been given up, it asks."""
+        """Notes that the member has polled. If the group may have given it up after a long stop, it asks by a commit."""
         now = time.monotonic()
         if not self._tenure.renew(now) and commits.is_accepted(consumer, self.owned.values()):
             self._tenure.open(now)
 
     def begin_anew(self, work: Work, offset: int) -> Work:
-        """The topic was deleted and made anew: what is known of the old one is void."""
+        """Begins a partition again whose topic was deleted and made anew: all that is known of the old one is void."""
         work.lose()
         if self._journal is not None:
             self._journal.identify()
@@ -178,12 +184,12 @@ class Ownership:
     # -- what runs elsewhere -------------------------------------------------------------------------------------------
 
     def _overhear(self, partition: int, value: bytes | None) -> None:
-        """Called in the log reader's thread."""
+        """Hands a record of the journal to its partition. Called in the log reader's thread."""
         if (work := self.owned.get(partition)) is not None:
             work.overhear(value)
 
     def freed(self) -> list[tuple[Record, Work]]:
-        """What other workers were running and do not any more, though it has not ended: it is to be handed out."""
+        """The records that other workers ran and run no more, though they have not ended: they are to be handed out."""
         journal, now = self._journal, time.monotonic()
         if journal is not None:
             journal.serve()
@@ -206,7 +212,7 @@ class Ownership:
         return found
 
     def fetch_wanted(self) -> None:
-        """Reads again what waits in lanes, and was not held in memory."""
+        """Reads records again that wait in lanes, are needed soon, and are not in memory."""
         for work in list(self.owned.values()):
             for offset in work.wanted():
                 work.found(offset, self._fetch(work.partition, offset))
@@ -220,7 +226,7 @@ class Ownership:
     # -- sharing -------------------------------------------------------------------------------------------------------
 
     def grant(self, record: Record, work: Work, term: int, boot: str) -> Grant | None:
-        """Gives a task to another incarnation; None: it cannot be given now."""
+        """Gives a task to another incarnation. Returns None if it cannot be given now."""
         if self._journal is None:
             return None
         with self._lock:
@@ -232,7 +238,7 @@ class Ownership:
             return work.grant(record, term, boot)
 
     def share(self, buffer: deque[tuple[Record, Work, int]], boots: Sequence[str]) -> list[Grant]:
-        """Gives what waits in a buffer, the last first, to other incarnations, one task to each."""
+        """Gives tasks of a buffer, the last first, to other incarnations, one task to each."""
         grants: list[Grant] = []
         kept: list[tuple[Record, Work, int]] = []
         while len(grants) < len(boots):
@@ -249,11 +255,11 @@ class Ownership:
         return grants
 
     def are_durable(self, grants: Iterable[Grant]) -> bool:
-        """Waits until whoever takes the partitions over knows of grants. False: not in time."""
+        """Waits until grants are durable, so that new owners know of them. Returns False if they are not in time."""
         return self._journal is not None and self._journal.flush({each.partition for each in grants}, _GRANT_TIMEOUT)
 
     def accept(self, grant: Grant) -> None:
-        """Another owner's task is to be run here. Reads it in a thread of its own."""
+        """Takes a task that another owner has granted, to run it here. Reads its record in a thread of its own."""
         at = time.monotonic()
         run_once("guest", lambda: self._accept(grant, at))
 
@@ -280,13 +286,13 @@ class Ownership:
                 self._on_free(record, work)
 
     def patience(self, longest: float) -> float:
-        """How long the thread may poll now, seconds."""
+        """The time that the member's thread may poll now, seconds."""
         return longest if self._journal is None else self._journal.patience(longest)
 
     # -- keeping the logs short ----------------------------------------------------------------------------------------
 
     def trim(self, retention: float) -> None:
-        """Now and then deletes what ended longer than ``retention`` seconds ago, in a thread of its own."""
+        """Deletes, now and then, records that ended longer than ``retention`` seconds ago, in a thread of its own."""
         now = time.monotonic()
         if self._journal is None or now - self._trimmed < min(_TRIM_EVERY, retention):
             return
@@ -304,7 +310,7 @@ class Ownership:
     # -- going ---------------------------------------------------------------------------------------------------------
 
     def give_away(self, consumer: Consumer, partitions: Iterable[int]) -> None:
-        """Partitions go to others, who are to know all that was told of them."""
+        """Gives partitions to other members, after their journal and commits are written as far as possible."""
         numbers = list(partitions)
         works = [self.owned[each] for each in numbers if each in self.owned]
         for work in works:
@@ -323,7 +329,7 @@ class Ownership:
             native.sleep(0.005)
 
     def close(self) -> None:
-        """The member has left its group."""
+        """Notes that the member has left its group."""
         self.lose(list(self.owned))
         if self._fetcher is not None:
             self._fetcher.close(_CLOSE_TIMEOUT)
@@ -332,7 +338,7 @@ class Ownership:
             self._journal.retire()
 
     def lose(self, partitions: Iterable[int]) -> None:
-        """Partitions are another's now."""
+        """Notes that other members own partitions now."""
         for number in partitions:
             if (work := self.owned.pop(number, None)) is not None:
                 work.lose()

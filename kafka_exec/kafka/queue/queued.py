@@ -1,4 +1,4 @@
-"""The records of one partition that wait in lanes, and what their ends mean for those behind them."""
+"""The records of one partition that wait in lanes, and the effect of an end on the records behind it."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from kafka_exec.core.queue.lanes import Lane, Lanes, Run, Ticket
 from kafka_exec.core.queue.ledger import Ledger, Memory, Transition, freed, held, parked, remembered
 from kafka_exec.core.queue.parking import to_park
 
-#: Of all that waits, so many bytes are held in memory; the rest are offsets, and read again when their turn comes.
+#: The most bytes of waiting records that are held in memory. The rest are offsets, and read again when their turn comes.
 _MOST_BYTES = 512 * 1024
 
-#: What a record takes beside its value, bytes.
+#: The memory that a record takes beside its value, bytes.
 _OVERHEAD = 1024
 
-#: Of so many that have come to wait it is told that they do.
+#: The most records that :meth:`Queued.newcomers` tells of at once.
 _MOST_NEWCOMERS = 10_000
 
-#: The run of a record that is parked and was not read again.
+#: The run of a parked record that was not read again yet.
 _UNREAD = Run("", 0)
 
 
 class LaneView(NamedTuple):
-    """What is to be told of a lane.
+    """A lane as the worker shows it.
 
     Attributes:
-        waiting: how many of its records have not ended.
-        hold: the run that it waits for; None: it flows.
-        runs: its head is being run here.
+        waiting: the number of its records that have not ended.
+        hold: the run that it waits for; None if it is not held.
+        runs: its first task runs here.
     """
 
     lane: Lane
@@ -43,11 +43,11 @@ class LaneView(NamedTuple):
 
 
 class Newcomer(NamedTuple):
-    """A record that waits since a moment, with what is to be told of it.
+    """A record that has begun to wait in a lane.
 
     Attributes:
         timestamp: when it was written, epoch seconds.
-        place: how many come before it in its lane.
+        place: the number of records before it in its lane.
     """
 
     offset: int
@@ -57,11 +57,11 @@ class Newcomer(NamedTuple):
 
 
 class Queued:
-    """Not thread-safe.
+    """The records of one partition in their lanes. Not thread-safe.
 
     Args:
-        ledger: of the partition; it keeps what lanes wait for, and what is to be dropped if it comes again.
-        remember: for how long that is dropped, seconds.
+        ledger: the partition's ledger, with the runs that lanes wait for, and the ends by which copies are dropped.
+        remember: how long copies are dropped after such an end, seconds.
 
     Attributes:
         wanted: the offsets of records that are needed soon, and not held in memory.
@@ -79,21 +79,21 @@ class Queued:
     # -- records -------------------------------------------------------------------------------------------------------
 
     def enter(self, offset: int, ticket: Ticket) -> None:
-        """A record was read."""
+        """Notes the place of a record that was read."""
         self._lanes.enter(offset, ticket)
 
     def enter_parked(self) -> list[Lane]:
-        """Those that were parked have their places, though nothing is read of them yet; their lanes."""
+        """Gives parked records their places, though they are not read again yet. Returns their lanes."""
         for offset, lane in sorted(self._ledger.parked.items()):
             self._lanes.enter(offset, Ticket(lane, _UNREAD))
         return list(dict.fromkeys(self._ledger.parked.values()))
 
     def know(self, offset: int, ticket: Ticket) -> None:
-        """A record was read again."""
+        """Notes the place of a record that was read again."""
         self._lanes.know(offset, ticket)
 
     def park(self, low: int) -> list[Transition]:
-        """Parks what waits in held lanes, if that holds the commit back; what is to be told.
+        """Parks records that wait in held lanes, if they keep the commit back. Returns the transitions to tell.
 
         Args:
             low: the lowest unfinished offset.
@@ -111,26 +111,26 @@ class Queued:
         return self._lanes.ticket(offset)
 
     def may_run(self, offset: int) -> bool:
-        """Whether no other record comes before this one."""
+        """True if no other record comes before this one."""
         return self._lanes.may_run(offset, self._ledger.holds)
 
     def next(self, lane: Lane) -> int | None:
-        """The record of a lane that may run; None if none may."""
+        """The offset of the record of a lane that may run; None if none may."""
         return self._lanes.next(lane, self._ledger.holds)
 
     def original(self, offset: int) -> Memory | None:
-        """What has ended in place of a record."""
+        """The remembered end of the task of which a record is a copy; None if it is no copy."""
         ticket = self._lanes.ticket(offset)
         since = time.time() - self._remember
         return None if ticket is None or ticket.once is None else self._ledger.recall(ticket.once, since)
 
     def wait(self, record: Record) -> None:
-        """A record must wait for others of its lane."""
+        """Notes a record that must wait for others of its lane."""
         self.keep(record)
         self._newcomers.append(Newcomer(record.offset(), record.headers() or [], record.timestamp()[1] / 1000))
 
     def newcomers(self) -> list[Newcomer]:
-        """Which records of ordering keys have come to wait since the last call, and still do; of very many the last."""
+        """The records of ordering keys that began to wait since the last call, and still wait; of very many the last."""
         tickets = [(each, self._lanes.ticket(each.offset)) for each in self._newcomers]
         self._newcomers.clear()
         waiting = [(each, ticket.lane) for each, ticket in tickets if ticket is not None and ticket.lane.kind == "key"]
@@ -139,13 +139,13 @@ class Queued:
         return [each for each in found if each.place]
 
     def keep(self, record: Record, *, anyway: bool = False) -> None:
-        """Holds a record that waits, if there is room."""
+        """Holds a waiting record in memory, if there is room or it must be (``anyway``)."""
         if anyway or self._bytes < _MOST_BYTES:
             self._kept[record.offset()] = record
             self._bytes += len(record) + _OVERHEAD
 
     def take(self, offset: int) -> Record | None:
-        """A record whose turn has come; None if it must be read again. The one after it will soon be needed too."""
+        """Takes out a record whose turn has come; None if it must be read again. The record after it will be needed soon."""
         ticket = self._lanes.ticket(offset)
         after = None if ticket is None else self._lanes.after(ticket.lane)
         if after is not None and after not in self._kept:
@@ -158,7 +158,7 @@ class Queued:
         return record
 
     def leave(self, offset: int) -> None:
-        """A record has ended, or is another's to run."""
+        """Notes that a record has ended, or that another worker runs it."""
         self._lanes.leave(offset)
         self.wanted.discard(offset)
         if (record := self._kept.pop(offset, None)) is not None:
@@ -167,18 +167,18 @@ class Queued:
     # -- ends ----------------------------------------------------------------------------------------------------------
 
     def finish(self, offset: int, ticket: Ticket, awaited: Run | None, *, restarted: bool) -> list[Transition]:
-        """A record ends, and its lane waits for a run, or goes on; what is to be told of it.
+        """Notes the end of a record, after which its lane waits for a run, or goes on. Returns the transitions to tell.
 
         Args:
-            awaited: the run that it was sent anew for, or the stop of its lane.
-            restarted: it was begun more than once.
+            awaited: the run that the lane waits for, which is a retry of this task, or the stop of the lane.
+            restarted: the task was begun more than once.
         """
         told = []
         if awaited is not None and ticket.keeps_place:
             self._ledger.hold(ticket.lane, awaited)
             told.append(held(offset, ticket.lane, awaited))
         elif ticket.run.retries and ticket.keeps_place:
-            # Told in any case: who runs another's task does not know what its lane waits for.
+            # Told in any case: a worker that runs another owner's task does not know the run that its lane waits for.
             self._ledger.free(ticket.lane, ticket.run)
             told.append(freed(offset, ticket.lane, ticket.run))
         if self.original(offset) is None:
@@ -190,13 +190,13 @@ class Queued:
         return told
 
     def find(self, ids: Container[str]) -> tuple[dict[int, Record | None], list[int]]:
-        """By their offsets the records of tasks with these ids, None those not held in memory; and those of unknown ids."""
+        """The records of tasks with these ids by offset, None for those not in memory; and the offsets of unknown tasks."""
         tickets = self._lanes.tickets()
         found = {offset: self._kept.get(offset) for offset, ticket in tickets if ticket.run.task_id in ids}
         return found, [offset for offset, ticket in tickets if ticket.run == _UNREAD]
 
     def views(self, held_here: Container[int | None]) -> list[LaneView]:
-        """The lanes in which something waits or runs, or that wait for a run. ``held_here``: what is being run."""
+        """The lanes in which records wait or run, or that wait for a run. ``held_here``: the offsets that run here."""
         holds = self._ledger.holds
         waiting = {**dict.fromkeys(holds, 0), **dict(self._lanes.lanes())}
         return [LaneView(lane, count, holds.get(lane), self.next(lane) in held_here) for lane, count in waiting.items()]

@@ -1,9 +1,9 @@
 """Consuming a work queue's topic: a member of its consumer group, in a native thread of its own.
 
-The thread never ceases to poll, so a task of hours does not cost the membership. What it reads goes into a bounded
-buffer; who takes from it tells the ends, in any order and from any thread; the lowest unfinished offset is committed on a
-short timer, before partitions are given away, and at the close. A worker keeps a journal too, by which the next owner
-knows what runs and starts only the rest.
+The thread never ceases to poll, so a task of hours does not cost the membership. It puts the records into a bounded buffer.
+The consumer takes them from there, and tells their ends in any order and from any thread. The thread commits the lowest
+unfinished offset on a short timer, before it gives partitions away, and at the close. A worker keeps a journal too, from
+which the new owner knows the tasks that run, and starts only the rest.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ logger = logging.getLogger("kafka_exec")
 _BATCH = 500
 _IDLE_POLL = 1.0
 
-#: What finding the ends of partitions may take, seconds.
+#: How long finding the ends of partitions may take, seconds.
 _LOOK_UP_TIMEOUT = 5.0
 
-#: A reader that nobody uses stays in its group for this time, in case somebody consumes again, seconds.
+#: The time that an unused reader stays in its group, in case the process consumes again, seconds.
 _LINGER = 1.0
 
-#: What leaving the group may take, seconds.
+#: How long leaving the group may take, seconds.
 _LEAVE_TIMEOUT = 2.0
 
 
@@ -56,7 +56,7 @@ class Handed(NamedTuple):
     """A record that is given to a consumer.
 
     Attributes:
-        term: of its partition, in which it is given; see :class:`Work`.
+        term: the term of its partition in which it is given; see :class:`Work`.
         redelivered: it may have been given to a consumer before.
     """
 
@@ -70,12 +70,13 @@ class GroupReader:
     """A member of the consumer group of one topic; the group has the topic's name.
 
     Args:
-        cluster: where the topic is.
-        topic: must exist.
-        wake: called from any thread when there is something to take.
+        cluster: the cluster of the topic.
+        topic: the topic's name; the topic must exist.
+        wake: called from any thread when there is a record to take.
         tick: called in the reader's thread every second or more often.
-        static_id: makes it a static member, which gets its partitions back at once after a restart; None: a dynamic one.
-        journal: a worker's; None: what is handed out is not told to others, and what others run is not known.
+        static_id: returns the id of a static member, which gets its partitions back at once after a restart; None: a
+            dynamic one.
+        journal: a worker's; None: other workers are not told which tasks run here, nor this one which run there.
     """
 
     def __init__(
@@ -91,7 +92,7 @@ class GroupReader:
         self.topic = topic
         self.buffer: deque[tuple[Record, Work, int]] = deque()
         self.assigned = False
-        #: Whether all that was there when it joined was read, or something is there to take.
+        #: True if all records that were there when it joined were read, or there is one to take.
         self.settled = False
         self._cluster = cluster
         self._settings = cluster.settings
@@ -99,14 +100,14 @@ class GroupReader:
         self._static_id = static_id
         self._tick = tick
         self._ownership = Ownership(
-            *(cluster, topic, journal), is_stopping=lambda: self._loop.is_stopping, on_free=self._hand_out
+            cluster, topic, journal, is_stopping=lambda: self._loop.is_stopping, on_free=self._hand_out
         )
-        #: What this process runs though it is another's now.
+        #: The tasks that this process runs though another worker owns their partitions now.
         self.strays = self._ownership.strays
-        #: For what others share with this process, and it with others.
-        self.accept, self.grant, self.are_durable = (
-            *(self._ownership.accept, self._ownership.grant, self._ownership.are_durable),
-        )
+        #: The parts of sharing tasks with other workers.
+        self.accept = self._ownership.accept
+        self.grant = self._ownership.grant
+        self.are_durable = self._ownership.are_durable
         self._failure: Exception | None = None
         self._owned = self._ownership.owned
         self._paused = False
@@ -120,7 +121,7 @@ class GroupReader:
         self._loop = Loop(topic, self._be_member, complaints=self._complaints)
         self._loop.start()
 
-    # -- called by whoever consumes ------------------------------------------------------------------------------------
+    # -- called by the consumer ----------------------------------------------------------------------------------------
 
     def take(self) -> Handed | None:
         """The next record to deliver, of a partition that is still owned."""
@@ -136,24 +137,24 @@ class GroupReader:
 
     @property
     def outstanding(self) -> int:
-        """Records that were read from owned partitions and have not ended."""
+        """The number of records that were read from owned partitions and have not ended."""
         return sum(work.outstanding for work in list(self._owned.values()))
 
     def works(self) -> list[Work]:
-        """The partitions that are owned."""
+        """The partitions that this member owns."""
         return list(self._owned.values())
 
     def share(self, boots: Sequence[str]) -> list[Grant]:
-        """Gives what waits here, the last first, to other incarnations, one task to each."""
+        """Gives buffered tasks, the last first, to other incarnations, one task to each."""
         return self._ownership.share(self.buffer, boots)
 
     def discard(self) -> None:
-        """Forgets what is buffered: it counts as read and ended; for a purge."""
+        """Forgets the buffered records, for a purge: they count as read and ended."""
         while (taken := self.take()) is not None:
             taken.work.end(taken.record.offset())
 
     def settle(self, timeout: float) -> None:
-        """Waits until something can be taken, or all there was at the time of the call was read."""
+        """Waits until a record can be taken, or all records that were there at the time of the call were read."""
         deadline = time.monotonic() + timeout
         while not self.assigned and time.monotonic() < deadline:
             time.sleep(0.005)
@@ -167,21 +168,21 @@ class GroupReader:
             time.sleep(0.002)
 
     def commit(self, timeout: float) -> None:
-        """Commits what has ended, so that a count of what is left is right."""
+        """Commits all ends so far, so that a count of the records that are left is right."""
         self._calls.ask(self._commit_all, timeout)
 
     def release(self) -> None:
-        """Tells the reader that nobody consumes now: it leaves when what was taken has ended, unless reclaimed."""
+        """Tells the reader that no consumer is left: it leaves when the taken records have ended, unless reclaimed."""
         self._released = time.monotonic()
 
     def reclaim(self) -> bool:
-        """Takes back a release. False: the reader has left already."""
+        """Takes back a release. Returns False if the reader has left already."""
         with self._lock:
             self._released = None
             return not self._loop.is_stopping
 
     def _is_abandoned(self) -> bool:
-        """Whether nobody has consumed for a while and nothing that was taken is unfinished."""
+        """Returns True if there was no consumer for a while, and all taken records have ended. Stops the reader then."""
         released = self._released
         if released is None or time.monotonic() - released < _LINGER or self.outstanding > len(self.buffer):
             return False
@@ -195,13 +196,13 @@ class GroupReader:
         self._loop.stop()
 
     def join(self, timeout: float) -> bool:
-        """Waits for the end after :meth:`stop`. False: not within ``timeout`` seconds."""
+        """Waits for the end after :meth:`stop`. Returns False if it has not come within ``timeout`` seconds."""
         return self._loop.join(timeout)
 
     # -- the thread ----------------------------------------------------------------------------------------------------
 
     def _be_member(self) -> None:
-        """One membership, until the reader is stopped or something fails that concerns all of it."""
+        """Runs one membership, until the reader is stopped or an error concerns all of it."""
         try:
             self._consume(self._name() if self._names_itself else None)
         except Fenced:
@@ -240,7 +241,7 @@ class GroupReader:
             self._cluster.forget(consumer)
 
     def _hand_out(self, record: Record, work: Work) -> None:
-        """Called from whichever thread has ended the task before it in its lane."""
+        """Puts a record into the buffer. Called in the thread that has ended the task before it in its lane."""
         self.buffer.append((record, work, work.term))
         self._wake()
 
@@ -293,7 +294,7 @@ class GroupReader:
             return
         offset = record.offset()
         if offset < work.position:
-            # Offsets only grow: the topic was deleted and made anew, and what is known of the old one is void.
+            # Offsets only grow. So the topic was deleted and made anew, and all that is known of the old one is void.
             work = self._ownership.begin_anew(work, offset)
         if work.read(record):
             self.buffer.append((record, work, work.term))
@@ -307,7 +308,7 @@ class GroupReader:
         self._complaints.warn(str(translated))
 
     def _flow(self, consumer: Consumer) -> None:
-        """Pauses at the high mark and resumes at the low one: pausing throws away what librdkafka has fetched ahead."""
+        """Pauses at a full buffer and resumes at a quarter of it: a pause throws away what librdkafka has fetched ahead."""
         high = self._settings.buffer
         if self._paused and len(self.buffer) <= high // 4:
             self._paused = False
@@ -338,7 +339,7 @@ class GroupReader:
             self._cluster.answered()
 
     def _leave(self, consumer: Consumer) -> None:
-        """Leaves so that others get the partitions at once; a static member would keep them for its session timeout."""
+        """Leaves so that other members get the partitions at once: a static one would keep them for its session timeout."""
         commits.commit_now(consumer, self._owned.values())
         consumer.unsubscribe()
         deadline = time.monotonic() + _LEAVE_TIMEOUT
@@ -352,7 +353,7 @@ class GroupReader:
             try:
                 handler(consumer, partitions)
             except Exception as error:
-                # What it was to do is not done: the thread begins anew as a new member.
+                # The handler has not done its work: the thread begins anew as a new member.
                 self._failure = error
 
         return call

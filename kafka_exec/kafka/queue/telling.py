@@ -1,53 +1,53 @@
-"""What is told of one partition: to its journal, and to its group as the commit, which must not be ahead of it."""
+"""The transitions and commits of one partition: transitions go to the journal, and no commit may be ahead of them."""
 
 from __future__ import annotations
 
 from kafka_exec.core.queue.ledger import OF_LANES, Ledger, Transition
 from kafka_exec.kafka.queue.journal import Journal
 
-#: After so many transitions the journal gets a checkpoint: bounds what a new owner reads.
+#: After so many transitions the owner writes a checkpoint: bounds the number of records that a new owner reads.
 _CHECKPOINT_AFTER = 2000
 
 
 class Telling:
-    """Not thread-safe.
+    """Writes one partition's transitions into the journal, and makes its commits. Not thread-safe.
 
     Args:
-        journal: None: there is none, what ends only is committed.
+        journal: None: there is none, and ends are only committed.
     """
 
     def __init__(self, partition: int, journal: Journal | None) -> None:
         self._partition = partition
         self._journal = journal
         self._since_checkpoint = 0
-        # The last of what was told of lanes, which no commit holds.
+        # The number of the last transitions of lanes, which no commit holds.
         self._last_of_lanes = 0
         self._next_mark: tuple[int, tuple[int, str]] | None = None
         self._kept: list[Transition] | None = None
 
     def tell(self, *transitions: Transition) -> int:
-        """Writes transitions of one task into the journal, all or none; a number by which the journal knows them."""
+        """Writes transitions of one task into the journal, all or none. Returns the number that the journal gives them."""
         if self._journal is None:
             return 0
         self._since_checkpoint += len(transitions)
         number = self._journal.tell(self._partition, *transitions)
-        if transitions[-1].kind in OF_LANES:  # what is told of a lane comes behind the end that it follows from
+        if transitions[-1].kind in OF_LANES:  # the transition of a lane comes behind the end that has caused it
             self._last_of_lanes = number
         if self._kept is not None:
             self._kept += transitions
         return number
 
     def keep(self) -> None:
-        """Keeps what is told from now on."""
+        """Keeps the transitions that are told from now on."""
         self._kept = []
 
     def kept(self) -> list[Transition]:
-        """What was told since :meth:`keep`."""
+        """The transitions that were told since :meth:`keep`; no more are kept."""
         found, self._kept = self._kept or [], None
         return found
 
     def mark(self, ledger: Ledger) -> tuple[int, str] | None:
-        """The offset to commit, and its metadata; None: what was told of lanes until then is not durable yet."""
+        """The offset to commit, and its metadata; None while earlier transitions of lanes are not durable."""
         if self._next_mark is None:
             self._next_mark = self._last_of_lanes, (ledger.progress.low, ledger.progress.metadata())
         needed, mark = self._next_mark
@@ -58,15 +58,15 @@ class Telling:
 
     @property
     def has_mark(self) -> bool:
-        """Whether what will be committed next is known, and waits for the journal."""
+        """True if the next commit is made, and waits for the journal."""
         return self._next_mark is not None
 
     def forget_mark(self) -> None:
-        """What was to be committed is another's to commit."""
+        """Drops the next commit: the new owner makes its own."""
         self._next_mark = None
 
     def check_in(self, ledger: Ledger) -> None:
-        """Writes a checkpoint, if it is due. From the commit that follows its offset on a new owner begins there."""
+        """Writes a checkpoint, if it is due. The next commit names its offset, at which a new owner then begins to read."""
         if self._journal is None or self._since_checkpoint < _CHECKPOINT_AFTER:
             return
         self._since_checkpoint = 0

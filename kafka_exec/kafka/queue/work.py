@@ -1,4 +1,4 @@
-"""A partition of a work queue as a member of its group owns it: what it hands out, who has begun what, what has ended."""
+"""One partition of a work queue, as its owner knows it: the records that wait, that run, and that have ended."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ class Work:
     """A partition that a reader owns, or has owned. Thread-safe.
 
     Args:
-        ledger: as it was restored.
-        start: the committed offset with which it was assigned.
-        journal: where what happens to its tasks is told; None: nowhere, they only are committed.
-        tenure: whether the owner may believe to be it.
-        remember: for how long a second task of a deduplication id is dropped, seconds.
-        on_free: called with a record that had to wait, and now is to be handed out. It must not block.
+        ledger: the partition's ledger, as it was restored.
+        start: the committed offset at which the partition was assigned.
+        journal: the journal that the owner writes; None: ends of tasks are only committed.
+        tenure: the time for which the owner may trust that it still owns the partition.
+        remember: how long a second task of a deduplication id is dropped, seconds.
+        on_free: called with a record that had to wait, and is to be handed out now. It must not block.
 
     Attributes:
-        alive: it is owned now.
-        term: how often it was lost; what was handed out in an earlier term, and not begun, is read again.
+        alive: this process owns the partition now.
+        term: how often the partition was lost; records handed out in an earlier term, and not begun, are read again.
         position: the next offset to read; -1 before the first.
-        uncommitted: something ended since the last commit was made.
+        uncommitted: a task has ended since the last commit was made.
         committed: the offset and metadata that were sent last.
     """
 
@@ -70,38 +70,38 @@ class Work:
         self._boot = "" if journal is None else journal.boot
         self._remember = remember
         self._on_free = on_free
-        # What this process has begun and not ended, with its place in a lane.
+        # The tasks that this process has begun and not ended, each with its place in a lane.
         self._held: dict[int, Ticket | None] = {}
-        # What the partition's owner has granted to this process.
+        # The tasks that the partition's owner has granted to this process.
         self._guests = Guests(0.0 if journal is None else journal.node.period)
         self._begins = Begins()
-        # Of those whose end is to hold their lane, what it will wait for.
+        # The runs that lanes will wait for, by the tasks at whose ends they begin to wait.
         self._awaited: dict[int, Run] = {}
-        # What was read and waits in lanes.
+        # The records that were read and wait in lanes.
         self._queued = Queued(ledger, remember)
         self._standstill = Standstill()
         self._telling = Telling(partition, journal)
-        # What was read and runs elsewhere.
+        # The records that were read and that another worker runs.
         self._elsewhere: dict[int, Record] = {}
-        # What was read in this term, is not run elsewhere, and has not ended.
+        # The records that were read in this term, run in no other worker, and have not ended.
         self._open: set[int] = set()
         self._lock = native.lock()
         self._find_parked()
 
     @property
     def outstanding(self) -> int:
-        """Records that were read, are not being run elsewhere, and have not ended."""
+        """The number of records that were read, run in no other worker, and have not ended."""
         return len(self._open)
 
     @property
     def is_held(self) -> bool:
-        """Whether this process has begun something of it that has not ended."""
+        """True if this process has begun a task of the partition that has not ended."""
         return bool(self._held)
 
     # -- reading -------------------------------------------------------------------------------------------------------
 
     def read(self, record: Record) -> bool:
-        """Notes a record that was read. True: it is to be handed out; False: it has ended, is being run, or waits."""
+        """Notes a record that was read. Returns True if it is to be handed out, False if it has ended, runs, or waits."""
         offset = record.offset()
         with self._lock:
             ticket = self._ticket(record)
@@ -124,14 +124,14 @@ class Work:
         restarted = self.attempts(record.offset()) > 0
         try:
             return ticket_of(record.headers(), record.value(), self.topic, self.partition, restarted=restarted)
-        except Exception:  # it is none that is known, and must not keep those behind it from being read
+        except Exception:  # a record of no known kind must not keep those behind it from being read
             logger.exception(
                 "record %s of partition %s of %s has no place", record.offset(), self.partition, self.topic
             )
             return None
 
     def reach(self, end: int) -> None:
-        """Notes that all records before ``end`` were read; what nobody sees of them counts as done."""
+        """Notes that all records before ``end`` were read. Offsets at which a consumer sees no record count as ended."""
         with self._lock:
             self.position = max(self.position, end)
             self.uncommitted |= self._ledger.progress.reach(end)
@@ -139,7 +139,7 @@ class Work:
     # -- running -------------------------------------------------------------------------------------------------------
 
     def deliver(self, offset: int, term: int) -> bool | None:
-        """Notes that a record is given to a consumer. True: it may have been given to one before; None: it must not be."""
+        """Notes that a consumer gets a record. Returns True if one may have had it before, None if it must not be given."""
         with self._lock:
             if not self._may_run(offset, term):
                 self._decline(offset)
@@ -147,14 +147,14 @@ class Work:
             return self._ledger.progress.deliver(offset) or self.attempts(offset) > 0
 
     def attempts(self, offset: int) -> int:
-        """How often a task was begun."""
+        """The number of times that a task was begun."""
         return self._ledger.attempts.get(offset, 0)
 
     def begin(self, offset: int, term: int) -> bool:
-        """Notes that this process begins a task. False: it must not, the task is another's by now.
+        """Notes that this process begins a task. Returns False if it must not, since another worker has the task by now.
 
         Raises:
-            NotConfirmed: nobody knows whose it is, after this process was stopped for long. It soon will be known.
+            NotConfirmed: this process was stopped for long, and will know only soon if it still owns the partition.
         """
         with self._lock:
             if not self._is_sure():
@@ -166,7 +166,8 @@ class Work:
             if self._journal is not None:
                 lease = self._ledger.start(offset, self._boot)
                 self._begins.begin(
-                    *(offset, self._telling.tell(Transition(STARTED, offset, lease.attempt))),
+                    offset,
+                    self._telling.tell(Transition(STARTED, offset, lease.attempt)),
                     has_lane=ticket is not None and ticket.keeps_place,
                     attempts=lease.attempt,
                     is_guest=offset in self._guests,
@@ -174,14 +175,14 @@ class Work:
             return True
 
     def await_told(self, offset: int, timeout: float) -> int | None:
-        """Waits until a task that was begun may run: of some, whoever takes the partition over must know, come what may.
+        """Waits until a begun task may run. The begin of some tasks must be durable first, so that a new owner knows of it.
 
         Returns:
-            A number that grows from each such begin in the partition to the next, whoever begins: where in the journal it
-            stands. None: nobody needs to know.
+            A number that grows with each such begin in the partition, in whichever worker: an offset of the journal. None
+            if the begin need not be durable.
 
         Raises:
-            NotConfirmed: it is not told within ``timeout`` seconds.
+            NotConfirmed: the begin is not durable within ``timeout`` seconds.
         """
         number = self._begins.awaits(offset)
         if self._journal is None or number is None:
@@ -192,7 +193,7 @@ class Work:
         return self._journal.written_to(self.partition)
 
     def end(self, offset: int) -> None:
-        """Notes that a task is finished; also of a partition that is another's by now."""
+        """Notes that a task has ended, even if another worker owns its partition by now."""
         with self._lock:
             ticket = self._held.pop(offset, None) or self._queued.ticket(offset)
             self._finish(offset, ticket)
@@ -200,12 +201,12 @@ class Work:
                 self._advance(ticket.lane)
 
     def will_end(self, offset: int, awaits: Callable[[Ticket], Run]) -> None:
-        """The end of a task that runs will not let its lane go on: what the lane waits for then."""
+        """Notes that a running task will hold its lane at its end. ``awaits`` makes the run that the lane waits for then."""
         if (ticket := self._held.get(offset)) is not None:
             self._awaited[offset] = awaits(ticket)
 
     def release(self, offset: int, term: int) -> bool:
-        """Notes that a task that was begun runs no more and has not ended. True: this process may begin it again."""
+        """Notes that a begun task runs no more and has not ended. Returns True if this process may begin it again."""
         with self._lock:
             if offset in self._held:
                 del self._held[offset]
@@ -217,7 +218,7 @@ class Work:
             return self._may_run(offset, term)
 
     def _decline(self, offset: int) -> None:
-        """What was accepted comes too late: its owner need not wait for it."""
+        """Gives a granted task back that this process may not begin any more, so that its owner does not wait for it."""
         if offset in self._guests and offset not in self._held:
             self._give_back(offset)
 
@@ -240,12 +241,12 @@ class Work:
         self._telling.tell(*told)
 
     def may_run(self, offset: int, term: int) -> bool:
-        """Whether a task that was read in a term is this process's to begin."""
+        """True if this process may begin a task that it read in a term."""
         with self._lock:
             return self._may_run(offset, term)
 
     def _may_run(self, offset: int, term: int) -> bool:
-        # Of what is granted to this process, the owner has seen that no other comes before it.
+        # The owner grants a task only when no other task comes before it.
         has_turn = self._queued.may_run(offset) if self.alive else self._guests.may_begin(offset, time.monotonic())
         return (
             has_turn
@@ -256,18 +257,18 @@ class Work:
         )
 
     def _is_sure(self) -> bool:
-        """Without a journal others do not heed what this process begins, so it need not heed them."""
+        """False if the partition may be lost without notice. It matters only with a journal, by which workers heed others."""
         return self._journal is None or not self.alive or self._tenure.is_open(time.monotonic())
 
     def _lease_elsewhere(self, offset: int) -> Lease | None:
-        """The lease of another incarnation; only who keeps a journal heeds leases."""
+        """The lease of another incarnation on a task. Only a process that keeps a journal heeds leases."""
         lease = self._ledger.leases.get(offset)
         return lease if lease is not None and self._journal is not None and lease.boot != self._boot else None
 
     # -- sharing -------------------------------------------------------------------------------------------------------
 
     def grant(self, record: Record, term: int, boot: str) -> Grant | None:
-        """Gives a task that has not begun to another incarnation. None: it is not this process's to give."""
+        """Gives a task that has not begun to another incarnation. Returns None if this process may not give it."""
         offset = record.offset()
         with self._lock:
             if self._journal is None or not self.alive or not self._is_sure() or not self._may_run(offset, term):
@@ -280,7 +281,7 @@ class Work:
             return Grant(boot, self.topic, self.partition, offset, lease.attempt)
 
     def accept(self, grant: Grant, record: Record, at: float) -> bool:
-        """Notes that a task of another's partition is to be run here. False: by now it is this process's own, or runs.
+        """Notes a task that another owner has granted. Returns False if this process owns the partition by now, or has it.
 
         Args:
             at: when the grant came, seconds of :func:`time.monotonic`.
@@ -299,7 +300,7 @@ class Work:
     # -- lanes -------------------------------------------------------------------------------------------------------
 
     def _admit(self, record: Record) -> bool:
-        """Whether a record may be handed out; otherwise it waits in its lane, or is dropped."""
+        """Returns False if a record must not be handed out: then it waits in its lane, or is dropped as a copy."""
         offset = record.offset()
         if not self._queued.may_run(offset):
             self._queued.wait(record)
@@ -310,7 +311,9 @@ class Work:
                 logger.error(
                     "record %s of %s, a task %s, is dropped, since another task of the same deduplication id has ended: who "
                     "sends them must give each an id of its own",
-                    *(offset, self.topic, ticket.task),
+                    offset,
+                    self.topic,
+                    ticket.task,
                 )
             else:
                 logger.info(
@@ -323,7 +326,7 @@ class Work:
         return True
 
     def _reserve(self, offset: int) -> None:
-        """Tells that a task will begin here, if that must be known before it runs: so it need not wait for Kafka then."""
+        """Writes ahead that a task will begin here, if that must be durable before it runs: so its begin need not wait."""
         ticket = self._queued.ticket(offset)
         if self._journal is None or ticket is None:
             return
@@ -332,7 +335,7 @@ class Work:
             self._begins.reserve(offset, self._telling.tell(granted(offset, lease)))
 
     def _advance(self, lane: Lane) -> None:
-        """Hands out what is next in a lane, if it is not being run."""
+        """Hands out the next record of a lane, unless it runs already."""
         while self.alive and (offset := self._queued.next(lane)) is not None:
             if offset in self._open or offset in self._held or offset in self._elsewhere:
                 return
@@ -343,12 +346,12 @@ class Work:
                 return
 
     def _find_parked(self) -> None:
-        """What was parked is in its lanes, and what is next in them is read again."""
+        """Puts parked records into their lanes, and has the next record of each lane read again."""
         for lane in self._queued.enter_parked():
             self._advance(lane)
 
     def park(self) -> None:
-        """What waits in held lanes, and has kept the commit back for long, keeps it back no more."""
+        """Parks the records of held lanes that have kept the commit back for long, so that it can go on."""
         with self._lock:
             low, now = self._ledger.progress.low, time.monotonic()
             if self._journal is None or not self.alive or not self._standstill.is_long(low, now) or not self._is_sure():
@@ -358,17 +361,17 @@ class Work:
                 self.uncommitted = True
 
     def newcomers(self) -> list[Newcomer]:
-        """Which records have come to wait in lanes of ordering keys since the last call, and still do."""
+        """The records that have begun to wait in lanes of ordering keys since the last call, and still wait."""
         with self._lock:
             return self._queued.newcomers()
 
     def wanted(self) -> list[int]:
-        """What waits in lanes, is needed soon, and must be read again."""
+        """The offsets of records that wait in lanes, are needed soon, and must be read again."""
         with self._lock:
             return sorted(self._queued.wanted)
 
     def found(self, offset: int, record: Record | None) -> None:
-        """What was wanted was read; None: it is there no more."""
+        """Notes a wanted record that was read; None: Kafka has it no more."""
         with self._lock:
             ticket = self._queued.ticket(offset)
             self._queued.wanted.discard(offset)
@@ -385,7 +388,7 @@ class Work:
             self._advance(ticket.lane)
 
     def free(self, lane: Lane) -> bool:
-        """Somebody says that a lane waits no more. False: it did not."""
+        """Frees a held lane. Returns False if it is not held here."""
         with self._lock:
             if not self.alive or lane not in self._ledger.holds:
                 return False
@@ -395,13 +398,13 @@ class Work:
             return True
 
     def lanes(self) -> list[LaneView]:
-        """The lanes in which something waits or runs, or that wait for a run."""
+        """The lanes in which records wait or run, or that wait for a run."""
         with self._lock:
             return self._queued.views(self._held)
 
     def waiting(self, ids: Container[str]) -> tuple[list[Record], list[int], set[int]]:
-        """What waits in lanes and neither runs nor is handed out: of tasks with these ids the records, as far as they are in
-        memory, and the offsets of the others; and the offsets of what was not read yet, of whatever task.
+        """The tasks with these ids that wait in lanes, and neither run nor are handed out: the records in memory, and the
+        offsets of the others; and the offsets of parked records that were not read again, of any task.
         """
         with self._lock:
             found, unread = self._queued.find(ids)
@@ -413,13 +416,13 @@ class Work:
     # -- what runs elsewhere -------------------------------------------------------------------------------------------
 
     def leases_elsewhere(self) -> list[tuple[int, Lease]]:
-        """The leases of other incarnations, by offset."""
+        """The leases of other incarnations, each with its offset."""
         with self._lock:
             self._ledger.tidy()
             return [(offset, lease) for offset, lease in self._ledger.leases.items() if lease.boot != self._boot]
 
     def overhear(self, value: bytes | None) -> None:
-        """Folds a record of the journal that another incarnation has written."""
+        """Folds a record of the journal, which another incarnation has written, into the ledger."""
         with self._lock:
             if not self._ledger.apply(value):
                 error = Undecodable("malformed", "it is no record of a journal")
@@ -434,14 +437,14 @@ class Work:
                     self._advance(ticket.lane)
 
     def reclaim(self, offset: int, lease: Lease) -> list[Record]:
-        """Notes that a lease of another incarnation is over; the records to hand out."""
+        """Notes that a lease of another incarnation is over. Returns the records to hand out."""
         with self._lock:
             if self._ledger.leases.get(offset) == lease:
                 self._ledger.release(offset)
         return self.released_elsewhere()
 
     def released_elsewhere(self) -> list[Record]:
-        """The records that were read, and ran elsewhere, and do not any more: they are to be handed out."""
+        """Takes out the records that another worker ran and runs no more: they are to be handed out."""
         with self._lock:
             free = [offset for offset in self._elsewhere if self._lease_elsewhere(offset) is None]
             records = [self._elsewhere.pop(offset) for offset in free]
@@ -454,7 +457,7 @@ class Work:
     # -- owning --------------------------------------------------------------------------------------------------------
 
     def close_down(self) -> None:
-        """Nothing more of it is handed out or begun; what was reserved is the next owner's."""
+        """Hands out and begins no more tasks; the ones that were reserved here are left to the new owner."""
         with self._lock:
             self.alive = False
             for offset in self._begins.give_up():
@@ -462,7 +465,7 @@ class Work:
                 self._telling.tell(Transition(RELEASED, offset))
 
     def lose(self) -> None:
-        """The partition is owned no more."""
+        """Notes that this process does not own the partition any more."""
         with self._lock:
             self.alive = False
             self.term += 1
@@ -473,12 +476,12 @@ class Work:
             self._queued = Queued(self._ledger, self._remember)
 
     def await_restoring(self) -> None:
-        """The partition will be owned again: what is told from now on may be missing in what is read of its journal."""
+        """Keeps the transitions that are told from now on: the takeover that follows may read the journal without them."""
         with self._lock:
             self._telling.keep()
 
     def revive(self, restored: Ledger) -> None:
-        """The partition is owned again: what was told meanwhile is added to what this process knows."""
+        """Owns the partition again: adds to a restored ledger the ends, and the transitions, that this process knows."""
         with self._lock:
             self.start, self.position, self.committed = restored.progress.low, -1, None
             restored.merge(self._ledger.progress, self._ledger.parked)
@@ -490,7 +493,7 @@ class Work:
             self._find_parked()
 
     def strays(self) -> list[tuple[str, int, int]]:
-        """What this process runs though the partition is another's now: topic, partition, offset."""
+        """The tasks that this process runs though another worker owns the partition: topic, partition and offset of each."""
         with self._lock:
             held = () if self.alive else self._held
             named = self._guests.named(self._held, time.monotonic())
@@ -499,7 +502,7 @@ class Work:
     # -- telling -------------------------------------------------------------------------------------------------------
 
     def mark(self) -> tuple[int, str] | None:
-        """The offset to commit, and its metadata; None: not yet."""
+        """The offset to commit, and its metadata; None while the journal is not durable so far."""
         with self._lock:
             is_of_now = not self._telling.has_mark
             mark = self._telling.mark(self._ledger)
@@ -507,7 +510,7 @@ class Work:
             return mark
 
     def done_with(self) -> tuple[int, int]:
-        """The offsets below which nobody needs the queue's records any more, and the journal's."""
+        """The offsets below which no worker needs the records of the queue, and of the journal, any more."""
         with self._lock:
             return self._ledger.needed, self._ledger.progress.checkpoint
 

@@ -1,4 +1,4 @@
-"""The errors and remarks of tasks: a log beside the states, where nothing overwrites anything."""
+"""The errors and remarks of tasks: a log beside the states, in which no record replaces another."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _CLOSING = 1.0
 
 
 def append(cluster: Cluster, spec: TopicSpec, note: Note) -> None:
-    """Notes something of a task; it is durable when this returns.
+    """Appends a note of a task; it is durable when this returns.
 
     Raises:
-        NotConfirmed, MessageTooLarge, ConnectionFailed: it is not.
+        NotConfirmed, MessageTooLarge, ConnectionFailed: the note is not durable.
     """
     cluster.topics.ensure(spec)
     partition = partition_of(note.id, cluster.topics.partitions(spec.name) or spec.partitions)
@@ -29,7 +29,7 @@ def append(cluster: Cluster, spec: TopicSpec, note: Note) -> None:
 
 
 def read(cluster: Cluster, spec: TopicSpec, task_id: str) -> list[Note]:
-    """What was noted of a task, in order. It reads the whole of one partition: notes are rare, and so are their readers.
+    """The notes of a task, in order. This reads the whole of one partition: notes are rare, and rarely read.
 
     Raises:
         ConnectionFailed: the cluster does not answer.

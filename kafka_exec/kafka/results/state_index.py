@@ -1,4 +1,4 @@
-"""Where the last record of each key of a log stands, in a private temporary database: bounded memory for any number."""
+"""The offset of the last record of each key of a log, in a private temporary database: bounded memory for any number."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from confluent_kafka import Message as Record
 from kafka_exec.core.results.lifecycle import Rank, split_key
 from kafka_exec.kafka.client import native
 
-#: What the database keeps in memory, KiB; the rest is in a temporary file.
+#: The part of the database in memory, KiB; the rest is in a temporary file.
 _CACHE = 8192
 
 # A row is (task hash with the rank in its last two bits, offset with the tombstone in its last bit). Python's hash of
@@ -22,7 +22,7 @@ _RANKS = 3
 _BATCH = 1000
 
 # SQLite has locks of the whole process. A child that was forked while another thread held one would wait for it for ever,
-# so nobody uses SQLite at the moment of a fork.
+# so no thread uses SQLite at the moment of a fork.
 _lock = native.lock()
 os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
 
@@ -32,7 +32,7 @@ def _row_id(task_id: str, rank: int) -> int:
 
 
 class StateIndex:
-    """Thread-safe. Of each partition records may be noted in any order until it is :meth:`complete`, then in theirs."""
+    """Offsets by task. Thread-safe. Records of a partition come in any order until it is :meth:`complete`, then in order."""
 
     def __init__(self) -> None:
         with _lock:
@@ -65,13 +65,13 @@ class StateIndex:
             self._database.execute("COMMIT")
 
     def complete(self, partition: int) -> None:
-        """Notes that no earlier record is to come, so that nothing need be remembered of what was removed."""
+        """Notes that no earlier record is to come, so that removed records need not be remembered."""
         with _lock:
             self._database.execute(f"DELETE FROM {self._table(partition)} WHERE place & 1")
             self._complete.add(partition)
 
     def offsets(self, partition: int, task_id: str) -> dict[Rank, int]:
-        """The offsets of the last records of a task, without those removed."""
+        """The offsets of the last records of a task, without removed ones."""
         with _lock:
             found = self._database.execute(
                 f"SELECT id, place FROM {self._table(partition)} WHERE id BETWEEN ? AND ? AND NOT place & 1",
@@ -100,6 +100,6 @@ class StateIndex:
         return name
 
     def close(self) -> None:
-        """Ends it; the temporary file goes with it."""
+        """Closes the database; its temporary file goes with it."""
         with _lock:
             self._database.close()

@@ -21,7 +21,7 @@ from kafka_exec.kafka.results.state_index import StateIndex
 
 logger = logging.getLogger("kafka_exec")
 
-#: What was found may be compacted away before it is fetched; then its successor is found.
+#: A record that was found may be compacted away before it is fetched; its successor is found then.
 _ATTEMPTS = 5
 
 Sink = Callable[[list[Record]], None]
@@ -31,7 +31,7 @@ OnProgress = Callable[[int, int], None]
 class StateReader:
     """One user's view of the state records. Thread-safe. Get it by :func:`states`; it connects when first used.
 
-    All views of a process share one source, but each has its own watched tasks: what one ceases to watch, the others keep.
+    All views of a process share one source, but each has its own watched tasks: if one ceases to watch, others still do.
     """
 
     def __init__(self, source: _Source) -> None:
@@ -73,22 +73,22 @@ class StateReader:
                 logger.exception("state records were not understood")
 
     def find(self, task_id: str) -> StateRecord | None:
-        """What a task has come to, by all that was acknowledged before the call; None if nothing is known of it.
+        """The state of a task by all records that were acknowledged before the call; None if there is none.
 
         Raises:
             ConnectionFailed: the cluster does not answer.
-            Undecodable: its record is none of ours.
+            Undecodable: the task's record is none of ours.
         """
         return self._source.find(task_id)
 
     def scan(self, on_progress: OnProgress | None = None) -> Iterator[StateRecord]:
-        """What all tasks have come to, in no order, in bounded memory. It blocks in the calling thread.
+        """The states of all tasks, in no order, in bounded memory. This blocks in the calling thread.
 
         Each partition is read twice: to find the strongest record of each task, and to yield these. A task that changes
         meanwhile may be left out if Kafka compacts its partition at that moment.
 
         Args:
-            on_progress: called with how far it is, and how far it will be.
+            on_progress: called with the number of offsets read so far, and the number of all to read.
 
         Raises:
             ConnectionFailed: the cluster does not answer.
@@ -99,8 +99,9 @@ class StateReader:
 class _Source:
     """The process's reader of the state records.
 
-    A partition is followed from its present end on when a task of it is first watched or looked for; all are, when tasks of
-    a second one are watched. It is read from its beginning once, when a task is looked for that has not ended since.
+    A partition is followed from its present end on when a task of it is first watched or looked for. All partitions are
+    when tasks of a second one are watched. A partition is read from its beginning once: when a task is looked for that has
+    not ended since it is followed.
     """
 
     def __init__(self, cluster: Cluster, spec: TopicSpec) -> None:
@@ -130,8 +131,8 @@ class _Source:
             self._look_for_topic()
         wanted = {partition_of(each, self._partitions) for each in ids}
         if not wanted <= self._tail.starts.keys() and self._tail.starts:
-            # To follow one more partition takes until the fetch under way has ended, and who watches a second task soon
-            # watches tasks of all partitions: that wait is paid once, not for each.
+            # Following one more partition takes until the fetch under way has ended, and a process that watches a second
+            # task soon watches tasks of all partitions: so it waits once, not for each.
             wanted = set(range(self._partitions))
         self._tail.follow(wanted)
 
@@ -236,7 +237,7 @@ class _Source:
             return self._made_fetcher
 
     def close(self, timeout: float) -> None:
-        """Ends it within ``timeout`` seconds."""
+        """Ends the thread and the consumers within ``timeout`` seconds."""
         if self._made_tail is not None:
             self._made_tail.close(timeout)
         if self._made_fetcher is not None:
