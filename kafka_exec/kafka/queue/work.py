@@ -257,7 +257,7 @@ class Work:
         )
 
     def _is_sure(self) -> bool:
-        """False if the partition may be lost without notice. It matters only with a journal, by which workers heed others."""
+        """False if the partition may be lost without notice. It matters only with a journal: workers heed each other by it."""
         return self._journal is None or not self.alive or self._tenure.is_open(time.monotonic())
 
     def _lease_elsewhere(self, offset: int) -> Lease | None:
