@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from kafka_exec.broker import EmbeddedKafka
-from kafka_exec.broker.node import Node
-from kafka_exec.broker.ports import Address
+from kafka_exec.broker.node import BrokerNode
+from kafka_exec.broker.ports import NodeAddress
 
 #: MB: memory for the topics of all tests. With too little Kafka collects garbage for seconds, and loses its leadership.
 HEAP = 1024
@@ -29,7 +29,7 @@ class ElsewhereKafka(EmbeddedKafka):
 
     def __init__(self, port: int) -> None:
         super().__init__(port=port)
-        self._nodes = [Node(0, Path(), Address(self._hosts[0], port, 0, 0))]
+        self._nodes = [BrokerNode(0, Path(), NodeAddress(self._hosts[0], port, 0, 0))]
 
 
 @pytest.hookimpl(optionalhook=True)

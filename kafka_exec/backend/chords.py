@@ -38,7 +38,7 @@ _MOST_BEGUN = 1000
 _RUN = "kafka_exec_run"
 
 
-class Results(Protocol):
+class ChordsBackend(Protocol):
     """The part of a result back end that its chords need."""
 
     app: Any
@@ -75,7 +75,7 @@ class Results(Protocol):
 class Chords:
     """The chords of one back end."""
 
-    def __init__(self, backend: Results) -> None:
+    def __init__(self, backend: ChordsBackend) -> None:
         self._backend = backend
         # By group id: the run, and the header's structure if it is more than a list of tasks.
         self._begun: OrderedDict[str, tuple[str, str | None]] = OrderedDict()

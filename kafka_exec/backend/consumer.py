@@ -17,7 +17,7 @@ from kafka_exec.kafka.client import native
 from kafka_exec.kafka.results.states import StateReader
 
 
-class Results(Protocol):
+class ConsumersBackend(Protocol):
     """The part of a result back end that its consumer needs."""
 
     READY_STATES: frozenset[str]
@@ -73,7 +73,7 @@ class ResultConsumer(BaseResultConsumer):
     so the state of such a task needs no look-up.
     """
 
-    backend: Results
+    backend: ConsumersBackend
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

@@ -7,7 +7,7 @@ import time
 from kafka_exec.backend import KafkaBackend
 from kafka_exec.backend.cache.projection import Projection
 from kafka_exec.core.cluster.topology import control_topic, state_topic
-from kafka_exec.core.control.chord import Chords
+from kafka_exec.core.control.chord import ChordReducer
 from kafka_exec.kafka.control.processor import Processor
 from kafka_exec.kafka.nodes.node import Node
 
@@ -52,7 +52,7 @@ def control_plane(backend: KafkaBackend, node: Node) -> ControlPlane:
         space.cluster,
         space.topics,
         node,
-        {"chord": lambda: Chords(unfinished=_CHORDS_UNFINISHED, fired=fired)},
+        {"chord": lambda: ChordReducer(unfinished=_CHORDS_UNFINISHED, fired=fired)},
         backend.performers(),
     )
     if cache is None:

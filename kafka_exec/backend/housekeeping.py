@@ -24,7 +24,7 @@ from kafka_exec.kafka.results.states import StateReader
 logger = logging.getLogger("kafka_exec")
 
 
-class Results(Protocol):
+class HousekeepingBackend(Protocol):
     """The part of a result back end that housekeeping needs."""
 
     @property
@@ -45,7 +45,7 @@ class Results(Protocol):
         """Stores the state and result of a task."""
 
 
-def lost(backend: Results, records: Iterable[StateRecord]) -> Iterator[StateRecord]:
+def lost(backend: HousekeepingBackend, records: Iterable[StateRecord]) -> Iterator[StateRecord]:
     """The state records among these whose tasks are running, and whose workers are lost.
 
     Raises:
@@ -63,7 +63,7 @@ def lost(backend: Results, records: Iterable[StateRecord]) -> Iterator[StateReco
             yield record
 
 
-def clean_up(backend: Results) -> None:
+def clean_up(backend: HousekeepingBackend) -> None:
     """Forgets expired results, and fails the tasks whose worker and whose message are both gone.
 
     Raises:
@@ -80,7 +80,7 @@ def clean_up(backend: Results) -> None:
             _fail(backend, record)
 
 
-def _message_is_gone(backend: Results, record: StateRecord) -> bool:
+def _message_is_gone(backend: HousekeepingBackend, record: StateRecord) -> bool:
     if record.topic is None or record.partition is None or record.offset is None:
         return False
     cluster = backend.space.cluster
@@ -89,7 +89,7 @@ def _message_is_gone(backend: Results, record: StateRecord) -> bool:
     return bool(record.offset < cluster.log.begin(record.topic, record.partition, 0))
 
 
-def _fail(backend: Results, record: StateRecord) -> None:
+def _fail(backend: HousekeepingBackend, record: StateRecord) -> None:
     error = LostRecord(
         f"its worker {record.worker} is gone, and its message was deleted from {record.topic}, partition "
         f"{record.partition}, offset {record.offset}, before it had ended: send it again"

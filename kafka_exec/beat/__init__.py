@@ -14,11 +14,11 @@ from celery import beat, signals
 from celery.utils.dispatch import Signal
 from kombu.utils.objects import cached_property
 
-from kafka_exec.beat.book import ADDED, Book
 from kafka_exec.beat.entries import PeriodicEntry, entry_of
-from kafka_exec.beat.house import House
+from kafka_exec.beat.node_runs import NodeRuns
 from kafka_exec.beat.periodic import PeriodicTasks
 from kafka_exec.beat.rules import text_of
+from kafka_exec.beat.schedule_table import ADDED, ScheduleTable
 from kafka_exec.beat.stopping import ended_by_signals, exit_now
 from kafka_exec.core.beat.agenda import Plan
 from kafka_exec.core.beat.claimant import Firing
@@ -71,7 +71,7 @@ class Scheduler(beat.Scheduler):  # type: ignore[misc]
         self._space.cluster.topics.ensure(sync_topic(self._space.topics))
         for entry in self.schedule.values():
             entry.plan(self._space.settings.beat_catch_up)
-        self._book = Book(self._space.cluster, self._space.topics)
+        self._book = ScheduleTable(self._space.cluster, self._space.topics)
         self._read: int | None = None
         self._added: dict[str, PeriodicEntry] = {}
         self._plans: dict[str, Plan] = {}
@@ -80,7 +80,7 @@ class Scheduler(beat.Scheduler):  # type: ignore[misc]
     def tick(self, *args: Any, **kwargs: Any) -> float:
         """Watches the thread that fires. Does not return while that is stuck, so that monitors of Celery's beat notice."""
         if self._exclusive is None:
-            self._house = House(self.app, self._name, self._begin, self._end)
+            self._house = NodeRuns(self.app, self._name, self._begin, self._end)
             self._exclusive = Exclusive(self._space.cluster, self._space.topics, self._name, self)
             self._exclusive.start()
         while self._exclusive.turned == self._turned:

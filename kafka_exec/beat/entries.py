@@ -9,8 +9,8 @@ from typing import Any
 
 from celery import beat
 
-from kafka_exec.beat.orders import Run
 from kafka_exec.beat.rules import parsed, rule_of, text_of
+from kafka_exec.beat.run_messages import BeginRun
 from kafka_exec.core.beat.agenda import Plan
 from kafka_exec.core.beat.claimant import Firing
 from kafka_exec.core.beat.schedule import Asked, CatchUp, Grid, Policy, definition_hash
@@ -120,7 +120,7 @@ class PeriodicEntry(beat.ScheduleEntry):  # type: ignore[misc]
         }
         return entry
 
-    def run(self, firing: Firing, policy: Policy, fence: int, hostname: str) -> Run:
+    def run(self, firing: Firing, policy: Policy, fence: int, hostname: str) -> BeginRun:
         """One firing as a run on this node. ``fence``: the claim's epoch, greater than that of each claim before it."""
         request = {
             **(self.options.get("headers") or {}),
@@ -136,7 +136,7 @@ class PeriodicEntry(beat.ScheduleEntry):  # type: ignore[misc]
             # This flag keeps Celery from publishing in retry() and replace(): the process that runs the task does it all.
             "is_eager": True,
         }
-        return Run(self.task, tuple(self.args or ()), dict(self.kwargs or {}), request)
+        return BeginRun(self.task, tuple(self.args or ()), dict(self.kwargs or {}), request)
 
 
 def entry_of(name: str, given: Mapping[str, Any], app: Any) -> PeriodicEntry:

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from kafka_exec.beat.book import Book
 from kafka_exec.beat.entries import entry_of
 from kafka_exec.beat.rules import parsed, rule_of
+from kafka_exec.beat.schedule_table import ScheduleTable
 from kafka_exec.core.beat.claimlog import Standing
 from kafka_exec.core.cluster.topology import nodes_topic, sync_topic
 from kafka_exec.core.nodes.heartbeat import Heartbeat, NodeState, roll
@@ -24,7 +24,7 @@ class Periodic:
     """A periodic entry and its claim.
 
     Attributes:
-        row: its row in the schedule, see :class:`~kafka_exec.beat.book.Book`; empty: the entry was removed.
+        row: its row in the :class:`~kafka_exec.beat.schedule_table.ScheduleTable`; empty: the entry was removed.
         standing: its claim and its last slot, by the log of claims.
         next: the next slot, epoch seconds; None: the entry is paused, was never claimed, or its schedule is a class of the
             user's, or no beat lives that would fire it.
@@ -80,7 +80,7 @@ class PeriodicTasks:
     def __init__(self, app: Any) -> None:
         self._app = app
         self._space = broker_home(app)
-        self._book = Book(self._space.cluster, self._space.topics)
+        self._book = ScheduleTable(self._space.cluster, self._space.topics)
 
     def all(self) -> list[Periodic]:
         """All entries that a beat has or had, or that were added, in the order of their names."""
@@ -94,7 +94,7 @@ class PeriodicTasks:
 
     def beats(self) -> frozenset[str]:
         """The ids of the incarnations of beats that live."""
-        return frozenset(beat.boot for beat in self._living() if beat.beat)
+        return frozenset(beat.incarnation for beat in self._living() if beat.beat)
 
     def knows(self, task: str) -> bool:
         """True if a worker that lives knows a task of this name."""

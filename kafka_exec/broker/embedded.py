@@ -16,7 +16,7 @@ from kafka_exec.broker import folder, ports, settings
 from kafka_exec.broker.errors import BrokerError, BrokerNotRunning, PortUnavailable
 from kafka_exec.broker.install import archive, java
 from kafka_exec.broker.install.distribution import Progress, libraries
-from kafka_exec.broker.node import Node
+from kafka_exec.broker.node import BrokerNode
 from kafka_exec.broker.security import INTERNAL_NAME, Secured
 from kafka_exec.kafka.cluster.cluster import close_all
 
@@ -71,7 +71,7 @@ class EmbeddedKafka:
         self._use_archive = not java_options
         self._on_progress: Progress = on_progress or (lambda step, done, total: None)
         self._folder: Path | None = None
-        self._nodes: list[Node] = []
+        self._nodes: list[BrokerNode] = []
         self._remove: Callable[[], object] = lambda: None
 
     def __enter__(self) -> EmbeddedKafka:
@@ -165,7 +165,8 @@ class EmbeddedKafka:
             try:
                 addresses = ports.choose(self._hosts, self._wanted_port)
                 self._nodes = [
-                    Node(number, self._folder / f"node-{number}", address) for number, address in enumerate(addresses)
+                    BrokerNode(number, self._folder / f"node-{number}", address)
+                    for number, address in enumerate(addresses)
                 ]
                 return self._start(self._nodes, runtime, jars)
             except BaseException as error:
@@ -261,7 +262,7 @@ class EmbeddedKafka:
             raise ValueError("a secured cluster needs a user and a password")
         return {**servers, **self._secured().client(user, password, mechanism)}
 
-    def _node(self, number: int) -> Node:
+    def _node(self, number: int) -> BrokerNode:
         if not self._nodes:
             raise BrokerNotRunning
         return self._nodes[number]
@@ -271,7 +272,7 @@ class EmbeddedKafka:
             raise BrokerError('this embedded broker is not secured: make it with security="sasl"')
         return Secured(self.data_dir / "security")
 
-    def _start(self, nodes: list[Node], runtime: Path, jars: Path) -> None:
+    def _start(self, nodes: list[BrokerNode], runtime: Path, jars: Path) -> None:
         nodes = [node for node in nodes if not node.running]
         self._on_progress("format", 0, len(nodes))
         try:
@@ -293,7 +294,7 @@ class EmbeddedKafka:
                 node.release()
             raise
 
-    def _format(self, nodes: list[Node], runtime: Path, jars: Path) -> None:
+    def _format(self, nodes: list[BrokerNode], runtime: Path, jars: Path) -> None:
         cluster = folder.cluster_id(self.data_dir, len(self._hosts), self._is_secured)
         secured = self._secured() if self._is_secured else None
         if secured:
@@ -304,7 +305,7 @@ class EmbeddedKafka:
         with ThreadPoolExecutor(len(self._nodes)) as pool:
             list(pool.map(lambda node: node.format(runtime, jars, cluster), nodes))
 
-    def _wait_for_answer(self, node: Node, deadline: float) -> None:
+    def _wait_for_answer(self, node: BrokerNode, deadline: float) -> None:
         """Waits until the node itself names itself as a part of the cluster: then it takes requests of all kinds.
 
         Raises:
@@ -328,7 +329,7 @@ class EmbeddedKafka:
                 return
             time.sleep(0.02)
 
-    def _admin_config(self, nodes: list[Node]) -> dict[str, Any]:
+    def _admin_config(self, nodes: list[BrokerNode]) -> dict[str, Any]:
         secured = self._secured() if self._is_secured else None
         servers = ",".join(
             f"{node.address.host}:{node.address.internal if secured else node.address.port}" for node in nodes

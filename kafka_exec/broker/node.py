@@ -17,7 +17,7 @@ from typing import IO
 from kafka_exec.broker import guard, settings
 from kafka_exec.broker.errors import BrokerError, BrokerNotRunning, BrokerStartFailed, DataInUse, PortUnavailable
 from kafka_exec.broker.install import java
-from kafka_exec.broker.ports import Address
+from kafka_exec.broker.ports import NodeAddress
 
 #: An error shows so many lines of the log, without the frames of Java's tracebacks.
 LOG_LINES = 20
@@ -29,10 +29,10 @@ KILL_TIMEOUT = 10.0
 CLAIM_TIMEOUT = 3.0
 
 
-class Node:
+class BrokerNode:
     """One Kafka process, started and ended by a guard (see guard.py)."""
 
-    def __init__(self, number: int, folder: Path, address: Address) -> None:
+    def __init__(self, number: int, folder: Path, address: NodeAddress) -> None:
         self.number = number
         self.folder = folder
         self.address = address
@@ -180,7 +180,7 @@ class Node:
         log = self.log()
         if self.running:
             raise BrokerStartFailed(f"node {self.number} did not answer in time", log)
-        if "BindException" in log or "Address already in use" in log:
+        if "BindException" in log or "NodeAddress already in use" in log:
             raise PortUnavailable(self.address.host, self.address.port, "in use")
         raise BrokerStartFailed(f"node {self.number} ended while it was starting", log)
 

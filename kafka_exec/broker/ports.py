@@ -15,7 +15,7 @@ FREE_PORTS = range(20_000, 32_000)
 
 
 @dataclass(frozen=True)
-class Address:
+class NodeAddress:
     """The ports of one node: for clients, for its controller and, in a secured cluster, for the other nodes."""
 
     host: str
@@ -73,9 +73,9 @@ def free(hosts: list[str], avoid: set[int]) -> int:
     raise PortUnavailable(hosts[0], FREE_PORTS.start, f"none is free from there to {FREE_PORTS.stop}")
 
 
-def choose(hosts: list[str], wanted: int | None) -> list[Address]:
+def choose(hosts: list[str], wanted: int | None) -> list[NodeAddress]:
     """The addresses on the hosts, with the wanted port for clients or a free one; the other ports are free ones."""
     chosen: list[int] = []
     for port in (wanted, None, None):
         chosen.append(free(hosts, set(chosen)) if port is None else port)
-    return [Address(host, *chosen) for host in hosts]
+    return [NodeAddress(host, *chosen) for host in hosts]

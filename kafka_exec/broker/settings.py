@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from kafka_exec.broker.ports import Address
+from kafka_exec.broker.ports import NodeAddress
 from kafka_exec.broker.security import Secured
 
 INTERNAL_PARTITIONS = 8
 
 
-def properties(node: int, addresses: list[Address], data: Path, secured: Secured | None) -> dict[str, str]:
+def properties(node: int, addresses: list[NodeAddress], data: Path, secured: Secured | None) -> dict[str, str]:
     """Kafka's properties of a combined broker and controller."""
     here, count = addresses[node], len(addresses)
     replicas = min(3, count)

@@ -15,7 +15,7 @@ import click
 
 from kafka_exec.app.letters import dead_letters
 from kafka_exec.cli.common import confirm, echo_table, json_option, printable, progress, time_of
-from kafka_exec.core.message.dead import Address, Letter, Order, as_text
+from kafka_exec.core.message.dead import Letter, LetterAddress, Order, as_text
 from kafka_exec.settings.appconf import broker_home
 
 if TYPE_CHECKING:
@@ -31,9 +31,9 @@ _LONGEST_ERROR = 60
 _MOST_SHOWN = 200
 
 
-def _address(value: str) -> Address:
+def _address(value: str) -> LetterAddress:
     try:
-        return Address.parse(value)
+        return LetterAddress.parse(value)
     except ValueError:
         raise click.BadParameter(f"{value!r} is no address of a letter, such as 3:17") from None
 
@@ -152,7 +152,7 @@ def _row(letter: Letter, queue: str) -> tuple[str, ...]:
 @click.argument("address", type=_address, metavar="PARTITION:OFFSET")
 @json_option
 @click.pass_context
-def show(context: click.Context, queue: str, address: Address, as_json: bool) -> None:
+def show(context: click.Context, queue: str, address: LetterAddress, as_json: bool) -> None:
     """Show a dead letter: all its headers, its body, and where it came from."""
     letter = _letters(context, queue).find(address)
     click.echo(_as_json(letter, queue) if as_json else "\n".join(_details(letter, queue)))
@@ -215,7 +215,7 @@ def _details(letter: Letter, queue: str) -> Iterator[str]:
 def replay(
     context: click.Context,
     queue: str,
-    addresses: tuple[Address, ...],
+    addresses: tuple[LetterAddress, ...],
     reason: str | None,
     task: str | None,
     of_all: bool,

@@ -30,7 +30,7 @@ _LONGEST_REASON = 2000
 _BURY_AGAIN = 1.0
 
 
-class Consumer(NamedTuple):
+class ChannelConsumer(NamedTuple):
     """A consumer: it is given the messages of a source."""
 
     tag: str
@@ -59,7 +59,7 @@ class Deliveries:
         self._channel = channel
         self._wake = wake
         self._on_fault = on_fault
-        self._consumers: dict[str, Consumer] = {}
+        self._consumers: dict[str, ChannelConsumer] = {}
         self._unacked: dict[int, tuple[Source, Item]] = {}
         self._reasons: dict[int, str] = {}
         self._reasons_in_a_word: dict[int, str] = {}
@@ -76,7 +76,7 @@ class Deliveries:
 
     def add(self, tag: str, source: Source, no_ack: bool, callback: Callable[[base.Message], Any]) -> None:
         """Adds a consumer."""
-        self._consumers[tag] = Consumer(tag, source, no_ack, callback)
+        self._consumers[tag] = ChannelConsumer(tag, source, no_ack, callback)
         self._wake()
 
     def remove(self, tag: str) -> Source | None:

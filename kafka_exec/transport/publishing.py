@@ -46,7 +46,7 @@ def in_time(client: Any) -> Iterator[None]:
         raise NotConfirmed(str(error)) from error
 
 
-class Place(NamedTuple):
+class Destination(NamedTuple):
     """The topic, headers and partition to publish a message with; without a partition its key decides."""
 
     topic: str
@@ -54,7 +54,7 @@ class Place(NamedTuple):
     partition: int | None = None
 
 
-def place_in(space: Namespace, queue: str, message: Message, headers: Headers) -> Place:
+def place_in(space: Namespace, queue: str, message: Message, headers: Headers) -> Destination:
     """The place of a message for a work queue: in the queue's topic, or in the delay topic until its time comes."""
     # Tasks of one ordering key keep their order only if their priorities do not send them to different steps.
     priority, most = message.properties.get("priority"), space.declaration(queue).max_priority
@@ -68,8 +68,8 @@ def place_in(space: Namespace, queue: str, message: Message, headers: Headers) -
     eta = eta_of(message)
     delayed = None if eta is None else space.delay_to_publish(eta - time.time())
     if eta is None or delayed is None:
-        return Place(space.queue_to_publish(queue, step), headers, partition)
-    return Place(delayed[0], Delay(queue, step, eta).write(headers), delayed[1])
+        return Destination(space.queue_to_publish(queue, step), headers, partition)
+    return Destination(delayed[0], Delay(queue, step, eta).write(headers), delayed[1])
 
 
 def tell_of_priority(queue: str, most: int | None, *, has_key: bool) -> None:

@@ -18,9 +18,9 @@ from kafka_exec.kafka.nodes.node import Node
 from kafka_exec.kafka.queue.finding import among, waiting_at
 from kafka_exec.kafka.queue.journal import Journal
 from kafka_exec.kafka.queue.letters import bury, letter_of
+from kafka_exec.kafka.queue.owned import OwnedPartition
 from kafka_exec.kafka.queue.queued import LaneView, Newcomer
 from kafka_exec.kafka.queue.reader import GroupReader
-from kafka_exec.kafka.queue.work import Work
 from kafka_exec.transport.namespace import Namespace
 from kafka_exec.transport.subscriptions import Subscription
 
@@ -37,7 +37,7 @@ class Item(NamedTuple):
     """
 
     record: Record
-    work: Work | None
+    work: OwnedPartition | None
     step: int
     redelivered: bool
     term: int = 0
@@ -48,7 +48,7 @@ class Item(NamedTuple):
         return self.work is None or self.work.begin(self.record.offset(), self.term)
 
     def await_told(self, timeout: float) -> int | None:
-        """Waits until the item may run, after it was begun; see :meth:`Work.await_told`."""
+        """Waits until the item may run, after it was begun; see :meth:`OwnedPartition.await_told`."""
         return None if self.work is None else self.work.await_told(self.record.offset(), timeout)
 
     @property
@@ -187,29 +187,29 @@ class WorkQueue:
         """The number of items that wait in this process."""
         return sum(len(reader.buffer) for reader in self._readers)
 
-    def share(self, boots: Sequence[str], items: Iterable[Item]) -> list[Grant]:
+    def share(self, incarnations: Sequence[str], items: Iterable[Item]) -> list[Grant]:
         """Grants waiting tasks to other incarnations, one to each: the last of the buffer first, then some taken items.
 
         Items that cannot be granted are put back. A new owner of the partitions knows of the grants.
         """
         granted: list[Grant] = []
         for reader in self._readers:
-            found = reader.share(boots[len(granted) :])
+            found = reader.share(incarnations[len(granted) :])
             granted += found if found and reader.are_durable(found) else []
         for item in items:
-            given = self.give(item, boots[len(granted)]) if len(granted) < len(boots) else None
+            given = self.give(item, incarnations[len(granted)]) if len(granted) < len(incarnations) else None
             if given is None:
                 self.put_back(item)
             else:
                 granted.append(given)
         return granted
 
-    def give(self, item: Item, boot: str) -> Grant | None:
+    def give(self, item: Item, incarnation: str) -> Grant | None:
         """Grants an item that was taken to another incarnation; None: it was not granted."""
         if item.work is None:
             return None
         reader = self._readers[item.step]
-        given = reader.grant(item.record, item.work, item.term, boot)
+        given = reader.grant(item.record, item.work, item.term, incarnation)
         # A grant that is not durable is told to no worker, and its lease is soon over.
         return given if given is not None and reader.are_durable([given]) else None
 
@@ -227,7 +227,7 @@ class WorkQueue:
         """The lanes in which this process has unfinished tasks."""
         return [view for reader in self._readers for work in reader.works() for view in work.lanes()]
 
-    def newcomers(self) -> Iterator[tuple[Newcomer, Work]]:
+    def newcomers(self) -> Iterator[tuple[Newcomer, OwnedPartition]]:
         """The tasks that have come to wait in lanes of ordering keys since the last call, and still wait."""
         return ((each, work) for reader in self._readers for work in reader.works() for each in work.newcomers())
 

@@ -13,7 +13,7 @@ from celery.worker.consumer.mingle import Mingle
 from kafka_exec.backend import KafkaBackend
 from kafka_exec.backend.control_plane import ControlPlane, control_plane
 from kafka_exec.core.cluster.topology import nodes_topic
-from kafka_exec.core.nodes.heartbeat import Work
+from kafka_exec.core.nodes.heartbeat import Load
 from kafka_exec.core.worker.versions import capabilities
 from kafka_exec.kafka.client.complaints import faults
 from kafka_exec.kafka.control.delays import Delays
@@ -33,9 +33,9 @@ Mingle.compatible_transports.add("kafka")
 Gossip.compatible_transports.add("kafka")
 
 
-def _work(c: Any) -> Work:
+def _work(c: Any) -> Load:
     """A worker's report for its heartbeats: its slots, running tasks, queues and known tasks."""
-    return Work(
+    return Load(
         slots=c.pool.num_processes,
         active=len(worker_state.active_requests),
         queues=tuple(sorted(queue.name for queue in c.task_consumer.queues)) if c.task_consumer else (),

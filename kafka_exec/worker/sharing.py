@@ -73,9 +73,9 @@ class Sharing:
         if not (peers := self._node.peers(since)):
             return
         for queue in self._connection.queues():
-            boots = idle_peers(peers, queue.name, queue.waiting + self._starter.waiting)
-            if boots:
-                self._grant(queue.share(boots, self._of(queue, len(boots) - queue.waiting)))
+            incarnations = idle_peers(peers, queue.name, queue.waiting + self._starter.waiting)
+            if incarnations:
+                self._grant(queue.share(incarnations, self._of(queue, len(incarnations) - queue.waiting)))
 
     def _of(self, queue: WorkQueue, most: int) -> Iterator[Item]:
         """Takes back tasks of a queue that wait for a slot; tasks of other queues keep waiting."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from kafka_exec.core.beat.claimlog import ClaimLog, Kind, Signal, Verdict
+from kafka_exec.core.beat.claimlog import ClaimLog, RecordKind, Signal, Verdict
 from kafka_exec.core.message.envelope import decode
 from tests.integration.records import committed
 from tests.integration.workers import Crew, until
@@ -40,7 +40,7 @@ class Diary:
             if record.offset() > log.next and log.next == 0:
                 log.whole = False
             verdict = log.take(signal, record.offset(), at)
-            if signal.kind is Kind.HANDLING:
+            if signal.kind is RecordKind.HANDLING:
                 assert verdict is Verdict.ACCEPTED, f"{signal} is fired by who does not hold it"
                 fired[signal.entry].append(Fired(signal.slot or 0.0, signal.name, at))
         return log, fired

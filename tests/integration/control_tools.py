@@ -19,7 +19,7 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from kafka_exec.core.cluster.names import Topics
 from kafka_exec.core.cluster.settings import Settings
 from kafka_exec.core.cluster.topology import TopicSpec, nodes_topic
-from kafka_exec.core.control.chord import Chords, FailChord, Fire
+from kafka_exec.core.control.chord import ChordReducer, FailChord, Fire
 from kafka_exec.core.control.reducers import Command, Effect
 from kafka_exec.kafka.cluster.cluster import Cluster, cluster
 from kafka_exec.kafka.control.processor import Processor
@@ -54,7 +54,7 @@ class Plane:
             self.cluster,
             self.names,
             self.node,
-            {"chord": lambda: Chords(unfinished=unfinished, fired=3600)},
+            {"chord": lambda: ChordReducer(unfinished=unfinished, fired=3600)},
             {Fire: self.perform, FailChord: self.perform},
         )
 

@@ -17,7 +17,7 @@ import pytest
 from confluent_kafka import Producer
 
 from kafka_exec.broker import EmbeddedKafka
-from kafka_exec.core.message.dead import Address, Order, RawHeaders
+from kafka_exec.core.message.dead import LetterAddress, Order, RawHeaders
 from kafka_exec.errors import NoSuchLetter, NotReplayable
 from kafka_exec.kafka.queue.dead import DeadLetters, queues_with_letters
 from tests.integration.dead_tools import Morgue, command, done, listed, run, task
@@ -160,7 +160,7 @@ def test_key_value_headers_and_order_are_those_of_the_record_that_died(made: Cre
         assert record.headers()[:-1] == original
         came = json.loads(headers["replayed-from"])
         assert (came["topic"], came["count"]) == (morgue.letters.topic, 1)
-        assert letters[Address(came["partition"], came["offset"])] == name
+        assert letters[LetterAddress(came["partition"], came["offset"])] == name
     assert in_order == {f"key-{n}": ids[n::7] for n in range(7)}
 
 
@@ -288,7 +288,7 @@ def test_what_cannot_be_replayed_is_told_and_stops_no_other(made: Crew) -> None:
         with pytest.raises(NotReplayable, match=why):
             morgue.letters.replay(Order([bad[key]]))
     with pytest.raises(NoSuchLetter):
-        morgue.letters.replay(Order([*bad.values(), Address(0, 10_000)]))
+        morgue.letters.replay(Order([*bad.values(), LetterAddress(0, 10_000)]))
     found = run(made, "replay", "celery", "--all", "--yes")
     assert found.stdout == "1 replayed\n"
     assert found.stderr.startswith("3 cannot be replayed, such as: letter ")

@@ -14,13 +14,13 @@ from typing import Any
 import pytest
 from celery import Celery
 
-from kafka_exec.backend.cache.copies import Cache, Step
+from kafka_exec.backend.cache.copies import Cache, CopyStep
 from kafka_exec.backend.cache.projection import Projection
 from kafka_exec.backend.control_plane import ControlPlane, control_plane
 from kafka_exec.broker import EmbeddedKafka
 from kafka_exec.core.cluster.topology import nodes_topic, state_topic
 from kafka_exec.core.results.lifecycle import State
-from kafka_exec.core.results.projection import Copy, Place
+from kafka_exec.core.results.projection import Copy, LogPosition
 from kafka_exec.core.results.state_record import StateRecord
 from kafka_exec.kafka.nodes.node import Node
 from kafka_exec.kafka.publish.partitioner import partition_of
@@ -244,7 +244,7 @@ def test_what_is_forgotten_stays_so_for_a_projection_that_is_behind(stage: Stage
     partition = partition_of("late", 16)
     before = cache.places([partition])[partition]
     late = StateRecord("late", State.DONE, "SUCCESS", result=2).encode()
-    assert cache.take([Step(partition, before, Place(before.offset, True), {"late": Copy(late, None)})])
+    assert cache.take([CopyStep(partition, before, LogPosition(before.offset, True), {"late": Copy(late, None)})])
     assert len(redis.names("result:late")) == 1
     assert [stage.app().AsyncResult(each).state for each in ("early", "late")] == ["PENDING", "PENDING"]
     stage.start()
@@ -275,12 +275,12 @@ def test_a_cache_that_is_being_filled_does_not_answer(stage: Stage, redis: Redis
     partition = partition_of("one", 16)
     cache = stage.cache
     copies: dict[str, Copy | None] = {"one": Copy(record.encode(), None)}
-    assert cache.take([Step(partition, Place(), Place(1), copies)])
+    assert cache.take([CopyStep(partition, LogPosition(), LogPosition(1), copies)])
     assert stage.cache.find("one") is None
-    assert cache.take([Step(partition, Place(1), Place(1, True), {})])
+    assert cache.take([CopyStep(partition, LogPosition(1), LogPosition(1, True), {})])
     assert stage.cache.find("one") == record
     # Whoever comes from another place changes nothing.
-    assert not cache.take([Step(partition, Place(), Place(2), {"one": None})])
+    assert not cache.take([CopyStep(partition, LogPosition(), LogPosition(2), {"one": None})])
     assert stage.cache.find("one") == record
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from kafka_exec.broker import EmbeddedKafka
-from kafka_exec.core.beat.claimlog import ClaimLog, Kind, Signal
+from kafka_exec.core.beat.claimlog import ClaimLog, RecordKind, Signal
 from kafka_exec.core.cluster.names import Topics
 from kafka_exec.core.cluster.settings import Settings
 from kafka_exec.core.cluster.topology import TopicSpec, sync_topic
@@ -52,11 +52,11 @@ class Writer:
                 self.log.take(signal, self.log.next, 0.0)
 
     def claim(self, entry: str) -> None:
-        self.write(Signal(Kind.CLAIMING, "a", "node", entry, self.log.standing(entry).reference))
+        self.write(Signal(RecordKind.CLAIMING, "a", "node", entry, self.log.standing(entry).reference))
 
     def fire(self, entry: str, slots: range) -> None:
         epoch = self.log.standing(entry).epoch
-        self.write(*(Signal(Kind.HANDLING, "a", "node", entry, epoch, slot=float(slot)) for slot in slots))
+        self.write(*(Signal(RecordKind.HANDLING, "a", "node", entry, epoch, slot=float(slot)) for slot in slots))
 
 
 def facts(log: ClaimLog) -> dict[str, tuple[object, ...]]:

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from kafka_exec.core.beat.claim import Do, State
+from kafka_exec.core.beat.claim import ClaimState, Do
 from kafka_exec.core.beat.claimant import Act, Claimant, Firing, Terms
-from kafka_exec.core.beat.claimlog import ClaimLog, Kind, Signal, Verdict
+from kafka_exec.core.beat.claimlog import ClaimLog, RecordKind, Signal, Verdict
 from kafka_exec.core.nodes.heartbeat import LOST_AFTER
 from kafka_exec.core.nodes.liveness import TrustWindow, lease
 
@@ -27,7 +27,7 @@ STEP = 0.05
 class Transaction:
     """Records that become visible together, or not at all. ``state``: ``open``, ``committed`` or ``aborted``."""
 
-    boot: str
+    incarnation: str
     ends: float
     state: str = "open"
 
@@ -37,7 +37,7 @@ class Run:
     """A run in a process of its own, which goes on while its node is paused. ``end``: at the latest, until it has ended."""
 
     entry: str
-    boot: str
+    incarnation: str
     begin: float
     end: float
     lease: TrustWindow
@@ -86,12 +86,12 @@ class World:
                 if run.end > self.now and (run.lease.until is None or run.lease.until <= self.now):
                     run.end = self.now
 
-    def fence(self, boot: str) -> None:
+    def fence(self, incarnation: str) -> None:
         if not self.fences:
             return
-        self.fenced.add(boot)
+        self.fenced.add(incarnation)
         for _, _, transaction in self.log:
-            if transaction.boot == boot and transaction.state == "open":
+            if transaction.incarnation == incarnation and transaction.state == "open":
                 transaction.state = "aborted"
 
     def committed(self) -> Iterator[tuple[int, Signal, float]]:
@@ -104,7 +104,7 @@ class World:
         fold, found, last = ClaimLog(), [], dict[str, float]()
         for offset, signal, at in self.committed():
             verdict = fold.take(signal, offset, at)
-            if signal.kind is not Kind.HANDLING:
+            if signal.kind is not RecordKind.HANDLING:
                 continue
             if verdict is not Verdict.ACCEPTED:
                 found.append(f"{signal.entry} fired by {signal.node}, who does not hold it")
@@ -142,11 +142,11 @@ class Member:
         self.begins: list[str] = []
         self.runs: dict[str, Run] = {}
         self.suspects: set[str] = set()
-        self.claimant = Claimant(self.new_boot(), f"n{self.number}", ClaimLog())
+        self.claimant = Claimant(self.new_incarnation(), f"n{self.number}", ClaimLog())
         self.claimant.want(dict.fromkeys(self.world.names, Terms("h", heartbeat=20.0)), self.world.now)
         self.end_of_history = len(self.world.log)
 
-    def new_boot(self) -> str:
+    def new_incarnation(self) -> str:
         self.lives += 1
         self.lease = lease(HEARTBEAT)
         return f"n{self.number}.{self.lives}"
@@ -163,14 +163,14 @@ class Member:
         elif chance.random() < 0.004:
             self.asleep_until = now + chance.uniform(0.1, 10)
         if not self.world.on_nodes:
-            self.suspects = {each.claimant.boot for each in self.world.members if chance.random() < 0.002}
+            self.suspects = {each.claimant.incarnation for each in self.world.members if chance.random() < 0.002}
 
     def step(self) -> None:
         world, chance = self.world, self.world.chance
         if world.now < max(self.asleep_until, self.dead_until):
             self.settle_at_broker()
             return
-        world.heard[self.claimant.boot] = world.now
+        world.heard[self.claimant.incarnation] = world.now
         self.lease.renew(world.now)
         if world.on_nodes and world.leases and self.lease.lost and self.claimant.held:
             self.transaction = None
@@ -192,10 +192,10 @@ class Member:
         if not self.claimant.ready and self.position >= self.end_of_history:
             acts += self.claimant.begin(world.now)
         acts += self.claimant.turn(world.now)
-        for boot in self.claimant.to_fence(self.is_gone, list(world.heard), world.now):
-            world.fence(boot)
+        for incarnation in self.claimant.to_fence(self.is_gone, list(world.heard), world.now):
+            world.fence(incarnation)
             if chance.random() < 0.9:  # or it forgets, and does so again later
-                acts += self.claimant.fenced(boot, world.now)
+                acts += self.claimant.fenced(incarnation, world.now)
         if any(act.do is Do.STEP_DOWN for act in acts):
             self.step_down()
             return
@@ -205,8 +205,8 @@ class Member:
         if self.outbox:
             self.commit()
 
-    def is_gone(self, boot: str) -> bool:
-        return boot in self.suspects or self.world.now - self.world.heard.get(boot, 0.0) > LOST
+    def is_gone(self, incarnation: str) -> bool:
+        return incarnation in self.suspects or self.world.now - self.world.heard.get(incarnation, 0.0) > LOST
 
     def read(self) -> list[Act]:
         acts: list[Act] = []
@@ -226,7 +226,7 @@ class Member:
             standing = self.claimant.log.standing(name)
             last = max(standing.slot or standing.since or 0.0, self.fired.get(name, 0.0))
             if self.world.on_nodes:
-                if last + PERIOD <= self.world.now and self.claimant.state(name) is not State.HANDLING_BY_NODE:
+                if last + PERIOD <= self.world.now and self.claimant.state(name) is not ClaimState.HANDLING_BY_NODE:
                     last += PERIOD
                     self.send(self.claimant.fire(name, Firing(last, "run"), self.world.now, held=True))
                     self.begins.append(name)
@@ -241,10 +241,10 @@ class Member:
         """Begins what the log has, and notes what has ended."""
         begins, self.begins = self.begins, []
         for entry in begins:
-            if self.claimant.state(entry) is State.HANDLING_BY_NODE:
+            if self.claimant.state(entry) is ClaimState.HANDLING_BY_NODE:
                 now = self.world.now
                 end = now + self.world.chance.uniform(0.1, 12)
-                self.runs[entry] = Run(entry, self.claimant.boot, now, end, self.lease)
+                self.runs[entry] = Run(entry, self.claimant.incarnation, now, end, self.lease)
                 self.world.runs.append(self.runs[entry])
 
     def end_runs(self) -> None:
@@ -265,9 +265,9 @@ class Member:
     def commit(self) -> None:
         world, chance = self.world, self.world.chance
         long = 2.0 if chance.random() < 0.05 else 0.1
-        self.transaction = Transaction(self.claimant.boot, world.now + chance.uniform(0.0, long))
+        self.transaction = Transaction(self.claimant.incarnation, world.now + chance.uniform(0.0, long))
         self.answer_lost = world.now < 1000 + world.faults_until and chance.random() < 0.01
-        if self.claimant.boot in world.fenced:
+        if self.claimant.incarnation in world.fenced:
             self.transaction.state = "aborted"
         world.log += [(signal, world.now, self.transaction) for signal in self.outbox]
         self.outbox = []
@@ -280,6 +280,6 @@ class Member:
     def step_down(self) -> None:
         self.outbox, self.fired, self.begins = [], {}, []
         if self.world.renews:
-            self.send(self.claimant.renew(self.new_boot(), self.world.now))
+            self.send(self.claimant.renew(self.new_incarnation(), self.world.now))
         else:
-            self.world.fenced.discard(self.claimant.boot)
+            self.world.fenced.discard(self.claimant.incarnation)

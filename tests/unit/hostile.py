@@ -10,7 +10,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from kafka_exec.core.beat.claimlog import ClaimLog, Kind, Signal
+from kafka_exec.core.beat.claimlog import ClaimLog, RecordKind, Signal
 from kafka_exec.core.control.reducers import Command
 from kafka_exec.core.nodes.heartbeat import Heartbeat
 from kafka_exec.core.queue.lanes import Lane, Run
@@ -167,7 +167,7 @@ NOW = 1_700_000_000.0
 def ledger() -> Ledger:
     made = Ledger("q", Progress(3, 9))
     made.end(7)
-    made.start(4, "boot")
+    made.start(4, "incarnation")
     made.hold(Lane("key", "k"), Run("t", 1))
     made.park(Lane("key", "p"), [5, 6])
     made.remember("@5", Memory(NOW, "7f"))
@@ -187,11 +187,19 @@ def journal(queue: str = "q", first: int = 0) -> list[bytes]:
         remembered(first + 5, "@5", NOW, "7f"),
         parked(lane, [first + 6, first + 7]),
     ]
-    return [encode("boot", queue, told), ledger().checkpoint()]
+    return [encode("incarnation", queue, told), ledger().checkpoint()]
 
 
 HEARTBEAT = Heartbeat(
-    "boot", "host pid:[1]", 7, control=True, since=NOW, strays=(("q", 0, 5),), slots=2, queues=("a",), tasks=("t",)
+    "incarnation",
+    "host pid:[1]",
+    7,
+    control=True,
+    since=NOW,
+    strays=(("q", 0, 5),),
+    slots=2,
+    queues=("a",),
+    tasks=("t",),
 )
 
 
@@ -215,10 +223,14 @@ def changelog() -> list[bytes]:
 
 def signals() -> list[bytes]:
     log = ClaimLog()
-    firing = Signal(Kind.HANDLING, "n", "node", "e", 0, slot=NOW, missed=2, run="r")
-    for offset, signal in enumerate([Signal(Kind.CLAIMING, "n", "node", "e", definition="d"), firing]):
+    firing = Signal(RecordKind.HANDLING, "n", "node", "e", 0, slot=NOW, missed=2, run="r")
+    for offset, signal in enumerate([Signal(RecordKind.CLAIMING, "n", "node", "e", definition="d"), firing]):
         log.take(signal, offset, NOW)
-    plain = [Signal(kind, "n", "node", "e", 0, request=NOW, held=True) for kind in Kind if kind is not Kind.CHECKPOINT]
+    plain = [
+        Signal(kind, "n", "node", "e", 0, request=NOW, held=True)
+        for kind in RecordKind
+        if kind is not RecordKind.CHECKPOINT
+    ]
     return [signal.encode() for signal in (*plain, firing, *log.checkpoint("n"))]
 
 

@@ -53,8 +53,8 @@ def test_the_shares_are_about_equal() -> None:
     assert all(200 < len(owned(member, members, 1000)) < 300 for member in members)
 
 
-def beat(boot: str, *, left: bool = False, control: bool = True) -> Heartbeat:
-    return Heartbeat(boot, "here", 1, left=left, control=control)
+def beat(incarnation: str, *, left: bool = False, control: bool = True) -> Heartbeat:
+    return Heartbeat(incarnation, "here", 1, left=left, control=control)
 
 
 class Census(Liveness):
@@ -69,18 +69,18 @@ class Census(Liveness):
         return self.living(self._role)
 
     def suspects_any(self, now: float) -> bool:
-        return any(self.suspects(boot, now) for boot in self.drivers - {"me"})
+        return any(self.suspects(incarnation, now) for incarnation in self.drivers - {"me"})
 
 
 def census(*beats: tuple[float, str]) -> Census:
     found = Census()
-    for at, boot in beats:
-        found.take(beat(boot), at)
+    for at, incarnation in beats:
+        found.take(beat(incarnation), at)
     return found
 
 
-def every_second(boot: str, first: int, last: int) -> list[tuple[float, str]]:
-    return [(float(at), boot) for at in range(first, last + 1)]
+def every_second(incarnation: str, first: int, last: int) -> list[tuple[float, str]]:
+    return [(float(at), incarnation) for at in range(first, last + 1)]
 
 
 def test_nobody_is_known_before_the_own_heartbeat_was_read_back() -> None:
@@ -149,13 +149,13 @@ def test_a_task_is_lost_with_its_incarnation(
 
 def test_who_drives_something_else_has_no_share_in_it() -> None:
     found = Census("delays")
-    for boot, delays in (("me", True), ("chords", False), ("other", True)):
-        found.take(Heartbeat(boot, "here", 1, control=True, delays=delays), 0.0)
+    for incarnation, delays in (("me", True), ("chords", False), ("other", True)):
+        found.take(Heartbeat(incarnation, "here", 1, control=True, delays=delays), 0.0)
     assert found.drivers == {"me", "other"}
 
 
 def test_a_heartbeat_of_an_older_version_has_no_part_in_the_control_plane() -> None:
-    old = Heartbeat.decode(b'{"boot": "x", "place": "p", "pid": 1, "left": false}')
+    old = Heartbeat.decode(b'{"incarnation": "x", "place": "p", "pid": 1, "left": false}')
     assert old == Heartbeat("x", "p", 1)
     assert Heartbeat.decode(beat("x").encode()) == beat("x")
     assert Heartbeat.decode(b"[1]") is Heartbeat.decode(None) is Heartbeat.decode(b"{") is None

@@ -1,4 +1,4 @@
-"""Chords: readable scenarios, a dumb twin, restarts from the compacted changelog, and what a part costs."""
+"""ChordReducer: readable scenarios, a dumb twin, restarts from the compacted changelog, and what a part costs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kafka_exec.core.control.chord import Chords, FailChord, Fire
+from kafka_exec.core.control.chord import ChordReducer, FailChord, Fire
 from kafka_exec.core.control.reducers import Change, Command, Output, Reducers
 from kafka_exec.errors import Undecodable
 from tests.unit.twins.chord import PlainChords
@@ -22,7 +22,7 @@ class Plane:
     """A reducer with its changelog, compacted at every moment."""
 
     def __init__(self) -> None:
-        self.chords = Chords(unfinished=UNFINISHED, fired=FIRED)
+        self.chords = ChordReducer(unfinished=UNFINISHED, fired=FIRED)
         self.log: dict[str, bytes | None] = {}
         self.now = 0.0
 
@@ -48,7 +48,7 @@ class Plane:
 
     def restart(self) -> None:
         """A new owner, which knows only the changelog, and may read records that it knows."""
-        chords = Chords(unfinished=UNFINISHED, fired=FIRED)
+        chords = ChordReducer(unfinished=UNFINISHED, fired=FIRED)
         for _ in range(2):
             for key, value in self.log.items():
                 chords.restore(key, value)
@@ -230,7 +230,7 @@ def test_what_is_no_command_is_said_to_be_none(value: bytes | None) -> None:
 
 
 def test_reducers_are_found_by_the_name_before_the_dot() -> None:
-    reducers = Reducers({"chord": lambda: Chords(unfinished=1, fired=1)})
+    reducers = Reducers({"chord": lambda: ChordReducer(unfinished=1, fired=1)})
     change, *_ = reducers.take(Command("chord.size", {"group": "g", "size": 1, "run": "1"}), 0.0)
     assert isinstance(change, Change)
     assert change.key.startswith("chord:")
@@ -288,7 +288,7 @@ def test_any_order_of_copies_fires_once(order: list[Any]) -> None:
 
 def test_the_cost_of_a_part() -> None:
     number = 10_000
-    chords = Chords(unfinished=UNFINISHED, fired=FIRED)
+    chords = ChordReducer(unfinished=UNFINISHED, fired=FIRED)
     body = json.dumps({"group": "g", "index": 0, "ok": True, "payload": "x" * 100, "body": "b"})
     tracemalloc.start()
     before = tracemalloc.get_traced_memory()[0]

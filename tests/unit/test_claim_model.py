@@ -20,7 +20,7 @@ def test_each_slot_is_fired_once_by_who_holds_the_entry(seed: int) -> None:
         fold.take(signal, offset, at)
     for name in world.names:
         standing = fold.standing(name)
-        assert standing.holder in {member.claimant.boot for member in world.members}
+        assert standing.holder in {member.claimant.incarnation for member in world.members}
         assert world.now - (standing.slot or 0.0) < 5.0
     assert sum(member.claimant.holds(name) for member in world.members for name in world.names) == len(world.names)
 
@@ -32,7 +32,7 @@ def test_no_two_nodes_run_an_entry_at_a_time(seed: int) -> None:
     assert world.overlaps() == []
     assert world.wrongs() == []
     assert {run.entry for run in world.runs if run.begin > 1000.0 + FAULTS} == set(world.names), "they go on"
-    assert len({run.boot for run in world.runs}) > 1
+    assert len({run.incarnation for run in world.runs}) > 1
 
 
 def test_the_model_notices_when_runs_have_no_lease() -> None:

@@ -6,9 +6,9 @@ from collections import Counter
 
 import pytest
 
-from kafka_exec.core.beat.claim import Do, State
+from kafka_exec.core.beat.claim import ClaimState, Do
 from kafka_exec.core.beat.claimant import CLAIM_WAIT, WAIT_IN_NEW, Act, Claimant, Firing, Terms
-from kafka_exec.core.beat.claimlog import ClaimLog, Kind, Signal
+from kafka_exec.core.beat.claimlog import ClaimLog, RecordKind, Signal
 
 
 class Log:
@@ -26,11 +26,11 @@ class Log:
 class Node:
     """A node that reads a log when it is told to."""
 
-    def __init__(self, boot: str, log: Log, *entries: str, **terms: float) -> None:
+    def __init__(self, incarnation: str, log: Log, *entries: str, **terms: float) -> None:
         self.log = log
         self.position = 0
         self.acts: list[Act] = []
-        self.claimant = Claimant(boot, boot, ClaimLog())
+        self.claimant = Claimant(incarnation, incarnation, ClaimLog())
         self.claimant.want(dict.fromkeys(entries, Terms("h", **terms)), 0.0)
 
     def do(self, acts: list[Act]) -> list[Signal]:
@@ -64,15 +64,15 @@ def told(node: Node, *does: Do) -> list[tuple[Do, str]]:
 def test_a_free_entry_is_claimed_within_the_claim_wait_however_seldom_it_is_due() -> None:
     node = Node("a", Log(), "yearly")
     settle(node, until=CLAIM_WAIT + 0.05)
-    assert node.claimant.state("yearly") is State.CLAIMED_BY_NODE
+    assert node.claimant.state("yearly") is ClaimState.CLAIMED_BY_NODE
     assert told(node, Do.ACQUIRED, Do.RELEASED) == [(Do.ACQUIRED, "yearly")]
 
 
 def test_many_entries_are_spread_over_the_nodes() -> None:
     log = Log()
-    nodes = [Node(boot, log, *(f"e{n}" for n in range(300))) for boot in "abc"]
+    nodes = [Node(incarnation, log, *(f"e{n}" for n in range(300))) for incarnation in "abc"]
     settle(*nodes, until=1.0)
-    held = Counter({node.claimant.boot: len(node.claimant.held) for node in nodes})
+    held = Counter({node.claimant.incarnation: len(node.claimant.held) for node in nodes})
     assert sum(held.values()) == 300
     assert max(held.values()) <= 2 * 100 <= 4 * min(held.values())
 
@@ -84,7 +84,7 @@ def test_who_joins_steals_nothing() -> None:
     second = Node("b", log, "e")
     settle(first, second, begin=1.0, until=4.0)
     assert (first.claimant.held, second.claimant.held) == (["e"], [])
-    assert second.claimant.state("e") is State.CLAIMED_BY_OTHER
+    assert second.claimant.state("e") is ClaimState.CLAIMED_BY_OTHER
 
 
 def test_what_a_node_does_not_want_it_knows_and_never_claims() -> None:
@@ -128,7 +128,7 @@ def test_a_claim_is_repeated() -> None:
     log = Log()
     node = Node("a", log, "e", heartbeat=5.0)
     settle(node, until=12.0)
-    assert [signal.kind for signal in log.records].count(Kind.HEARTBEAT) == 2
+    assert [signal.kind for signal in log.records].count(RecordKind.HEARTBEAT) == 2
 
 
 def test_each_entrys_waits_are_its_own() -> None:
@@ -139,7 +139,7 @@ def test_each_entrys_waits_are_its_own() -> None:
     assert node.claimant.held == ["often"]
     settle(node, begin=0.6, until=32.0)
     assert node.claimant.held == ["often", "slow"]
-    repeated = Counter(signal.entry for signal in log.records if signal.kind is Kind.HEARTBEAT)
+    repeated = Counter(signal.entry for signal in log.records if signal.kind is RecordKind.HEARTBEAT)
     assert repeated == {"often": 15}
 
 
@@ -149,12 +149,12 @@ def test_a_lost_holder_is_fenced_before_its_claim_is_released() -> None:
     settle(dead, until=1.0)
     node.read(1.0)
     gone = {"dead"}.__contains__
-    assert node.claimant.to_fence(lambda boot: False, ["dead"], 1.0) == []
+    assert node.claimant.to_fence(lambda incarnation: False, ["dead"], 1.0) == []
     node.claimant.to_fence(gone, ["dead"], 2.0)
     assert node.claimant.to_fence(gone, ["dead"], 3.0) == ["dead"]
-    assert [signal for signal in log.records if signal.kind is Kind.UNCLAIMED] == []
+    assert [signal for signal in log.records if signal.kind is RecordKind.UNCLAIMED] == []
     (released,) = node.do(node.claimant.fenced("dead", 3.0))
-    assert (released.kind, released.node, released.epoch) == (Kind.UNCLAIMED, "b", 0)
+    assert (released.kind, released.node, released.epoch) == (RecordKind.UNCLAIMED, "b", 0)
     settle(node, begin=3.0, until=4.0)
     assert node.claimant.held == ["e"]
 
@@ -168,8 +168,8 @@ def test_an_entry_that_is_to_wait_longer_stays_a_lost_holders_until_then() -> No
     node.read(1.0)
     now = 1.0
     while now < 40.0 and len(node.claimant.held) < 2:
-        for boot in node.claimant.to_fence({"dead"}.__contains__, ["dead"], now):
-            node.do(node.claimant.fenced(boot, now))
+        for incarnation in node.claimant.to_fence({"dead"}.__contains__, ["dead"], now):
+            node.do(node.claimant.fenced(incarnation, now))
         settle(node, begin=now, until=now)
         assert node.claimant.holds("e") or now < 3.0
         assert not node.claimant.holds("patient") or now >= 31.0
@@ -182,9 +182,9 @@ def test_a_holder_that_is_heard_again_is_left_alone() -> None:
     slow, node = Node("slow", log, "e"), Node("b", log, "e")
     settle(slow, until=1.0)
     node.read(1.0)
-    node.claimant.to_fence(lambda boot: True, [], 2.0)
-    assert node.claimant.to_fence(lambda boot: False, [], 2.1) == []
-    assert node.claimant.to_fence(lambda boot: True, [], 9.0) == [], "the wait begins anew"
+    node.claimant.to_fence(lambda incarnation: True, [], 2.0)
+    assert node.claimant.to_fence(lambda incarnation: False, [], 2.1) == []
+    assert node.claimant.to_fence(lambda incarnation: True, [], 9.0) == [], "the wait begins anew"
 
 
 def test_an_incarnation_that_was_fenced_holds_nothing_and_is_not_waited_for() -> None:
@@ -194,7 +194,7 @@ def test_an_incarnation_that_was_fenced_holds_nothing_and_is_not_waited_for() ->
     node.do(node.claimant.renew("a2", 2.0))
     assert node.claimant.held == []
     assert told(node, Do.RELEASED) == [(Do.RELEASED, "e")]
-    assert node.claimant.to_fence(lambda boot: False, [], 2.0) == ["a"]
+    assert node.claimant.to_fence(lambda incarnation: False, [], 2.0) == ["a"]
     node.do(node.claimant.fenced("a", 2.1))
     settle(node, begin=2.1, until=3.5)
     assert node.claimant.log.standing("e").holder == "a2"
@@ -206,7 +206,7 @@ def test_only_a_holder_fires() -> None:
     settle(holder, until=1.0)
     other.read(1.0)
     firing = Firing(5.0, "run")
-    assert [signal.kind for signal in holder.do(holder.claimant.fire("e", firing, 5.0))] == [Kind.HANDLING]
+    assert [signal.kind for signal in holder.do(holder.claimant.fire("e", firing, 5.0))] == [RecordKind.HANDLING]
     assert other.do(other.claimant.fire("e", firing, 5.0)) == []
 
 
@@ -218,14 +218,14 @@ def test_where_the_logs_beginning_is_missing_holders_are_asked() -> None:
     late.position = len(log.records)
     late.claimant.log = ClaimLog(next=late.position, whole=False)
     late.read(1.0)
-    assert log.records[-1].kind is Kind.DO_INFORMATION_SEND
+    assert log.records[-1].kind is RecordKind.DO_INFORMATION_SEND
     settle(holder, late, begin=1.0, until=2 * WAIT_IN_NEW + 1.0)
     assert (holder.claimant.held, late.claimant.held) == (["e"], [])
     assert late.claimant.log.standing("e").holder == "a"
 
 
-@pytest.mark.parametrize("kind", [Kind.CLAIMED, Kind.HANDLING, Kind.HEARTBEAT])
-def test_a_contradiction_is_over_in_a_moment(kind: Kind) -> None:
+@pytest.mark.parametrize("kind", [RecordKind.CLAIMED, RecordKind.HANDLING, RecordKind.HEARTBEAT])
+def test_a_contradiction_is_over_in_a_moment(kind: RecordKind) -> None:
     log = Log()
     node = Node("a", log, "e")
     settle(node, until=1.0)
@@ -253,11 +253,17 @@ def test_all_see_that_a_node_runs_an_entry_and_when_it_has_ended() -> None:
     log, node = running()
     other = Node("b", log, "e")
     other.read(5.0)
-    assert (node.claimant.state("e"), other.claimant.state("e")) == (State.HANDLING_BY_NODE, State.HANDLING_BY_OTHER)
+    assert (node.claimant.state("e"), other.claimant.state("e")) == (
+        ClaimState.HANDLING_BY_NODE,
+        ClaimState.HANDLING_BY_OTHER,
+    )
     assert other.claimant.log.standing("e").handling
     node.do(node.claimant.ended("e", 7.0))
     settle(node, other, begin=7.0, until=7.1)
-    assert (node.claimant.state("e"), other.claimant.state("e")) == (State.CLAIMED_BY_NODE, State.CLAIMED_BY_OTHER)
+    assert (node.claimant.state("e"), other.claimant.state("e")) == (
+        ClaimState.CLAIMED_BY_NODE,
+        ClaimState.CLAIMED_BY_OTHER,
+    )
     assert other.claimant.log.standing("e").ended == 7.0
 
 
@@ -279,7 +285,7 @@ def test_a_run_is_stopped_before_its_claim_is_let_go(how: str) -> None:
     }
     sent = node.do(acts[how]())
     assert told(node, Do.STOP_RUN, Do.RELEASED) == [(Do.STOP_RUN, "e"), (Do.RELEASED, "e")]
-    assert [signal.kind for signal in sent] == ([] if how == "fenced" else [Kind.UNCLAIMED])
+    assert [signal.kind for signal in sent] == ([] if how == "fenced" else [RecordKind.UNCLAIMED])
 
 
 def test_what_a_lost_node_ran_has_ended_when_it_is_released() -> None:

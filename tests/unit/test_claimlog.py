@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kafka_exec.core.beat.claimlog import NEVER, ClaimLog, Kind, Signal, Standing, Verdict, restored
+from kafka_exec.core.beat.claimlog import NEVER, ClaimLog, RecordKind, Signal, Standing, Verdict, restored
 from kafka_exec.errors import Undecodable
 
-TASK_SIGNALS = [kind for kind in Kind if kind is not Kind.CHECKPOINT]
+TASK_SIGNALS = [kind for kind in RecordKind if kind is not RecordKind.CHECKPOINT]
 
 SIGNALS = st.builds(
     Signal,
@@ -32,7 +32,7 @@ def play(log: ClaimLog, signals: Sequence[Signal], begin: int = 0) -> list[Verdi
 
 
 def claiming(node: str, reference: int = NEVER) -> Signal:
-    return Signal(Kind.CLAIMING, node, "n", "x", reference)
+    return Signal(RecordKind.CLAIMING, node, "n", "x", reference)
 
 
 @given(SIGNALS)
@@ -73,46 +73,49 @@ def test_the_lowest_offset_wins() -> None:
 
 def test_a_claim_names_the_last_release() -> None:
     log = ClaimLog()
-    play(log, [claiming("a"), Signal(Kind.UNCLAIMED, "a", entry="x", epoch=0)])
+    play(log, [claiming("a"), Signal(RecordKind.UNCLAIMED, "a", entry="x", epoch=0)])
     assert log.take(claiming("b", NEVER), 2, 0.0) is Verdict.LATE
     assert log.take(claiming("b", 1), 3, 0.0) is Verdict.WON
 
 
 def test_what_is_of_an_earlier_claim_is_ignored_and_counted() -> None:
     log = ClaimLog()
-    play(log, [claiming("a"), Signal(Kind.UNCLAIMED, "z", entry="x", epoch=0), claiming("b", 1)])
+    play(log, [claiming("a"), Signal(RecordKind.UNCLAIMED, "z", entry="x", epoch=0), claiming("b", 1)])
     before = log.standing("x")
-    late = [Signal(kind, "a", entry="x", epoch=0) for kind in (Kind.CLAIMED, Kind.HANDLING, Kind.UNCLAIMED)]
+    late = [
+        Signal(kind, "a", entry="x", epoch=0)
+        for kind in (RecordKind.CLAIMED, RecordKind.HANDLING, RecordKind.UNCLAIMED)
+    ]
     assert play(log, late, 3) == [Verdict.OUTDATED] * 3
     assert (log.outdated, log.conflicts, log.standing("x")) == (3, 0, before)
 
 
 def test_a_record_that_comes_twice_is_ignored() -> None:
     log = ClaimLog()
-    play(log, [claiming("a"), Signal(Kind.HANDLING, "a", entry="x", epoch=0, slot=5.0)])
-    assert log.take(Signal(Kind.HANDLING, "a", entry="x", epoch=0, slot=5.0), 1, 0.0) is Verdict.OUTDATED
+    play(log, [claiming("a"), Signal(RecordKind.HANDLING, "a", entry="x", epoch=0, slot=5.0)])
+    assert log.take(Signal(RecordKind.HANDLING, "a", entry="x", epoch=0, slot=5.0), 1, 0.0) is Verdict.OUTDATED
     assert log.standing("x").runs == 1
 
 
 def test_who_does_not_hold_it_contradicts() -> None:
     log = ClaimLog()
     play(log, [claiming("a")])
-    assert log.take(Signal(Kind.HANDLING, "b", entry="x", epoch=0, slot=5.0), 1, 0.0) is Verdict.CONFLICT
+    assert log.take(Signal(RecordKind.HANDLING, "b", entry="x", epoch=0, slot=5.0), 1, 0.0) is Verdict.CONFLICT
     assert (log.conflicts, log.standing("x").slot) == (1, None)
 
 
 def test_a_holders_own_run_lasts_until_it_says_otherwise() -> None:
     log = ClaimLog()
-    play(log, [claiming("a"), Signal(Kind.HANDLING, "a", entry="x", epoch=0, slot=5.0, held=True)])
-    log.take(Signal(Kind.CLAIMED, "a", entry="x", epoch=0, held=True), 2, 102.0)
+    play(log, [claiming("a"), Signal(RecordKind.HANDLING, "a", entry="x", epoch=0, slot=5.0, held=True)])
+    log.take(Signal(RecordKind.CLAIMED, "a", entry="x", epoch=0, held=True), 2, 102.0)
     assert log.standing("x").handling
-    log.take(Signal(Kind.CLAIMED, "a", entry="x", epoch=0), 3, 103.0)
+    log.take(Signal(RecordKind.CLAIMED, "a", entry="x", epoch=0), 3, 103.0)
     assert (log.standing("x").handling, log.standing("x").ended) == (False, 103.0)
 
 
 def test_a_run_asked_for_moves_no_slot() -> None:
     log = ClaimLog()
-    fire = Signal(Kind.HANDLING, "a", entry="x", epoch=0, slot=5.0)
+    fire = Signal(RecordKind.HANDLING, "a", entry="x", epoch=0, slot=5.0)
     play(log, [claiming("a"), fire, replace(fire, slot=7.5, request=7.5)])
     standing = log.standing("x")
     assert (standing.slot, standing.request, standing.runs) == (5.0, 7.5, 2)
@@ -120,7 +123,7 @@ def test_a_run_asked_for_moves_no_slot() -> None:
 
 def test_without_its_beginning_a_holder_is_believed() -> None:
     log = ClaimLog(next=50, whole=False)
-    log.take(Signal(Kind.HEARTBEAT, "a", "n", "x", 20), 50, 0.0)
+    log.take(Signal(RecordKind.HEARTBEAT, "a", "n", "x", 20), 50, 0.0)
     assert (log.standing("x").holder, log.standing("x").epoch) == ("a", 20)
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kafka_exec.core.message.dead import Address, Letter, Marked, Order, Origin, RawHeaders, is_mark, mark
+from kafka_exec.core.message.dead import Letter, LetterAddress, Marked, Order, Origin, RawHeaders, is_mark, mark
 from kafka_exec.core.message.envelope import Message, dead_letter_headers, encode
 from kafka_exec.errors import NotReplayable
 
@@ -19,7 +19,7 @@ TOPIC = "celery.dead.celery"
 def died(headers: RawHeaders, value: bytes | None = b"x", reason: str = "rejected", place: int = 7) -> Letter:
     """The letter of a record with these headers, which was the ``place``-th of its partition."""
     why = dead_letter_headers(headers, reason=reason, error="no", topic="celery.queue.a", partition=3, offset=place)
-    return Letter(Address(3, place), 1.0, b"key", value, why)
+    return Letter(LetterAddress(3, place), 1.0, b"key", value, why)
 
 
 def task(body: Any = ([1], {"a": 2}, {"chain": None}), **changes: Any) -> tuple[RawHeaders, bytes]:
@@ -33,11 +33,11 @@ def task(body: Any = ([1], {"a": 2}, {"chain": None}), **changes: Any) -> tuple[
 @pytest.mark.parametrize("text", ["", "3", "3:", ":3", "-1:2", "1:2:3", "a:b", "1: 2"])
 def test_what_is_no_address(text: str) -> None:
     with pytest.raises(ValueError, match=r".*"):
-        Address.parse(text)
+        LetterAddress.parse(text)
 
 
 def test_an_address_is_its_text() -> None:
-    assert Address.parse(str(Address(3, 17))) == Address(3, 17)
+    assert LetterAddress.parse(str(LetterAddress(3, 17))) == LetterAddress(3, 17)
 
 
 def test_a_letter_says_what_died_and_why() -> None:
@@ -66,7 +66,7 @@ def test_a_foreign_letter_is_a_letter(headers: RawHeaders, value: bytes | None) 
 
 
 def test_a_letter_without_an_origin_or_a_message_cannot_be_replayed() -> None:
-    assert Letter(Address(0, 0), 1.0, None, b"x").obstacle == "it does not say where it came from"
+    assert Letter(LetterAddress(0, 0), 1.0, None, b"x").obstacle == "it does not say where it came from"
     lost = died([("task", b"add")], None, "lost-record")
     assert (lost.task, lost.id) == ("add", "key")
     assert "send the task again" in (lost.obstacle or "")
@@ -126,7 +126,7 @@ def test_an_order_means_letters_by_place_reason_and_task() -> None:
     for order, meant in (
         (Order(), True),
         (Order([letter.address], "rejected", "add"), True),
-        (Order([Address(3, 8)]), False),
+        (Order([LetterAddress(3, 8)]), False),
         (Order(reason="bad-headers"), False),
         (Order(task="sub"), False),
     ):

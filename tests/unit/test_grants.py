@@ -14,9 +14,9 @@ from kafka_exec.core.worker.sharing import Fullness, Grant, Guests, idle_peers, 
 
 
 def peer(
-    boot: str, *, slots: int = 2, active: int = 0, queues: tuple[str, ...] = ("q",), tasks: object = ()
+    incarnation: str, *, slots: int = 2, active: int = 0, queues: tuple[str, ...] = ("q",), tasks: object = ()
 ) -> Heartbeat:
-    return Heartbeat(boot, "here", 1, slots=slots, active=active, queues=queues, tasks=tasks)  # type: ignore[arg-type]
+    return Heartbeat(incarnation, "here", 1, slots=slots, active=active, queues=queues, tasks=tasks)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -41,9 +41,9 @@ def test_who_has_slots_free_gets_as_many_tasks(peers: list[Heartbeat], waiting: 
 def test_nobody_gets_more_than_it_has_slots_for(loads: list[tuple[int, int]], waiting: int) -> None:
     peers = [peer(str(n), slots=slots, active=active) for n, (slots, active) in enumerate(loads)]
     chosen = idle_peers(peers, "q", waiting)
-    free = {each.boot: max(0, each.slots - each.active) for each in peers}
+    free = {each.incarnation: max(0, each.slots - each.active) for each in peers}
     assert len(chosen) == min(waiting, sum(free.values()))
-    assert all(count <= free[boot] for boot, count in Counter(chosen).items())
+    assert all(count <= free[incarnation] for incarnation, count in Counter(chosen).items())
 
 
 def test_an_unknown_task_goes_to_the_idlest_of_those_who_know_it() -> None:

@@ -13,11 +13,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from kafka_exec.core.beat.claimlog import ClaimLog, Signal, restored
-from kafka_exec.core.control.chord import Chords
+from kafka_exec.core.control.chord import ChordReducer
 from kafka_exec.core.control.delay import Delay, eta_of
 from kafka_exec.core.control.reducers import Command, Reducers
 from kafka_exec.core.message import envelope
-from kafka_exec.core.message.dead import Address, Letter, Marked, is_mark, mark
+from kafka_exec.core.message.dead import Letter, LetterAddress, Marked, is_mark, mark
 from kafka_exec.core.message.taskmessage import as_task
 from kafka_exec.core.message.window import step_of
 from kafka_exec.core.nodes.heartbeat import Heartbeat, Seen, roll
@@ -26,7 +26,7 @@ from kafka_exec.core.queue.ledger import (
     Ledger,
 )
 from kafka_exec.core.queue.progress import Progress
-from kafka_exec.core.results.projection import Place, fold
+from kafka_exec.core.results.projection import LogPosition, fold
 from kafka_exec.core.results.state_record import Note, StateRecord
 from kafka_exec.core.worker.sharing import Grant
 from kafka_exec.errors import Undecodable
@@ -73,7 +73,7 @@ def read_heartbeat(value: bytes | None) -> None:
 
 
 def reducers() -> Reducers:
-    return Reducers({"chord": lambda: Chords(unfinished=100.0, fired=100.0)})
+    return Reducers({"chord": lambda: ChordReducer(unfinished=100.0, fired=100.0)})
 
 
 def read_command(value: bytes | None) -> None:
@@ -130,13 +130,13 @@ def read_state(value: bytes | None) -> None:
 
 LOGS: dict[str, tuple[Callable[[], Sequence[bytes]], Decoder]] = {
     "journal": (journal, read_journal),
-    "heartbeats": (lambda: [HEARTBEAT.encode(), Grant.encode([Grant("boot", "q", 0, 5, 1)])], read_heartbeat),
+    "heartbeats": (lambda: [HEARTBEAT.encode(), Grant.encode([Grant("incarnation", "q", 0, 5, 1)])], read_heartbeat),
     "commands": (chord_commands, read_command),
     "changelog": (changelog, read_changelog),
     "claims": (signals, read_signal),
     "states and notes": (states, read_state),
     "marks": (lambda: [mark([1, 5])[0]], lambda value: Marked(0, 10).take(value)),
-    "places": (lambda: [Place(5).encode(), Place(5, True).encode()], Place.decode),
+    "places": (lambda: [LogPosition(5).encode(), LogPosition(5, True).encode()], LogPosition.decode),
     "positions": (lambda: [b"2 5 3 1-4 7"], lambda value: Progress.restore(3, (value or b"").decode(errors="replace"))),
 }
 
@@ -201,7 +201,7 @@ def read_message(headers: Any, body: bytes | None) -> None:
         Delay.read(headers)
     except Undecodable:
         pass
-    letter = Letter(Address(0, 1), NOW, b"\xff", body, list(headers))
+    letter = Letter(LetterAddress(0, 1), NOW, b"\xff", body, list(headers))
     letter.as_json()
     json.dumps(letter.as_json())
     assert not is_mark(headers)

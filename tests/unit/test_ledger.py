@@ -29,9 +29,9 @@ TOLD = st.lists(
 KEY = Lane("key", "k")
 
 
-def told(ledger: Ledger, kind: str, offset: int, attempt: int, boot: str) -> None:
+def told(ledger: Ledger, kind: str, offset: int, attempt: int, incarnation: str) -> None:
     transition = parked(KEY, [offset]) if kind == PARKED else Transition(kind, offset, attempt)
-    ledger.apply(encode(boot, "q", [transition]))
+    ledger.apply(encode(incarnation, "q", [transition]))
 
 
 @given(TOLD)
@@ -45,7 +45,7 @@ def test_it_agrees_with_all_that_was_told(transitions: list[tuple[str, int, int,
         assert ledger.progress.has_ended(offset) == (twin.has_ended(offset) or twin.is_parked(offset))
         assert ledger.attempts.get(offset, 0) == twin.attempts(offset)
         lease = ledger.leases.get(offset)
-        assert (lease and lease.boot) == twin.lease(offset)
+        assert (lease and lease.incarnation) == twin.lease(offset)
 
 
 @given(TOLD, TOLD)
@@ -118,7 +118,7 @@ def test_what_was_purged_is_leased_no_more() -> None:
         b"{}",
         b'{"queue": "q", "t": 5}',
         b'{"queue": "q", "t": [["s", 1, 1]]}',
-        b'{"boot": "a", "queue": "q", "t": [5, ["s"], ["s", "x", 1]]}',
+        b'{"incarnation": "a", "queue": "q", "t": [5, ["s"], ["s", "x", 1]]}',
         b'{"queue": "q", "checkpoint": 7}',
         b'{"queue": "q", "checkpoint": {"progress": [1]}}',
         encode("a", "before", [Transition(ENDED, 0)]),
@@ -158,7 +158,7 @@ class Log:
 class Owner:
     """A worker. What it tells is in the log at once, or late, while it is paused."""
 
-    boot: str
+    incarnation: str
     log: Log
     generation: int = 0
     ledger: Ledger = field(default_factory=lambda: Ledger("q", Progress(0)))
@@ -184,11 +184,11 @@ class Owner:
         return self.generation == self.log.generation
 
     def tell(self, kind: str, offset: int, attempt: int = 0) -> None:
-        self.log.records.append(encode(self.boot, "q", [Transition(kind, offset, attempt)]))
+        self.log.records.append(encode(self.incarnation, "q", [Transition(kind, offset, attempt)]))
 
     def park(self, offset: int) -> None:
         self.ledger.park(KEY, [offset])
-        self.log.records.append(encode(self.boot, "q", [parked(KEY, [offset])]))
+        self.log.records.append(encode(self.incarnation, "q", [parked(KEY, [offset])]))
 
     def commit(self) -> None:
         if self.owns:
@@ -213,7 +213,7 @@ def simulate(seed: int) -> None:
     owners: list[Owner] = []
 
     def owner() -> Owner:
-        made = Owner(f"boot{len(owners)}", log)
+        made = Owner(f"incarnation{len(owners)}", log)
         owners.append(made)
         made.take_over()
         return made
@@ -229,13 +229,13 @@ def simulate(seed: int) -> None:
                 if not current.ledger.has_ended(offset)
                 and offset not in current.running
                 and (lease := current.ledger.leases.get(offset), True)
-                and (lease is None or lease.boot in crashed or lease.boot == current.boot)
+                and (lease is None or lease.incarnation in crashed or lease.incarnation == current.incarnation)
             ]
             if ready and len(current.running) < 3:
                 offset = chance.choice(ready)
                 assert offset not in ended, f"{offset} had ended"
                 assert not any(offset in each.running for each in living), f"{offset} runs already"
-                lease = current.ledger.start(offset, current.boot)
+                lease = current.ledger.start(offset, current.incarnation)
                 current.running[offset] = lease.attempt
                 current.tell(STARTED, offset, lease.attempt)
         elif step in ("end", "release"):
@@ -255,7 +255,7 @@ def simulate(seed: int) -> None:
             for each in living:
                 each.alive = False
                 each.running.clear()
-                crashed.add(each.boot)
+                crashed.add(each.incarnation)
             log.committed = None
             current = owner()
         elif step == "park":
@@ -269,7 +269,7 @@ def simulate(seed: int) -> None:
             victim = chance.choice(living)
             victim.alive = False
             victim.running.clear()
-            crashed.add(victim.boot)
+            crashed.add(victim.incarnation)
             if victim is current:
                 current = owner()
         elif step == "move":

@@ -6,18 +6,18 @@ import json
 
 import pytest
 
-from kafka_exec.core.nodes.heartbeat import Heartbeat, NodeState, Seen, Work, node_state, roll
+from kafka_exec.core.nodes.heartbeat import Heartbeat, Load, NodeState, Seen, node_state, roll
 
-WORK = Work(slots=4, active=1, queues=("celery",), tasks=("add", "work"))
+WORK = Load(slots=4, active=1, queues=("celery",), tasks=("add", "work"))
 
 
-def seen(name: str, boot: str, at: float, *, tasks: bool = False, work: Work = WORK, left: bool = False) -> Seen:
-    beat = Heartbeat(boot, "here", 1, left=left, since=float(boot.encode()[0]))
+def seen(name: str, incarnation: str, at: float, *, tasks: bool = False, work: Load = WORK, left: bool = False) -> Seen:
+    beat = Heartbeat(incarnation, "here", 1, left=left, since=float(incarnation.encode()[0]))
     return Seen(name, beat.telling(work, tasks=tasks), at)
 
 
 def states(*heard: Seen, now: float = 10.0) -> list[tuple[str, str, NodeState]]:
-    return [(found.name, found.beat.boot, state) for found, state in roll(heard, now=now, period=1.0)]
+    return [(found.name, found.beat.incarnation, state) for found, state in roll(heard, now=now, period=1.0)]
 
 
 def test_a_heartbeat_comes_back_with_what_the_node_does() -> None:
@@ -26,11 +26,13 @@ def test_a_heartbeat_comes_back_with_what_the_node_does() -> None:
         assert Heartbeat.decode(beat.encode()) == beat
         # As versions of this package wrote it that did not know all of today's fields.
         known = {
-            name: value for name, value in json.loads(beat.encode()).items() if name in ("boot", "place", "pid", "left")
+            name: value
+            for name, value in json.loads(beat.encode()).items()
+            if name in ("incarnation", "place", "pid", "left")
         }
         older = Heartbeat.decode(json.dumps(known).encode())
         assert older is not None
-        assert (older.boot, older.kind, older.version) == (beat.boot, "", "")
+        assert (older.incarnation, older.kind, older.version) == (beat.incarnation, "", "")
         assert beat.known == 2
         assert beat.tasks == (("add", "work") if tasks else None)
 
@@ -69,5 +71,5 @@ def test_task_names_are_those_last_told() -> None:
     more = WORK._replace(tasks=("new",))
     heard = [seen("a", "1", 1.0, tasks=True), seen("a", "1", 2.0), seen("a", "1", 3.0, tasks=True, work=more)]
     heard += [seen("a", "1", 9.0, work=more), seen("a", "2", 9.0)]
-    found = {each.beat.boot: each.beat.tasks for each, _ in roll(heard, now=10.0, period=1.0)}
+    found = {each.beat.incarnation: each.beat.tasks for each, _ in roll(heard, now=10.0, period=1.0)}
     assert found == {"1": ("new",), "2": None}

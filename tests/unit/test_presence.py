@@ -14,8 +14,8 @@ from kafka_exec.core.nodes.liveness import Liveness, TaskWatch, lease
 TASK: Stray = ("q", 0, 7)
 
 
-def beat(boot: str, *, left: bool = False, strays: tuple[Stray, ...] = ()) -> Heartbeat:
-    return Heartbeat(boot, "here", 1, left=left, strays=strays)
+def beat(incarnation: str, *, left: bool = False, strays: tuple[Stray, ...] = ()) -> Heartbeat:
+    return Heartbeat(incarnation, "here", 1, left=left, strays=strays)
 
 
 class Presence(Liveness):
@@ -30,20 +30,20 @@ class Presence(Liveness):
         super().take(beat, at)
         self._watch.take(beat)
 
-    def is_over(self, boot: str, task: Stray) -> bool:
-        return self._watch.is_over(boot, task)
+    def is_over(self, incarnation: str, task: Stray) -> bool:
+        return self._watch.is_over(incarnation, task)
 
 
 def presence(*beats: tuple[str, float], period: float = 1.0) -> Presence:
     """The knowledge after these heartbeats, at these times in periods."""
     found = Presence(period)
-    for boot, at in beats:
-        found.take(beat(boot, strays=(TASK,)), at * period)
+    for incarnation, at in beats:
+        found.take(beat(incarnation, strays=(TASK,)), at * period)
     return found
 
 
 def test_who_sends_heartbeats_that_name_the_task_runs_it_however_long() -> None:
-    found = presence(*((boot, float(at)) for at in range(100) for boot in ("me", "other")))
+    found = presence(*((incarnation, float(at)) for at in range(100) for incarnation in ("me", "other")))
     assert not found.is_over("other", TASK)
 
 
@@ -166,10 +166,10 @@ def test_nobody_is_found_lost_while_its_window_is_open(heartbeats: list[tuple[fl
     found, window, now = Liveness("me", 1.0), lease(1.0), 0.0
     window.renew(now)
     found.take(beat("other"), now)
-    for pause, boot in heartbeats:
+    for pause, incarnation in heartbeats:
         now += pause
-        found.take(beat(boot), now)
-        if boot == "other":
+        found.take(beat(incarnation), now)
+        if incarnation == "other":
             window.renew(now)
         assert not (found.is_gone("other") and window.is_open(now))
         assert found.is_gone("other") or not found.suspects("other", now)

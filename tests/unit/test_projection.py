@@ -18,7 +18,7 @@ from kafka_exec.core.results.lifecycle import (
     record_keys,
     to_celery,
 )
-from kafka_exec.core.results.projection import Copy, Place, fold
+from kafka_exec.core.results.projection import Copy, LogPosition, fold
 from kafka_exec.core.results.state_record import StateRecord
 
 NOW = 1000.0
@@ -104,11 +104,11 @@ def test_the_cuts_between_batches_make_no_difference(records: list[Record], cuts
     assert kept(records[a:b] for a, b in pairwise(edges)) == kept([records])
 
 
-@given(st.builds(Place, st.integers(0, 2**62), st.booleans()))
-def test_a_place_comes_back(place: Place) -> None:
-    assert Place.decode(place.encode()) == place
+@given(st.builds(LogPosition, st.integers(0, 2**62), st.booleans()))
+def test_a_place_comes_back(place: LogPosition) -> None:
+    assert LogPosition.decode(place.encode()) == place
 
 
 @pytest.mark.parametrize("value", [None, b"", b"x", b"-1", b" filling"])
 def test_where_no_place_is_it_is_the_beginning(value: bytes | None) -> None:
-    assert Place.decode(value) == Place(0, False)
+    assert LogPosition.decode(value) == LogPosition(0, False)

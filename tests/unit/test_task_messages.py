@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from kafka_exec.core.control.delay import eta_of
-from kafka_exec.core.message.dead import Address, Letter, RawHeaders
+from kafka_exec.core.message.dead import Letter, LetterAddress, RawHeaders
 from kafka_exec.core.message.envelope import (
     CUT,
     Message,
@@ -41,7 +41,7 @@ def old(headers: dict[str, Any] | None = None, **changes: Any) -> Message:
 
 def letter(headers: RawHeaders, value: bytes | None) -> Letter:
     why = dead_letter_headers(headers, reason="rejected", error="e", topic="q", partition=0, offset=1)
-    return Letter(Address(0, 1), 0.0, b"k", value, why)
+    return Letter(LetterAddress(0, 1), 0.0, b"k", value, why)
 
 
 def test_the_old_protocols_facts_are_looked_for_in_the_body() -> None:
@@ -93,7 +93,7 @@ def test_a_letter_that_is_too_large_keeps_what_is_short() -> None:
     why = dead_letter_headers(long, reason="bad-task", error="e" * 5000, topic="q", partition=3, offset=7)
     kept = cut(why)
     assert sum(len(name) + len(value or b"") for name, value in kept) < 10_000
-    found = Letter(Address(0, 1), 0.0, None, None, kept)
+    found = Letter(LetterAddress(0, 1), 0.0, None, None, kept)
     assert found.reason == "bad-task"
     assert found.origin == ("q", 3, 7)
     assert found.obstacle == "its message was too large to be kept whole: send it again"

@@ -14,12 +14,12 @@ from kafka_exec.core.queue.ledger import ENDED, GRANTED, RELEASED, Ledger, Trans
 from kafka_exec.core.queue.ledger import encode as encode_transitions
 from kafka_exec.core.queue.progress import Progress
 from kafka_exec.errors import NotConfirmed
-from kafka_exec.kafka.queue.work import Work
+from kafka_exec.kafka.queue.owned import OwnedPartition
 
 KEY = Lane("key", "k")
 
 #: What a partition tells is nobody's business here.
-UNREAD = SimpleNamespace(boot="me", node=SimpleNamespace(period=1.0), tell=lambda partition, *transitions: 0)
+UNREAD = SimpleNamespace(incarnation="me", node=SimpleNamespace(period=1.0), tell=lambda partition, *transitions: 0)
 
 
 class Read:
@@ -44,8 +44,8 @@ def joined(session: float, at: float) -> TrustWindow:
     return window
 
 
-def work(ledger: Ledger, journal: SimpleNamespace | None = None, tenure: TrustWindow | None = None) -> Work:
-    return Work(
+def work(ledger: Ledger, journal: SimpleNamespace | None = None, tenure: TrustWindow | None = None) -> OwnedPartition:
+    return OwnedPartition(
         "q.a",
         3,
         ledger,
@@ -84,11 +84,13 @@ def test_what_a_lost_worker_ran_is_handed_out_as_it_was_read_and_not_looked_up_o
     assert owned.wanted() == []
 
 
-def told_by(owned_keys: int) -> tuple[Work, list[Transition]]:
+def told_by(owned_keys: int) -> tuple[OwnedPartition, list[Transition]]:
     """A partition with tasks of so many keys that were read, and what was told since."""
     told: list[Transition] = []
     journal = SimpleNamespace(
-        boot="me", node=SimpleNamespace(period=1.0), tell=lambda partition, *transitions: told.extend(transitions) or 1
+        incarnation="me",
+        node=SimpleNamespace(period=1.0),
+        tell=lambda partition, *transitions: told.extend(transitions) or 1,
     )
     owned = work(Ledger("q", Progress(0)), journal)
     assert all(owned.read(Read(offset, ordering_key=f"k{offset}")) for offset in range(owned_keys))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kafka_exec.backend.cache.link import Link, Silent
-from kafka_exec.core.results.projection import Copy, Place
+from kafka_exec.core.results.projection import Copy, LogPosition
 from kafka_exec.core.results.state_record import StateRecord
 from kafka_exec.errors import KafkaExecError
 from kafka_exec.kafka.cluster.cluster import Cluster
@@ -24,12 +24,12 @@ _FORGOTTEN_FOR = 86400
 
 
 @dataclass(frozen=True)
-class Step:
+class CopyStep:
     """One step of a partition in the cache: its place before and after, and the copies that change with it."""
 
     partition: int
-    before: Place
-    after: Place
+    before: LogPosition
+    after: LogPosition
     changes: Mapping[str, Copy | None]
 
 
@@ -79,7 +79,7 @@ class Cache:
                 return None
             keys = [self._copy(task_id), self._forgotten(task_id), self._place(partition_of(task_id, partitions))]
             value, forgotten, place = self._reading.ask(lambda redis: redis.mget(keys))
-            if value is None or forgotten is not None or not Place.decode(place).complete:
+            if value is None or forgotten is not None or not LogPosition.decode(place).complete:
                 return None
             return StateRecord.decode(value)
         except (Silent, KafkaExecError):
@@ -103,7 +103,7 @@ class Cache:
 
     # -- filling -------------------------------------------------------------------------------------------------------
 
-    def places(self, partitions: Collection[int]) -> dict[int, Place]:
+    def places(self, partitions: Collection[int]) -> dict[int, LogPosition]:
         """The places up to which these partitions are in the cache.
 
         Raises:
@@ -111,9 +111,9 @@ class Cache:
         """
         keys = [self._place(partition) for partition in partitions]
         found = self._writing.ask(lambda redis: redis.mget(keys))
-        return dict(zip(partitions, map(Place.decode, found), strict=True))
+        return dict(zip(partitions, map(LogPosition.decode, found), strict=True))
 
-    def take(self, steps: Sequence[Step]) -> bool:
+    def take(self, steps: Sequence[CopyStep]) -> bool:
         """Takes steps, all or none. False: a partition's place is not where its step begins, another owner has moved it.
 
         Raises:
@@ -124,7 +124,7 @@ class Cache:
             keys = [self._place(step.partition) for step in steps]
             with redis.pipeline() as pipe:
                 pipe.watch(*keys)
-                if [Place.decode(value) for value in pipe.mget(keys)] != [step.before for step in steps]:
+                if [LogPosition.decode(value) for value in pipe.mget(keys)] != [step.before for step in steps]:
                     return False
                 pipe.multi()
                 for key, step in zip(keys, steps, strict=True):

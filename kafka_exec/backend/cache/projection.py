@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from kafka_exec.backend.cache.copies import Cache, Step
+from kafka_exec.backend.cache.copies import Cache, CopyStep
 from kafka_exec.backend.cache.link import REST, Silent
 from kafka_exec.core.cluster.topology import TopicSpec
-from kafka_exec.core.results.projection import Place, fold
+from kafka_exec.core.results.projection import LogPosition, fold
 from kafka_exec.kafka.client import native
 from kafka_exec.kafka.client.complaints import Complaints
 from kafka_exec.kafka.client.loop import Loop
@@ -101,7 +101,7 @@ class Projection:
         finally:
             native.call(feed.close)
 
-    def _step(self, partition: int, before: Place, batch: Batch, complete: bool) -> Step:
+    def _step(self, partition: int, before: LogPosition, batch: Batch, complete: bool) -> CopyStep:
         records = ((record.key(), record.value()) for record in batch.records)
         changes = fold(records, expires=self._expires, now=time.time())
-        return Step(partition, before, Place(batch.position, complete), changes)
+        return CopyStep(partition, before, LogPosition(batch.position, complete), changes)

@@ -11,7 +11,7 @@ from enum import Enum
 from typing import NamedTuple
 
 
-class State(Enum):
+class ClaimState(Enum):
     """The state of an entry's claim, as a node knows it."""
 
     NEW = "NEW"
@@ -26,7 +26,7 @@ class State(Enum):
 
 
 #: The states in which this node may fire.
-HELD = frozenset({State.CLAIMED_BY_NODE, State.HANDLING_BY_NODE})
+HELD = frozenset({ClaimState.CLAIMED_BY_NODE, ClaimState.HANDLING_BY_NODE})
 
 
 class Event(Enum):
@@ -76,11 +76,11 @@ class Do(Enum):
 class Move(NamedTuple):
     """A cell of the table: the next state, and the actions."""
 
-    state: State
+    state: ClaimState
     actions: tuple[Do, ...] = ()
 
 
-_S, _E = State, Event
+_S, _E = ClaimState, Event
 _HOLD = Move(_S.CLAIMED_BY_NODE, (Do.ACQUIRED, Do.SEND_CLAIMED))
 _LET_GO = Move(_S.UNCLAIMING, (Do.SEND_UNCLAIMED,))
 _FREE = Move(_S.INITIATING, (Do.WAIT,))
@@ -92,12 +92,12 @@ _GIVE_BACK = Move(_S.ERROR, (Do.COUNT, Do.RELEASED, Do.SEND_UNCLAIMED))
 _BREAK_OFF = Move(_S.ERROR, (Do.COUNT, Do.STOP_RUN, Do.RELEASED, Do.SEND_UNCLAIMED))
 
 
-def _stay(state: State, *actions: Do) -> Move:
+def _stay(state: ClaimState, *actions: Do) -> Move:
     return Move(state, actions)
 
 
 #: The cells that change the state or have actions. :data:`IGNORED` names all others.
-_ROWS: Mapping[State, Mapping[Event, Move]] = {
+_ROWS: Mapping[ClaimState, Mapping[Event, Move]] = {
     # The node only looks on: it has not read the log yet, or does not want the entry.
     _S.NEW: {
         # These records are of a claim that the node does not want any more.
@@ -217,11 +217,11 @@ _ROWS: Mapping[State, Mapping[Event, Move]] = {
 }
 
 #: The cells in which nothing happens.
-IGNORED = frozenset((state, event) for state in State for event in Event if event not in _ROWS[state])
+IGNORED = frozenset((state, event) for state in ClaimState for event in Event if event not in _ROWS[state])
 
 #: All cells.
-TABLE: Mapping[tuple[State, Event], Move] = {
-    (state, event): _ROWS[state].get(event, Move(state)) for state in State for event in Event
+TABLE: Mapping[tuple[ClaimState, Event], Move] = {
+    (state, event): _ROWS[state].get(event, Move(state)) for state in ClaimState for event in Event
 }
 
 
@@ -236,7 +236,7 @@ def rows() -> list[tuple[str, str, str, str]]:
 def document() -> str:
     """The whole table in Markdown: a section for each state, in which the events that change nothing are one line."""
     lines = ["# The claim of a periodic entry, state by state", "", "Printed by `celery kafka claims --table`.", ""]
-    for state in State:
+    for state in ClaimState:
         lines += [f"## {state.value}", "", "| event | next state | what is done |", "|---|---|---|"]
         lines += [
             f"| {event} | {after} | {done} |"

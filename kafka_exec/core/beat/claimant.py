@@ -13,8 +13,8 @@ from dataclasses import replace
 from hashlib import blake2b
 from typing import NamedTuple
 
-from kafka_exec.core.beat.claim import HELD, TABLE, Do, Event, State
-from kafka_exec.core.beat.claimlog import ClaimLog, Kind, Signal, Standing, Verdict
+from kafka_exec.core.beat.claim import HELD, TABLE, ClaimState, Do, Event
+from kafka_exec.core.beat.claimlog import ClaimLog, RecordKind, Signal, Standing, Verdict
 
 #: The longest time that a node waits before it claims a free entry, seconds, unless the entry says otherwise. The time is
 #: random, so that nodes do not claim at once.
@@ -33,10 +33,10 @@ WAIT_IN_NEW = 1.0
 _CLEAR_AFTER = 3.0
 
 _SENDS = {
-    Do.SEND_CLAIMED: Kind.CLAIMED,
-    Do.SEND_HEARTBEAT: Kind.HEARTBEAT,
-    Do.SEND_HANDLING: Kind.HANDLING,
-    Do.SEND_UNCLAIMED: Kind.UNCLAIMED,
+    Do.SEND_CLAIMED: RecordKind.CLAIMED,
+    Do.SEND_HEARTBEAT: RecordKind.HEARTBEAT,
+    Do.SEND_HANDLING: RecordKind.HANDLING,
+    Do.SEND_UNCLAIMED: RecordKind.UNCLAIMED,
 }
 
 
@@ -77,25 +77,25 @@ class Claimant:
     """The claims of one node. Not thread-safe.
 
     Args:
-        boot: the incarnation.
+        incarnation: the incarnation.
         name: the node's name.
         log: the log, as far as it was read.
         former: earlier incarnations of this process: they write no more, so their entries are taken over at once.
 
     Attributes:
-        boot: the present incarnation.
+        incarnation: the present incarnation.
         log: the fold of the log.
         ready: the log was read to its end, so that the node may claim.
         conflicts: the number of contradictions.
     """
 
-    def __init__(self, boot: str, name: str, log: ClaimLog, *, former: Iterable[str] = ()) -> None:
-        self.boot = boot
+    def __init__(self, incarnation: str, name: str, log: ClaimLog, *, former: Iterable[str] = ()) -> None:
+        self.incarnation = incarnation
         self.log = log
         self.ready = False
         self.conflicts = 0
         self._name = name
-        self._states: dict[str, State] = {}
+        self._states: dict[str, ClaimState] = {}
         self._wanted: dict[str, Terms] = {}
         self._former = set(former)
         self._fenced: set[str] = set()
@@ -107,11 +107,11 @@ class Claimant:
 
     # -- questions -----------------------------------------------------------------------------------------------------
 
-    def state(self, entry: str) -> State:
+    def state(self, entry: str) -> ClaimState:
         """The state of an entry's claim."""
-        return self._states.get(entry, State.NEW)
+        return self._states.get(entry, ClaimState.NEW)
 
-    def states(self) -> Counter[State]:
+    def states(self) -> Counter[ClaimState]:
         """The number of entries in each state."""
         return Counter(self._states.values())
 
@@ -142,7 +142,7 @@ class Claimant:
         if not self.log.whole:
             for entry in self._wanted:
                 self._set_timer(entry, Event.INITIATING_I, now + WAIT_IN_NEW)
-            return [Act(Do.SEND_CLAIMED, "", Signal(Kind.DO_INFORMATION_SEND, self.boot, self._name))]
+            return [Act(Do.SEND_CLAIMED, "", Signal(RecordKind.DO_INFORMATION_SEND, self.incarnation, self._name))]
         return [act for entry in self._wanted for act in self._enter(entry, now)]
 
     def want(self, wanted: Mapping[str, Terms], now: float) -> list[Act]:
@@ -158,9 +158,9 @@ class Claimant:
         verdict = self.log.take(signal, offset, at)
         if not self.ready:
             return []
-        if signal.kind is Kind.DO_INFORMATION_SEND and signal.node != self.boot:
+        if signal.kind is RecordKind.DO_INFORMATION_SEND and signal.node != self.incarnation:
             return [act for entry in self.held for act in self._happens(entry, Event.DO_INFORMATION_SEND, now)]
-        event = _event_of(signal, verdict, own=signal.node == self.boot)
+        event = _event_of(signal, verdict, own=signal.node == self.incarnation)
         return [] if event is None else self._happens(signal.entry, event, now)
 
     def turn(self, now: float) -> list[Act]:
@@ -191,10 +191,10 @@ class Claimant:
         self._yielded.add(entry)
         return self._happens(entry, Event.UNCLAIM_I, now)
 
-    def renew(self, boot: str, now: float) -> list[Act]:
+    def renew(self, incarnation: str, now: float) -> list[Act]:
         """Goes on as another incarnation, since this one was fenced, or does not know which of its records were written."""
-        self._former.add(self.boot)
-        self.boot = boot
+        self._former.add(self.incarnation)
+        self.incarnation = incarnation
         return [act for entry in list(self._states) for act in self._happens(entry, Event.FENCED, now)]
 
     # -- lost nodes ----------------------------------------------------------------------------------------------------
@@ -210,8 +210,8 @@ class Claimant:
             now: epoch seconds.
         """
         found = []
-        holders = {self.log.standing(entry).holder for entry in self._wanted} - {"", self.boot}
-        for holder in holders.union(({*peers, *self._former} - self._fenced) - {self.boot}):
+        holders = {self.log.standing(entry).holder for entry in self._wanted} - {"", self.incarnation}
+        for holder in holders.union(({*peers, *self._former} - self._fenced) - {self.incarnation}):
             is_former = holder in self._former
             if not is_former and not is_gone(holder):
                 self._lost.pop(holder, None)
@@ -221,7 +221,7 @@ class Claimant:
             self._lost.setdefault(holder, now)
             if self._entries_of(holder) and not self._to_release(holder, now):
                 continue
-            wait = 0.0 if is_former else _REVIVE_WAIT * chance(self.boot, holder)
+            wait = 0.0 if is_former else _REVIVE_WAIT * chance(self.incarnation, holder)
             if now >= self._reviving.setdefault(holder, now + wait):
                 self._reviving[holder] = (
                     now + _CLEAR_AFTER
@@ -250,7 +250,7 @@ class Claimant:
         standing = self.log.standing(entry)
         if not standing.holder:
             return self._happens(entry, Event.INITIATING_I, now)
-        if standing.holder != self.boot:
+        if standing.holder != self.incarnation:
             event = Event.OTHER_HANDLING if standing.handling else Event.OTHER_CLAIMED
             return self._happens(entry, event, now)
         # The log has a claim of this incarnation that it does not know of any more.
@@ -260,7 +260,7 @@ class Claimant:
         before = self.state(entry)
         move = TABLE[before, event]
         self._states[entry] = move.state
-        if move.state is State.ERROR:
+        if move.state is ClaimState.ERROR:
             self._set_timer(entry, Event.INITIATING_I, now + _CLEAR_AFTER)
         standing = self.log.standing(entry)
         acts: list[Act] = []
@@ -280,8 +280,8 @@ class Claimant:
     def _signal(self, do: Do, entry: str, standing: Standing, firing: Firing | None) -> Signal | None:
         if do is Do.SEND_CLAIMING:
             return Signal(
-                Kind.CLAIMING,
-                self.boot,
+                RecordKind.CLAIMING,
+                self.incarnation,
                 self._name,
                 entry,
                 epoch=standing.reference,
@@ -289,8 +289,8 @@ class Claimant:
             )
         if do not in _SENDS:
             return None
-        held = self._states[entry] is State.HANDLING_BY_NODE
-        signal = Signal(_SENDS[do], self.boot, self._name, entry, epoch=standing.epoch, held=held)
+        held = self._states[entry] is ClaimState.HANDLING_BY_NODE
+        signal = Signal(_SENDS[do], self.incarnation, self._name, entry, epoch=standing.epoch, held=held)
         if do is not Do.SEND_HANDLING or firing is None:
             return signal
         return replace(signal, slot=firing.slot, missed=firing.missed, run=firing.run, request=firing.request)
@@ -299,7 +299,7 @@ class Claimant:
         if entry not in self._wanted:
             return
         longest = self._wanted[entry].claim_wait
-        wait = longest * chance(self.boot, entry, str(standing.reference))
+        wait = longest * chance(self.incarnation, entry, str(standing.reference))
         if entry in self._yielded:
             self._yielded.discard(entry)
             wait += max(_YIELD, 2 * longest)
@@ -320,11 +320,11 @@ def _event_of(signal: Signal, verdict: Verdict, *, own: bool) -> Event | None:
         return Event.CONFLICT
     if verdict is not Verdict.ACCEPTED:
         return None
-    if signal.kind is Kind.UNCLAIMED:
+    if signal.kind is RecordKind.UNCLAIMED:
         return Event.UNCLAIMED
-    if signal.kind is Kind.HANDLING and (own or signal.held):
+    if signal.kind is RecordKind.HANDLING and (own or signal.held):
         return Event.OWN_HANDLING if own else Event.OTHER_HANDLING
-    if signal.kind is Kind.HEARTBEAT or signal.held:
+    if signal.kind is RecordKind.HEARTBEAT or signal.held:
         return Event.OWN_HEARTBEAT if own else Event.OTHER_HEARTBEAT
     return Event.OWN_CLAIMED if own else Event.OTHER_CLAIMED
 

@@ -33,7 +33,7 @@ _FARTHEST = 2**62
 _PART = 1000
 
 
-class Kind(Enum):
+class RecordKind(Enum):
     """The kind of a record. None says that a node is alive: nodes send heartbeats of their own, in ``PREFIX.nodes``."""
 
     CLAIMING = "CLAIMING"
@@ -65,7 +65,7 @@ class Signal:
         part: in CHECKPOINT: the number of this part, from 0, and the number of all parts.
     """
 
-    kind: Kind
+    kind: RecordKind
     node: str
     name: str = ""
     entry: str = ""
@@ -99,8 +99,8 @@ class Signal:
             if told["version"] != VERSION:
                 raise Undecodable("unknown-version", f"the record of a claim has version {shown(told['version'])}")
             known = {name: read(told[name]) for name, read in _READERS.items() if name in told}
-            found = cls(Kind(text(told["kind"])), **{"node": text(told["node"]), **known})
-            if found.kind is Kind.CHECKPOINT:
+            found = cls(RecordKind(text(told["kind"])), **{"node": text(told["node"]), **known})
+            if found.kind is RecordKind.CHECKPOINT:
                 whole(found.epoch)
                 an_object(found.state)
         except (ValueError, KeyError) as error:
@@ -109,7 +109,7 @@ class Signal:
 
 
 #: The kinds by which a node says that it holds an entry.
-_ASSERTIONS = frozenset({Kind.CLAIMED, Kind.HEARTBEAT, Kind.HANDLING})
+_ASSERTIONS = frozenset({RecordKind.CLAIMED, RecordKind.HEARTBEAT, RecordKind.HANDLING})
 
 _DEFAULTS: Mapping[str, Any] = {
     "node": None,
@@ -242,7 +242,7 @@ class ClaimLog:
         parts = [entries[at : at + _PART] for at in range(0, len(entries), _PART)] or [[]]
         return [
             Signal(
-                Kind.CHECKPOINT,
+                RecordKind.CHECKPOINT,
                 node,
                 epoch=self.next,
                 state={entry: _facts(self._standings[entry]) for entry in part},
@@ -259,7 +259,7 @@ def restored(signals: Sequence[Signal]) -> ClaimLog | None:
     """
     parts: dict[tuple[str, int], dict[int, Signal]] = {}
     for signal in signals:
-        if signal.kind is Kind.CHECKPOINT and signal.state is not None:
+        if signal.kind is RecordKind.CHECKPOINT and signal.state is not None:
             parts.setdefault((signal.node, signal.epoch), {})[signal.part[0]] = signal
     complete = [
         (epoch, found) for (_, epoch), found in parts.items() if len(found) == next(iter(found.values())).part[1]
@@ -272,12 +272,12 @@ def restored(signals: Sequence[Signal]) -> ClaimLog | None:
 
 
 def _judge(signal: Signal, standing: Standing) -> Verdict:
-    if signal.kind is Kind.CLAIMING:
+    if signal.kind is RecordKind.CLAIMING:
         is_free = not standing.holder and signal.epoch == standing.reference
         return Verdict.WON if is_free else Verdict.LATE
     if not standing.holder or signal.epoch < standing.epoch:
         return Verdict.OUTDATED
-    if signal.kind is Kind.UNCLAIMED:
+    if signal.kind is RecordKind.UNCLAIMED:
         # A node that releases an entry on behalf of its holder has fenced the holder before.
         return Verdict.ACCEPTED if signal.epoch == standing.epoch else Verdict.CONFLICT
     is_holders = signal.epoch == standing.epoch and signal.node == standing.holder
@@ -285,7 +285,7 @@ def _judge(signal: Signal, standing: Standing) -> Verdict:
 
 
 def _after(signal: Signal, standing: Standing, offset: int, at: float) -> Standing:
-    if signal.kind is Kind.CLAIMING:
+    if signal.kind is RecordKind.CLAIMING:
         return replace(
             standing,
             holder=signal.node,
@@ -295,10 +295,10 @@ def _after(signal: Signal, standing: Standing, offset: int, at: float) -> Standi
             definition=signal.definition,
             turns=0,
         )
-    if signal.kind is Kind.UNCLAIMED:
+    if signal.kind is RecordKind.UNCLAIMED:
         ended = at if standing.handling else standing.ended
         return replace(standing, holder="", reference=offset, handling=False, ended=ended)
-    if signal.kind is Kind.HANDLING:
+    if signal.kind is RecordKind.HANDLING:
         fired = replace(
             standing,
             fired=at,
@@ -311,7 +311,7 @@ def _after(signal: Signal, standing: Standing, offset: int, at: float) -> Standi
         if signal.request is not None:
             return replace(fired, request=signal.request)
         return replace(fired, slot=signal.slot)
-    if signal.kind is Kind.CLAIMED and standing.handling and not signal.held:
+    if signal.kind is RecordKind.CLAIMED and standing.handling and not signal.held:
         return replace(standing, handling=False, ended=at)
     return standing
 

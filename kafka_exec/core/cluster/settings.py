@@ -109,7 +109,7 @@ class Settings:
 
 
 #: The kind of each setting's value.
-KINDS: Mapping[str, values.Kind] = {
+KINDS: Mapping[str, values.ValueKind] = {
     "partitions": values.counts_of(DEFAULT_PARTITIONS),
     "replication": values.optional(values.COUNT),
     "heartbeat": values.TIME,

@@ -23,7 +23,7 @@ def _as_is(text: str) -> object:
 
 
 @dataclass(frozen=True)
-class Kind:
+class ValueKind:
     """A kind of values.
 
     Attributes:
@@ -119,21 +119,21 @@ def _no_properties(value: object) -> str | None:
     return None if isinstance(value, Mapping) else " must be a mapping of librdkafka properties"
 
 
-TIME = Kind("seconds", _no_time, _float, "2.5")
-COUNT = Kind("whole number", _no_count, _int, "8")
-FLAG = Kind("true or false", _no_flag, _bool, "false")
-LABELS = Kind("list of texts", _no_labels, _json, '["gpu"]')
-TOPICS = Kind("mapping of texts", _no_topics, _json, '{"queue": "jobs.{name}"}')
-PATH = Kind("path", _no_path, example="/run/secrets/kafka.json")
-CACHE_URL = Kind("URL", _no_cache_url, example="redis://host:6379/0", is_secret=True)
-PROPERTIES = Kind(
+TIME = ValueKind("seconds", _no_time, _float, "2.5")
+COUNT = ValueKind("whole number", _no_count, _int, "8")
+FLAG = ValueKind("true or false", _no_flag, _bool, "false")
+LABELS = ValueKind("list of texts", _no_labels, _json, '["gpu"]')
+TOPICS = ValueKind("mapping of texts", _no_topics, _json, '{"queue": "jobs.{name}"}')
+PATH = ValueKind("path", _no_path, example="/run/secrets/kafka.json")
+CACHE_URL = ValueKind("URL", _no_cache_url, example="redis://host:6379/0", is_secret=True)
+PROPERTIES = ValueKind(
     "mapping of librdkafka properties", _no_properties, _json, '{"compression.type": "zstd"}', is_secret=True
 )
 
 
-def optional(kind: Kind) -> Kind:
+def optional(kind: ValueKind) -> ValueKind:
     """The kind of values that may also be None."""
-    return Kind(
+    return ValueKind(
         kind.name,
         lambda value: None if value is None else kind.complaint(value),
         kind.read,
@@ -142,16 +142,16 @@ def optional(kind: Kind) -> Kind:
     )
 
 
-def choice(*values: str) -> Kind:
+def choice(*values: str) -> ValueKind:
     """The kind of a value that is one of these texts."""
 
     def complaint(value: object) -> str | None:
         return None if value in values else f" is {value!r}: choose {' or '.join(values)}"
 
-    return Kind(" or ".join(values), complaint, example=values[-1])
+    return ValueKind(" or ".join(values), complaint, example=values[-1])
 
 
-def counts_of(kinds: Collection[str]) -> Kind:
+def counts_of(kinds: Collection[str]) -> ValueKind:
     """The kind of a mapping from some of these names to whole numbers."""
 
     def complaint(value: object) -> str | None:
@@ -164,4 +164,4 @@ def counts_of(kinds: Collection[str]) -> Kind:
                 return f"[{kind!r}]{found}"
         return None
 
-    return Kind("mapping of whole numbers", complaint, _json, '{"queue": 32}')
+    return ValueKind("mapping of whole numbers", complaint, _json, '{"queue": 32}')

@@ -1,4 +1,4 @@
-"""Chords: the reducer counts the parts of a group, and the last part fires the body, exactly once.
+"""ChordReducer: the reducer counts the parts of a group, and the last part fires the body, exactly once.
 
 Commands (``group`` is the group's id):
 
@@ -105,7 +105,7 @@ class _Fired(NamedTuple):
     runs: list[str]
 
 
-class Chords:
+class ChordReducer:
     """The chords of one partition.
 
     Args:

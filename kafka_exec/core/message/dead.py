@@ -36,7 +36,7 @@ _WHY = frozenset({"dead-reason", "dead-error", "dead-topic", "dead-partition", "
 _LONGEST_REPR = 1024
 
 
-class Address(NamedTuple):
+class LetterAddress(NamedTuple):
     """The place of a letter in its topic."""
 
     partition: int
@@ -46,7 +46,7 @@ class Address(NamedTuple):
         return f"{self.partition}:{self.offset}"
 
     @classmethod
-    def parse(cls, text: str) -> Address:
+    def parse(cls, text: str) -> LetterAddress:
         """The address in a text that ``str`` has made.
 
         Raises:
@@ -76,7 +76,7 @@ class Letter:
         replayed: a mark says that it was replayed.
     """
 
-    address: Address
+    address: LetterAddress
     at: float
     key: bytes | None
     value: bytes | None
@@ -272,7 +272,7 @@ class Order:
         kwargs: the named arguments in place of the task's own; None: its own.
     """
 
-    addresses: Collection[Address] = ()
+    addresses: Collection[LetterAddress] = ()
     reason: str | None = None
     task: str | None = None
     again: bool = False

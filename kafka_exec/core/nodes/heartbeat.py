@@ -20,7 +20,7 @@ _LARGEST_PID = 2**31 - 1
 Stray = tuple[str, int, int]
 
 
-class Work(NamedTuple):
+class Load(NamedTuple):
     """The load of a node, and the tasks that it knows.
 
     Attributes:
@@ -41,7 +41,7 @@ class Heartbeat:
     """A record by which a node says that it lives.
 
     Attributes:
-        boot: the incarnation; each start of the process is another one.
+        incarnation: the incarnation; each start of the process is another one.
         place: the host and its process namespace, in which ``pid`` is valid.
         left: the node leaves now: this is its last heartbeat.
         control: the node drives a share of the control plane.
@@ -49,7 +49,7 @@ class Heartbeat:
         beat: the node claims periodic entries.
         since: when the incarnation began, epoch seconds by its own clock.
         strays: the tasks that it runs although other nodes own their partitions now: topic, partition, offset.
-        slots, active, queues: as in :class:`Work`.
+        slots, active, queues: as in :class:`Load`.
         known: how many task names the node knows.
         tasks: the task names; None if this heartbeat leaves them out.
         kind: ``worker``, ``beat`` or ``control-plane``; empty if the node does not say.
@@ -57,7 +57,7 @@ class Heartbeat:
         faults: the number of errors from which the node's threads have gone on.
     """
 
-    boot: str
+    incarnation: str
     place: str
     pid: int
     left: bool = False
@@ -75,7 +75,7 @@ class Heartbeat:
     version: str = ""
     faults: int = 0
 
-    def telling(self, work: Work, *, tasks: bool) -> Heartbeat:
+    def telling(self, work: Load, *, tasks: bool) -> Heartbeat:
         """A copy of the heartbeat with the node's load. ``tasks``: with the names of all tasks that it knows."""
         return replace(
             self,
@@ -96,7 +96,7 @@ class Heartbeat:
         try:
             found = an_object(from_json(value))
             return cls(
-                boot=text(found["boot"]),
+                incarnation=text(found["incarnation"]),
                 place=text(found["place"]),
                 pid=whole(found["pid"], least=1, most=_LARGEST_PID),
                 left=flag(found["left"]),
@@ -141,11 +141,11 @@ def judge(mine: Heartbeat, seen: list[Heartbeat], *, new: int, others_process_li
         others_process_lives: True if the process of the last other node exists; None if it is on another machine.
         waited: True if a living node would have sent another heartbeat by now.
     """
-    others = [beat for beat in seen if beat.boot != mine.boot]
+    others = [beat for beat in seen if beat.incarnation != mine.incarnation]
     if not others or others[-1].left or others_process_lives is False:
         return Name.FREE
-    last = others[-1].boot
-    if any(beat.boot == last for beat in seen[len(seen) - new :]):
+    last = others[-1].incarnation
+    if any(beat.incarnation == last for beat in seen[len(seen) - new :]):
         return Name.TAKEN
     return Name.FREE if waited else Name.UNSURE
 
@@ -180,7 +180,7 @@ def roll(heard: Iterable[Seen], *, now: float, period: float) -> list[tuple[Seen
     """
     last: dict[tuple[str, str], Seen] = {}
     for seen in heard:
-        key = (seen.name, seen.beat.boot)
+        key = (seen.name, seen.beat.incarnation)
         before = last.pop(key, None)
         if seen.beat.tasks is None and before is not None:
             seen = seen._replace(beat=replace(seen.beat, tasks=before.beat.tasks))

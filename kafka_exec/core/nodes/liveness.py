@@ -118,12 +118,12 @@ class Liveness:
     """The incarnations that live: a fold of the log of heartbeats. Times are log times.
 
     Args:
-        boot: this incarnation.
+        incarnation: this incarnation.
         period: seconds between two heartbeats.
     """
 
-    def __init__(self, boot: str, period: float) -> None:
-        self._boot = boot
+    def __init__(self, incarnation: str, period: float) -> None:
+        self._incarnation = incarnation
         self._period = period
         self._limit = LOST_AFTER * period
         self._own: tuple[Heartbeat, float] | None = None
@@ -133,26 +133,26 @@ class Liveness:
 
     def take(self, beat: Heartbeat, at: float) -> None:
         """Folds a heartbeat that was appended to the log at this time."""
-        if beat.boot == self._boot:
+        if beat.incarnation == self._incarnation:
             self._take_own(beat, at)
             return
-        if beat.tasks is None and (before := self._heard.get(beat.boot)) is not None:
+        if beat.tasks is None and (before := self._heard.get(beat.incarnation)) is not None:
             beat = replace(beat, tasks=before.beat.tasks)
-        self._heard[beat.boot] = _Heard(beat, at)
+        self._heard[beat.incarnation] = _Heard(beat, at)
 
     def _take_own(self, beat: Heartbeat, at: float) -> None:
         if self._own is None or at - self._own[1] > _GAP * self._period:
             self._steady = at
         self._own = beat, at
         self._heard = {
-            boot: heard._replace(lost=heard.lost or self._silence(boot, at) >= self._limit)
-            for boot, heard in self._heard.items()
-            if at - heard.at < _REMEMBERED * self._period or not self.is_gone(boot)
+            incarnation: heard._replace(lost=heard.lost or self._silence(incarnation, at) >= self._limit)
+            for incarnation, heard in self._heard.items()
+            if at - heard.at < _REMEMBERED * self._period or not self.is_gone(incarnation)
         }
 
-    def _silence(self, boot: str, until: float) -> float:
+    def _silence(self, incarnation: str, until: float) -> float:
         """The time for which an incarnation has certainly been silent at ``until``, seconds."""
-        heard = self._heard.get(boot)
+        heard = self._heard.get(incarnation)
         return until - max(heard.at if heard is not None else 0.0, self._steady)
 
     @property
@@ -160,22 +160,22 @@ class Liveness:
         """True if a heartbeat of this incarnation was read back, so that all later ones are new."""
         return self._own is not None
 
-    def last(self, boot: str) -> Heartbeat | None:
+    def last(self, incarnation: str) -> Heartbeat | None:
         """The last heartbeat of another incarnation; None if none was read."""
-        heard = self._heard.get(boot)
+        heard = self._heard.get(incarnation)
         return None if heard is None else heard.beat
 
-    def is_gone(self, boot: str) -> bool:
+    def is_gone(self, incarnation: str) -> bool:
         """True if another incarnation is lost, or has left."""
-        if (heard := self._heard.get(boot)) is not None:
+        if (heard := self._heard.get(incarnation)) is not None:
             return heard.lost or heard.beat.left
-        return self._own is not None and self._silence(boot, self._own[1]) >= self._limit
+        return self._own is not None and self._silence(incarnation, self._own[1]) >= self._limit
 
-    def suspects(self, boot: str, now: float) -> bool:
-        """True if the incarnation ``boot`` would count as lost after a heartbeat of this incarnation at ``now``."""
-        if self._own is None or now - self._own[1] > _GAP * self._period or self.is_gone(boot):
+    def suspects(self, incarnation: str, now: float) -> bool:
+        """True if the incarnation ``incarnation`` would count as lost after a heartbeat of this incarnation at ``now``."""
+        if self._own is None or now - self._own[1] > _GAP * self._period or self.is_gone(incarnation):
             return False
-        return self._silence(boot, now) >= self._limit
+        return self._silence(incarnation, now) >= self._limit
 
     def peers(self, since: float = 0.0) -> list[Heartbeat]:
         """The last heartbeats of the other living incarnations, without those that are older than ``since``."""
@@ -186,7 +186,7 @@ class Liveness:
 
     def with_role(self, role: str) -> list[str]:
         """The other incarnations whose last heartbeat has the role, and that have not left."""
-        return [boot for boot, heard in self._heard.items() if _drives(heard.beat, role)]
+        return [incarnation for incarnation, heard in self._heard.items() if _drives(heard.beat, role)]
 
     def living(self, role: str) -> frozenset[str]:
         """The living incarnations with a role; none until this one has read a heartbeat of its own with the role.
@@ -196,7 +196,9 @@ class Liveness:
         """
         if self._own is None or not _drives(self._own[0], role):
             return frozenset()
-        return frozenset((self._boot, *(boot for boot in self.with_role(role) if not self.is_gone(boot))))
+        return frozenset(
+            (self._incarnation, *(incarnation for incarnation in self.with_role(role) if not self.is_gone(incarnation)))
+        )
 
 
 def _drives(beat: Heartbeat, role: str) -> bool:
@@ -215,18 +217,18 @@ class TaskWatch:
         """Folds a heartbeat. One that was sent before this incarnation began does not count: it may be outdated."""
         if not self._liveness.hears_itself:
             return
-        for boot, task in self._unnamed:
-            if boot == beat.boot:
-                self._unnamed[boot, task] = 0 if task in beat.strays else self._unnamed[boot, task] + 1
+        for incarnation, task in self._unnamed:
+            if incarnation == beat.incarnation:
+                self._unnamed[incarnation, task] = 0 if task in beat.strays else self._unnamed[incarnation, task] + 1
 
-    def watch(self, boot: str, task: Stray) -> None:
+    def watch(self, incarnation: str, task: Stray) -> None:
         """Notes that an incarnation is believed to run a task."""
-        self._unnamed.setdefault((boot, task), 0)
+        self._unnamed.setdefault((incarnation, task), 0)
 
-    def forget(self, boot: str, task: Stray) -> None:
+    def forget(self, incarnation: str, task: Stray) -> None:
         """Ends what :meth:`watch` began."""
-        self._unnamed.pop((boot, task), None)
+        self._unnamed.pop((incarnation, task), None)
 
-    def is_over(self, boot: str, task: Stray) -> bool:
+    def is_over(self, incarnation: str, task: Stray) -> bool:
         """True if an incarnation does not run a watched task any more: it is gone, or no longer names the task."""
-        return self._liveness.is_gone(boot) or self._unnamed.get((boot, task), 0) > LOST_AFTER
+        return self._liveness.is_gone(incarnation) or self._unnamed.get((incarnation, task), 0) > LOST_AFTER

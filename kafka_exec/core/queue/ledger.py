@@ -70,15 +70,15 @@ class Memory(NamedTuple):
 
 
 class Lease(NamedTuple):
-    """A task that has begun and not ended. ``boot``: the incarnation that runs it; ``attempt``: which start, from 1."""
+    """A task that has begun and not ended. ``incarnation``: that which runs it; ``attempt``: which start, from 1."""
 
-    boot: str
+    incarnation: str
     attempt: int
 
 
 def granted(offset: int, lease: Lease) -> Transition:
     """The transition that gives a task to another incarnation."""
-    return Transition(GRANTED, offset, lease.attempt, (lease.boot,))
+    return Transition(GRANTED, offset, lease.attempt, (lease.incarnation,))
 
 
 def held(offset: int, lane: Lane, run: Run) -> Transition:
@@ -101,9 +101,9 @@ def parked(lane: Lane, offsets: Sequence[int]) -> Transition:
     return Transition(PARKED, -1, 0, (*lane, *offsets))
 
 
-def encode(boot: str, queue: str, transitions: Iterable[Transition]) -> bytes:
+def encode(incarnation: str, queue: str, transitions: Iterable[Transition]) -> bytes:
     """The value of a journal record with transitions that an incarnation writes. ``queue``: see :class:`Ledger`."""
-    told = {"boot": boot, "queue": queue, "t": [[*each[:3], *each.about] for each in transitions]}
+    told = {"incarnation": incarnation, "queue": queue, "t": [[*each[:3], *each.about] for each in transitions]}
     return json.dumps(told, separators=(",", ":")).encode()
 
 
@@ -139,15 +139,15 @@ class Ledger:
         """True if a task has ended."""
         return self.progress.has_ended(offset) and offset not in self.parked
 
-    def start(self, offset: int, boot: str) -> Lease:
+    def start(self, offset: int, incarnation: str) -> Lease:
         """Notes that an incarnation begins a task."""
         attempt = self.attempts.get(offset, 0) + 1
-        self._started(offset, Lease(boot, attempt))
+        self._started(offset, Lease(incarnation, attempt))
         return self.leases[offset]
 
-    def grant(self, offset: int, boot: str) -> Lease:
+    def grant(self, offset: int, incarnation: str) -> Lease:
         """Notes that another incarnation is to begin a task: it has a lease from now on."""
-        self._started(offset, Lease(boot, self.attempts.get(offset, 0)))
+        self._started(offset, Lease(incarnation, self.attempts.get(offset, 0)))
         return self.leases[offset]
 
     def end(self, offset: int) -> None:
@@ -199,22 +199,22 @@ class Ledger:
         found = _object(value)
         if found.get("queue") != self.queue:
             return "queue" in found
-        for transition, boot in _transitions(found):
-            self.fold([transition], boot)
+        for transition, incarnation in _transitions(found):
+            self.fold([transition], incarnation)
         if trusted:
             self._restore(found.get("checkpoint"))
         return True
 
-    def fold(self, transitions: Iterable[Transition], boot: str) -> None:
+    def fold(self, transitions: Iterable[Transition], incarnation: str) -> None:
         """Folds transitions that an incarnation has written."""
         for transition in transitions:
             if transition.kind == STARTED:
-                self._started(transition.offset, Lease(boot, transition.attempt))
+                self._started(transition.offset, Lease(incarnation, transition.attempt))
             elif transition.kind == GRANTED:
                 self._started(transition.offset, Lease(transition.about[0], transition.attempt))
             elif transition.kind == ENDED:
                 self.end(transition.offset)
-            elif transition.kind == RELEASED and self._is_of(transition.offset, boot):
+            elif transition.kind == RELEASED and self._is_of(transition.offset, incarnation):
                 self.release(transition.offset)
             else:
                 self._apply_to_lane(transition)
@@ -277,9 +277,9 @@ class Ledger:
             found.setdefault(lane, []).append(offset)
         return found
 
-    def _is_of(self, offset: int, boot: str) -> bool:
+    def _is_of(self, offset: int, incarnation: str) -> bool:
         lease = self.leases.get(offset)
-        return lease is not None and lease.boot == boot
+        return lease is not None and lease.incarnation == incarnation
 
     def _restore(self, found: Any) -> None:
         with suppress(ValueError, KeyError):  # a later version has written it: that costs repeated runs, never a loss
@@ -292,8 +292,8 @@ class Ledger:
             }
             attempts = [(whole(offset), _attempt(number)) for offset, number in map(a_list, a_list(state["attempts"]))]
             leases = [
-                (whole(offset), Lease(text(boot), _attempt(attempt)))
-                for offset, boot, attempt in map(a_list, a_list(state["leases"]))
+                (whole(offset), Lease(text(incarnation), _attempt(attempt)))
+                for offset, incarnation, attempt in map(a_list, a_list(state["leases"]))
             ]
             holds = [
                 (_lane(kind, name), _run(task_id, retries))
@@ -348,6 +348,6 @@ def _transitions(found: Mapping[str, Any]) -> Iterator[tuple[Transition, str]]:
             )
             if transition.kind == GRANTED:
                 text(about[0])
-            yield transition, text(found["boot"])
+            yield transition, text(found["incarnation"])
         except (KeyError, ValueError, IndexError):
             continue

@@ -19,7 +19,7 @@ _SHORTEST = 0.001
 
 
 @dataclass(frozen=True)
-class Place:
+class LogPosition:
     """The place in a partition up to which the cache holds it.
 
     Attributes:
@@ -35,7 +35,7 @@ class Place:
         return f"{self.offset}{'' if self.complete else ' filling'}".encode()
 
     @classmethod
-    def decode(cls, value: bytes | None) -> Place:
+    def decode(cls, value: bytes | None) -> LogPosition:
         """The place that the cache holds; the beginning of the partition if it holds none."""
         offset, _, rest = (value or b"").partition(b" ")
         try:

@@ -107,20 +107,24 @@ def idle_peers(peers: Sequence[Heartbeat], queue: str, waiting: int) -> list[str
         queue: the queue's name.
         waiting: how many of its tasks wait.
     """
-    free = {peer.boot: peer.slots - peer.active for peer in peers if queue in peer.queues and peer.slots > peer.active}
+    free = {
+        peer.incarnation: peer.slots - peer.active
+        for peer in peers
+        if queue in peer.queues and peer.slots > peer.active
+    }
     chosen: list[str] = []
     while len(chosen) < waiting and any(free.values()):
-        for boot in sorted(free, key=lambda each: -free[each]):
-            if free[boot] and len(chosen) < waiting:
-                free[boot] -= 1
-                chosen.append(boot)
+        for incarnation in sorted(free, key=lambda each: -free[each]):
+            if free[incarnation] and len(chosen) < waiting:
+                free[incarnation] -= 1
+                chosen.append(incarnation)
     return chosen
 
 
 def who_knows(peers: Sequence[Heartbeat], queue: str, task: str) -> str | None:
     """The incarnation with the most free slots of those that consume the queue and know the task; None if there is none."""
     able = [peer for peer in peers if queue in peer.queues and task in (peer.tasks or ())]
-    return max(able, key=lambda peer: (peer.slots - peer.active, peer.boot)).boot if able else None
+    return max(able, key=lambda peer: (peer.slots - peer.active, peer.incarnation)).incarnation if able else None
 
 
 def is_given_up(since: float, now: float, timeout: float) -> bool:

@@ -14,13 +14,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 
 from kafka_exec.core.beat.agenda import Agenda, Plan, Proposal
-from kafka_exec.core.beat.claim import Do, State
+from kafka_exec.core.beat.claim import ClaimState, Do
 from kafka_exec.core.beat.claimant import Act, Claimant, Terms
-from kafka_exec.core.beat.claimlog import Kind, Signal
+from kafka_exec.core.beat.claimlog import RecordKind, Signal
 from kafka_exec.core.cluster.names import Topics
 from kafka_exec.core.cluster.topology import nodes_topic, sync_topic
 from kafka_exec.errors import ConnectionFailed, NotConfirmed
-from kafka_exec.kafka.beat.host import Seam
+from kafka_exec.kafka.beat.host import EntryHost
 from kafka_exec.kafka.beat.synclog import SyncLog
 from kafka_exec.kafka.client import native
 from kafka_exec.kafka.client.complaints import Complaints, Setback
@@ -65,7 +65,7 @@ class Exclusive:
         seam: knows the entries, and fires them.
     """
 
-    def __init__(self, cluster: Cluster, topics: Topics, name: str, seam: Seam) -> None:
+    def __init__(self, cluster: Cluster, topics: Topics, name: str, seam: EntryHost) -> None:
         self._cluster = cluster
         self._topics = topics
         self._name = name
@@ -73,7 +73,7 @@ class Exclusive:
         self._sync = sync_topic(topics)
         self._log: SyncLog | None = None
         self._node = self._new_node()
-        self._transactor = self._transactor_of(self._node.boot)
+        self._transactor = self._transactor_of(self._node.incarnation)
         self._opened = False
         self._claimant: Claimant | None = None
         self._agenda = Agenda(self._complain)
@@ -96,7 +96,7 @@ class Exclusive:
         self._loop.stop()
         return self._loop.join(timeout)
 
-    def states(self) -> Mapping[State, int]:
+    def states(self) -> Mapping[ClaimState, int]:
         """The number of entries in each state."""
         return {} if self._claimant is None else self._claimant.states()
 
@@ -125,8 +125,8 @@ class Exclusive:
     def _new_node(self) -> Node:
         return Node(self._name, self._cluster, nodes_topic(self._topics), kind="beat")
 
-    def _transactor_of(self, boot: str) -> Transactor:
-        return Transactor(self._cluster, f"{self._topics.prefix}.beat.{boot}")
+    def _transactor_of(self, incarnation: str) -> Transactor:
+        return Transactor(self._cluster, f"{self._topics.prefix}.beat.{incarnation}")
 
     def _begin(self) -> None:
         """Makes all that an incarnation needs."""
@@ -137,7 +137,7 @@ class Exclusive:
         if self._log is None:
             self._log = SyncLog(self._cluster, self._sync)
             former = () if self._claimant is None else self._claimant.former
-            self._claimant = Claimant(self._node.boot, self._name, self._log.state, former=former)
+            self._claimant = Claimant(self._node.incarnation, self._name, self._log.state, former=former)
             self._claimant.want(self._terms(), 0.0)
 
     def _leave(self) -> None:
@@ -159,9 +159,9 @@ class Exclusive:
             return  # this incarnation has never written
         self._opened = False
         former, self._node = self._node, self._new_node()
-        self._transactor = self._transactor_of(self._node.boot)
+        self._transactor = self._transactor_of(self._node.incarnation)
         if self._claimant is not None:
-            self._handle(self._claimant.renew(self._node.boot, 0.0))
+            self._handle(self._claimant.renew(self._node.incarnation, 0.0))
         self._agenda.clear()
         former.stop()  # says goodbye, on which others take over: all is released by now
 
@@ -186,7 +186,7 @@ class Exclusive:
         now = self._node.log_time() or now
         for record, signal in records:
             self._handle(claimant.take(signal, record.offset(), record.timestamp()[1] / 1000, now))
-            self._since_checkpoint = 0 if signal.kind is Kind.CHECKPOINT else self._since_checkpoint + 1
+            self._since_checkpoint = 0 if signal.kind is RecordKind.CHECKPOINT else self._since_checkpoint + 1
         if not claimant.ready and log.is_read:
             self._handle(claimant.begin(now))
         self._look_at_plans(claimant, now)
@@ -252,17 +252,17 @@ class Exclusive:
         if time.monotonic() < self._next_look:
             return
         self._next_look = time.monotonic() + _LOOK
-        for boot in claimant.to_fence(self._node.is_gone, self._node.others(ROLE), now):
-            run_once("fence", partial(self._fence, boot))
+        for incarnation in claimant.to_fence(self._node.is_gone, self._node.others(ROLE), now):
+            run_once("fence", partial(self._fence, incarnation))
 
-    def _fence(self, boot: str) -> None:
+    def _fence(self, incarnation: str) -> None:
         """Takes a lost incarnation's transactional id, which aborts its open transaction; in a thread of its own."""
-        transactor = self._transactor_of(boot)
+        transactor = self._transactor_of(incarnation)
         try:
             transactor.open()
-            self._fenced.append(boot)
+            self._fenced.append(incarnation)
         except Exception as error:
-            logger.debug("%s could not be fenced: %s", boot, error)
+            logger.debug("%s could not be fenced: %s", incarnation, error)
         finally:
             transactor.close()
 
@@ -371,7 +371,7 @@ class Exclusive:
     def _write_checkpoint(self, log: SyncLog, claimant: Claimant) -> None:
         if self._since_checkpoint >= _CHECKPOINT_EVERY and claimant.ready and claimant.held:
             self._since_checkpoint = 0
-            self._outbox += claimant.log.checkpoint(self._node.boot)
+            self._outbox += claimant.log.checkpoint(self._node.incarnation)
             self._write(())
             log.trim()
 

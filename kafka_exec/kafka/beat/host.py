@@ -10,7 +10,7 @@ from kafka_exec.core.beat.claimant import Firing
 from kafka_exec.kafka.publish.scopes import Outgoing
 
 
-class Seam(Protocol):
+class EntryHost(Protocol):
     """The beat's side of the entries and their tasks. Only the thread that fires calls it."""
 
     def plans(self) -> Mapping[str, Plan] | None:

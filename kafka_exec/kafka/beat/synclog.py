@@ -8,7 +8,7 @@ import time
 from confluent_kafka import Consumer, KafkaError, TopicPartition
 from confluent_kafka import Message as Record
 
-from kafka_exec.core.beat.claimlog import ClaimLog, Kind, Signal, restored
+from kafka_exec.core.beat.claimlog import ClaimLog, RecordKind, Signal, restored
 from kafka_exec.core.cluster.topology import TopicSpec
 from kafka_exec.errors import ChannelFailed, ConnectionFailed, KafkaExecError, Undecodable
 from kafka_exec.kafka.client.log_reading import is_end, is_record, poll_batch, position_after
@@ -118,12 +118,12 @@ class SyncLog:
     def _decoded(self, record: Record) -> list[tuple[Record, Signal]]:
         try:
             signal = Signal.decode(record.value())
-            if signal.kind is Kind.CHECKPOINT and signal.epoch > record.offset():
+            if signal.kind is RecordKind.CHECKPOINT and signal.epoch > record.offset():
                 raise Undecodable("malformed", "a checkpoint tells of what comes behind it")
         except Undecodable as error:
             pass_over(record, error)
             return []
-        if signal.kind is Kind.CHECKPOINT and signal.epoch not in self._checkpoints:
+        if signal.kind is RecordKind.CHECKPOINT and signal.epoch not in self._checkpoints:
             self._checkpoints = [*self._checkpoints, signal.epoch][-2:]
         return [(record, signal)]
 

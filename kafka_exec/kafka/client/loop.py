@@ -45,7 +45,7 @@ class Loop:
         self._turn = turn
         self._end = end
         self._complaints = complaints or Complaints(self._name)
-        self._stop: Any = threading.Event() if cooperative else native.Signal()
+        self._stop: Any = threading.Event() if cooperative else native.NativeEvent()
         self._cooperative = cooperative
         self._thread: Any = None
 

@@ -104,7 +104,7 @@ class Waker:
         self._sender.close()
 
 
-class Signal:
+class NativeEvent:
     """An event that happens once, and that native threads wait for. Any thread may :meth:`set` it."""
 
     def __init__(self) -> None:

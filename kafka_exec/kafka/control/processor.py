@@ -67,7 +67,7 @@ class Processor(Share[Partition]):
             self._topics,
             number,
             f"{self._prefix}.control.{number}",
-            self._node.boot,
+            self._node.incarnation,
             Reducers(self._makers),
             self._performers,
         )

@@ -21,10 +21,10 @@ from kafka_exec.core.nodes.clock import LogClock
 from kafka_exec.core.nodes.heartbeat import (
     LOST_AFTER,
     Heartbeat,
+    Load,
     Name,
     Seen,
     Stray,
-    Work,
     judge,
 )
 from kafka_exec.core.nodes.liveness import Liveness, TaskWatch, lease
@@ -60,11 +60,11 @@ class Node:
     """
 
     def __init__(
-        self, name: str, cluster: Cluster, registry: TopicSpec, work: Callable[[], Work] = Work, *, kind: str = ""
+        self, name: str, cluster: Cluster, registry: TopicSpec, work: Callable[[], Load] = Load, *, kind: str = ""
     ) -> None:
         self.name = name
         self._work = work
-        self._last_work: Work | None = None
+        self._last_work: Load | None = None
         self._beats = 0
         self._cluster = cluster
         self._registry = registry
@@ -76,7 +76,7 @@ class Node:
         )
         self._seen: list[Heartbeat] = []
         self._next = 0
-        self._liveness = Liveness(self._beat.boot, self.period)
+        self._liveness = Liveness(self._beat.incarnation, self.period)
         self._watched = TaskWatch(self._liveness)
         # Guards the knowledge of other nodes, and changes of the heartbeat, which several threads make.
         self._counting = native.lock()
@@ -103,9 +103,9 @@ class Node:
         self._cluster.log.unsubscribe(self._take)
 
     @property
-    def boot(self) -> str:
+    def incarnation(self) -> str:
         """The id of this incarnation."""
-        return self._beat.boot
+        return self._beat.incarnation
 
     def announce(self, role: str, drives: bool) -> None:
         """Tells the other nodes, with a heartbeat at once, if this node drives a share of something (a role)."""
@@ -121,10 +121,12 @@ class Node:
         with self._counting:
             living = self._liveness.living(role)
             now = self.log_time()
-            suspicion = now is not None and any(self._liveness.suspects(boot, now) for boot in living - {self.boot})
+            suspicion = now is not None and any(
+                self._liveness.suspects(incarnation, now) for incarnation in living - {self.incarnation}
+            )
         if suspicion:
             self.beat()
-        return owned(self.boot, living, partitions) if living else None
+        return owned(self.incarnation, living, partitions) if living else None
 
     def log_time(self) -> float | None:
         """The brokers' time, epoch seconds; None before a heartbeat of this node's own was read back."""
@@ -139,7 +141,7 @@ class Node:
             logger.debug("no heartbeat of %s: %s", self.name, error)
 
     def _telling(self) -> Heartbeat:
-        before = self._last_work or Work()
+        before = self._last_work or Load()
         try:
             work = self._work()
         except Exception as error:  # the pool ends: the heartbeat is sent all the same
@@ -163,7 +165,7 @@ class Node:
         Raises:
             KafkaExecError: the cluster is not reachable.
         """
-        self._cluster.publisher.post(self._registry.name, Grant.encode(grants), key=f"grant {self.boot}")
+        self._cluster.publisher.post(self._registry.name, Grant.encode(grants), key=f"grant {self.incarnation}")
 
     def add_guest_room(self, topic: str, accept: Callable[[Grant], None]) -> None:
         """Has a function called with the grants of a topic's tasks to this node; it must not block."""
@@ -171,7 +173,7 @@ class Node:
 
     def _receive(self, grants: Sequence[Grant]) -> None:
         for grant in grants:
-            if grant.to == self.boot and (accept := self._guest_rooms.get(grant.topic)) is not None:
+            if grant.to == self.incarnation and (accept := self._guest_rooms.get(grant.topic)) is not None:
                 accept(grant)
 
     # -- leases --------------------------------------------------------------------------------------------------------
@@ -180,27 +182,27 @@ class Node:
         """Has the heartbeats name tasks that this process runs though other workers own their partitions."""
         self._strays.append(strays)
 
-    def runs_no_more(self, boot: str, task: Stray) -> bool:
+    def runs_no_more(self, incarnation: str, task: Stray) -> bool:
         """True if another incarnation has ceased to run a task; it takes a few heartbeats to know."""
         with self._counting:
-            self._watched.watch(boot, task)
-            is_over = self._is_dead(boot) or self._watched.is_over(boot, task)
+            self._watched.watch(incarnation, task)
+            is_over = self._is_dead(incarnation) or self._watched.is_over(incarnation, task)
             if is_over:
-                self._watched.forget(boot, task)
+                self._watched.forget(incarnation, task)
         return is_over
 
-    def _is_dead(self, boot: str) -> bool:
+    def _is_dead(self, incarnation: str) -> bool:
         """True if an incarnation was a process of this machine that has ended."""
-        heard = self._liveness.last(boot)
+        heard = self._liveness.last(incarnation)
         return heard is not None and heard.place == self._beat.place and not _lives(heard.pid)
 
-    def is_gone(self, boot: str) -> bool:
+    def is_gone(self, incarnation: str) -> bool:
         """True if another incarnation is lost, or has said goodbye."""
         with self._counting:
-            if self._is_dead(boot) or self._liveness.is_gone(boot):
+            if self._is_dead(incarnation) or self._liveness.is_gone(incarnation):
                 return True
             now = self.log_time()
-            suspicion = now is not None and self._liveness.suspects(boot, now)
+            suspicion = now is not None and self._liveness.suspects(incarnation, now)
         if suspicion:
             self.beat()
         return False
@@ -280,16 +282,16 @@ class Node:
         with self._counting:
             self._liveness.take(beat, at)
             self._watched.take(beat)
-            if beat.boot == self.boot:
+            if beat.incarnation == self.incarnation:
                 self._clock.take(at, now := time.monotonic())
                 self.lease.renew(at)
                 left = -math.inf if self.lease.until is None else self.lease.until - (self._clock.time(now) or at)
                 self.leased_until = now + left
-        if not self._judged and beat.boot != self.boot and record.key() == self.name.encode():
+        if not self._judged and beat.incarnation != self.incarnation and record.key() == self.name.encode():
             self._seen.append(beat)
 
     def _others_process_lives(self) -> bool | None:
-        others = [beat for beat in self._seen if beat.boot != self._beat.boot]
+        others = [beat for beat in self._seen if beat.incarnation != self._beat.incarnation]
         if not others or others[-1].place != self._beat.place:
             return None
         return _lives(others[-1].pid)

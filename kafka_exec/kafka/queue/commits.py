@@ -11,7 +11,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from kafka_exec.core.cluster.failures import Failure
 from kafka_exec.kafka.client import native
 from kafka_exec.kafka.client.failures import failure, reason_of
-from kafka_exec.kafka.queue.work import Work
+from kafka_exec.kafka.queue.owned import OwnedPartition
 
 logger = logging.getLogger("kafka_exec")
 
@@ -19,13 +19,15 @@ logger = logging.getLogger("kafka_exec")
 _TIMEOUT = 2.0
 
 
-def commit(consumer: Consumer, works: Iterable[Work]) -> None:
+def commit(consumer: Consumer, works: Iterable[OwnedPartition]) -> None:
     """Sends the commits that are due. The consumer hands refused ones to :func:`note_refusals`."""
     if due := _due(works):
         consumer.commit(offsets=due, asynchronous=True)
 
 
-def note_refusals(works: Mapping[int, Work], error: KafkaError | None, partitions: Iterable[TopicPartition]) -> None:
+def note_refusals(
+    works: Mapping[int, OwnedPartition], error: KafkaError | None, partitions: Iterable[TopicPartition]
+) -> None:
     """Has refused commits sent again at the next turn: the consumer's ``on_commit``."""
     for partition in partitions:
         work = works.get(partition.partition)
@@ -34,7 +36,7 @@ def note_refusals(works: Mapping[int, Work], error: KafkaError | None, partition
             work.uncommitted = True
 
 
-def commit_now(consumer: Consumer, works: Collection[Work]) -> None:
+def commit_now(consumer: Consumer, works: Collection[OwnedPartition]) -> None:
     """Commits and waits until Kafka has taken it. Kafka refuses for a moment while a rebalance is under way."""
     deadline = time.monotonic() + _TIMEOUT
     for work in works:
@@ -51,7 +53,7 @@ def commit_now(consumer: Consumer, works: Collection[Work]) -> None:
         native.sleep(0.02)
 
 
-def is_accepted(consumer: Consumer, works: Collection[Work]) -> bool:
+def is_accepted(consumer: Consumer, works: Collection[OwnedPartition]) -> bool:
     """True if Kafka takes a commit of partitions now, as it does from their owner only. False also if none can be made."""
     for work in works:
         work.committed = None
@@ -71,7 +73,7 @@ def _refusal(consumer: Consumer, due: list[TopicPartition]) -> KafkaError | None
     return next((p.error for p in answers if p.error is not None), None)
 
 
-def _due(works: Iterable[Work]) -> list[TopicPartition]:
+def _due(works: Iterable[OwnedPartition]) -> list[TopicPartition]:
     """The commits of all partitions whose progress differs from the commit that was sent last."""
     due = []
     for work in works:

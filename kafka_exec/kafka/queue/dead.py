@@ -10,7 +10,7 @@ from typing import NamedTuple
 from confluent_kafka import Message as Record
 
 from kafka_exec.core.cluster.names import Topics
-from kafka_exec.core.message.dead import Address, Letter, Marked, Order, is_mark, mark
+from kafka_exec.core.message.dead import Letter, LetterAddress, Marked, Order, is_mark, mark
 from kafka_exec.errors import KafkaExecError, NoSuchLetter, NotConfirmed, NotReplayable
 from kafka_exec.kafka.cluster.cluster import Cluster
 from kafka_exec.kafka.log.history import Fetcher, history
@@ -65,7 +65,7 @@ class DeadLetters:
         """All letters that are there now, partition by partition, each in the order of its offsets."""
         return self._read(self._spans(), on_progress)
 
-    def find(self, address: Address) -> Letter:
+    def find(self, address: LetterAddress) -> Letter:
         """The letter at an address.
 
         Raises:
@@ -73,7 +73,7 @@ class DeadLetters:
         """
         return self._find([address], self._spans())[0]
 
-    def _find(self, addresses: Collection[Address], spans: Spans) -> list[Letter]:
+    def _find(self, addresses: Collection[LetterAddress], spans: Spans) -> list[Letter]:
         """The letters at some addresses, in the order of their offsets."""
         wanted = {}
         for partition, (begin, end) in spans.items():
@@ -259,7 +259,7 @@ class DeadLetters:
 
 def _letter(record: Record, *, replayed: bool) -> Letter:
     return Letter(
-        Address(record.partition(), record.offset()),
+        LetterAddress(record.partition(), record.offset()),
         record.timestamp()[1] / 1000,
         record.key(),
         record.value(),

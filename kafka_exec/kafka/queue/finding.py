@@ -10,8 +10,8 @@ from kafka_exec.core.message.envelope import decode
 from kafka_exec.errors import Undecodable
 from kafka_exec.kafka.cluster.cluster import Cluster
 from kafka_exec.kafka.log.history import Fetcher, history
+from kafka_exec.kafka.queue.owned import OwnedPartition
 from kafka_exec.kafka.queue.reader import GroupReader
-from kafka_exec.kafka.queue.work import Work
 
 #: The most records that are read at one place, the first ones: an operator waits for the answer.
 MOST = 10_000
@@ -40,7 +40,7 @@ def waiting_at(reader: GroupReader, cluster: Cluster, ids: Collection[str]) -> l
     return [*among(ready, ids), *(record for work in reader.works() for record in _in_lanes(work, cluster, ids))]
 
 
-def _in_lanes(work: Work, cluster: Cluster, ids: Collection[str]) -> Iterator[Record]:
+def _in_lanes(work: OwnedPartition, cluster: Cluster, ids: Collection[str]) -> Iterator[Record]:
     kept, known, unread = work.waiting(ids)
     yield from kept
     if known:

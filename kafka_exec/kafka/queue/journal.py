@@ -63,7 +63,7 @@ class Journal:
     def __init__(self, cluster: Cluster, queue: str, spec: TopicSpec, node: Node) -> None:
         self.identity = ""
         self._queue = queue
-        self.boot = node.boot
+        self.incarnation = node.incarnation
         self.node = node
         self._cluster = cluster
         self._publisher = cluster.journal_publisher
@@ -113,7 +113,7 @@ class Journal:
     def _write_untold(self) -> None:
         for partition, by_task in self._untold.items():
             transitions = itertools.chain.from_iterable(by_task.values())
-            self._write(partition, encode(self.boot, self.identity, transitions), None)
+            self._write(partition, encode(self.incarnation, self.identity, transitions), None)
             self._in_records[partition] = self._told[partition]
         self._untold.clear()
         self._written = time.monotonic()
@@ -223,7 +223,7 @@ class Journal:
         self._cluster.topics.grow(self._topic, max(found, default=-1) + 1)
         self.identify()
         self._overheard = overheard
-        sinks = {each: _Sink(self._topic, each, self.boot, overheard) for each in found}
+        sinks = {each: _Sink(self._topic, each, self.incarnation, overheard) for each in found}
         self._sinks.update(sinks)
         begins = {each: 0 if progress is None else progress.checkpoint for each, progress in found.items()}
         try:
@@ -274,7 +274,7 @@ class Journal:
             ConnectionFailed: the cluster does not answer.
         """
         if partition not in self._sinks and self._overheard is not None:
-            sink = _Sink(self._topic, partition, self.boot, self._overheard)
+            sink = _Sink(self._topic, partition, self.incarnation, self._overheard)
             end = self._cluster.log.ends(self._topic, [partition])
             self._cluster.log.follow(self._topic, end, {partition: sink.take})
             sink.listen()
@@ -312,11 +312,11 @@ class Journal:
 class _Sink:
     """The records that are read of one partition: kept until :meth:`listen`, and handed on afterwards."""
 
-    def __init__(self, topic: str, partition: int, boot: str, overheard: Overheard) -> None:
+    def __init__(self, topic: str, partition: int, incarnation: str, overheard: Overheard) -> None:
         self.position = 0
         self._topic = topic
         self._partition = partition
-        self._own = b'{"boot":"%s",' % boot.encode()
+        self._own = b'{"incarnation":"%s",' % incarnation.encode()
         self._overheard = overheard
         self._kept: list[bytes | None] | None = []
         self._lock = native.lock()

@@ -22,7 +22,7 @@ from kafka_exec.kafka.cluster.cluster import Cluster
 from kafka_exec.kafka.log.history import Fetcher
 from kafka_exec.kafka.queue import commits
 from kafka_exec.kafka.queue.journal import Journal
-from kafka_exec.kafka.queue.work import Work
+from kafka_exec.kafka.queue.owned import OwnedPartition
 
 logger = logging.getLogger("kafka_exec")
 
@@ -70,9 +70,9 @@ class Ownership:
         journal: Journal | None,
         *,
         is_stopping: Callable[[], bool],
-        on_free: Callable[[Record, Work], None],
+        on_free: Callable[[Record, OwnedPartition], None],
     ) -> None:
-        self.owned: dict[int, Work] = {}
+        self.owned: dict[int, OwnedPartition] = {}
         self._cluster = cluster
         self._topic = topic
         self._journal = journal
@@ -83,7 +83,7 @@ class Ownership:
         self._fetcher: Fetcher | None = None
         # Guards partitions that come and go in the member's thread, while other threads share their tasks.
         self._lock = native.lock()
-        self._disowned: dict[int, Work] = {}
+        self._disowned: dict[int, OwnedPartition] = {}
         self._looked_at_leases = 0.0
         self._trimmed = time.monotonic()
 
@@ -142,7 +142,7 @@ class Ownership:
         if not journal.flush(partitions, _FLUSH_TIMEOUT):
             raise ConnectionFailed(f"what runs in {self._topic} could not be told within {_FLUSH_TIMEOUT:.0f} s")
 
-    def _work(self, partition: int, committed: int, ledger: Ledger) -> Work:
+    def _work(self, partition: int, committed: int, ledger: Ledger) -> OwnedPartition:
         work = self._disowned.pop(partition, None)
         # Committed offsets only grow, unless the topic was deleted: then all that this process knows of it is void.
         if work is None or committed < work.start:
@@ -150,9 +150,9 @@ class Ownership:
         work.revive(ledger)
         return work
 
-    def _new_work(self, partition: int, ledger: Ledger, start: int) -> Work:
+    def _new_work(self, partition: int, ledger: Ledger, start: int) -> OwnedPartition:
         remember = self._cluster.settings.deduplication_retention
-        return Work(
+        return OwnedPartition(
             self._topic,
             partition,
             ledger,
@@ -169,7 +169,7 @@ class Ownership:
         if not self._tenure.renew(now) and commits.is_accepted(consumer, self.owned.values()):
             self._tenure.open(now)
 
-    def begin_anew(self, work: Work, offset: int) -> Work:
+    def begin_anew(self, work: OwnedPartition, offset: int) -> OwnedPartition:
         """Begins a partition again whose topic was deleted and made anew: all that is known of the old one is void."""
         work.lose()
         if self._journal is not None:
@@ -188,7 +188,7 @@ class Ownership:
         if (work := self.owned.get(partition)) is not None:
             work.overhear(value)
 
-    def freed(self) -> list[tuple[Record, Work]]:
+    def freed(self) -> list[tuple[Record, OwnedPartition]]:
         """The records that other workers ran and run no more, though they have not ended: they are to be handed out."""
         journal, now = self._journal, time.monotonic()
         if journal is not None:
@@ -203,7 +203,7 @@ class Ownership:
             leases = work.leases_elsewhere()
             records = work.released_elsewhere()
             for offset, lease in leases:
-                if journal.node.runs_no_more(lease.boot, (self._topic, work.partition, offset)):
+                if journal.node.runs_no_more(lease.incarnation, (self._topic, work.partition, offset)):
                     records += work.reclaim(offset, lease)
             found += [(record, work) for record in sorted(records, key=Record.offset)]
             with self._lock:
@@ -225,7 +225,7 @@ class Ownership:
 
     # -- sharing -------------------------------------------------------------------------------------------------------
 
-    def grant(self, record: Record, work: Work, term: int, boot: str) -> Grant | None:
+    def grant(self, record: Record, work: OwnedPartition, term: int, incarnation: str) -> Grant | None:
         """Gives a task to another incarnation. Returns None if it cannot be given now."""
         if self._journal is None:
             return None
@@ -235,18 +235,18 @@ class Ownership:
             except KafkaExecError as error:
                 logger.debug("nothing of %s is given away: %s", self._topic, error)
                 return None
-            return work.grant(record, term, boot)
+            return work.grant(record, term, incarnation)
 
-    def share(self, buffer: deque[tuple[Record, Work, int]], boots: Sequence[str]) -> list[Grant]:
+    def share(self, buffer: deque[tuple[Record, OwnedPartition, int]], incarnations: Sequence[str]) -> list[Grant]:
         """Gives tasks of a buffer, the last first, to other incarnations, one task to each."""
         grants: list[Grant] = []
-        kept: list[tuple[Record, Work, int]] = []
-        while len(grants) < len(boots):
+        kept: list[tuple[Record, OwnedPartition, int]] = []
+        while len(grants) < len(incarnations):
             try:
                 waiting = buffer.pop()
             except IndexError:
                 break
-            grant = self.grant(*waiting, boots[len(grants)])
+            grant = self.grant(*waiting, incarnations[len(grants)])
             if grant is None:
                 kept.append(waiting)
             else:
@@ -319,7 +319,7 @@ class Ownership:
         commits.commit_now(consumer, works)
         self.lose(numbers)
 
-    def _settle(self, works: list[Work]) -> None:
+    def _settle(self, works: list[OwnedPartition]) -> None:
         if self._journal is not None:
             if not self._journal.flush([work.partition for work in works], _FLUSH_TIMEOUT):
                 logger.warning(f"what runs in {self._topic} could not be told: the next owner may start it again")

@@ -30,8 +30,8 @@ from kafka_exec.kafka.client.profiles import member
 from kafka_exec.kafka.cluster.cluster import Cluster
 from kafka_exec.kafka.queue import commits
 from kafka_exec.kafka.queue.journal import Journal
+from kafka_exec.kafka.queue.owned import OwnedPartition
 from kafka_exec.kafka.queue.ownership import Ownership
-from kafka_exec.kafka.queue.work import Work
 
 logger = logging.getLogger("kafka_exec")
 
@@ -56,12 +56,12 @@ class Handed(NamedTuple):
     """A record that is given to a consumer.
 
     Attributes:
-        term: the term of its partition in which it is given; see :class:`Work`.
+        term: the term of its partition in which it is given; see :class:`OwnedPartition`.
         redelivered: it may have been given to a consumer before.
     """
 
     record: Record
-    work: Work
+    work: OwnedPartition
     term: int
     redelivered: bool
 
@@ -90,7 +90,7 @@ class GroupReader:
         journal: Journal | None = None,
     ) -> None:
         self.topic = topic
-        self.buffer: deque[tuple[Record, Work, int]] = deque()
+        self.buffer: deque[tuple[Record, OwnedPartition, int]] = deque()
         self.assigned = False
         #: True if all records that were there when it joined were read, or there is one to take.
         self.settled = False
@@ -140,13 +140,13 @@ class GroupReader:
         """The number of records that were read from owned partitions and have not ended."""
         return sum(work.outstanding for work in list(self._owned.values()))
 
-    def works(self) -> list[Work]:
+    def works(self) -> list[OwnedPartition]:
         """The partitions that this member owns."""
         return list(self._owned.values())
 
-    def share(self, boots: Sequence[str]) -> list[Grant]:
+    def share(self, incarnations: Sequence[str]) -> list[Grant]:
         """Gives buffered tasks, the last first, to other incarnations, one task to each."""
-        return self._ownership.share(self.buffer, boots)
+        return self._ownership.share(self.buffer, incarnations)
 
     def discard(self) -> None:
         """Forgets the buffered records, for a purge: they count as read and ended."""
@@ -240,7 +240,7 @@ class GroupReader:
             consumer.close()
             self._cluster.forget(consumer)
 
-    def _hand_out(self, record: Record, work: Work) -> None:
+    def _hand_out(self, record: Record, work: OwnedPartition) -> None:
         """Puts a record into the buffer. Called in the thread that has ended the task before it in its lane."""
         self.buffer.append((record, work, work.term))
         self._wake()

@@ -7,8 +7,8 @@ class PlainLedger:
     def __init__(self) -> None:
         self.told: list[tuple[str, int, int, str]] = []
 
-    def tell(self, kind: str, offset: int, attempt: int, boot: str) -> None:
-        self.told.append((kind, offset, attempt, boot))
+    def tell(self, kind: str, offset: int, attempt: int, incarnation: str) -> None:
+        self.told.append((kind, offset, attempt, incarnation))
 
     def has_ended(self, offset: int) -> bool:
         return any(kind == "e" and where == offset for kind, where, _, _ in self.told)
@@ -24,11 +24,11 @@ class PlainLedger:
         """The incarnation that runs a task: the last one of the highest attempt, unless it has released the task."""
         runs: tuple[int, str] | None = None
         highest = 0
-        for kind, where, attempt, boot in self.told:
+        for kind, where, attempt, incarnation in self.told:
             if where != offset:
                 continue
             if kind == "s" and attempt >= highest:
-                highest, runs = attempt, (attempt, boot)
-            elif kind == "r" and runs is not None and runs[1] == boot:
+                highest, runs = attempt, (attempt, incarnation)
+            elif kind == "r" and runs is not None and runs[1] == incarnation:
                 runs = None
         return None if runs is None or self.has_ended(offset) else runs[1]

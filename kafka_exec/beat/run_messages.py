@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 
-class Run(NamedTuple):
+class BeginRun(NamedTuple):
     """Begin a run of a task. ``request`` becomes the task's request; its ``id`` is the run's id."""
 
     task: str
@@ -15,18 +15,18 @@ class Run(NamedTuple):
     request: Mapping[str, Any]
 
 
-class Stop(NamedTuple):
-    """Stop a run, if it is under way; the task's error says the reason."""
+class StopRun(NamedTuple):
+    """StopRun a run, if it is under way; the task's error says the reason."""
 
     run: str
     reason: str
 
 
-class Lease(NamedTuple):
+class GoOnUntil(NamedTuple):
     """Go on without another lease until this time, seconds of the machine's monotonic clock."""
 
     until: float
 
 
-class End(NamedTuple):
-    """End the process in order, because the claim is released."""
+class EndProcess(NamedTuple):
+    """EndProcess the process in order, because the claim is released."""

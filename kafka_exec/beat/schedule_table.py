@@ -36,7 +36,7 @@ def _can_be_read(name: str, value: Any) -> bool:
     return True
 
 
-class Book:
+class ScheduleTable:
     """The table of the entries' rows, by name. A row is a JSON object. Times are epoch seconds.
 
     ``source``: :data:`CONFIG` or :data:`ADDED`. ``definition``: the hash of the entry's definition. ``task`` and

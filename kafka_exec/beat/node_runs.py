@@ -12,8 +12,8 @@ from typing import Any
 
 import billiard
 
-from kafka_exec.beat.orders import End, Lease, Run, Stop
-from kafka_exec.beat.tenant import Tenant
+from kafka_exec.beat.entry_runner import EntryRunner
+from kafka_exec.beat.run_messages import BeginRun, EndProcess, GoOnUntil, StopRun
 
 logger = logging.getLogger("kafka_exec")
 
@@ -24,7 +24,7 @@ GRACE = 1.0
 _context = billiard.get_context("fork")
 
 
-class Room:
+class EntryProcess:
     """A claim's process. If it was killed, the next run makes another one.
 
     Attributes:
@@ -53,18 +53,18 @@ class Room:
         if self._connection is not None:
             self._connection.close()
 
-    def begin(self, run: Run) -> None:
+    def begin(self, run: BeginRun) -> None:
         """Begins a run in the process, which is made if none lives."""
         self.open()
         self.run = run.request["id"]
         self.tell(run)
 
-    def tell(self, order: Run | Stop | Lease | End) -> None:
+    def tell(self, order: BeginRun | StopRun | GoOnUntil | EndProcess) -> None:
         """Sends a message to the process, if it lives; a lease only if the pipe has room: a stuck process reads nothing."""
         if self._connection is None:
             return
         try:
-            if not isinstance(order, Lease) or select.select((), (self._connection,), (), 0)[1]:
+            if not isinstance(order, GoOnUntil) or select.select((), (self._connection,), (), 0)[1]:
                 self._connection.send(order)
         except OSError:
             pass
@@ -93,7 +93,7 @@ class Room:
     def close(self) -> None:
         """Ends the process in order, or kills it if that takes too long."""
         if self._process is not None:
-            self.tell(End())
+            self.tell(EndProcess())
             self._process.join(GRACE)
         self.kill()
 
@@ -103,7 +103,7 @@ class Room:
         self._process = self._connection = None
 
 
-class House:
+class NodeRuns:
     """The processes of all entries that run on this node. Not thread-safe.
 
     Args:
@@ -114,7 +114,7 @@ class House:
         self._app = app
         self._hostname = hostname
         self._hooks = begin, end
-        self._rooms: dict[str, Room] = {}
+        self._rooms: dict[str, EntryProcess] = {}
         self._ended: list[str] = []
         self._lease = 0.0
 
@@ -130,7 +130,7 @@ class House:
         room.close()
         return True
 
-    def begin(self, entry: str, run: Run) -> None:
+    def begin(self, entry: str, run: BeginRun) -> None:
         """Begins a run of an entry."""
         self._room(entry).begin(run)
 
@@ -138,7 +138,7 @@ class House:
         """Stops the runs of these entries; returns when they are over."""
         running = [(entry, room) for entry in entries if (room := self._rooms.get(entry)) is not None and room.run]
         for _, room in running:
-            room.tell(Stop(room.run, reason))
+            room.tell(StopRun(room.run, reason))
         deadline = time.monotonic() + GRACE
         for entry, room in running:
             if not room.is_over(max(0.0, deadline - time.monotonic())):
@@ -156,11 +156,11 @@ class House:
         if until != self._lease:
             self._lease = until
             for room in self._rooms.values():
-                room.tell(Lease(until))
+                room.tell(GoOnUntil(until))
 
-    def _room(self, entry: str) -> Room:
+    def _room(self, entry: str) -> EntryProcess:
         if entry not in self._rooms:
-            self._rooms[entry] = Room(entry, lambda connection: self._live(entry, connection))
+            self._rooms[entry] = EntryProcess(entry, lambda connection: self._live(entry, connection))
         return self._rooms[entry]
 
     def _live(self, entry: str, connection: Any) -> None:
@@ -168,5 +168,5 @@ class House:
         for room in self._rooms.values():
             room.forget()  # so that the children see the end of the node
         begin, end = self._hooks
-        tenant = Tenant(self._app, connection, self._hostname, self._lease)
+        tenant = EntryRunner(self._app, connection, self._hostname, self._lease)
         tenant.live(lambda: begin(entry), lambda: end(entry))

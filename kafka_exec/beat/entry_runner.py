@@ -14,7 +14,7 @@ from typing import Any
 from celery import states
 from celery.concurrency.prefork import process_destructor, process_initializer
 
-from kafka_exec.beat.orders import End, Lease, Run, Stop
+from kafka_exec.beat.run_messages import BeginRun, EndProcess, GoOnUntil, StopRun
 from kafka_exec.errors import RunStopped
 from kafka_exec.kafka.client.loop import run_once
 
@@ -24,15 +24,15 @@ logger = logging.getLogger("kafka_exec")
 _LOOK = 0.1
 
 
-class Tenant:
+class EntryRunner:
     """The main object of the child process. Its main thread runs tasks; another thread listens to the node.
 
     The listening thread kills the process when the node has died or the lease is over.
 
     Args:
-        connection: a pipe to the node. The node sends messages of :mod:`kafka_exec.beat.orders`; the process sends the ids
-            of runs that are over.
-        lease: the first lease, seconds of the monotonic clock; see :class:`Lease`.
+        connection: a pipe to the node. The node sends messages of :mod:`kafka_exec.beat.run_messages`; the process sends the
+            ids of runs that are over.
+        lease: the first lease, seconds of the monotonic clock; see :class:`GoOnUntil`.
     """
 
     def __init__(self, app: Any, connection: Any, hostname: str, lease: float) -> None:
@@ -40,9 +40,9 @@ class Tenant:
         self._connection = connection
         self._hostname = hostname
         self._lease = lease
-        self._runs: SimpleQueue[Run | None] = SimpleQueue()
+        self._runs: SimpleQueue[BeginRun | None] = SimpleQueue()
         self._running = ""
-        self._stop = Stop("", "")
+        self._stop = StopRun("", "")
 
     def live(self, begin: Callable[[], None], end: Callable[[], None]) -> None:
         """Calls ``begin``, does the runs that the node sends until it sends the end, and calls ``end``."""
@@ -76,12 +76,12 @@ class Tenant:
         finally:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    def _take(self, order: Run | Stop | Lease | End) -> None:
-        if isinstance(order, Lease):
+    def _take(self, order: BeginRun | StopRun | GoOnUntil | EndProcess) -> None:
+        if isinstance(order, GoOnUntil):
             self._lease = order.until
-        elif isinstance(order, Run):
+        elif isinstance(order, BeginRun):
             self._runs.put(order)
-        elif isinstance(order, End):
+        elif isinstance(order, EndProcess):
             self._runs.put(None)
         else:
             self._stop = order
@@ -94,7 +94,7 @@ class Tenant:
             self._running = ""  # once
             raise RunStopped(f"the run is stopped: {self._stop.reason}")
 
-    def _perform(self, run: Run) -> None:
+    def _perform(self, run: BeginRun) -> None:
         self._running = run.request["id"]
         try:
             # The run may have been stopped before it began. This is checked after ``_running`` is set, so that either this
@@ -109,7 +109,7 @@ class Tenant:
         finally:
             self._running = ""
 
-    def _attempt(self, run: Run) -> Run | None:
+    def _attempt(self, run: BeginRun) -> BeginRun | None:
         """Runs a task once. If the task asks for a retry, waits for its time and returns the run to do next; else None."""
         info = self._app.tasks[run.task].__trace__(run.request["id"], run.args, run.kwargs, dict(run.request))[1]
         if info is None or info.state != states.RETRY or info.retval.sig is None:
@@ -117,7 +117,7 @@ class Tenant:
         retry = info.retval
         now = self._app.now()
         time.sleep(max(0.0, retry.when if isinstance(retry.when, (int, float)) else (retry.when - now).total_seconds()))
-        return Run(
+        return BeginRun(
             run.task,
             tuple(retry.sig.args),
             dict(retry.sig.kwargs),

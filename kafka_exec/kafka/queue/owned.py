@@ -25,7 +25,7 @@ from kafka_exec.kafka.queue.telling import Telling
 logger = logging.getLogger("kafka_exec")
 
 
-class Work:
+class OwnedPartition:
     """A partition that a reader owns, or has owned. Thread-safe.
 
     Args:
@@ -54,7 +54,7 @@ class Work:
         *,
         tenure: TrustWindow,
         remember: float,
-        on_free: Callable[[Record, Work], None],
+        on_free: Callable[[Record, OwnedPartition], None],
     ) -> None:
         self.topic = topic
         self.partition = partition
@@ -67,7 +67,7 @@ class Work:
         self._ledger = ledger
         self._journal = journal
         self._tenure = tenure
-        self._boot = "" if journal is None else journal.boot
+        self._incarnation = "" if journal is None else journal.incarnation
         self._remember = remember
         self._on_free = on_free
         # The tasks that this process has begun and not ended, each with its place in a lane.
@@ -164,7 +164,7 @@ class Work:
                 return False
             ticket = self._held[offset] = self._queued.ticket(offset)
             if self._journal is not None:
-                lease = self._ledger.start(offset, self._boot)
+                lease = self._ledger.start(offset, self._incarnation)
                 self._begins.begin(
                     offset,
                     self._telling.tell(Transition(STARTED, offset, lease.attempt)),
@@ -257,28 +257,32 @@ class Work:
         )
 
     def _is_sure(self) -> bool:
-        """False if the partition may be lost without notice. It matters only with a journal: workers heed each other by it."""
+        """False if the partition may be lost without notice. It matters only with a journal, by which workers heed each other."""
         return self._journal is None or not self.alive or self._tenure.is_open(time.monotonic())
 
     def _lease_elsewhere(self, offset: int) -> Lease | None:
         """The lease of another incarnation on a task. Only a process that keeps a journal heeds leases."""
         lease = self._ledger.leases.get(offset)
-        return lease if lease is not None and self._journal is not None and lease.boot != self._boot else None
+        return (
+            lease
+            if lease is not None and self._journal is not None and lease.incarnation != self._incarnation
+            else None
+        )
 
     # -- sharing -------------------------------------------------------------------------------------------------------
 
-    def grant(self, record: Record, term: int, boot: str) -> Grant | None:
+    def grant(self, record: Record, term: int, incarnation: str) -> Grant | None:
         """Gives a task that has not begun to another incarnation. Returns None if this process may not give it."""
         offset = record.offset()
         with self._lock:
             if self._journal is None or not self.alive or not self._is_sure() or not self._may_run(offset, term):
                 return None
-            lease = self._ledger.grant(offset, boot)
+            lease = self._ledger.grant(offset, incarnation)
             self._begins.forget(offset)
             self._open.discard(offset)
             self._elsewhere[offset] = record
             self._telling.tell(granted(offset, lease))
-            return Grant(boot, self.topic, self.partition, offset, lease.attempt)
+            return Grant(incarnation, self.topic, self.partition, offset, lease.attempt)
 
     def accept(self, grant: Grant, record: Record, at: float) -> bool:
         """Notes a task that another owner has granted. Returns False if this process owns the partition by now, or has it.
@@ -331,7 +335,7 @@ class Work:
         if self._journal is None or ticket is None:
             return
         if must_be_told(has_lane=ticket.keeps_place, attempts=1, is_guest=False):
-            lease = self._ledger.grant(offset, self._boot)
+            lease = self._ledger.grant(offset, self._incarnation)
             self._begins.reserve(offset, self._telling.tell(granted(offset, lease)))
 
     def _advance(self, lane: Lane) -> None:
@@ -419,7 +423,11 @@ class Work:
         """The leases of other incarnations, each with its offset."""
         with self._lock:
             self._ledger.tidy()
-            return [(offset, lease) for offset, lease in self._ledger.leases.items() if lease.boot != self._boot]
+            return [
+                (offset, lease)
+                for offset, lease in self._ledger.leases.items()
+                if lease.incarnation != self._incarnation
+            ]
 
     def overhear(self, value: bytes | None) -> None:
         """Folds a record of the journal, which another incarnation has written, into the ledger."""
@@ -485,7 +493,7 @@ class Work:
         with self._lock:
             self.start, self.position, self.committed = restored.progress.low, -1, None
             restored.merge(self._ledger.progress, self._ledger.parked)
-            restored.fold(self._telling.kept(), self._boot)
+            restored.fold(self._telling.kept(), self._incarnation)
             self._ledger = restored
             self._queued = Queued(restored, self._remember)
             self._open = set(self._held)
