@@ -71,7 +71,7 @@ class Scheduler(beat.Scheduler):  # type: ignore[misc]
         self._space.cluster.topics.ensure(sync_topic(self._space.topics))
         for entry in self.schedule.values():
             entry.plan(self._space.settings.beat_catch_up)
-        self._book = ScheduleTable(self._space.cluster, self._space.topics)
+        self._schedule_table = ScheduleTable(self._space.cluster, self._space.topics)
         self._read: int | None = None
         self._added: dict[str, PeriodicEntry] = {}
         self._plans: dict[str, Plan] = {}
@@ -80,7 +80,7 @@ class Scheduler(beat.Scheduler):  # type: ignore[misc]
     def tick(self, *args: Any, **kwargs: Any) -> float:
         """Watches the thread that fires. Does not return while that is stuck, so that monitors of Celery's beat notice."""
         if self._exclusive is None:
-            self._house = NodeRuns(self.app, self._name, self._begin, self._end)
+            self._node_runs = NodeRuns(self.app, self._name, self._begin, self._end)
             self._exclusive = Exclusive(self._space.cluster, self._space.topics, self._name, self)
             self._exclusive.start()
         while self._exclusive.turned == self._turned:
@@ -108,12 +108,12 @@ class Scheduler(beat.Scheduler):  # type: ignore[misc]
 
     def plans(self) -> Mapping[str, Plan] | None:
         """The plans of the entries that this node is able to fire, by name; None: they are the same as before."""
-        if self._read == self._book.version:
+        if self._read == self._schedule_table.version:
             return None
         if self._read is None:
             self._note_own()
-        self._read = self._book.version
-        rows = self._book.rows()
+        self._read = self._schedule_table.version
+        rows = self._schedule_table.rows()
         self._added = {}
         plans = {}
         for name, entry in self.schedule.items():
@@ -137,7 +137,7 @@ class Scheduler(beat.Scheduler):  # type: ignore[misc]
         """Stores the entries of the configuration; warns of those that another node has defined otherwise."""
         with confirmed():
             told = [
-                (name, entry, self._book.note(name, entry.facts(self._space.settings.beat_catch_up)))
+                (name, entry, self._schedule_table.note(name, entry.facts(self._space.settings.beat_catch_up)))
                 for name, entry in self.schedule.items()
             ]
         for name, entry, before in told:
@@ -182,13 +182,13 @@ class Scheduler(beat.Scheduler):  # type: ignore[misc]
         """Called when this node holds an entry from now on."""
         logger.info("beat: %s is claimed by this node", entry)
         if entry in self._plans and self._plans[entry].policy.on_node:
-            self._house.open(entry)
+            self._node_runs.open(entry)
         else:
             self._begin(entry)
 
     def released(self, entry: str) -> None:
         """Called when this node holds an entry no longer."""
-        if not self._house.close(entry):
+        if not self._node_runs.close(entry):
             self._end(entry)
         logger.info("beat: %s is released by this node", entry)
 
@@ -204,19 +204,19 @@ class Scheduler(beat.Scheduler):  # type: ignore[misc]
         """Begins the run of an entry on this node."""
         found = self._entry(entry)
         logger.info("Scheduler: Running due task %s (%s)", entry, found.task)
-        self._house.begin(entry, found.run(firing, self._plans[entry].policy, fence, self._name))
+        self._node_runs.begin(entry, found.run(firing, self._plans[entry].policy, fence, self._name))
 
     def ended(self) -> Sequence[str]:
         """The entries whose runs on this node have ended since the last call."""
-        return self._house.ended()
+        return self._node_runs.ended()
 
     def stop(self, entries: Iterable[str], reason: str) -> None:
         """Stops the runs of these entries that are under way."""
-        self._house.stop(entries, reason)
+        self._node_runs.stop(entries, reason)
 
     def lease(self, until: float) -> None:
         """Lets runs go on without this process until a time, seconds of the monotonic clock."""
-        self._house.lease(until)
+        self._node_runs.lease(until)
 
 
 @signals.beat_embedded_init.connect(weak=False)

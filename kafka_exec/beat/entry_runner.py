@@ -51,7 +51,7 @@ class EntryRunner:
         # would inherit that.
         signal.signal(signal.SIGTERM, lambda *_: None)
         signal.signal(signal.SIGUSR1, self._interrupt)
-        run_once("tenant", self._listen)
+        run_once("entry", self._listen)
         begin()
         while (run := self._runs.get()) is not None:
             self._perform(run)

@@ -60,7 +60,7 @@ class EntryProcess:
         self.tell(run)
 
     def tell(self, order: BeginRun | StopRun | GoOnUntil | EndProcess) -> None:
-        """Sends a message to the process, if it lives; a lease only if the pipe has room: a stuck process reads nothing."""
+        """Sends a message to the process, if it lives; a lease only if it fits in the pipe: a stuck process reads nothing."""
         if self._connection is None:
             return
         try:
@@ -114,59 +114,61 @@ class NodeRuns:
         self._app = app
         self._hostname = hostname
         self._hooks = begin, end
-        self._rooms: dict[str, EntryProcess] = {}
+        self._processes: dict[str, EntryProcess] = {}
         self._ended: list[str] = []
         self._lease = 0.0
 
     def open(self, entry: str) -> None:
         """Makes an entry's process, because the node has claimed the entry."""
-        self._room(entry).open()
+        self._process_of(entry).open()
 
     def close(self, entry: str) -> bool:
         """Ends an entry's process, because the node has released the entry. False: the entry does not run on this node."""
-        if (room := self._rooms.pop(entry, None)) is None:
+        if (process := self._processes.pop(entry, None)) is None:
             return False
         self._ended = [each for each in self._ended if each != entry]
-        room.close()
+        process.close()
         return True
 
     def begin(self, entry: str, run: BeginRun) -> None:
         """Begins a run of an entry."""
-        self._room(entry).begin(run)
+        self._process_of(entry).begin(run)
 
     def stop(self, entries: Iterable[str], reason: str) -> None:
         """Stops the runs of these entries; returns when they are over."""
-        running = [(entry, room) for entry in entries if (room := self._rooms.get(entry)) is not None and room.run]
-        for _, room in running:
-            room.tell(StopRun(room.run, reason))
+        running = [
+            (entry, process) for entry in entries if (process := self._processes.get(entry)) is not None and process.run
+        ]
+        for _, process in running:
+            process.tell(StopRun(process.run, reason))
         deadline = time.monotonic() + GRACE
-        for entry, room in running:
-            if not room.is_over(max(0.0, deadline - time.monotonic())):
+        for entry, process in running:
+            if not process.is_over(max(0.0, deadline - time.monotonic())):
                 logger.warning("the run of periodic entry %s does not stop: its process is killed", entry)
-                room.kill()
+                process.kill()
             self._ended.append(entry)
 
     def ended(self) -> list[str]:
         """The entries whose runs have ended since the last call."""
         ended, self._ended = self._ended, []
-        return [*ended, *(entry for entry, room in self._rooms.items() if room.run and room.is_over())]
+        return [*ended, *(entry for entry, process in self._processes.items() if process.run and process.is_over())]
 
     def lease(self, until: float) -> None:
         """Lets the processes go on without this one until a time, seconds of the monotonic clock."""
         if until != self._lease:
             self._lease = until
-            for room in self._rooms.values():
-                room.tell(GoOnUntil(until))
+            for process in self._processes.values():
+                process.tell(GoOnUntil(until))
 
-    def _room(self, entry: str) -> EntryProcess:
-        if entry not in self._rooms:
-            self._rooms[entry] = EntryProcess(entry, lambda connection: self._live(entry, connection))
-        return self._rooms[entry]
+    def _process_of(self, entry: str) -> EntryProcess:
+        if entry not in self._processes:
+            self._processes[entry] = EntryProcess(entry, lambda connection: self._live(entry, connection))
+        return self._processes[entry]
 
     def _live(self, entry: str, connection: Any) -> None:
         """Runs in the child process: the main function."""
-        for room in self._rooms.values():
-            room.forget()  # so that the children see the end of the node
+        for process in self._processes.values():
+            process.forget()  # so that the children see the end of the node
         begin, end = self._hooks
-        tenant = EntryRunner(self._app, connection, self._hostname, self._lease)
-        tenant.live(lambda: begin(entry), lambda: end(entry))
+        runner = EntryRunner(self._app, connection, self._hostname, self._lease)
+        runner.live(lambda: begin(entry), lambda: end(entry))

@@ -80,13 +80,13 @@ class PeriodicTasks:
     def __init__(self, app: Any) -> None:
         self._app = app
         self._space = broker_home(app)
-        self._book = ScheduleTable(self._space.cluster, self._space.topics)
+        self._schedule_table = ScheduleTable(self._space.cluster, self._space.topics)
 
     def all(self) -> list[Periodic]:
         """All entries that a beat has or had, or that were added, in the order of their names."""
         log, beats = present(self._space.cluster, sync_topic(self._space.topics)), self.beats()
         found = []
-        for name, row in sorted(self._book.rows().items()):
+        for name, row in sorted(self._schedule_table.rows().items()):
             standing = log.standing(name)
             due = self._next(row, standing) if beats else None
             found.append(Periodic(name, row, standing, due, standing.holder in beats))
@@ -131,7 +131,7 @@ class PeriodicTasks:
         """
         given = {"task": task, "schedule": schedule, **more}
         entry = entry_of(name, given, self._app)
-        self._book.add(name, {**entry.facts(self._space.settings.beat_catch_up), "given": given})
+        self._schedule_table.add(name, {**entry.facts(self._space.settings.beat_catch_up), "given": given})
 
     def pause(self, name: str) -> None:
         """Stops firing an entry by its schedule, until :meth:`resume`.
@@ -139,7 +139,7 @@ class PeriodicTasks:
         Raises:
             ConfigurationError: there is no entry of this name.
         """
-        self._book.change(name, paused=True)
+        self._schedule_table.change(name, paused=True)
 
     def resume(self, name: str) -> None:
         """Has an entry fired again; slots that were due meanwhile are left out.
@@ -147,7 +147,7 @@ class PeriodicTasks:
         Raises:
             ConfigurationError: there is no entry of this name.
         """
-        self._book.change(name, paused=False, since=time.time())
+        self._schedule_table.change(name, paused=False, since=time.time())
 
     def remove(self, name: str) -> None:
         """Removes an entry.
@@ -157,7 +157,7 @@ class PeriodicTasks:
         Raises:
             ConfigurationError: there is no entry of this name.
         """
-        self._book.remove(name)
+        self._schedule_table.remove(name)
 
     def run_now(self, name: str) -> None:
         """Has an entry fired once, at once, also while it is paused.
@@ -165,4 +165,4 @@ class PeriodicTasks:
         Raises:
             ConfigurationError: there is no entry of this name.
         """
-        self._book.change(name, request=time.time())
+        self._schedule_table.change(name, request=time.time())

@@ -18,7 +18,7 @@ PAGE = ROOT / "docs" / "how-it-works.md"
 MOST_FILES, MOST_LINES = 12, 400
 
 #: What is still to be parted: the one answer to which task of a partition may begin belongs into core.
-LARGE = {"kafka_exec/kafka/queue/owned.py": 520}
+LARGE = {"kafka_exec/kafka/queue/owned.py": 530}
 
 #: A row of the page's table: a question, and the file that answers it.
 _ROW = re.compile(r"^\| ([^|]+\?) \| `([^`]+)` \|$", re.MULTILINE)

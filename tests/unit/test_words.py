@@ -18,7 +18,7 @@ Documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 QUESTIONS = {"What", "Whether", "Who", "Whose", "Whoever", "Whatever", "How", "Where", "Which", "When", "Why"}
 
 #: Names that were others before; the glossary has those that stand now.
-FORMER = {"incarnation", "incarnations", "House", "Room", "Tenant", "Seam", "Book"}
+FORMER = {"boot", "boots", "House", "Room", "Tenant", "Seam", "Book"}
 
 
 def name_of(path: Path) -> str:

@@ -62,14 +62,14 @@ class Exclusive:
 
     Args:
         name: the node's name.
-        seam: knows the entries, and fires them.
+        host: knows the entries, and fires them.
     """
 
-    def __init__(self, cluster: Cluster, topics: Topics, name: str, seam: EntryHost) -> None:
+    def __init__(self, cluster: Cluster, topics: Topics, name: str, host: EntryHost) -> None:
         self._cluster = cluster
         self._topics = topics
         self._name = name
-        self._seam = seam
+        self._host = host
         self._sync = sync_topic(topics)
         self._log: SyncLog | None = None
         self._node = self._new_node()
@@ -143,7 +143,7 @@ class Exclusive:
     def _leave(self) -> None:
         """Releases all claims; others need not wait until they notice that this node is gone."""
         if self._claimant is not None and (now := self._node.log_time()) is not None:
-            self._seam.stop(self._claimant.held, "its node is shut down")
+            self._host.stop(self._claimant.held, "its node is shut down")
             self._handle(self._claimant.want({}, now))
             self._write(())
 
@@ -152,7 +152,7 @@ class Exclusive:
         self._outbox.clear()
         self._fenced.clear()
         if self._claimant is not None:
-            self._seam.stop(self._claimant.held, "its node has lost the claim")
+            self._host.stop(self._claimant.held, "its node has lost the claim")
         self._close_log()
         self._transactor.close()
         if not self._opened:
@@ -208,15 +208,15 @@ class Exclusive:
                 self._outbox.append(act.signal)
             elif act.do is Do.ACQUIRED and self._claimant is not None:
                 self._agenda.acquired(act.entry, self._claimant.log.standing(act.entry))
-                self._seam.acquired(act.entry)
+                self._host.acquired(act.entry)
             elif act.do is Do.STOP_RUN:
-                self._seam.stop([act.entry], "its node has lost the claim, or lets it go")
+                self._host.stop([act.entry], "its node has lost the claim, or lets it go")
             elif act.do is Do.RELEASED:
                 self._agenda.released(act.entry)
-                self._seam.released(act.entry)
+                self._host.released(act.entry)
 
     def _look_at_plans(self, claimant: Claimant, now: float) -> None:
-        if (plans := self._seam.plans()) is not None:
+        if (plans := self._host.plans()) is not None:
             self._plans = plans
             self._agenda.plan(plans)
             self._handle(claimant.want(self._terms(), now))
@@ -227,7 +227,7 @@ class Exclusive:
 
     def _look_at_lease(self, claimant: Claimant) -> None:
         """Steps down if runs on this node have lost their lease: they are over, and another node may hold their entries."""
-        self._seam.lease(self._node.leased_until)
+        self._host.lease(self._node.leased_until)
         plans = (self._plans.get(entry) for entry in claimant.held)
         if self._node.lease.lost and any(plan is not None and plan.policy.on_node for plan in plans):
             raise _SteppedDown(f"{self._name} was not heard for too long, and goes on as another incarnation")
@@ -236,8 +236,8 @@ class Exclusive:
         """Stops runs on this node that take too long, and notes those that are over."""
         if overdue := self._agenda.overdue(now):
             logger.warning("periodic-overrun: runs take longer than their max_duration: %s", ", ".join(overdue))
-            self._seam.stop(overdue, "it takes longer than its max_duration")
-        for entry in self._seam.ended():
+            self._host.stop(overdue, "it takes longer than its max_duration")
+        for entry in self._host.ended():
             self._end_run(claimant, entry, now)
 
     def _end_run(self, claimant: Claimant, entry: str, now: float) -> None:
@@ -286,8 +286,8 @@ class Exclusive:
 
     def _begin_runs(self, claimant: Claimant, proposals: Sequence[Proposal], now: float) -> None:
         """Begins runs on this node when their firings are in the log, each in place of the run that is under way."""
-        self._seam.stop([each.entry for each in proposals if each.firings], "the next one replaces it")
-        for entry in self._seam.ended():
+        self._host.stop([each.entry for each in proposals if each.firings], "the next one replaces it")
+        for entry in self._host.ended():
             self._end_run(claimant, entry, now)
         held = [each for each in proposals if claimant.holds(each.entry)]
         for each in held:
@@ -299,7 +299,7 @@ class Exclusive:
             self._agenda.done(each)
             for firing in each.firings:
                 self._agenda.begun(each.entry, now)
-                self._seam.begin(each.entry, firing, claimant.log.standing(each.entry).epoch)
+                self._host.begin(each.entry, firing, claimant.log.standing(each.entry).epoch)
 
     def _fire_together(self, claimant: Claimant, proposals: Sequence[Proposal], now: float) -> None:
         performed = [(each, self._perform(each, now)) for each in proposals]
@@ -328,7 +328,7 @@ class Exclusive:
             return [
                 record
                 for firing, runs in zip(proposal.firings, proposal.runs, strict=True)
-                for record in self._seam.perform(proposal.entry, firing, runs)
+                for record in self._host.perform(proposal.entry, firing, runs)
             ]
         except Exception as error:
             if isinstance(error, _TRANSIENT) or isinstance(error.__cause__ or error.__context__, _TRANSIENT):
