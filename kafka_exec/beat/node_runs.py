@@ -60,7 +60,7 @@ class EntryProcess:
         self.tell(run)
 
     def tell(self, order: BeginRun | StopRun | GoOnUntil | EndProcess) -> None:
-        """Sends a message to the process, if it lives; a lease only if it fits in the pipe: a stuck process reads nothing."""
+        """Sends a message to the process, if it lives; a lease only if the pipe takes it: a stuck process reads none."""
         if self._connection is None:
             return
         try:
