@@ -257,7 +257,7 @@ class OwnedPartition:
         )
 
     def _is_sure(self) -> bool:
-        """False if the partition may be lost without notice. It matters with a journal only: workers heed it."""
+        """False if this process may have lost the partition without notice. Without a journal no worker heeds the others."""
         return self._journal is None or not self.alive or self._tenure.is_open(time.monotonic())
 
     def _lease_elsewhere(self, offset: int) -> Lease | None:
