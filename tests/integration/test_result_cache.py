@@ -129,7 +129,7 @@ def lines(caplog: pytest.LogCaptureFixture, purpose: str, text: str) -> list[str
 READ = """
 import sys
 {patch}
-from kafka_exec.kafka import states
+from kafka_exec.kafka.results import states
 def refuse(*args):
     raise AssertionError("Kafka was asked")
 states.StateReader.find = refuse

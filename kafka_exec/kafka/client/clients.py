@@ -137,7 +137,8 @@ class Clients:
         size = _OVERHEAD + _length(value) + _length(key)
         size += sum(_length(name) + _length(content) for name, content in headers)
         if size > self._most:
-            raise KafkaException(KafkaError(KafkaError.MSG_SIZE_TOO_LARGE, f"{size} bytes are more than {self._most}"))
+            reason = f"the message is too large: of its {size} bytes message.max.bytes allows {self._most}"
+            raise KafkaException(KafkaError(KafkaError.MSG_SIZE_TOO_LARGE, reason))
 
     def new_producer(self, properties: Mapping[str, Any]) -> Producer:
         """A producer with these properties beside the common ones."""

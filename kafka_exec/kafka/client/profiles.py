@@ -32,6 +32,9 @@ TO_AN_END: Mapping[str, Any] = {**FOLLOWING, "fetch.wait.max.ms": 10}
 #: For the reader of the partitions that this process drives.
 DRIVING: Mapping[str, Any] = {**_IN_ORDER, "fetch.error.backoff.ms": 100}
 
+#: For a consumer that reads nothing: it finds where logs begin and end.
+FINDING = _ASSIGNED
+
 #: For a reader of single records.
 SINGLE: Mapping[str, Any] = {
     **_ASSIGNED,

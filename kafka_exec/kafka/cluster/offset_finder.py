@@ -16,6 +16,7 @@ from kafka_exec.kafka.client import native
 from kafka_exec.kafka.client.clients import Clients
 from kafka_exec.kafka.client.failures import time_left, within
 from kafka_exec.kafka.client.offsets import EARLIEST, LATEST, look_up
+from kafka_exec.kafka.client.profiles import FINDING
 
 #: How long finding offsets may take, seconds.
 TIMEOUT = 10.0
@@ -31,8 +32,7 @@ class OffsetFinder:
     def __init__(self, clients: Clients) -> None:
         self._clients = clients
         self._lock = native.lock()
-        # The client library requires a group; no group is ever joined.
-        self._consumer = clients.new_consumer({"group.id": "kafka_exec.offsets"})
+        self._consumer = clients.new_consumer(FINDING)
 
     def ends(self, topic: str, partitions: Iterable[int]) -> dict[int, int]:
         """Finds the offset after the last record of each partition."""
