@@ -81,7 +81,7 @@ def test_a_late_end_after_the_end_elsewhere_changes_nothing(made: Crew, pool: st
     gate.touch()
     for process in stopped:
         process.resume()
-    paused.wait_for_line("that it is DONE here changes nothing")
+    paused.wait_for_line("its end as DONE here changes nothing")
     assert written(made, result.id).count(State.DONE) == 1
     assert make_app(made.url, made.url).AsyncResult(result.id).get(timeout=PATIENCE) == "quick"
     after = made.app.tasks["late"].delay("nobody", "", "")

@@ -7,7 +7,6 @@ ones). A caller that waits for one waits on a socket, which patched code does co
 from __future__ import annotations
 
 import contextvars
-import os
 import socket
 import sys
 import time
@@ -63,6 +62,7 @@ class Waker:
         self._receiver, self._sender = socket.socketpair()
         self._sender.setblocking(False)
         self._sender_fd = self._sender.fileno()
+        self._write = _original("os", "write")
         self._pending = False
 
     def fileno(self) -> int:
@@ -73,8 +73,9 @@ class Waker:
         if not self._pending:
             self._pending = True
             try:
-                # The descriptor, not the socket: under gevent the socket's own methods belong to the loop's thread.
-                os.write(self._sender_fd, b".")
+                # The descriptor, not the socket: under gevent the socket's own methods belong to the loop's thread. And the
+                # original function: eventlet's would have the greenlet wait until there is space.
+                self._write(self._sender_fd, b".")
             except OSError:
                 pass  # full: a wake-up is pending anyway; or closed: no thread waits any more
 
