@@ -105,7 +105,7 @@ def assert_each_once(crew: Crew, periods: Mapping[str, float]) -> dict[str, list
         assert set(steps) <= {1.0}, f"{entry}: {json.dumps(slots)}"
         in_log = [each.slot for each in fired[entry]]
         assert slots, f"{entry} was never fired"
-        assert in_log == slots[len(slots) - len(in_log) :], entry
+        assert in_log == slots[len(slots) - len(in_log) :], f"{entry}: {in_log} in the log, {slots} in the queue"
     return {entry: tasks[f"beat {entry}"] for entry in periods}
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import closing
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Message, TopicPartition
+from confluent_kafka.admin import OffsetSpec
 
 from kafka_exec.broker import EmbeddedKafka
 from tests.integration.workers import PATIENCE, until
@@ -29,20 +30,27 @@ def read(kafka: EmbeddedKafka, topic: str, count: int) -> list[Message]:
 
 
 def committed(kafka: EmbeddedKafka, topic: str) -> Iterator[Message]:
-    """All committed records of a topic, up to its end."""
+    """All committed records of a topic, up to the end that it has now. It waits for the transactions that are open there.
+
+    A commit has succeeded before its markers are in all partitions: a reader that stopped at the first open transaction
+    would find its records in one partition and not in another.
+    """
+    admin = kafka.admin()  # which must live for as long as its answers are waited for
     with closing(_consumer(kafka)) as consumer:
-        left = set(consumer.list_topics(topic, 10).topics[topic].partitions)
+        wanted = [TopicPartition(topic, n) for n in consumer.list_topics(topic, 10).topics[topic].partitions]
+        spans = admin.list_offsets(dict.fromkeys(wanted, OffsetSpec.latest()))
+        left = {each.partition: span.result(10).offset for each, span in spans.items()}
         consumer.assign([TopicPartition(topic, number, OFFSET_BEGINNING) for number in left])
         deadline = time.monotonic() + PATIENCE
         while left:
-            assert time.monotonic() < deadline, f"the end of {topic} is not told"
+            assert time.monotonic() < deadline, f"{topic} cannot be read up to its end: {left}"
             record = consumer.poll(0.5)
             if record is None:
                 continue
             if record.error() is None:
                 yield record
-            elif record.error().code() == KafkaError._PARTITION_EOF:
-                left.discard(record.partition())
+            elif record.error().code() == KafkaError._PARTITION_EOF and record.offset() >= left[record.partition()]:
+                del left[record.partition()]
 
 
 def _consumer(kafka: EmbeddedKafka) -> Consumer:
