@@ -17,6 +17,7 @@ from kafka_exec.core.queue.lanes import Run, Ticket, after_failure, after_retry
 from kafka_exec.errors import KafkaExecError, Undecodable
 from kafka_exec.kafka.client.loop import run_once
 from kafka_exec.kafka.client.oddities import pass_over
+from kafka_exec.kafka.queue.owned import Begun
 from kafka_exec.transport.sources import Item, Source, SubscriptionSource
 from kafka_exec.transport.values import from_json
 
@@ -25,6 +26,9 @@ logger = logging.getLogger("kafka_exec")
 
 #: A dead letter's headers hold no more characters of an error.
 _LONGEST_REASON = 2000
+
+#: How long it may take until it is known that a delivered message may run, seconds, if its run begins with the delivery.
+_CONFIRMED = 0.5
 
 #: A dead letter that Kafka does not take is written again after this time, seconds.
 _BURY_AGAIN = 1.0
@@ -174,7 +178,7 @@ class Deliveries:
         ):
             source.end(item)
             return None
-        if not self.deferred and not item.begin():
+        if not self.deferred and not (item.begin() and item.confirm(_CONFIRMED)):
             return None
         delivery_tag = next(self._delivery_tags)
         if no_ack:
@@ -249,17 +253,18 @@ class Deliveries:
         self._refill()
         return False
 
-    def await_told(self, delivery_tag: int, timeout: float) -> int | None:
-        """Waits until a new owner of the partition would know of a message's run that was begun, if it must know of it.
-
-        Returns:
-            A fencing token; None if a new owner need not know of the run.
+    def confirm(self, delivery_tag: int, timeout: float) -> Begun | None:
+        """Waits until a message's run that was begun may start. Returns None if it must not start here.
 
         Raises:
-            NotConfirmed: the run was not durably noted within ``timeout`` seconds.
+            NotConfirmed: that is not known within ``timeout`` seconds.
         """
         found = self._unacked.get(delivery_tag)
-        return None if found is None else found[1].await_told(timeout)
+        if found is not None and (begun := found[1].confirm(timeout)) is not None:
+            return begun
+        self._settle(delivery_tag, False)
+        self._refill()
+        return None
 
     def will_retry(self, delivery_tag: int) -> None:
         """Notes that a message's task was sent anew: when the message is acknowledged, its lane waits for the new one."""

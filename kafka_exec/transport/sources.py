@@ -11,15 +11,14 @@ from typing import NamedTuple, Protocol
 from confluent_kafka import Message as Record
 
 from kafka_exec.core.message import window
-from kafka_exec.core.queue.lanes import Lane
+from kafka_exec.core.queue.lanes import Lane, LaneView
 from kafka_exec.core.worker.sharing import Grant
 from kafka_exec.kafka.client.native import Waker
 from kafka_exec.kafka.nodes.node import Node
 from kafka_exec.kafka.queue.finding import among, waiting_at
 from kafka_exec.kafka.queue.journal import Journal
 from kafka_exec.kafka.queue.letters import bury, letter_of
-from kafka_exec.kafka.queue.owned import OwnedPartition
-from kafka_exec.kafka.queue.queued import LaneView, Newcomer
+from kafka_exec.kafka.queue.owned import Begun, Newcomer, OwnedPartition
 from kafka_exec.kafka.queue.reader import GroupReader
 from kafka_exec.transport.namespace import Namespace
 from kafka_exec.transport.subscriptions import Subscription
@@ -47,9 +46,9 @@ class Item(NamedTuple):
         """Notes that the item's run begins in this process. False: it must not begin, another consumer has it by now."""
         return self.work is None or self.work.begin(self.record.offset(), self.term)
 
-    def await_told(self, timeout: float) -> int | None:
-        """Waits until the item may run, after it was begun; see :meth:`OwnedPartition.await_told`."""
-        return None if self.work is None else self.work.await_told(self.record.offset(), timeout)
+    def confirm(self, timeout: float) -> Begun | None:
+        """Waits until the item may run, after it was begun; see :meth:`OwnedPartition.confirm`."""
+        return Begun() if self.work is None else self.work.confirm(self.record.offset(), timeout)
 
     @property
     def is_ours(self) -> bool:
@@ -144,12 +143,12 @@ class WorkQueue:
 
     def put_back(self, item: Item) -> None:
         """Puts an item back: the owner of its partition delivers it again, before later ones."""
-        if item.work is None or not item.work.release(item.record.offset(), item.term):
+        if item.work is None or not item.work.put_back(item.record.offset(), item.term):
             return
         returned = self._returned[item.step]
-        returned.append(item._replace(redelivered=True))
+        returned.append(item._replace(redelivered=True, term=item.work.term))
         if len(returned) > 1:
-            returned_in_order = sorted(returned, key=lambda other: other.record.timestamp()[1])
+            returned_in_order = sorted(returned, key=lambda other: (other.record.partition(), other.record.offset()))
             returned.clear()
             returned.extend(returned_in_order)
 
@@ -195,7 +194,7 @@ class WorkQueue:
         granted: list[Grant] = []
         for reader in self._readers:
             found = reader.share(incarnations[len(granted) :])
-            granted += found if found and reader.are_durable(found) else []
+            granted += reader.made_durable(found)
         for item in items:
             given = self.give(item, incarnations[len(granted)]) if len(granted) < len(incarnations) else None
             if given is None:
@@ -209,9 +208,9 @@ class WorkQueue:
         if item.work is None:
             return None
         reader = self._readers[item.step]
-        given = reader.grant(item.record, item.work, item.term, incarnation)
+        given = reader.give(item.record, item.work, item.term, incarnation)
         # A grant that is not durable is told to no worker, and its lease is soon over.
-        return given if given is not None and reader.are_durable([given]) else None
+        return next(iter(reader.made_durable([given])), None) if given is not None else None
 
     def find(self, ids: Collection[str]) -> list[Record]:
         """The records of tasks with these ids that wait in this process, or in its lanes. It may read Kafka.

@@ -18,13 +18,12 @@ from kombu.transport import base
 from kafka_exec.core.control.delay import Delay
 from kafka_exec.core.message.envelope import Headers, decode
 from kafka_exec.core.message.taskmessage import as_task
-from kafka_exec.core.queue.lanes import Lane
+from kafka_exec.core.queue.lanes import Lane, LaneView
 from kafka_exec.core.record.fields import id_text
 from kafka_exec.errors import KafkaExecError, Undecodable
 from kafka_exec.kafka.client import native
 from kafka_exec.kafka.control.delays import Delays
 from kafka_exec.kafka.queue.finding import MOST
-from kafka_exec.kafka.queue.queued import LaneView
 from kafka_exec.transport.connection import Connection
 from kafka_exec.transport.sources import WorkQueue
 from kafka_exec.worker.sharing import Sharing

@@ -140,19 +140,23 @@ class Starter:
             elif is_given_up(attempts, request.message.channel.connection.space.settings.max_deliveries):
                 self._give_up(request, deliveries, tag, attempts)
             elif deliveries.begin(tag):
-                self._start_when_told(key, request)
+                self._start_when_confirmed(key, request)
             else:
                 task_ready(request)
         except (KafkaExecError, OperationalError) as error:
             self._later(self._begin, key, request, error)
 
-    def _start_when_told(self, key: tuple[Deliveries, int], request: Any) -> None:
+    def _start_when_confirmed(self, key: tuple[Deliveries, int], request: Any) -> None:
         deliveries, tag = key
         try:
-            request.request_dict[FENCE] = deliveries.await_told(tag, _PATIENCE)
+            begun = deliveries.confirm(tag, _PATIENCE)
         except KafkaExecError as error:
-            self._later(self._start_when_told, key, request, error)
+            self._later(self._start_when_confirmed, key, request, error)
+            return
+        if begun is None:
+            task_ready(request)
         else:
+            request.request_dict[FENCE] = begun.fence
             self._start(request)
 
     def _later(self, act: Callable[..., None], key: tuple[Deliveries, int], request: Any, error: Exception) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kafka_exec.core.queue.begins import Begins
+from kafka_exec.core.queue.partition.begins import Begins
 
 
 def begun(begins: Begins, offset: int, number: int, *, has_lane: bool = True, attempts: int = 1) -> int | None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kafka_exec.core.queue.begins import must_be_told, to_await
+from kafka_exec.core.queue.partition.begins import must_be_told, to_await
 from kafka_exec.core.worker.gate import SUSPECT_AFTER, Gate
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from kafka_exec.core.queue.lanes import STOPPED, Lane, Run, Ticket
 from kafka_exec.core.queue.ledger import Ledger, parked
-from kafka_exec.core.queue.parking import MOST_PARKED, PATIENCE, Standstill, to_park
+from kafka_exec.core.queue.partition.parking import MOST_PARKED, PATIENCE, Standstill, to_park
 from kafka_exec.core.queue.progress import Progress
 from kafka_exec.kafka.queue.queued import Queued
 

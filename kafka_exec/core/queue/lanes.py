@@ -8,7 +8,7 @@ again and sends a second retry.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from typing import NamedTuple
 from zlib import crc32
 
@@ -103,6 +103,25 @@ def after_failure(ticket: Ticket) -> Run:
     return ticket.run._replace(retries=STOPPED)
 
 
+#: The run of a record of which only the lane is known: a former owner has parked it.
+UNREAD = Run("", 0)
+
+
+class LaneView(NamedTuple):
+    """A lane as the worker shows it.
+
+    Attributes:
+        waiting: the number of its records that have not ended.
+        hold: the run that it waits for; None if it is not held.
+        runs: its first task runs here.
+    """
+
+    lane: Lane
+    waiting: int
+    hold: Run | None
+    runs: bool
+
+
 #: The run that each held lane waits for: no other run of the lane begins before it.
 Holds = Mapping[Lane, Run]
 
@@ -193,6 +212,10 @@ class Lanes:
         found = {offset: place for place, offset in enumerate(others, start=0 if awaited is None else 1)}
         return found if first is None else {first: 0, **found}
 
-    def lanes(self) -> list[tuple[Lane, int]]:
-        """All lanes, with the number of records in each."""
-        return [(lane, len(queue)) for lane, queue in self._queues.items()]
+    def views(self, holds: Holds, running: Container[int | None]) -> list[LaneView]:
+        """The lanes in which records wait or run, or that wait for a run. ``running``: the offsets that run here."""
+        waiting = {lane: len(queue) for lane, queue in self._queues.items()}
+        return [
+            LaneView(lane, waiting.get(lane, 0), holds.get(lane), self.next(lane, holds) in running)
+            for lane in {**dict.fromkeys(holds), **dict.fromkeys(waiting)}
+        ]

@@ -1,110 +1,41 @@
-"""The fold of one partition's journal: which tasks have ended, which ones run where, and how often each was begun.
-
-A journal has the same partitions as its queue. Its records are JSON: *transitions* of tasks, written by the workers that run
-them, and *checkpoints*, the state of the whole fold. A task is named by its offset in the queue.
-"""
+"""The fold of one partition's journal: which tasks have ended, which ones run where, and how often each was begun."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from itertools import islice
+from typing import Any
 
-from kafka_exec.core.queue.lanes import STOPPED, Lane, Run
+from kafka_exec.core.queue.lanes import Lane, Run
 from kafka_exec.core.queue.progress import Progress
-from kafka_exec.core.record.fields import a_list, an_object, from_json, number, text, whole
+from kafka_exec.core.queue.transitions import (
+    ENDED,
+    FARTHEST,
+    FREED,
+    GRANTED,
+    HELD,
+    MOST_REMEMBERED,
+    PARKED,
+    RELEASED,
+    REMEMBERED,
+    STARTED,
+    Lease,
+    Memory,
+    Transition,
+    attempt_of,
+    lane_of,
+    memory_of,
+    object_of,
+    run_of,
+    transitions_of,
+)
+from kafka_exec.core.record.fields import a_list, an_object, text, whole
 
-STARTED = "s"
-ENDED = "e"
-RELEASED = "r"
-GRANTED = "g"
-HELD = "h"
-FREED = "f"
-REMEMBERED = "m"
-PARKED = "p"
-OF_LANES = frozenset({HELD, FREED, REMEMBERED, PARKED})
-
-#: The number of ends in a partition that are remembered, so that a message that is sent twice is dropped.
-MOST_REMEMBERED = 10_000
-
-#: The largest offset of a transition: sums with it still fit into 64 bits.
-_FARTHEST = 2**62
-
-#: Attempts are counted up to this number.
-_MOST_ATTEMPTS = 10**9
-
-
-class Transition(NamedTuple):
-    """One event of a task, or of its lane.
-
-    ==============  ================================================  =====================================================
-    kind            the event                                         ``about``
-    ==============  ================================================  =====================================================
-    ``STARTED``     the task begins
-    ``ENDED``       the task has ended
-    ``RELEASED``    the task runs no more, and has not ended
-    ``GRANTED``     another incarnation gets the task                 that incarnation
-    ``HELD``        the task has ended, and its lane waits for a run  the lane's kind and name; the run's id and retries
-    ``FREED``       a lane waits no more                              the lane's kind and name; the run, or none for any run
-    ``REMEMBERED``  copies of an ended task are dropped               its name, its end in epoch seconds, its task's hash
-    ``PARKED``      the commit counts waiting tasks as ended          the lane's kind and name; the offsets
-    ==============  ================================================  =====================================================
-
-    Attributes:
-        attempt: the number of the start, from 1; of a grant, the number of the last start; 0 where it does not matter.
-    """
-
-    kind: str
-    offset: int
-    attempt: int = 0
-    about: tuple[Any, ...] = ()
-
-
-class Memory(NamedTuple):
-    """The end of a task whose copies are dropped. ``at``: epoch seconds; ``task``: its :attr:`Ticket.kind`."""
-
-    at: float
-    task: str = ""
-
-
-class Lease(NamedTuple):
-    """A task that has begun and not ended. ``incarnation``: that which runs it; ``attempt``: which start, from 1."""
-
-    incarnation: str
-    attempt: int
-
-
-def granted(offset: int, lease: Lease) -> Transition:
-    """The transition that gives a task to another incarnation."""
-    return Transition(GRANTED, offset, lease.attempt, (lease.incarnation,))
-
-
-def held(offset: int, lane: Lane, run: Run) -> Transition:
-    """The transition that holds a lane, after the end of a task, until a run comes."""
-    return Transition(HELD, offset, 0, (*lane, *run))
-
-
-def freed(offset: int, lane: Lane, run: Run | None = None) -> Transition:
-    """The transition that frees a lane if it waits for ``run``; None: for any run."""
-    return Transition(FREED, offset, 0, (*lane, *(run or ())))
-
-
-def remembered(offset: int, name: str, at: float, task: str) -> Transition:
-    """The transition that remembers an end under the name :attr:`Ticket.once`. ``at``, ``task``: as in :class:`Memory`."""
-    return Transition(REMEMBERED, offset, 0, (name, at, task))
-
-
-def parked(lane: Lane, offsets: Sequence[int]) -> Transition:
-    """The transition that parks records of a lane: commits count them as ended from now on, although they have not."""
-    return Transition(PARKED, -1, 0, (*lane, *offsets))
-
-
-def encode(incarnation: str, queue: str, transitions: Iterable[Transition]) -> bytes:
-    """The value of a journal record with transitions that an incarnation writes. ``queue``: see :class:`Ledger`."""
-    told = {"incarnation": incarnation, "queue": queue, "t": [[*each[:3], *each.about] for each in transitions]}
-    return json.dumps(told, separators=(",", ":")).encode()
+#: One record of a checkpoint has so many entries at most: some hundred KB with the longest names.
+_MOST_ENTRIES = 1000
 
 
 @dataclass
@@ -141,13 +72,12 @@ class Ledger:
 
     def start(self, offset: int, incarnation: str) -> Lease:
         """Notes that an incarnation begins a task."""
-        attempt = self.attempts.get(offset, 0) + 1
-        self._started(offset, Lease(incarnation, attempt))
+        self._lease(offset, Lease(incarnation, self.attempts.get(offset, 0) + 1))
         return self.leases[offset]
 
     def grant(self, offset: int, incarnation: str) -> Lease:
         """Notes that another incarnation is to begin a task: it has a lease from now on."""
-        self._started(offset, Lease(incarnation, self.attempts.get(offset, 0)))
+        self._lease(offset, Lease(incarnation, self.attempts.get(offset, 0)))
         return self.leases[offset]
 
     def end(self, offset: int) -> None:
@@ -189,29 +119,27 @@ class Ledger:
         found = self.remembered.get(name)
         return found if found is not None and found.at >= since else None
 
-    def apply(self, value: bytes | None, *, trusted: bool = False) -> bool:
-        """Folds a record of the journal. Returns False if it is none; then it changes nothing.
+    def apply(self, value: bytes | None) -> list[tuple[Transition, str]] | None:
+        """Folds the transitions in a record of the journal; a checkpoint changes nothing.
 
-        Args:
-            trusted: the commit names this record, or there is no commit any more. Other checkpoints do not count, because
-                their writer may not have owned the partition any more.
+        Returns:
+            The transitions, each with the incarnation that has written it; None if it is no record of a journal.
         """
-        found = _object(value)
+        found = object_of(value)
         if found.get("queue") != self.queue:
-            return "queue" in found
-        for transition, incarnation in _transitions(found):
+            return [] if "queue" in found else None
+        transitions = list(transitions_of(found))
+        for transition, incarnation in transitions:
             self.fold([transition], incarnation)
-        if trusted:
-            self._restore(found.get("checkpoint"))
-        return True
+        return transitions
 
     def fold(self, transitions: Iterable[Transition], incarnation: str) -> None:
         """Folds transitions that an incarnation has written."""
         for transition in transitions:
             if transition.kind == STARTED:
-                self._started(transition.offset, Lease(incarnation, transition.attempt))
+                self._start(transition.offset, Lease(incarnation, transition.attempt))
             elif transition.kind == GRANTED:
-                self._started(transition.offset, Lease(transition.about[0], transition.attempt))
+                self._lease(transition.offset, Lease(transition.about[0], transition.attempt))
             elif transition.kind == ENDED:
                 self.end(transition.offset)
             elif transition.kind == RELEASED and self._is_of(transition.offset, incarnation):
@@ -219,18 +147,40 @@ class Ledger:
             else:
                 self._apply_to_lane(transition)
 
-    def checkpoint(self) -> bytes:
-        """The value of a journal record that holds the whole state."""
+    def commit(self) -> tuple[int, str]:
+        """The offset to commit, and the metadata of the commit."""
+        return self.progress.low, self.progress.metadata(self.queue)
+
+    def checkpoint(self, incarnation: str) -> list[bytes]:
+        """The values of the journal records that together hold the whole state: the first says how many they are."""
         self.tidy()
-        state = {
-            "progress": self.progress.as_json(),
-            "leases": [[offset, *lease] for offset, lease in self.leases.items()],
-            "attempts": list(self.attempts.items()),
-            "holds": [[*lane, *run] for lane, run in self.holds.items()],
-            "parked": [[*lane, offsets] for lane, offsets in self._parked_by_lane().items()],
-            "remembered": [[name, *memory] for name, memory in self.remembered.items()],
-        }
-        return json.dumps({"queue": self.queue, "checkpoint": state}, separators=(",", ":")).encode()
+        entries = iter(self._entries())
+        parts: list[dict[str, list[Any]]] = []
+        while (some := list(islice(entries, _MOST_ENTRIES))) or not parts:
+            part: dict[str, list[Any]] = {}
+            for name, entry in some:
+                part.setdefault(name, []).append(entry)
+            parts.append(part)
+        parts[0] |= {"progress": self.progress.as_json()}
+        number = {"parts": len(parts)}
+        return [
+            json.dumps(
+                {"incarnation": incarnation, "queue": self.queue, "checkpoint": part, **number}, separators=(",", ":")
+            ).encode()
+            for part in parts
+        ]
+
+    def _entries(self) -> Iterator[tuple[str, list[Any]]]:
+        for offset, lease in self.leases.items():
+            yield "leases", [offset, *lease]
+        for offset, attempts in self.attempts.items():
+            yield "attempts", [offset, attempts]
+        for lane, run in self.holds.items():
+            yield "holds", [*lane, *run]
+        for offset, lane in self.parked.items():
+            yield "parked", [*lane, [offset]]
+        for name, memory in self.remembered.items():
+            yield "remembered", [name, *memory]
 
     def merge(self, progress: Progress, parked: Mapping[int, Lane]) -> None:
         """Adds progress and parked records from another source. An end counts, whichever worker has seen it."""
@@ -251,7 +201,13 @@ class Ledger:
         for offset in [each for each in self.attempts if self.has_ended(each)]:
             self.end(offset)
 
-    def _started(self, offset: int, lease: Lease) -> None:
+    def _start(self, offset: int, lease: Lease) -> None:
+        """Notes a start that an incarnation has told. Of two starts with one number the first in the log counts."""
+        before = self.leases.get(offset)
+        if before is None or before.incarnation == lease.incarnation or before.attempt < lease.attempt:
+            self._lease(offset, lease)
+
+    def _lease(self, offset: int, lease: Lease) -> None:
         # A start of an older attempt than the last one comes late, from a worker that has lost the task: it changes nothing.
         if lease.attempt >= self.attempts.get(offset, 0) and not self.has_ended(offset):
             self.attempts[offset] = lease.attempt
@@ -261,93 +217,62 @@ class Ledger:
         with suppress(ValueError):  # a later version has written it
             if transition.kind == HELD:
                 kind, name, task_id, retries = transition.about
-                self.hold(_lane(kind, name), _run(task_id, retries))
+                self.hold(lane_of(kind, name), run_of(task_id, retries))
             elif transition.kind == FREED:
                 kind, name, *run = transition.about
-                self.free(_lane(kind, name), _run(*run) if len(run) == 2 else None)
+                self.free(lane_of(kind, name), run_of(*run) if len(run) == 2 else None)
             elif transition.kind == PARKED:
                 kind, name, *offsets = transition.about
-                self.park(_lane(kind, name), [whole(offset, most=_FARTHEST) for offset in offsets])
+                self.park(lane_of(kind, name), [whole(offset, most=FARTHEST) for offset in offsets])
             elif transition.kind == REMEMBERED:
-                self.remember(*_memory(transition.about))
-
-    def _parked_by_lane(self) -> dict[Lane, list[int]]:
-        found: dict[Lane, list[int]] = {}
-        for offset, lane in self.parked.items():
-            found.setdefault(lane, []).append(offset)
-        return found
+                self.remember(*memory_of(transition.about))
 
     def _is_of(self, offset: int, incarnation: str) -> bool:
         lease = self.leases.get(offset)
         return lease is not None and lease.incarnation == incarnation
 
-    def _restore(self, found: Any) -> None:
+    def restore(self, value: bytes | None) -> int:
+        """Adds a record of a checkpoint. Returns the number of records of the whole checkpoint; 0 if it is none.
+
+        A checkpoint counts only if a commit names it, or there is no commit any more: the writer of another one may not have
+        owned the partition.
+        """
         with suppress(ValueError, KeyError):  # a later version has written it: that costs repeated runs, never a loss
-            state = an_object(found)
-            progress = Progress.from_json(state["progress"])
+            record = object_of(value)
+            if record.get("queue") != self.queue:
+                return 0
+            state = an_object(record["checkpoint"])
+            progress = Progress.from_json(state["progress"]) if "progress" in state else Progress(0)
             waiting = {
-                whole(offset): _lane(kind, name)
-                for kind, name, offsets in map(a_list, a_list(state.get("parked", [])))
+                whole(offset): lane_of(kind, name)
+                for kind, name, offsets in _entries_of(state, "parked")
                 for offset in a_list(offsets)
             }
-            attempts = [(whole(offset), _attempt(number)) for offset, number in map(a_list, a_list(state["attempts"]))]
+            attempts = [(whole(offset), attempt_of(number)) for offset, number in _entries_of(state, "attempts")]
             leases = [
-                (whole(offset), Lease(text(incarnation), _attempt(attempt)))
-                for offset, incarnation, attempt in map(a_list, a_list(state["leases"]))
+                (whole(offset), Lease(text(incarnation), attempt_of(attempt)))
+                for offset, incarnation, attempt in _entries_of(state, "leases")
             ]
             holds = [
-                (_lane(kind, name), _run(task_id, retries))
-                for kind, name, task_id, retries in map(a_list, a_list(state.get("holds", [])))
+                (lane_of(kind, name), run_of(task_id, retries))
+                for kind, name, task_id, retries in _entries_of(state, "holds")
             ]
-            remembered = [_memory(a_list(each)) for each in a_list(state.get("remembered", []))]
-            # The whole checkpoint is valid, so it is taken as a whole; else nothing of it counts.
+            remembered = [memory_of(each) for each in _entries_of(state, "remembered")]
+            parts = whole(record.get("parts", 1), most=FARTHEST)
+            # The whole record is valid, so it is taken as a whole; else nothing of it counts.
             self.merge(progress, waiting)
             for offset, number in attempts:
                 if not self.has_ended(offset):
                     self.attempts[offset] = max(number, self.attempts.get(offset, 0))
             for offset, lease in leases:
-                self._started(offset, lease)
+                self._lease(offset, lease)
             for lane, run in holds:
                 self.hold(lane, run)
             for name, memory in remembered:
                 self.remember(name, memory)
+            return parts
+        return 0
 
 
-def _attempt(value: Any) -> int:
-    return min(whole(value), _MOST_ATTEMPTS)
-
-
-def _lane(kind: Any, name: Any) -> Lane:
-    return Lane(text(kind), text(name))
-
-
-def _run(task_id: Any, retries: Any) -> Run:
-    return Run(text(task_id), whole(retries, least=STOPPED))
-
-
-def _memory(found: Sequence[Any]) -> tuple[str, Memory]:
-    name, at, *task = found
-    return text(name), Memory(number(at), *map(text, task[:1]))
-
-
-def _object(value: bytes | None) -> Mapping[str, Any]:
-    try:
-        return an_object(from_json(value))
-    except ValueError:
-        return {}
-
-
-def _transitions(found: Mapping[str, Any]) -> Iterator[tuple[Transition, str]]:
-    told = found.get("t")
-    for each in told if isinstance(told, list) else ():
-        try:
-            kind, offset, attempt, *about = a_list(each)
-            # A PARKED transition names many offsets, and has -1 as its own.
-            transition = Transition(
-                text(kind), whole(offset, least=-1, most=_FARTHEST), _attempt(attempt), tuple(about)
-            )
-            if transition.kind == GRANTED:
-                text(about[0])
-            yield transition, text(found["incarnation"])
-        except (KeyError, ValueError, IndexError):
-            continue
+def _entries_of(state: Mapping[str, Any], name: str) -> list[list[Any]]:
+    return [a_list(entry) for entry in a_list(state.get(name, []))]

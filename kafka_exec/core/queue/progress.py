@@ -15,7 +15,8 @@ from kafka_exec.core.record.fields import a_list, digits, whole
 #: Kafka refuses a commit with longer metadata; the default of its ``offset.metadata.max.bytes`` is 4096.
 LONGEST_METADATA = 4000
 
-_FORMAT = "2"
+#: The formats of metadata: the first one named no topic, and no offset up to which a checkpoint had folded the journal.
+_BEFORE, _FORMAT = "2", "3"
 
 
 @dataclass
@@ -26,13 +27,16 @@ class Progress:
         low: the lowest unfinished offset, which is committed.
         high: the lowest offset that was not read yet.
         delivered: the lowest offset that no owner has given to a consumer yet; a delivery below it is a redelivery.
-        checkpoint: the offset in the partition's journal at which a new owner begins to read.
+        checkpoint: the offset of a checkpoint in the partition's journal.
+        folded: the offset in the journal at which a new owner begins to read: the checkpoint holds all before it, and may
+            lack records that other processes have written after it.
     """
 
     low: int
     high: int = -1
     delivered: int = -1
     checkpoint: int = 0
+    folded: int = 0
     # The ended offsets above low, as runs [start, stop): ascending, with gaps between them.
     _starts: list[int] = field(default_factory=list)
     _stops: list[int] = field(default_factory=list)
@@ -102,15 +106,25 @@ class Progress:
                 self._finish(max(start, self.low), stop)
         self.high = max(self.high, self.low)
         self.delivered = max(self.delivered, other.delivered)
-        self.checkpoint = max(self.checkpoint, other.checkpoint)
+        if other.checkpoint > self.checkpoint:
+            self.check_in(other.checkpoint, other.folded)
+
+    def check_in(self, checkpoint: int, folded: int) -> None:
+        """Notes a checkpoint in the journal, and the offset up to which it has folded the journal."""
+        self.checkpoint, self.folded = checkpoint, min(folded, checkpoint)
 
     def differs(self, committed: Progress) -> bool:
         """True if a commit of this progress would differ from the last one."""
         return (self.low, self.metadata()) != (committed.low, committed.metadata())
 
-    def metadata(self) -> str:
-        """The text that is committed with :attr:`low`: format, checkpoint, delivered, and as many ended runs as fit."""
-        text = f"{_FORMAT} {self.checkpoint} {max(0, self.delivered - self.low)}"
+    def metadata(self, queue: str = "") -> str:
+        """The text that is committed with :attr:`low`: as many ended runs as fit behind what else a new owner must know.
+
+        Args:
+            queue: the id of the queue's topic, without which an offset means nothing.
+        """
+        text = f"{_FORMAT} {queue or '-'} {self.checkpoint} {self.checkpoint - self.folded} "
+        text += f"{max(0, self.delivered - self.low)}"
         for start, stop in zip(self._starts, self._stops, strict=True):
             run = f" {start - self.low}" + (f"-{stop - 1 - self.low}" if stop - start > 1 else "")
             if len(text) + len(run) > LONGEST_METADATA:
@@ -138,13 +152,27 @@ class Progress:
         return progress
 
     @classmethod
-    def restore(cls, offset: int, metadata: str | None) -> Progress:
-        """The progress in a commit. Metadata of another format is ignored: that costs repeated runs, never a loss."""
+    def restore(cls, offset: int, metadata: str | None, queue: str = "") -> Progress | None:
+        """The progress in a commit; None if it is of another topic, which had the queue's name before.
+
+        Metadata of an unknown format is ignored: that costs repeated runs, never a loss.
+
+        Args:
+            queue: the id of the queue's topic; empty: any.
+        """
+        version, *fields = (metadata or "").split() or [""]
+        if version == _FORMAT and fields:
+            if queue and fields[0] not in ("-", queue):
+                return None
+            fields = fields[1:]
+        elif version == _BEFORE and fields:
+            fields.insert(1, "0")
+        else:
+            return cls(low=offset)
         try:
-            version, checkpoint, delivered, *runs = (metadata or "").split()
-            if version != _FORMAT:
-                return cls(low=offset)
-            found = cls(low=offset, delivered=offset + digits(delivered), checkpoint=digits(checkpoint))
+            checkpoint, behind, delivered, *runs = fields
+            found = cls(low=offset, delivered=offset + digits(delivered))
+            found.check_in(digits(checkpoint), max(0, digits(checkpoint) - digits(behind)))
             edge = 0
             for run in runs:
                 first, _, last = run.partition("-")

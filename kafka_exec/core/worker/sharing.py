@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Container, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from kafka_exec.core.nodes import liveness
 from kafka_exec.core.nodes.heartbeat import Heartbeat
-from kafka_exec.core.nodes.liveness import TrustWindow
 from kafka_exec.core.record.fields import MOST_PARTITIONS, a_list, an_object, from_json, text, whole
 
 
@@ -19,6 +17,7 @@ class Grant(NamedTuple):
         to: the other incarnation, which runs the task.
         topic, partition, offset: the place of the task's record.
         attempts: how often the task was begun before.
+        since: the offset in the partition's journal from which on the grant, and all that contradicts it, is to be read.
     """
 
     to: str
@@ -26,6 +25,7 @@ class Grant(NamedTuple):
     partition: int
     offset: int
     attempts: int
+    since: int
 
     @staticmethod
     def encode(grants: Sequence[Grant]) -> bytes:
@@ -42,44 +42,9 @@ class Grant(NamedTuple):
 
 
 def _grant(found: Any) -> Grant:
-    to, topic, partition, offset, attempts = a_list(found)
-    return Grant(text(to), text(topic), whole(partition, most=MOST_PARTITIONS), whole(offset), whole(attempts))
-
-
-class Guests:
-    """The granted tasks of a partition that another worker owns, by offset.
-
-    A granted task that has not begun within a heartbeat period must not begin any more: its owner may have stopped waiting,
-    and have begun it elsewhere. Times are seconds of a steady clock.
-
-    Args:
-        period: seconds between two heartbeats.
-    """
-
-    def __init__(self, period: float) -> None:
-        self._period = period
-        self._accepted: dict[int, TrustWindow] = {}
-
-    def __contains__(self, offset: int) -> bool:
-        return offset in self._accepted
-
-    def accept(self, offset: int, at: float) -> None:
-        """Notes a grant that came at the time ``at``."""
-        self._accepted[offset] = liveness.grant(self._period)
-        self._accepted[offset].open(at)
-
-    def forget(self, offset: int) -> bool:
-        """Notes that a task has ended, or goes back to its owner. Returns True if it was a granted one."""
-        return self._accepted.pop(offset, None) is not None
-
-    def may_begin(self, offset: int, now: float) -> bool:
-        """True if a granted task may still begin."""
-        window = self._accepted.get(offset)
-        return window is not None and window.is_open(now)
-
-    def named(self, running: Container[int], now: float) -> set[int]:
-        """The offsets that heartbeats must name, because the owner stops waiting for those that they do not name."""
-        return {offset for offset in self._accepted if offset in running or self.may_begin(offset, now)}
+    to, topic, partition, offset, attempts, since = a_list(found)
+    place = text(topic), whole(partition, most=MOST_PARTITIONS), whole(offset)
+    return Grant(text(to), *place, whole(attempts), whole(since))
 
 
 class Fullness:

@@ -88,7 +88,7 @@ class Node:
         self._static_id: str | None = None
         self._judged = False
         self._strays: list[Callable[[], list[Stray]]] = []
-        self._guest_rooms: dict[str, Callable[[Grant], None]] = {}
+        self._guest_rooms: dict[str, Callable[[Grant, float], None]] = {}
 
     def start(self) -> None:
         """Begins to send heartbeats; a second call changes nothing."""
@@ -167,14 +167,14 @@ class Node:
         """
         self._cluster.publisher.post(self._registry.name, Grant.encode(grants), key=f"grant {self.incarnation}")
 
-    def add_guest_room(self, topic: str, accept: Callable[[Grant], None]) -> None:
-        """Has a function called with the grants of a topic's tasks to this node; it must not block."""
+    def add_guest_room(self, topic: str, accept: Callable[[Grant, float], None]) -> None:
+        """Has a function called with the grants of a topic's tasks to this node, and their log time; it must not block."""
         self._guest_rooms[topic] = accept
 
-    def _receive(self, grants: Sequence[Grant]) -> None:
+    def _receive(self, grants: Sequence[Grant], at: float) -> None:
         for grant in grants:
             if grant.to == self.incarnation and (accept := self._guest_rooms.get(grant.topic)) is not None:
-                accept(grant)
+                accept(grant, at)
 
     # -- leases --------------------------------------------------------------------------------------------------------
 
@@ -272,13 +272,13 @@ class Node:
 
     def _take(self, record: Record) -> None:
         self._next = record.offset() + 1
+        at = record.timestamp()[1] / 1000
         if (beat := Heartbeat.decode(record.value())) is None:
             if grants := Grant.decode(record.value()):
-                self._receive(grants)
+                self._receive(grants, at)
             else:
                 pass_over(record, Undecodable("malformed", "it is neither a heartbeat nor a grant"))
             return
-        at = record.timestamp()[1] / 1000
         with self._counting:
             self._liveness.take(beat, at)
             self._watched.take(beat)

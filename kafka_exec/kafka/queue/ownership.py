@@ -76,11 +76,14 @@ class Ownership:
         self._cluster = cluster
         self._topic = topic
         self._journal = journal
-        self._tenure = membership(cluster.settings.session_timeout)
-        self._tenure.open(time.monotonic())
+        self._membership = membership(cluster.settings.session_timeout)
+        self._membership.open(time.monotonic())
         self._is_stopping = is_stopping
         self._on_free = on_free
         self._fetcher: Fetcher | None = None
+        self._identity = ""
+        if journal is not None:
+            journal.heard = self._hear
         # Guards partitions that come and go in the member's thread, while other threads share their tasks.
         self._lock = native.lock()
         self._disowned: dict[int, OwnedPartition] = {}
@@ -116,49 +119,59 @@ class Ownership:
                 native.sleep(_RESTORE_PAUSE)
 
     def _take_over(self, marks: list[TopicPartition]) -> list[TopicPartition]:
-        found = {p.partition: Progress.restore(p.offset, p.metadata) if p.offset >= 0 else None for p in marks}
+        self._identify()
+        found = {p.partition: self._committed(p) for p in marks}
         if self._journal is None:
-            ledgers = {partition: self._ledger(progress or Progress(low=0)) for partition, progress in found.items()}
+            ledgers = {partition: self._ledger(progress) for partition, progress in found.items()}
         else:
             self._tell_all(self._journal, found)
-            ledgers = self._journal.restore(found, self._overhear)
+            ledgers = self._journal.restore(found)
         with self._lock:
-            for each in marks:
-                work = self._work(each.partition, each.offset, ledgers[each.partition])
+            for partition, progress in found.items():
+                work = self._work(partition, ledgers[partition])
                 # The last owner's journal may be ahead of its last commit.
-                work.uncommitted |= ledgers[each.partition].progress.differs(found[each.partition] or Progress(low=0))
-                self.owned[each.partition] = work
+                work.uncommitted |= ledgers[partition].progress.differs(progress or Progress(low=0))
+                self.owned[partition] = work
         if self._journal is not None:
             self._journal.listen(ledgers)
-        return [
-            TopicPartition(self._topic, p.partition, p.offset if p.offset >= 0 else OFFSET_BEGINNING) for p in marks
-        ]
+        starts = {
+            partition: OFFSET_BEGINNING if progress is None else progress.low for partition, progress in found.items()
+        }
+        return [TopicPartition(self._topic, partition, offset) for partition, offset in starts.items()]
+
+    def _committed(self, mark: TopicPartition) -> Progress | None:
+        """The progress of a commit; None if there is none, or if it is of a topic that had this name before."""
+        return Progress.restore(mark.offset, mark.metadata, self._identity) if mark.offset >= 0 else None
+
+    def _identify(self) -> None:
+        """Looks up the id of the topic: a topic that is deleted and made anew has other offsets under the same name."""
+        self._identity = self._cluster.topics.identity(self._topic)
+        if self._journal is not None:
+            self._journal.identity = self._identity
 
     def _tell_all(self, journal: Journal, partitions: Collection[int]) -> None:
         """Makes durable, before their journal is read, what this process told of partitions that it did not own."""
         for each in partitions:
             if (work := self._disowned.get(each)) is not None:
-                work.await_restoring()
-        if not journal.flush(partitions, _FLUSH_TIMEOUT):
+                work.expect_ledger()
+        if not journal.writer.flush(partitions, _FLUSH_TIMEOUT):
             raise ConnectionFailed(f"what runs in {self._topic} could not be told within {_FLUSH_TIMEOUT:.0f} s")
 
-    def _work(self, partition: int, committed: int, ledger: Ledger) -> OwnedPartition:
+    def _work(self, partition: int, ledger: Ledger) -> OwnedPartition:
         work = self._disowned.pop(partition, None)
-        # Committed offsets only grow, unless the topic was deleted: then all that this process knows of it is void.
-        if work is None or committed < work.start:
-            return self._new_work(partition, ledger, committed)
-        work.revive(ledger)
+        if work is None or work.queue != ledger.queue:
+            return self._new_work(partition, ledger)
+        work.own(ledger)
         return work
 
-    def _new_work(self, partition: int, ledger: Ledger, start: int) -> OwnedPartition:
+    def _new_work(self, partition: int, ledger: Ledger) -> OwnedPartition:
         remember = self._cluster.settings.deduplication_retention
         return OwnedPartition(
             self._topic,
             partition,
             ledger,
-            start,
             self._journal,
-            tenure=self._tenure,
+            membership=self._membership,
             remember=remember,
             on_free=self._on_free,
         )
@@ -166,50 +179,44 @@ class Ownership:
     def look(self, consumer: Consumer) -> None:
         """Notes that the member has polled. If the group may have given it up after a long stop, it asks by a commit."""
         now = time.monotonic()
-        if not self._tenure.renew(now) and commits.is_accepted(consumer, self.owned.values()):
-            self._tenure.open(now)
+        if not self._membership.renew(now) and commits.is_accepted(consumer, self.owned.values()):
+            self._membership.open(now)
 
     def begin_anew(self, work: OwnedPartition, offset: int) -> OwnedPartition:
         """Begins a partition again whose topic was deleted and made anew: all that is known of the old one is void."""
         work.lose()
-        if self._journal is not None:
-            self._journal.identify()
-        anew = self._new_work(work.partition, self._ledger(Progress(low=offset)), offset)
+        self._identify()
+        anew = self._new_work(work.partition, self._ledger(Progress(low=offset)))
         self.owned[work.partition] = anew
         return anew
 
-    def _ledger(self, progress: Progress) -> Ledger:
-        return Ledger("" if self._journal is None else self._journal.identity, progress)
+    def _ledger(self, progress: Progress | None) -> Ledger:
+        return Ledger(self._identity, progress or Progress(low=0))
 
     # -- what runs elsewhere -------------------------------------------------------------------------------------------
 
-    def _overhear(self, partition: int, value: bytes | None) -> None:
+    def _hear(self, partition: int, value: bytes | None) -> None:
         """Hands a record of the journal to its partition. Called in the log reader's thread."""
-        if (work := self.owned.get(partition)) is not None:
-            work.overhear(value)
+        if (work := self.owned.get(partition) or self._disowned.get(partition)) is not None:
+            work.hear(value)
 
-    def freed(self) -> list[tuple[Record, OwnedPartition]]:
-        """The records that other workers ran and run no more, though they have not ended: they are to be handed out."""
+    def look_at_leases(self) -> None:
+        """Takes tasks back that other workers ran, and run no more, though they have not ended."""
         journal, now = self._journal, time.monotonic()
         if journal is not None:
-            journal.serve()
+            journal.writer.serve()
         if journal is None or now - self._looked_at_leases < _LEASES_POLL:
-            return []
+            return
         self._looked_at_leases = now
-        found = []
         for work in list(self.owned.values()):
             if not journal.follows(work.partition):
                 continue
-            leases = work.leases_elsewhere()
-            records = work.released_elsewhere()
-            for offset, lease in leases:
+            for offset, lease in work.leases_elsewhere():
                 if journal.node.runs_no_more(lease.incarnation, (self._topic, work.partition, offset)):
-                    records += work.reclaim(offset, lease)
-            found += [(record, work) for record in sorted(records, key=Record.offset)]
-            with self._lock:
-                if not work.leases_elsewhere():
-                    journal.leave([work.partition])
-        return found
+                    work.reclaim(offset, lease)
+        with self._lock:
+            works = [*self.owned.values(), *self._disowned.values()]
+            journal.leave([work.partition for work in works if not work.needs_journal()])
 
     def fetch_wanted(self) -> None:
         """Reads records again that wait in lanes, are needed soon, and are not in memory."""
@@ -225,7 +232,7 @@ class Ownership:
 
     # -- sharing -------------------------------------------------------------------------------------------------------
 
-    def grant(self, record: Record, work: OwnedPartition, term: int, incarnation: str) -> Grant | None:
+    def give(self, record: Record, work: OwnedPartition, term: int, incarnation: str) -> Grant | None:
         """Gives a task to another incarnation. Returns None if it cannot be given now."""
         if self._journal is None:
             return None
@@ -235,7 +242,7 @@ class Ownership:
             except KafkaExecError as error:
                 logger.debug("nothing of %s is given away: %s", self._topic, error)
                 return None
-            return work.grant(record, term, incarnation)
+            return work.give(record, term, incarnation)
 
     def share(self, buffer: deque[tuple[Record, OwnedPartition, int]], incarnations: Sequence[str]) -> list[Grant]:
         """Gives tasks of a buffer, the last first, to other incarnations, one task to each."""
@@ -246,7 +253,7 @@ class Ownership:
                 waiting = buffer.pop()
             except IndexError:
                 break
-            grant = self.grant(*waiting, incarnations[len(grants)])
+            grant = self.give(*waiting, incarnations[len(grants)])
             if grant is None:
                 kept.append(waiting)
             else:
@@ -254,20 +261,31 @@ class Ownership:
         buffer.extend(reversed(kept))
         return grants
 
-    def are_durable(self, grants: Iterable[Grant]) -> bool:
-        """Waits until grants are durable, so that new owners know of them. Returns False if they are not in time."""
-        return self._journal is not None and self._journal.flush({each.partition for each in grants}, _GRANT_TIMEOUT)
+    def made_durable(self, grants: Sequence[Grant]) -> list[Grant]:
+        """Waits until grants are durable, so that new owners know of them. Returns none if they are not in time."""
+        partitions = {each.partition for each in grants}
+        if self._journal is None or not self._journal.writer.flush(partitions, _GRANT_TIMEOUT):
+            return []
+        written = {partition: work.written_to for partition, work in list(self.owned.items())}
+        return [each._replace(since=written.get(each.partition) or 0) for each in grants]
 
-    def accept(self, grant: Grant) -> None:
-        """Takes a task that another owner has granted, to run it here. Reads its record in a thread of its own."""
-        at = time.monotonic()
+    def accept(self, grant: Grant, at: float) -> None:
+        """Takes a task that another owner has granted, to run it here. Reads its record in a thread of its own.
+
+        Args:
+            at: the log time of the grant.
+        """
         run_once("guest", lambda: self._accept(grant, at))
 
     def _accept(self, grant: Grant, at: float) -> None:
+        journal = self._journal
+        if journal is None:
+            return
         try:
             record = self._fetch(grant.partition, grant.offset)
-            if self._journal is not None and not self._journal.identity:
-                self._journal.identify()
+            if not self._identity:
+                self._identify()
+            journal.watch(grant.partition, grant.since + 1)
         except KafkaExecError as error:
             logger.debug("what was granted of %s is not read: %s", self._topic, error)
             return
@@ -277,17 +295,15 @@ class Ownership:
             if grant.partition in self.owned:
                 return
             work = self._disowned.get(grant.partition)
-            if work is None:
-                work = self._disowned[grant.partition] = self._new_work(
-                    grant.partition, self._ledger(Progress(low=0)), 0
-                )
+            if work is None or work.queue != self._identity:
+                work = self._disowned[grant.partition] = self._new_work(grant.partition, self._ledger(None))
                 work.lose()
-            if work.accept(grant, record, at):
+            if work.accept(grant, record, at, heard=(journal.position(grant.partition) or 0) > grant.since):
                 self._on_free(record, work)
 
     def patience(self, longest: float) -> float:
         """The time that the member's thread may poll now, seconds."""
-        return longest if self._journal is None else self._journal.patience(longest)
+        return longest if self._journal is None else self._journal.writer.patience(longest)
 
     # -- keeping the logs short ----------------------------------------------------------------------------------------
 
@@ -321,7 +337,7 @@ class Ownership:
 
     def _settle(self, works: list[OwnedPartition]) -> None:
         if self._journal is not None:
-            if not self._journal.flush([work.partition for work in works], _FLUSH_TIMEOUT):
+            if not self._journal.writer.flush([work.partition for work in works], _FLUSH_TIMEOUT):
                 logger.warning(f"what runs in {self._topic} could not be told: the next owner may start it again")
             return
         deadline = time.monotonic() + _HANDOVER_GRACE
@@ -335,7 +351,7 @@ class Ownership:
             self._fetcher.close(_CLOSE_TIMEOUT)
             self._fetcher = None
         if self._journal is not None:
-            self._journal.retire()
+            self._journal.writer.retire()
 
     def lose(self, partitions: Iterable[int]) -> None:
         """Notes that other members own partitions now."""

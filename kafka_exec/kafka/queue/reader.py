@@ -106,8 +106,8 @@ class GroupReader:
         self.strays = self._ownership.strays
         #: The parts of sharing tasks with other workers.
         self.accept = self._ownership.accept
-        self.grant = self._ownership.grant
-        self.are_durable = self._ownership.are_durable
+        self.give = self._ownership.give
+        self.made_durable = self._ownership.made_durable
         self._failure: Exception | None = None
         self._owned = self._ownership.owned
         self._paused = False
@@ -250,9 +250,7 @@ class GroupReader:
         if self._failure is not None:
             failure, self._failure = self._failure, None
             raise failure
-        if freed := self._ownership.freed():
-            self.buffer.extend((record, work, work.term) for record, work in freed)
-            self._wake()
+        self._ownership.look_at_leases()
         self._ownership.fetch_wanted()
         self._calls.serve()
         longest = self._calls.poll_time

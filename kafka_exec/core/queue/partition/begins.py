@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 
-def must_be_told(*, has_lane: bool, attempts: int, is_guest: bool) -> bool:
+def must_be_told(*, has_lane: bool, attempts: int, is_contested: bool) -> bool:
     """True if a task's begin must be durable before the task runs, because two runs of it would do harm.
 
     Args:
         has_lane: the task has an ordering key, or a deduplication id.
         attempts: how often the task was begun, this time included.
-        is_guest: another worker owns the task's partition.
+        is_contested: another incarnation may begin the task too, since its owner has granted it, or takes it back.
     """
-    return has_lane or attempts > 1 or is_guest
+    return has_lane or attempts > 1 or is_contested
 
 
-def to_await(started: int, reserved: int | None, *, has_lane: bool, attempts: int, is_guest: bool) -> int | None:
+def to_await(started: int, reserved: int | None, *, has_lane: bool, attempts: int, is_contested: bool) -> int | None:
     """The number of the journal entry that must be durable before a task runs; None if none must be.
 
     Args:
         started: the number of the entry that the task was begun.
         reserved: the number of an earlier entry that this process would begin it; None if there is none.
-        has_lane, attempts, is_guest: as in :func:`must_be_told`.
+        has_lane, attempts, is_contested: as in :func:`must_be_told`.
     """
-    if not must_be_told(has_lane=has_lane, attempts=attempts, is_guest=is_guest):
+    if not must_be_told(has_lane=has_lane, attempts=attempts, is_contested=is_contested):
         return None
     # The reservation says the same as the begin, but not how often the task was begun.
     return started if reserved is None or attempts > 1 else reserved
@@ -40,10 +40,10 @@ class Begins:
         """Notes the journal entry that this process will begin a task."""
         self._reserved[offset] = number
 
-    def begin(self, offset: int, number: int, *, has_lane: bool, attempts: int, is_guest: bool) -> None:
+    def begin(self, offset: int, number: int, *, has_lane: bool, attempts: int, is_contested: bool) -> None:
         """Notes the journal entry that a task begins; for the other arguments see :func:`to_await`."""
         awaited = to_await(
-            number, self._reserved.pop(offset, None), has_lane=has_lane, attempts=attempts, is_guest=is_guest
+            number, self._reserved.pop(offset, None), has_lane=has_lane, attempts=attempts, is_contested=is_contested
         )
         if awaited is not None:
             self._to_await[offset] = awaited
@@ -60,6 +60,10 @@ class Begins:
         """Notes that a task has ended, or that another worker has it."""
         self._reserved.pop(offset, None)
         self._to_await.pop(offset, None)
+
+    def is_reserved(self, offset: int) -> bool:
+        """True if the task was reserved, and has not begun."""
+        return offset in self._reserved
 
     def give_up(self) -> list[int]:
         """Forgets the reserved tasks that have not begun, and returns their offsets."""

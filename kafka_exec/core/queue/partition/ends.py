@@ -1,0 +1,38 @@
+"""The end of a task: what it changes for its lane, and for other records of the same task."""
+
+from __future__ import annotations
+
+from kafka_exec.core.queue.lanes import Run, Ticket
+from kafka_exec.core.queue.ledger import Ledger
+from kafka_exec.core.queue.transitions import ENDED, Memory, Transition, freed, held, remembered
+
+
+def end(
+    ledger: Ledger, offset: int, ticket: Ticket | None, awaited: Run | None, *, at: float, is_copy: bool
+) -> list[Transition]:
+    """Ends a task in the ledger. Returns the transitions to tell.
+
+    Args:
+        ticket: its record's place in a lane; None if it is in none.
+        awaited: the run that its lane waits for from now on, a retry or the stop of the lane; None: the lane goes on.
+        at: the time of the end, epoch seconds.
+        is_copy: another record of the task has ended before.
+    """
+    restarted = ledger.attempts.get(offset, 0) > 1
+    ledger.end(offset)
+    told = [Transition(ENDED, offset)]
+    if ticket is None:
+        return told
+    if awaited is not None and ticket.keeps_place:
+        ledger.hold(ticket.lane, awaited)
+        told.append(held(offset, ticket.lane, awaited))
+    elif ticket.run.retries and ticket.keeps_place:
+        # Told in any case: a worker that runs another owner's task does not know the run that its lane waits for.
+        ledger.free(ticket.lane, ticket.run)
+        told.append(freed(offset, ticket.lane, ticket.run))
+    if not is_copy:
+        is_over, memory = awaited is None or awaited.is_stop, Memory(at, ticket.kind)
+        for name in ticket.ends(offset, is_over=is_over, restarted=restarted):
+            ledger.remember(name, memory)
+            told.append(remembered(offset, name, memory.at, memory.task))
+    return told

@@ -1,0 +1,410 @@
+"""One partition of a work queue, as one process knows it: which of its tasks may begin here, and when.
+
+:class:`Partition` is a fold of all that the process hears of it: records that were read, begins and ends here, the journal,
+and the coming and going of the partition itself. It does nothing: :meth:`Partition.ready` returns the effects that
+its executor must carry out, as raft's ``Ready`` does (etcd-io/raft, ``node.go``), :meth:`Partition.awaits` what must be
+durable before a task runs, and :meth:`Partition.commit` what must be before a commit. Each record is in one state of
+:mod:`~kafka_exec.core.queue.partition.states`.
+
+If another incarnation may begin a task too (its owner grants it, or takes it back), the task is *contested*: the journal
+decides. The incarnation whose begin comes first in the journal runs the task; the other one reads that before it runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container, Iterable
+
+from kafka_exec.core.nodes.liveness import TrustWindow, grant
+from kafka_exec.core.queue.lanes import UNREAD, Lane, LaneView, Run, Ticket
+from kafka_exec.core.queue.ledger import Ledger
+from kafka_exec.core.queue.partition.kept import R
+from kafka_exec.core.queue.partition.parking import Standstill, to_park
+from kafka_exec.core.queue.partition.records import BEGUN, Now, Ready, Records
+from kafka_exec.core.queue.partition.states import Event, RecordState
+from kafka_exec.core.queue.transitions import (
+    ENDED,
+    GRANTED,
+    RELEASED,
+    STARTED,
+    Lease,
+    freed,
+    is_of,
+    object_of,
+    parked,
+    transitions_of,
+)
+from kafka_exec.errors import NotConfirmed
+
+
+class Partition(Records[R]):
+    """A partition that this process owns, has owned, or runs granted tasks of. Not thread-safe.
+
+    Args:
+        ledger: the partition's ledger, as it was restored.
+        incarnation: the incarnation of this process; empty: it keeps no journal, and heeds no other process.
+        membership: the time for which the owner may trust that it still owns the partition, in steady time.
+        remember: how long a second task of a deduplication id is dropped, seconds.
+        period: seconds between two heartbeats.
+        now: the present time.
+
+    Attributes:
+        owned: this process owns the partition now.
+        term: how often the partition was lost; records handed out in an earlier term, and not begun, are read again.
+        position: the next offset to read; -1 before the first.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        incarnation: str,
+        *,
+        membership: TrustWindow,
+        remember: float,
+        period: float,
+        now: Now,
+    ) -> None:
+        super().__init__(ledger, incarnation, remember)
+        self.owned = True
+        self.term = 0
+        self.position = -1
+        self._membership = membership
+        self._period = period
+        self._standstill = Standstill()
+        self._enter_parked(now)
+
+    def ready(self) -> Ready[R]:
+        """The effects of the inputs since the last call."""
+        ready, self.outbox.told = self.effects, []
+        self.effects = Ready(self.outbox.told)
+        return ready
+
+    # -- questions -----------------------------------------------------------------------------------------------------
+
+    @property
+    def wanted(self) -> set[int]:
+        """The offsets of records that wait, are needed soon, and must be read again."""
+        return self.kept.wanted
+
+    @property
+    def outstanding(self) -> int:
+        """The number of records that are handed out, or run here, and have not ended."""
+        return self.open if self.owned else 0
+
+    def attempts(self, offset: int) -> int:
+        """The number of times that a task was begun."""
+        return self.ledger.attempts.get(offset, 0)
+
+    def may_run(self, offset: int, term: int, now: Now) -> bool:
+        """True if this process may begin a task that it got in a term."""
+        state = self.state(offset)
+        return term == self.term and (
+            state is RecordState.READY or (state is RecordState.GRANTED and self.grants[offset].is_open(now.log))
+        )
+
+    def needs_journal(self) -> bool:
+        """True if the transitions of others matter: they run tasks of the partition, or may begin some."""
+        return bool(self.contested) or (self.owned and bool(self.leases_elsewhere()))
+
+    def leases_elsewhere(self) -> list[tuple[int, Lease]]:
+        """The leases of other incarnations, each with its offset."""
+        self.ledger.tidy()
+        leases = self.ledger.leases.items()
+        return [(offset, lease) for offset, lease in leases if lease.incarnation != self._incarnation]
+
+    # -- reading -------------------------------------------------------------------------------------------------------
+
+    def read(self, offset: int, ticket: Ticket | None, record: R, now: Now) -> None:
+        """Notes a record that was read."""
+        self.position = offset + 1
+        if not self.ledger.progress.receive(offset):
+            return
+        if ticket is not None:
+            self.lanes.enter(offset, ticket)
+        self.happens(offset, self.arrival(offset, now), now, record)
+        self._go_on(now)
+
+    def reach(self, end: int) -> None:
+        """Notes that all records before ``end`` were read. Offsets at which a consumer sees no record count as ended."""
+        self.position = max(self.position, end)
+        self.uncommitted |= self.ledger.progress.reach(end)
+
+    def found(self, offset: int, ticket: Ticket | None, record: R, now: Now) -> None:
+        """Notes a wanted record that was read again."""
+        self.kept.wanted.discard(offset)
+        if self.state(offset) is not RecordState.WAITING:
+            return
+        self.kept.keep(offset, record, anyway=True)
+        if (known := self.lanes.ticket(offset)) is None:
+            self.happens(offset, self.arrival(offset, now), now)
+        else:
+            self.lanes.know(offset, (ticket or known)._replace(lane=known.lane))
+            self.lanes_to_go_on.append(known.lane)
+        self._go_on(now)
+
+    def missing(self, offset: int, now: Now) -> None:
+        """Notes that Kafka has a wanted record no more: it counts as ended."""
+        self.kept.wanted.discard(offset)
+        if self.state(offset) is RecordState.WAITING:
+            self.end(offset, now)
+
+    # -- running -------------------------------------------------------------------------------------------------------
+
+    def deliver(self, offset: int, term: int, now: Now) -> bool | None:
+        """Notes that a consumer gets a record. Returns True if one may have had it before, None if it must not be given."""
+        if not self.may_run(offset, term, now):
+            self.happens(offset, Event.LATE, now)
+            return None
+        return self.ledger.progress.deliver(offset) or self.attempts(offset) > 0
+
+    def begin(self, offset: int, term: int, now: Now) -> bool:
+        """Notes that a task begins here. Returns False if it must not.
+
+        Raises:
+            NotConfirmed: this process was stopped for long, and will know only soon if it still owns the partition.
+        """
+        if self.owned and not self._is_sure(now):
+            raise NotConfirmed("whether its partition is still this worker's is not known yet")
+        if not self.may_run(offset, term, now):
+            self.happens(offset, Event.LATE, now)
+            return False
+        self.happens(offset, Event.BEGIN, now)
+        return True
+
+    def awaits(self, offset: int) -> int | None:
+        """The number of the transitions that must be durable before a begun task runs; None if none must be."""
+        return self.begins.awaits(offset)
+
+    def confirm(self, offset: int, now: Now) -> bool:
+        """Notes that a begun task is about to run: what it :meth:`awaits` is durable, and it is not undecided.
+
+        Returns:
+            False if it must not run: the partition was lost meanwhile, or another incarnation has begun the task first.
+        """
+        if (rival := self.contested.get(offset)) is not None:
+            self.ledger.leases[offset] = rival
+            self.happens(offset, Event.YIELD if self.owned else Event.GIVE_BACK, now)
+            if self.ledger.has_ended(offset):
+                self.happens(offset, Event.ENDED_ELSEWHERE, now)
+            self._go_on(now)
+        self.begins.settle(offset)
+        self.happens(offset, Event.CONFIRM, now)
+        return self.state(offset) is RecordState.RUNNING
+
+    def will_end(self, offset: int, awaits: Callable[[Ticket], Run]) -> None:
+        """Notes that a running task will hold its lane at its end. ``awaits`` makes the run that the lane waits for then."""
+        if (ticket := self.running.get(offset)) is not None:
+            self.awaited[offset] = awaits(ticket)
+
+    def end(self, offset: int, now: Now) -> None:
+        """Notes that a task has ended, also if another process owns the partition by now."""
+        self.happens(offset, Event.END, now)
+        self._go_on(now)
+
+    def put_back(self, offset: int, term: int, now: Now) -> bool:
+        """Notes that a task runs no more and has not ended. Returns True if this process may begin it again."""
+        state = self.state(offset)
+        if state is RecordState.READY:
+            return term == self.term
+        if state in BEGUN and self.owned:
+            self.happens(offset, Event.END if self.ledger.has_ended(offset) else Event.PUT_BACK, now)
+        else:
+            self.happens(offset, Event.GIVE_BACK, now)
+        self._go_on(now)
+        return self.state(offset) is RecordState.READY
+
+    def _is_sure(self, now: Now) -> bool:
+        """False if this process may have lost the partition without notice. Without a journal no worker heeds the others."""
+        return not self._incarnation or self._membership.is_open(now.steady)
+
+    # -- sharing -------------------------------------------------------------------------------------------------------
+
+    def give(self, offset: int, term: int, record: R, incarnation: str, now: Now) -> int | None:
+        """Gives a task to another incarnation. Returns how often it was begun; None if this process may not give it."""
+        if not self._incarnation or not self.owned or not self._is_sure(now):
+            return None
+        if term != self.term or self.state(offset) is not RecordState.READY:
+            return None
+        self.ledger.grant(offset, incarnation)
+        self.happens(offset, Event.GIVE, now, record)
+        return self.attempts(offset)
+
+    def accept(
+        self, offset: int, ticket: Ticket | None, record: R, *, attempts: int, heard: bool, at: float, now: Now
+    ) -> None:
+        """Notes a task that another owner gives to this process.
+
+        Args:
+            attempts: how often the task was begun.
+            heard: the journal was heard up to the grant, so that a lease of another incarnation contradicts it.
+            at: the log time of the grant.
+        """
+        if self.owned or self.state(offset) is not RecordState.UNREAD or (heard and self.lease_elsewhere(offset)):
+            return
+        self.grants[offset] = grant(self._period)
+        self.grants[offset].open(at)
+        self.contested[offset] = None
+        self.ledger.release(offset)
+        if attempts:
+            self.ledger.attempts[offset] = attempts
+        if ticket is not None:
+            self.lanes.enter(offset, ticket)
+        self.happens(offset, Event.ACCEPT, now, record)
+
+    def strays(self, now: Now) -> set[int]:
+        """The tasks that heartbeats must name: they run, or will run, here, and another process owns the partition."""
+        running = () if self.owned else self.running
+        given = {each for each, window in self.grants.items() if each in self.running or window.is_open(now.log)}
+        return given.union(running)
+
+    # -- the journal ---------------------------------------------------------------------------------------------------
+
+    def hear(self, value: bytes | None, now: Now) -> bool:
+        """Folds a record of the journal, in the order of the log. Returns False if it is none.
+
+        This process knows already all that it has told itself. Its own records only decide which of two begins came first.
+        """
+        if is_of(value, self._incarnation):
+            self._hear_own(value)
+            return True
+        if (heard := self.ledger.apply(value)) is None:
+            return False
+        for each, incarnation in heard:
+            self.uncommitted = True
+            rival = Lease(incarnation, each.attempt)
+            if each.kind == ENDED:
+                self.happens(each.offset, Event.ENDED_ELSEWHERE, now, rival=rival)
+            elif each.kind == STARTED and (each.offset in self.running or self.lease_elsewhere(each.offset)):
+                self.happens(each.offset, Event.LEASE, now, rival=rival)
+            elif each.kind == GRANTED and self.lease_elsewhere(each.offset):
+                self.happens(each.offset, Event.LEASE, now)
+            elif each.kind == RELEASED:
+                self._look_again(each.offset, now)
+        self._go_on(now)
+        return True
+
+    def _hear_own(self, value: bytes | None) -> None:
+        for each, _ in transitions_of(object_of(value)) if self.contested else ():
+            if each.kind == STARTED and self.is_undecided(each.offset) and self.state(each.offset) in BEGUN:
+                del self.contested[each.offset]
+
+    def reclaim(self, offset: int, lease: Lease, now: Now) -> None:
+        """Notes that another incarnation with this lease is lost, or has ceased to run the task."""
+        if self.ledger.leases.get(offset) == lease:
+            self.ledger.release(offset)
+            # It may begin the task all the same, if it was only stopped.
+            self.contested[offset] = None
+            self._look_again(offset, now)
+            self._go_on(now)
+
+    def _look_again(self, offset: int, now: Now) -> None:
+        if self.state(offset) is RecordState.ELSEWHERE and not self.lease_elsewhere(offset):
+            is_absent = offset not in self.kept
+            self.happens(offset, Event.ABSENT if is_absent else self.arrival(offset, now), now)
+
+    # -- lanes ---------------------------------------------------------------------------------------------------------
+
+    def free(self, lane: Lane, now: Now) -> bool:
+        """Frees a held lane. Returns False if it is not held here."""
+        if not self.owned or lane not in self.ledger.holds:
+            return False
+        self.ledger.free(lane)
+        self.outbox.tell(freed(-1, lane))
+        self.lanes_to_go_on.append(lane)
+        self._go_on(now)
+        return True
+
+    def park(self, now: Now) -> None:
+        """Parks the records of held lanes that have kept the commit back for long, so that it can go on."""
+        low, holds = self.ledger.progress.low, self.ledger.holds
+        is_long = self._standstill.is_long(low, now.steady)
+        if not (is_long and self._incarnation and self.owned and self._is_sure(now)):
+            return
+        if not self.lanes.is_blocked(low, holds):
+            return
+        for lane, offsets in to_park(self.lanes.blocked(holds), self.ledger.parked).items():
+            self.ledger.park(lane, offsets)
+            self.outbox.tell(parked(lane, offsets))
+            self.uncommitted = True
+
+    def places(self, offsets: Iterable[int]) -> dict[int, int]:
+        """The number of records before each of these in its lane, for those that wait in lanes of ordering keys."""
+        tickets = {each: ticket for each in offsets if (ticket := self.lanes.ticket(each)) is not None}
+        lanes = {ticket.lane for ticket in tickets.values() if ticket.lane.kind == "key"}
+        places = {lane: self.lanes.places(lane, self.ledger.holds) for lane in lanes}
+        found = {each: places[ticket.lane][each] for each, ticket in tickets.items() if ticket.lane in lanes}
+        return {each: place for each, place in found.items() if place}
+
+    def views(self) -> list[LaneView]:
+        """The lanes in which records wait or run, or that wait for a run."""
+        return self.lanes.views(self.ledger.holds, self.running)
+
+    def waiting(self, ids: Container[str]) -> tuple[dict[int, R | None], set[int]]:
+        """The tasks with these ids that wait in lanes, with their records, None for those not in memory; and the offsets of
+        parked records that were not read again, of any task.
+        """
+        tickets = self.lanes.tickets()
+        waiting = [(offset, ticket) for offset, ticket in tickets if self.state(offset) is RecordState.WAITING]
+        found = {offset: self.kept.get(offset) for offset, ticket in waiting if ticket.run.task_id in ids}
+        return found, {offset for offset, ticket in waiting if ticket.run == UNREAD}
+
+    def _go_on(self, now: Now) -> None:
+        """Hands out the next records of the lanes that records have left."""
+        while self.lanes_to_go_on:
+            lane = self.lanes_to_go_on.pop()
+            offset = self.lanes.next(lane, self.ledger.holds) if self.owned else None
+            if offset is None or self.state(offset) is not RecordState.WAITING:
+                continue
+            if (after := self.lanes.after(lane)) is not None and after not in self.kept:
+                self.kept.wanted.add(after)
+            self.happens(offset, self.arrival(offset, now) if offset in self.kept else Event.ABSENT, now)
+
+    def _enter_parked(self, now: Now) -> None:
+        """Puts parked records into their lanes, and has the next record of each lane read again."""
+        for offset, lane in sorted(self.ledger.parked.items()):
+            self.lanes.enter(offset, Ticket(lane, UNREAD))
+            self.wait(offset)
+        self.lanes_to_go_on += dict.fromkeys(self.ledger.parked.values())
+        self._go_on(now)
+
+    # -- owning --------------------------------------------------------------------------------------------------------
+
+    def close(self, now: Now) -> None:
+        """Hands out and begins no more tasks; those that do not run yet are left to the new owner."""
+        self.owned = False
+        self.all(Event.CLOSE, now)
+
+    def lose(self, now: Now) -> None:
+        """Notes that this process does not own the partition any more."""
+        self.owned = False
+        self.term += 1
+        self.all(Event.LOSE, now)
+        self.outbox.forget_commit()
+        self.begins.give_up()
+        self.contested.clear()
+        self.forget_lanes()
+
+    def expect_ledger(self) -> None:
+        """Keeps the transitions that are told from now on: the ledger that is restored next may lack them."""
+        self.outbox.keep()
+
+    def own(self, restored: Ledger, now: Now) -> None:
+        """Owns the partition again: adds to a restored ledger the ends, and the transitions, that this process knows."""
+        restored.merge(self.ledger.progress, self.ledger.parked)
+        restored.fold(self.outbox.kept(), self._incarnation)
+        self.ledger, self.position, self.owned = restored, -1, True
+        self.forget_lanes()
+        self.all(Event.OWN, now)
+        self._enter_parked(now)
+
+    # -- commits -------------------------------------------------------------------------------------------------------
+
+    def commit(self, is_durable: Callable[[int], bool]) -> tuple[int, str] | None:
+        """The offset to commit, and its metadata; None while the journal lacks what the commit needs.
+
+        Args:
+            is_durable: returns True if all groups of :attr:`Ready.told` up to a number are durable.
+        """
+        is_of_now = not self.outbox.has_commit
+        commit = self.outbox.commit(self.ledger, is_durable)
+        self.uncommitted = commit is None or not is_of_now
+        return commit

@@ -1,0 +1,239 @@
+"""The states of a partition's records, and the actions of their table."""
+
+from __future__ import annotations
+
+from typing import Generic, NamedTuple
+
+from kafka_exec.core.nodes.liveness import TrustWindow
+from kafka_exec.core.queue.lanes import Lane, Lanes, Run, Ticket
+from kafka_exec.core.queue.ledger import Ledger
+from kafka_exec.core.queue.partition.begins import Begins
+from kafka_exec.core.queue.partition.ends import end
+from kafka_exec.core.queue.partition.kept import Kept, R
+from kafka_exec.core.queue.partition.outbox import Outbox
+from kafka_exec.core.queue.partition.states import TABLE, Do, Event, RecordState
+from kafka_exec.core.queue.transitions import RELEASED, STARTED, Lease, Memory, Transition, granted
+
+#: The states of a record that is handed out, or runs here, while its partition is owned.
+_OPEN = frozenset({RecordState.READY, RecordState.BEGINNING, RecordState.RUNNING})
+
+#: The states of a record that has begun here.
+BEGUN = frozenset({RecordState.BEGINNING, RecordState.RUNNING})
+
+#: The states of a record that another owner has given to this process.
+_STILL_HERE = BEGUN | {RecordState.GRANTED}
+
+#: The states of a record that another incarnation may begin at the same time.
+_MAY_BE_CONTESTED = frozenset({RecordState.WAITING, RecordState.READY, RecordState.GRANTED, RecordState.BEGINNING})
+
+
+class Now(NamedTuple):
+    """The time, by both clocks of a process.
+
+    Attributes:
+        steady: seconds of a clock that goes on while the process is stopped.
+        log: the brokers' time, epoch seconds, as far as the process knows it.
+    """
+
+    steady: float
+    log: float
+
+
+class Ready(Generic[R]):
+    """The effects of a partition's inputs, which its executor must carry out in this order.
+
+    Attributes:
+        told: transitions to write into the journal; each group in one record, and numbered from 1 on.
+        hand_out: records to hand out.
+        waits: records that were read, and wait for others of their lane.
+        dropped: the offsets of copies of a task that has ended, and the name of their task if that is another one.
+    """
+
+    def __init__(self, told: list[tuple[Transition, ...]]) -> None:
+        self.told = told
+        self.hand_out: list[R] = []
+        self.waits: list[R] = []
+        self.dropped: list[tuple[int, str]] = []
+
+
+class Records(Generic[R]):
+    """The records of a partition that are known, and not ended. Not thread-safe.
+
+    Args:
+        ledger: the partition's ledger.
+        incarnation: the incarnation of this process; empty: it keeps no journal, and heeds no other process.
+        remember: how long a second task of a deduplication id is dropped, seconds.
+
+    Attributes:
+        running: the tasks that have begun here, with their places in lanes, which outlast the loss of the partition.
+        awaited: the runs that lanes will wait for, by the tasks at whose ends they begin to wait.
+        grants: the time for which granted tasks may begin, in log time.
+        contested: the tasks that another incarnation may begin at the same time, and its lease if it has.
+        lanes_to_go_on: the lanes that records have left.
+        open: the number of records that are handed out, or run here.
+        uncommitted: a task has ended since the last commit was made.
+    """
+
+    def __init__(self, ledger: Ledger, incarnation: str, remember: float) -> None:
+        self.ledger = ledger
+        self.outbox = Outbox(incarnation)
+        self.effects: Ready[R] = Ready(self.outbox.told)
+        self.lanes = Lanes()
+        self.kept: Kept[R] = Kept()
+        self.begins = Begins()
+        self.running: dict[int, Ticket | None] = {}
+        self.awaited: dict[int, Run] = {}
+        self.grants: dict[int, TrustWindow] = {}
+        self.contested: dict[int, Lease | None] = {}
+        self.lanes_to_go_on: list[Lane] = []
+        self.open = 0
+        self.uncommitted = False
+        self._incarnation = incarnation
+        self._remember = remember
+        self._states: dict[int, RecordState] = {}
+
+    def state(self, offset: int) -> RecordState:
+        """The state of a record."""
+        found = self._states.get(offset)
+        if found is not None:
+            return found
+        return RecordState.ENDED if self.ledger.has_ended(offset) else RecordState.UNREAD
+
+    def wait(self, offset: int) -> None:
+        """Notes that a record waits that a former owner has parked."""
+        self._states.setdefault(offset, RecordState.WAITING)
+
+    def all(self, event: Event, now: Now) -> None:
+        """Lets an event happen to all records."""
+        for offset in list(self._states):
+            self.happens(offset, event, now)
+
+    def forget_lanes(self) -> None:
+        """Forgets the places of all records, but for those that have begun here."""
+        self.lanes, self.kept = Lanes(), Kept()
+
+    def lease_elsewhere(self, offset: int) -> bool:
+        """True if another incarnation has a task's lease. Only a process that keeps a journal heeds leases."""
+        lease = self.ledger.leases.get(offset)
+        return lease is not None and self._incarnation not in ("", lease.incarnation)
+
+    def is_undecided(self, offset: int) -> bool:
+        """True if another incarnation may have told its begin of a task before this one has."""
+        return offset in self.contested and self.contested[offset] is None
+
+    def arrival(self, offset: int, now: Now) -> Event:
+        """The event that it is for a record to be read, or to have its turn."""
+        if self.lease_elsewhere(offset):
+            return Event.TAKEN
+        if not self.lanes.may_run(offset, self.ledger.holds):
+            return Event.BEHIND
+        ticket = self.lanes.ticket(offset)
+        return Event.FIRST if ticket is None or self._original(ticket, now) is None else Event.COPY
+
+    def _original(self, ticket: Ticket, now: Now) -> Memory | None:
+        """The remembered end of the task of which a record is a copy; None if it is no copy."""
+        return None if ticket.once is None else self.ledger.recall(ticket.once, now.log - self._remember)
+
+    # -- the table's use -----------------------------------------------------------------------------------------------
+
+    def happens(
+        self, offset: int, event: Event, now: Now, record: R | None = None, *, rival: Lease | None = None
+    ) -> None:
+        """Lets an event happen.
+
+        Args:
+            record: the record, if it comes with the event.
+            rival: the lease of another incarnation that tells of the task.
+        """
+        before = self.state(offset)
+        move = TABLE[before, event]
+        for do in move.actions:
+            if do is Do.HAND_OUT:
+                self._hand_out(offset, record)
+            elif do is Do.KEEP and record is not None:
+                self._keep(offset, record, is_waiting=event is Event.BEHIND)
+            elif do is Do.NOTE_RIVAL and self.is_undecided(offset):
+                self.contested[offset] = rival
+            else:
+                self._do(do, offset, now, is_copy=event is Event.COPY)
+        if move.state is not before:
+            self._change(offset, before, move.state)
+
+    def _do(self, do: Do, offset: int, now: Now, *, is_copy: bool) -> None:
+        if do is Do.RESERVE:
+            self._reserve(offset)
+        elif do is Do.TELL_STARTED:
+            self._start(offset)
+        elif do is Do.TELL_ENDED:
+            self._finish(offset, now, is_copy=is_copy)
+        elif do is Do.TELL_GRANTED:
+            self.begins.forget(offset)
+            self.outbox.tell(granted(offset, self.ledger.leases[offset]))
+        elif do is Do.TELL_RELEASED or (do is Do.UNRESERVE and self.begins.is_reserved(offset)):
+            self.begins.forget(offset)
+            self.ledger.release(offset)
+            self.outbox.tell(Transition(RELEASED, offset))
+        elif do is Do.FETCH:
+            self.kept.wanted.add(offset)
+        elif do is Do.LEAVE:
+            if (ticket := self.running.get(offset) or self.lanes.ticket(offset)) is not None:
+                self.lanes.leave(offset)
+                self.lanes_to_go_on.append(ticket.lane)
+            self.kept.forget(offset)
+
+    def _change(self, offset: int, before: RecordState, after: RecordState) -> None:
+        self.open += (after in _OPEN) - (before in _OPEN)
+        if after in (RecordState.UNREAD, RecordState.ENDED):
+            self._states.pop(offset, None)
+        else:
+            self._states[offset] = after
+        if before in BEGUN and after not in BEGUN:
+            self.running.pop(offset, None)
+            self.awaited.pop(offset, None)
+            self.begins.forget(offset)
+        if after not in _STILL_HERE:
+            self.grants.pop(offset, None)
+        if after not in _MAY_BE_CONTESTED:
+            self.contested.pop(offset, None)
+
+    def _hand_out(self, offset: int, record: R | None) -> None:
+        if record is None:
+            record = self.kept.get(offset)
+        self.kept.forget(offset)
+        if record is not None:
+            self.effects.hand_out.append(record)
+
+    def _keep(self, offset: int, record: R, *, is_waiting: bool) -> None:
+        self.kept.keep(offset, record, anyway=not is_waiting)
+        if is_waiting:
+            self.effects.waits.append(record)
+
+    def _reserve(self, offset: int) -> None:
+        """Writes ahead that a task will begin here, if that must be durable before it runs: so its begin need not wait."""
+        ticket = self.lanes.ticket(offset)
+        if self._incarnation and ticket is not None and ticket.keeps_place:
+            lease = self.ledger.grant(offset, self._incarnation)
+            self.begins.reserve(offset, self.outbox.tell(granted(offset, lease)))
+
+    def _start(self, offset: int) -> None:
+        ticket = self.running[offset] = self.lanes.ticket(offset)
+        if not self._incarnation:
+            return
+        lease = self.ledger.start(offset, self._incarnation)
+        self.begins.begin(
+            offset,
+            self.outbox.tell(Transition(STARTED, offset, lease.attempt)),
+            has_lane=ticket is not None and ticket.keeps_place,
+            attempts=lease.attempt,
+            is_contested=offset in self.contested,
+        )
+
+    def _finish(self, offset: int, now: Now, *, is_copy: bool) -> None:
+        ticket = self.running.get(offset) or self.lanes.ticket(offset)
+        original = None if ticket is None else self._original(ticket, now)
+        if is_copy and ticket is not None and original is not None:
+            self.effects.dropped.append((offset, "" if original.task in ("", ticket.kind) else ticket.task))
+        self.begins.forget(offset)
+        self.uncommitted = True
+        awaited = self.awaited.get(offset)
+        self.outbox.tell(*end(self.ledger, offset, ticket, awaited, at=now.log, is_copy=original is not None))

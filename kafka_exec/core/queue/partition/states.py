@@ -1,0 +1,188 @@
+"""The state of one record of a partition, as one process knows it: all states and all events in one table.
+
+A cell holds the next state and the actions to do. :class:`~kafka_exec.core.queue.partition.Partition` finds out which event
+has happened, and does the actions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import Enum
+from typing import NamedTuple
+
+
+class RecordState(Enum):
+    """The state of a record. Only :attr:`READY` and :attr:`GRANTED` ones may begin."""
+
+    UNREAD = "UNREAD"
+    WAITING = "WAITING"
+    READY = "READY"
+    BEGINNING = "BEGINNING"
+    RUNNING = "RUNNING"
+    ELSEWHERE = "ELSEWHERE"
+    GRANTED = "GRANTED"
+    ENDED = "ENDED"
+
+
+class Event(Enum):
+    """An event of a record. The first five come when the record is read, and when its lane goes on."""
+
+    FIRST = "FIRST: it is read, or its turn comes, and nothing keeps it from running"
+    BEHIND = "BEHIND: it is read, and others of its lane come first"
+    COPY = "COPY: it is read, or its turn comes, and another record of its task has ended"
+    TAKEN = "TAKEN: it is read, or its turn comes, and another incarnation has its lease"
+    ABSENT = "ABSENT: its turn comes, and it is not in memory"
+    BEGIN = "BEGIN: its run begins here"
+    CONFIRM = "CONFIRM: its run is about to start, and what must be durable is"
+    LATE = "LATE: its run would begin here too long after the grant"
+    END = "END: its run has ended here"
+    PUT_BACK = "PUT_BACK: the owner's own run is broken off"
+    GIVE_BACK = "GIVE_BACK: a run for another owner is broken off"
+    YIELD = "YIELD: another incarnation has begun it before this one"
+    GIVE = "GIVE: the owner gives it to another incarnation"
+    ACCEPT = "ACCEPT: its owner gives it to this process"
+    LEASE = "LEASE: another incarnation tells that it has it"
+    ENDED_ELSEWHERE = "ENDED_ELSEWHERE: another incarnation tells its end"
+    CLOSE = "CLOSE: the owner hands the partition over"
+    LOSE = "LOSE: the partition is lost"
+    OWN = "OWN: the partition comes to this process"
+
+
+class Do(Enum):
+    """An action for a record."""
+
+    RESERVE = "reserve"
+    HAND_OUT = "hand out"
+    KEEP = "keep in memory"
+    FETCH = "read again"
+    TELL_STARTED = "tell STARTED"
+    TELL_ENDED = "tell ENDED"
+    TELL_RELEASED = "tell RELEASED"
+    TELL_GRANTED = "tell GRANTED"
+    UNRESERVE = "tell RELEASED if reserved"
+    NOTE_RIVAL = "note the rival"
+    LEAVE = "leave the lane"
+
+
+class Move(NamedTuple):
+    """A cell of the table: the next state, and the actions."""
+
+    state: RecordState
+    actions: tuple[Do, ...] = ()
+
+
+_S, _E = RecordState, Event
+_READY = Move(_S.READY, (Do.RESERVE, Do.HAND_OUT))
+_WAITS = Move(_S.WAITING, (Do.KEEP,))
+_LACKING = Move(_S.WAITING, (Do.FETCH,))
+_TAKEN = Move(_S.ELSEWHERE, (Do.KEEP,))
+_BEGINS = Move(_S.BEGINNING, (Do.TELL_STARTED,))
+_BACK = Move(_S.READY, (Do.TELL_RELEASED,))
+_OVER = Move(_S.ENDED, (Do.TELL_ENDED, Do.LEAVE))
+_OVER_ELSEWHERE = Move(_S.ENDED, (Do.LEAVE,))
+_GIVEN_BACK = Move(_S.UNREAD, (Do.TELL_RELEASED, Do.LEAVE))
+_GONE = Move(_S.UNREAD)
+
+#: The cells that change the state or have actions. :data:`IGNORED` names all others.
+_ROWS: Mapping[RecordState, Mapping[Event, Move]] = {
+    # This process does not know the record, or not any more.
+    _S.UNREAD: {
+        _E.FIRST: _READY,
+        _E.BEHIND: _WAITS,
+        _E.COPY: _OVER,
+        _E.TAKEN: _TAKEN,
+        _E.ACCEPT: Move(_S.GRANTED, (Do.HAND_OUT,)),
+        # It expired, or was buried, after the partition was lost.
+        _E.END: _OVER,
+        _E.ENDED_ELSEWHERE: _OVER_ELSEWHERE,
+    },
+    # It was read, or a former owner has parked it, and other records of its lane come first.
+    _S.WAITING: {
+        _E.FIRST: _READY,
+        _E.COPY: _OVER,
+        _E.TAKEN: _TAKEN,
+        _E.ABSENT: _LACKING,
+        _E.END: _OVER,
+        _E.LEASE: Move(_S.ELSEWHERE),
+        _E.ENDED_ELSEWHERE: _OVER_ELSEWHERE,
+        _E.CLOSE: _GONE,
+        _E.LOSE: _GONE,
+    },
+    # It is handed out, and has not begun.
+    _S.READY: {
+        _E.BEGIN: _BEGINS,
+        _E.END: _OVER,
+        _E.GIVE: Move(_S.ELSEWHERE, (Do.TELL_GRANTED, Do.KEEP)),
+        # A former owner that was stopped tells late that it has begun it. The record is read again if its lease is over.
+        _E.LEASE: Move(_S.ELSEWHERE),
+        _E.ENDED_ELSEWHERE: _OVER_ELSEWHERE,
+        _E.CLOSE: Move(_S.UNREAD, (Do.UNRESERVE,)),
+        _E.LOSE: _GONE,
+    },
+    # Its begin is told. It does not run yet, so it can still be left to another incarnation.
+    _S.BEGINNING: {
+        _E.CONFIRM: Move(_S.RUNNING),
+        _E.END: _OVER,
+        _E.PUT_BACK: _BACK,
+        _E.GIVE_BACK: _GIVEN_BACK,
+        _E.YIELD: Move(_S.ELSEWHERE),
+        _E.LEASE: Move(_S.BEGINNING, (Do.NOTE_RIVAL,)),
+        _E.ENDED_ELSEWHERE: Move(_S.BEGINNING, (Do.NOTE_RIVAL,)),
+        _E.CLOSE: Move(_S.UNREAD, (Do.TELL_RELEASED,)),
+        _E.LOSE: Move(_S.UNREAD, (Do.TELL_RELEASED,)),
+    },
+    # It runs in this process, whoever owns the partition. Nothing but its own end, or its break, changes that.
+    _S.RUNNING: {
+        _E.END: _OVER,
+        _E.PUT_BACK: _BACK,
+        _E.GIVE_BACK: _GIVEN_BACK,
+    },
+    # Another incarnation runs it, or is to.
+    _S.ELSEWHERE: {
+        _E.FIRST: _READY,
+        _E.BEHIND: Move(_S.WAITING),
+        _E.COPY: _OVER,
+        _E.ABSENT: _LACKING,
+        _E.END: _OVER,
+        _E.ENDED_ELSEWHERE: _OVER_ELSEWHERE,
+        _E.CLOSE: _GONE,
+        _E.LOSE: _GONE,
+    },
+    # Another process owns the partition and has given the record to this one, where it has not begun.
+    _S.GRANTED: {
+        _E.BEGIN: _BEGINS,
+        _E.LATE: _GIVEN_BACK,
+        _E.END: _OVER,
+        _E.GIVE_BACK: _GIVEN_BACK,
+        _E.LEASE: Move(_S.UNREAD, (Do.LEAVE,)),
+        _E.ENDED_ELSEWHERE: _OVER_ELSEWHERE,
+        _E.OWN: _GONE,
+    },
+    _S.ENDED: {},
+}
+
+#: The cells in which nothing happens.
+IGNORED = frozenset((state, event) for state in RecordState for event in Event if event not in _ROWS[state])
+
+#: All cells.
+TABLE: Mapping[tuple[RecordState, Event], Move] = {
+    (state, event): _ROWS[state].get(event, Move(state)) for state in RecordState for event in Event
+}
+
+
+def document() -> str:
+    """The whole table in Markdown: a section for each state, in which the events that change nothing are one line."""
+    lines = ["# A record of a queue's partition, state by state", "", "Printed by `celery kafka records --table`.", ""]
+    for state in RecordState:
+        lines += [f"## {state.value}", ""]
+        if _ROWS[state]:
+            lines += ["| event | next state | what is done |", "|---|---|---|"]
+        lines += [
+            f"| {event.value} | {move.state.value} | {', '.join(action.value for action in move.actions)} |"
+            for event, move in _ROWS[state].items()
+        ]
+        ignored = ", ".join(event.name for event in Event if (state, event) in IGNORED)
+        lines += (
+            ["", f"Nothing happens at: {ignored}.", ""] if _ROWS[state] else [f"Nothing happens at: {ignored}.", ""]
+        )
+    return "\n".join(lines)

@@ -1,0 +1,62 @@
+"""The ledger of a partition that comes to a new owner, from the group's commit and the journal since then."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from kafka_exec.core.queue.ledger import Ledger
+from kafka_exec.core.queue.progress import Progress
+from kafka_exec.core.queue.transitions import object_of
+
+
+class Entry(NamedTuple):
+    """A record of the journal: its offset, and its value."""
+
+    offset: int
+    value: bytes | None
+
+
+def restore(queue: str, journal: Iterable[Entry], committed: Progress | None) -> tuple[Ledger, int]:
+    """The ledger of a partition, and the number of records of the journal that are none.
+
+    The checkpoint that the commit names is taken first, and then all transitions since the offset up to which it has folded
+    the journal. Those that it holds already change nothing, since they come again in their order.
+
+    Args:
+        queue: the id of the queue's topic.
+        journal: the records of the journal from :attr:`Progress.folded` of the commit on; without a commit all there are.
+        committed: None: there is no commit of this topic. Kafka forgets those of a group that had no member for a week;
+            every checkpoint counts then.
+    """
+    entries = list(journal)
+    ledger = Ledger(queue, Progress(low=0))
+    named = None if committed is None else _named(entries, committed.checkpoint)
+    for entry in named or ():
+        ledger.restore(entry.value)
+    oddities = 0
+    for entry in entries:
+        if committed is None:
+            ledger.restore(entry.value)
+        oddities += ledger.apply(entry.value) is None
+    if committed is not None:
+        ledger.take_commit(committed)
+    return ledger, oddities
+
+
+def _named(entries: list[Entry], checkpoint: int) -> list[Entry]:
+    """The records of the checkpoint at an offset: its first one, and the next ones of the same incarnation."""
+    behind = [entry for entry in entries if entry.offset >= checkpoint]
+    if not behind or behind[0].offset != checkpoint:
+        return []
+    first = object_of(behind[0].value)
+    parts = first.get("parts", 1)
+    if "checkpoint" not in first or not isinstance(parts, int):
+        return behind[:1]
+    found = [entry for entry in behind if _writer_of_checkpoint(entry) == _writer_of_checkpoint(behind[0])]
+    return found[:parts]
+
+
+def _writer_of_checkpoint(entry: Entry) -> object:
+    found = object_of(entry.value)
+    return found.get("incarnation", "") if "checkpoint" in found else None
