@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -49,8 +50,9 @@ def committed(kafka: EmbeddedKafka, topic: str) -> Iterator[Message]:
                 continue
             if record.error() is None:
                 yield record
-            elif record.error().code() == KafkaError._PARTITION_EOF and record.offset() >= left[record.partition()]:
-                del left[record.partition()]
+            elif record.error().code() == KafkaError._PARTITION_EOF:  # told again at each new end
+                if record.offset() >= left.get(record.partition(), math.inf):
+                    del left[record.partition()]
 
 
 def _consumer(kafka: EmbeddedKafka) -> Consumer:

@@ -13,7 +13,7 @@ from kafka_exec.core.cluster.reading import TIMEOUT, Reading
 from kafka_exec.core.cluster.topology import TopicSpec
 from kafka_exec.core.queue.ledger import Ledger
 from kafka_exec.core.queue.progress import Progress
-from kafka_exec.core.queue.restoring import Entry, restore
+from kafka_exec.core.queue.restoring import JournalEntry, restore
 from kafka_exec.errors import ConnectionFailed, KafkaExecError, Undecodable
 from kafka_exec.kafka.client import native
 from kafka_exec.kafka.client.oddities import count
@@ -87,7 +87,7 @@ class Journal:
         if not self.writer.flush(uncommitted, TIMEOUT):
             raise ConnectionFailed(f"a checkpoint of {self._topic} was not written within {TIMEOUT:.0f} s")
 
-    def _restored(self, partition: int, journal: list[Entry], committed: Progress | None) -> Ledger:
+    def _restored(self, partition: int, journal: list[JournalEntry], committed: Progress | None) -> Ledger:
         ledger, oddities = restore(self.identity, journal, committed)
         for _ in range(oddities):
             error = Undecodable("malformed", "it is no record of a journal")
@@ -172,7 +172,7 @@ class _Sink:
         self.position = begin
         self._partition = partition
         self._journal = journal
-        self._kept: list[Entry] | None = []
+        self._kept: list[JournalEntry] | None = []
         self._lock = native.lock()
 
     def take(self, record: Record) -> None:
@@ -180,12 +180,12 @@ class _Sink:
         with self._lock:
             kept = self._kept
             if kept is not None:
-                kept.append(Entry(record.offset(), record.value()))
+                kept.append(JournalEntry(record.offset(), record.value()))
         if kept is None:
             self._journal.heard(self._partition, record.value())
         self.position = record.offset() + 1
 
-    def taken(self) -> list[Entry]:
+    def taken(self) -> list[JournalEntry]:
         """The records that were kept so far; later ones are kept on."""
         with self._lock:
             taken, self._kept = self._kept or [], []

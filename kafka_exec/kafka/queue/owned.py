@@ -336,10 +336,8 @@ class OwnedPartition:
 
     def own(self, restored: Ledger) -> None:
         """Owns the partition again, by a restored ledger."""
-        with self._lock:
-            self.committed = None
-            self._core.own(restored, self._now())
-            self._carry_out()
+        self.committed = None
+        self._act(self._core.own, restored)
 
     # -- commits -------------------------------------------------------------------------------------------------------
 
@@ -375,7 +373,7 @@ class OwnedPartition:
             return result
 
     def _now(self) -> Now:
-        log = None if self._journal is None else self._journal.node.log_time()
+        log = self._journal and self._journal.node.log_time()
         return Now(time.monotonic(), time.time() if log is None else log)
 
     def _carry_out(self, awaited: Record | None = None) -> bool:
@@ -386,21 +384,17 @@ class OwnedPartition:
                 self._stream.tell(*transitions)
         self._newcomers.extend(ready.waits)
         for offset, other in ready.dropped:
-            if other:
-                logger.error(
-                    "record %s of %s, a task %s, is dropped, since another task of the same deduplication id has ended: who "
-                    "sends them must give each an id of its own",
-                    offset,
-                    self.topic,
-                    other,
-                )
-            else:
-                logger.info(
-                    "record %s of %s was sent a second time, and the first has ended: dropped", offset, self.topic
-                )
-        is_awaited = False
+            self._tell_of_copy(offset, other)
         for record in ready.hand_out:
-            is_awaited = is_awaited or record is awaited
             if record is not awaited:
                 self._on_free(record, self)
-        return is_awaited
+        return any(record is awaited for record in ready.hand_out)
+
+    def _tell_of_copy(self, offset: int, other: str) -> None:
+        if not other:
+            logger.info("record %s of %s was sent a second time, and the first has ended: dropped", offset, self.topic)
+            return
+        logger.error(
+            f"record {offset} of {self.topic}, a task {other}, is dropped, since another task of the same deduplication id has "
+            "ended: who sends them must give each an id of its own"
+        )
