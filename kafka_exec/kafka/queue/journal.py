@@ -61,8 +61,7 @@ class Journal:
         Raises:
             ConnectionFailed: a journal could not be read to its end.
         """
-        self._cluster.topics.ensure(self._spec)
-        self._cluster.topics.grow(self._topic, max(found, default=-1) + 1)
+        self.make(found)
         begins = {each: 0 if progress is None else progress.folded for each, progress in found.items()}
         sinks = {each: _Sink(each, self, begin) for each, begin in begins.items()}
         self.leave(found)
@@ -77,6 +76,11 @@ class Journal:
             self.leave(found)
             raise
         return ledgers
+
+    def make(self, partitions: Iterable[int]) -> None:
+        """Makes the journal's topic, with these partitions, if it is not there."""
+        self._cluster.topics.ensure(self._spec)
+        self._cluster.topics.grow(self._topic, max(partitions, default=-1) + 1)
 
     def _sum_up(self, uncommitted: Mapping[int, Ledger]) -> None:
         """Writes checkpoints of ledgers that were restored without a commit, so that the next commit can name them."""

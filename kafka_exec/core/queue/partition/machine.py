@@ -70,6 +70,8 @@ class Partition(Records[R]):
         self._membership = membership
         self._period = period
         self._standstill = Standstill()
+        # The end of the records that were read since the partition came, and the number of their last leader.
+        self._furthest, self._epoch = 0, -1
         self._enter_parked(now)
 
     def ready(self) -> Ready[R]:
@@ -105,16 +107,19 @@ class Partition(Records[R]):
         """True if the transitions of others matter: they run tasks of the partition, or may begin some."""
         return bool(self.contested) or (self.owned and bool(self.leases_elsewhere()))
 
-    def leases_elsewhere(self) -> list[tuple[int, Lease]]:
-        """The leases of other incarnations, each with its offset."""
-        self.ledger.tidy()
-        leases = self.ledger.leases.items()
-        return [(offset, lease) for offset, lease in leases if lease.incarnation != self._incarnation]
-
     # -- reading -------------------------------------------------------------------------------------------------------
 
-    def read(self, offset: int, ticket: Ticket | None, record: R, now: Now) -> None:
-        """Notes a record that was read."""
+    def read(self, offset: int, ticket: Ticket | None, record: R, now: Now, epoch: int = 0) -> None:
+        """Notes a record that was read.
+
+        Args:
+            epoch: the number of the leader that has written it. If the log was truncated, since a leader without the last
+                records was elected, its records are read again, and those of a later leader are other ones than before.
+        """
+        if offset < self._furthest and epoch > self._epoch:
+            self.void(offset, now)
+            self._furthest = offset
+        self._furthest, self._epoch = max(self._furthest, offset + 1), max(self._epoch, epoch)
         self.position = offset + 1
         if not self.ledger.progress.receive(offset):
             return
@@ -194,6 +199,11 @@ class Partition(Records[R]):
         """Notes that a running task will hold its lane at its end. ``awaits`` makes the run that the lane waits for then."""
         if (ticket := self.running.get(offset)) is not None:
             self.awaited[offset] = awaits(ticket)
+
+    def purge(self, now: Now) -> None:
+        """Ends all records that have not begun, since the queue was purged."""
+        for offset in self.not_begun():
+            self.end(offset, now)
 
     def end(self, offset: int, now: Now) -> None:
         """Notes that a task has ended, also if another process owns the partition by now."""
@@ -371,6 +381,7 @@ class Partition(Records[R]):
         restored.merge(self.ledger.progress, self.ledger.parked)
         restored.fold(self.outbox.kept(), self._incarnation)
         self.ledger, self.position, self.owned = restored, -1, True
+        self._furthest, self._epoch = 0, -1
         self.forget_lanes()
         self.all(RecordEvent.OWN, now)
         self._enter_parked(now)

@@ -109,6 +109,19 @@ class Records(Generic[R]):
         for offset in list(self._states):
             self.happens(offset, event, now)
 
+    def not_begun(self) -> list[int]:
+        """The records that wait, or are handed out, in the order of their offsets."""
+        known = self._states.items()
+        return sorted(offset for offset, state in known if state in (RecordState.WAITING, RecordState.READY))
+
+    def void(self, offset: int, now: Now) -> None:
+        """Forgets the records from an offset on that do not run here: the log has others there."""
+        for each in [known for known in self._states if known >= offset]:
+            self.happens(each, RecordEvent.LOSE, now)
+            self.lanes.leave(each)
+            self.kept.forget(each)
+        self.ledger.void(offset)
+
     def forget_lanes(self) -> None:
         """Forgets the places of all records, but for those that have begun here."""
         self.lanes, self.kept = Lanes(), Kept()
@@ -117,6 +130,12 @@ class Records(Generic[R]):
         """True if another incarnation has a task's lease. Only a process that keeps a journal heeds leases."""
         lease = self.ledger.leases.get(offset)
         return lease is not None and self._incarnation not in ("", lease.incarnation)
+
+    def leases_elsewhere(self) -> list[tuple[int, Lease]]:
+        """The leases of other incarnations, each with its offset."""
+        self.ledger.tidy()
+        leases = self.ledger.leases.items()
+        return [(offset, lease) for offset, lease in leases if lease.incarnation != self._incarnation]
 
     def is_undecided(self, offset: int) -> bool:
         """True if another incarnation may have told its begin of a task before this one has."""
