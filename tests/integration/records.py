@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -47,10 +48,11 @@ def committed(kafka: EmbeddedKafka, topic: str) -> Iterator[Message]:
             record = consumer.poll(0.5)
             if record is None:
                 continue
-            if record.error() is None:
+            number, error = record.partition(), record.error()
+            if error is None:
                 yield record
-            elif record.error().code() == KafkaError._PARTITION_EOF and record.offset() >= left[record.partition()]:
-                del left[record.partition()]
+            elif error.code() == KafkaError._PARTITION_EOF and record.offset() >= left.get(number, math.inf):
+                del left[number]
 
 
 def _consumer(kafka: EmbeddedKafka) -> Consumer:

@@ -14,11 +14,12 @@ from kafka_exec.core.beat.claimlog import ClaimLog, RecordKind, Signal
 from kafka_exec.core.control.reducers import Command
 from kafka_exec.core.nodes.heartbeat import Heartbeat
 from kafka_exec.core.queue.lanes import Lane, Run
-from kafka_exec.core.queue.ledger import (
+from kafka_exec.core.queue.ledger import Ledger
+from kafka_exec.core.queue.progress import Progress
+from kafka_exec.core.queue.transitions import (
     ENDED,
     STARTED,
     Lease,
-    Ledger,
     Memory,
     Transition,
     encode,
@@ -28,7 +29,6 @@ from kafka_exec.core.queue.ledger import (
     parked,
     remembered,
 )
-from kafka_exec.core.queue.progress import Progress
 from kafka_exec.core.results.state_record import Note, Remark, TaskError
 
 #: Values that are no JSON, or none that a reader expects. As texts, since Python's JSON writes some of them not at all.
@@ -187,7 +187,7 @@ def journal(queue: str = "q", first: int = 0) -> list[bytes]:
         remembered(first + 5, "@5", NOW, "7f"),
         parked(lane, [first + 6, first + 7]),
     ]
-    return [encode("incarnation", queue, told), ledger().checkpoint()]
+    return [encode("incarnation", queue, told), ledger().checkpoint("incarnation")[0]]
 
 
 HEARTBEAT = Heartbeat(

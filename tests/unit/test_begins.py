@@ -6,7 +6,7 @@ from kafka_exec.core.queue.partition.begins import Begins
 
 
 def begun(begins: Begins, offset: int, number: int, *, has_lane: bool = True, attempts: int = 1) -> int | None:
-    begins.begin(offset, number, has_lane=has_lane, attempts=attempts, is_guest=False)
+    begins.begin(offset, number, has_lane=has_lane, attempts=attempts, is_contested=False)
     return begins.awaits(offset)
 
 

@@ -75,14 +75,14 @@ def test_no_more_run_than_there_are_slots_and_none_is_left_behind(steps: list[tu
 
 
 def test_whose_begin_must_be_known_before_it_runs() -> None:
-    assert not must_be_told(has_lane=False, attempts=1, is_guest=False)
-    assert must_be_told(has_lane=True, attempts=1, is_guest=False)
-    assert must_be_told(has_lane=False, attempts=2, is_guest=False)
-    assert must_be_told(has_lane=False, attempts=1, is_guest=True)
+    assert not must_be_told(has_lane=False, attempts=1, is_contested=False)
+    assert must_be_told(has_lane=True, attempts=1, is_contested=False)
+    assert must_be_told(has_lane=False, attempts=2, is_contested=False)
+    assert must_be_told(has_lane=False, attempts=1, is_contested=True)
 
 
 @pytest.mark.parametrize(
-    ("reserved", "has_lane", "attempts", "is_guest", "expected"),
+    ("reserved", "has_lane", "attempts", "is_contested", "expected"),
     [
         (None, False, 1, False, None),
         (None, True, 1, False, 7),
@@ -93,6 +93,6 @@ def test_whose_begin_must_be_known_before_it_runs() -> None:
     ],
 )
 def test_what_a_begin_waits_for(
-    reserved: int | None, has_lane: bool, attempts: int, is_guest: bool, expected: int | None
+    reserved: int | None, has_lane: bool, attempts: int, is_contested: bool, expected: int | None
 ) -> None:
-    assert to_await(7, reserved, has_lane=has_lane, attempts=attempts, is_guest=is_guest) == expected
+    assert to_await(7, reserved, has_lane=has_lane, attempts=attempts, is_contested=is_contested) == expected

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from kafka_exec.core.nodes.heartbeat import Heartbeat
 from kafka_exec.core.nodes.liveness import Liveness
-from kafka_exec.core.worker.sharing import Fullness, Grant, Guests, idle_peers, is_given_up, who_knows
+from kafka_exec.core.worker.sharing import Fullness, Grant, idle_peers, is_given_up, who_knows
 
 
 def peer(
@@ -60,24 +60,11 @@ def test_an_unknown_task_goes_to_the_idlest_of_those_who_know_it() -> None:
 
 
 def test_a_grant_is_a_record() -> None:
-    grants = [Grant("a", "queue.q", 3, 17, 0), Grant("b", "queue.q", 0, 1, 4)]
+    grants = [Grant("a", "queue.q", 3, 17, 0, 5), Grant("b", "queue.q", 0, 1, 4, 0)]
     assert Grant.decode(Grant.encode(grants)) == grants
     for value in (None, b"", b"{}", b"[]", b'{"grants": [["a"]]}', b'{"grants": 5}', Heartbeat("a", "p", 1).encode()):
         assert Grant.decode(value) == []
     assert Heartbeat.decode(Grant.encode(grants)) is None
-
-
-def test_what_was_granted_begins_within_a_heartbeat_or_goes_back() -> None:
-    guests = Guests(1.0)
-    for offset in (1, 2):
-        guests.accept(offset, 10.0)
-    assert [guests.may_begin(offset, 10.9) for offset in (1, 2, 3)] == [True, True, False]
-    assert guests.named({1}, 10.9) == {1, 2}
-    assert not guests.may_begin(1, 11.1)
-    assert guests.named({1}, 11.1) == {1}
-    assert guests.forget(1)
-    assert not guests.forget(1)
-    assert guests.named({1}, 10.9) == {2}
 
 
 def test_only_who_was_full_before_gives_away() -> None:

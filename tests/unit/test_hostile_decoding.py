@@ -22,9 +22,7 @@ from kafka_exec.core.message.taskmessage import as_task
 from kafka_exec.core.message.window import step_of
 from kafka_exec.core.nodes.heartbeat import Heartbeat, Seen, roll
 from kafka_exec.core.nodes.liveness import Liveness
-from kafka_exec.core.queue.ledger import (
-    Ledger,
-)
+from kafka_exec.core.queue.ledger import Ledger
 from kafka_exec.core.queue.progress import Progress
 from kafka_exec.core.results.projection import LogPosition, fold
 from kafka_exec.core.results.state_record import Note, StateRecord
@@ -54,10 +52,11 @@ Decoder = Callable[[bytes | None], Any]
 
 def read_journal(value: bytes | None) -> None:
     found = Ledger("q", Progress(0))
-    found.apply(value, trusted=True)
+    found.restore(value)
+    found.apply(value)
     # What was understood must be writable, and readable again, whole.
     again = Ledger("q", Progress(0))
-    assert again.apply(found.checkpoint(), trusted=True)
+    assert all(again.restore(part) for part in found.checkpoint("i"))
     assert (again.leases, again.holds, again.parked) == (found.leases, found.holds, found.parked)
 
 
@@ -130,14 +129,17 @@ def read_state(value: bytes | None) -> None:
 
 LOGS: dict[str, tuple[Callable[[], Sequence[bytes]], Decoder]] = {
     "journal": (journal, read_journal),
-    "heartbeats": (lambda: [HEARTBEAT.encode(), Grant.encode([Grant("incarnation", "q", 0, 5, 1)])], read_heartbeat),
+    "heartbeats": (lambda: [HEARTBEAT.encode(), Grant.encode([Grant("incarnation", "q", 0, 5, 1, 7)])], read_heartbeat),
     "commands": (chord_commands, read_command),
     "changelog": (changelog, read_changelog),
     "claims": (signals, read_signal),
     "states and notes": (states, read_state),
     "marks": (lambda: [mark([1, 5])[0]], lambda value: Marked(0, 10).take(value)),
     "places": (lambda: [LogPosition(5).encode(), LogPosition(5, True).encode()], LogPosition.decode),
-    "positions": (lambda: [b"2 5 3 1-4 7"], lambda value: Progress.restore(3, (value or b"").decode(errors="replace"))),
+    "positions": (
+        lambda: [b"2 5 3 1-4 7", b"3 q 5 1 3 1-4 7"],
+        lambda value: Progress.restore(3, (value or b"").decode(errors="replace")),
+    ),
 }
 
 

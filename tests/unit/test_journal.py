@@ -119,7 +119,7 @@ def test_any_order_of_ends_leads_to_the_same_place(order: list[int], repeated: l
         assert progress.low == min(set(range(10, 31)) - set(order[: n + 1]))
     for offset in repeated:
         progress.end(offset)
-    assert (progress.low, progress.metadata()) == (30, "2 0 0")
+    assert (progress.low, progress.metadata()) == (30, "3 - 0 0 0")
 
 
 @given(
@@ -148,7 +148,11 @@ def test_a_restored_progress_gives_the_same_answers(
         assert (second.low, second.metadata()) == (first.low, first.metadata())
 
 
-@given(text=st.text() | st.text("0123456789- ", max_size=30).map("2 ".__add__))
+@given(
+    text=st.text()
+    | st.text("0123456789- ", max_size=30).map("2 ".__add__)
+    | st.text("0123456789- ", max_size=30).map("3 - ".__add__)
+)
 def test_any_metadata_is_read_without_an_error_and_never_ends_the_lowest(text: str) -> None:
     progress = Progress.restore(50, text)
     assert progress.low == 50
@@ -260,7 +264,7 @@ def test_a_gap_costs_the_same_whatever_its_length(gap: int) -> None:
         Progress.restore(progress.low, progress.metadata()).receive(gap)
 
     assert lines_executed(leap) < 200
-    assert progress.metadata() == f"2 0 0 1-{gap - 1}"
+    assert progress.metadata() == f"3 - 0 0 0 1-{gap - 1}"
     assert sum(len(value) for value in vars(progress).values() if isinstance(value, (list, set, dict))) < 10
 
 
@@ -271,4 +275,4 @@ def test_the_committed_text_stays_short_while_one_task_hangs() -> None:
         progress.deliver(n)
         if n:
             progress.end(n)
-    assert (progress.low, progress.metadata()) == (0, "2 0 10000 1-9999")
+    assert (progress.low, progress.metadata()) == (0, "3 - 0 0 10000 1-9999")

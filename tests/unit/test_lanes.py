@@ -8,10 +8,11 @@ from hypothesis import strategies as st
 
 from kafka_exec.core.message.envelope import Message, encode, ticket_of
 from kafka_exec.core.queue.lanes import STOPPED, Lane, Lanes, Run, Ticket
-from kafka_exec.core.queue.ledger import ENDED, MOST_REMEMBERED, Ledger, Memory, Transition, freed, held, remembered
-from kafka_exec.core.queue.ledger import encode as encode_transitions
+from kafka_exec.core.queue.ledger import Ledger
+from kafka_exec.core.queue.partition.ends import end
 from kafka_exec.core.queue.progress import Progress
-from kafka_exec.kafka.queue.queued import Queued
+from kafka_exec.core.queue.transitions import ENDED, MOST_REMEMBERED, Memory, Transition, freed, held, remembered
+from kafka_exec.core.queue.transitions import encode as encode_transitions
 from tests.unit.twins.lanes import PlainLanes
 
 #: What happens: a record comes to a lane; or the n-th of those that may run ends, for good (0) or to be retried (1).
@@ -52,7 +53,7 @@ def test_lanes_agree_with_their_twin(events: list[tuple[str | int, str | int]]) 
             come(name, ticket.run.next)
         for record in twin.records:
             assert lanes.may_run(record[0], holds) == twin.may_run(record[0])
-    assert dict(lanes.lanes()) == {
+    assert {view.lane: view.waiting for view in lanes.views({}, ())} == {
         Lane("key", name): count for name in "ab" if (count := sum(record[1] == name for record in twin.records))
     }
 
@@ -97,7 +98,7 @@ def test_a_new_owner_knows_what_lanes_wait_for_and_what_must_not_run_again() -> 
     ledger = Ledger("q", Progress(0))
     told(ledger, Transition(ENDED, 0), held(0, KEY, Run("t0", 1)), remembered(0, "d", 50.0, "t"))
     restored = Ledger("q", Progress(0))
-    restored.apply(ledger.checkpoint(), trusted=True)
+    assert all(restored.restore(part) for part in ledger.checkpoint("a"))
     for each in (ledger, restored):
         assert each.holds == {KEY: Run("t0", 1)}
         assert each.recall("d", since=50.0) == Memory(50.0, "t")
@@ -115,7 +116,7 @@ def test_who_runs_anothers_retry_tells_that_its_lane_goes_on_without_knowing_tha
     owner, guest = Ledger("q", Progress(0)), Ledger("q", Progress(0))
     owner.hold(KEY, Run("t0", 1))
     retry = Ticket(KEY, Run("t0", 1), origin=3)
-    told(owner, Transition(ENDED, 5), *Queued(guest, remember=60.0).finish(5, retry, None, restarted=False))
+    told(owner, *end(guest, 5, retry, None, at=1.0, is_copy=False))
     assert owner.holds == {}
     assert owner.recall("@3", since=0.0)
 

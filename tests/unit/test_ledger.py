@@ -11,8 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kafka_exec.core.queue.lanes import Lane
-from kafka_exec.core.queue.ledger import ENDED, PARKED, RELEASED, STARTED, Lease, Ledger, Transition, encode, parked
+from kafka_exec.core.queue.ledger import Ledger
 from kafka_exec.core.queue.progress import Progress
+from kafka_exec.core.queue.restoring import JournalEntry, restore
+from kafka_exec.core.queue.transitions import ENDED, PARKED, RELEASED, STARTED, Lease, Transition, encode, parked
 from tests.unit.twins.ledger import PlainLedger
 
 TOLD = st.lists(
@@ -56,7 +58,7 @@ def test_a_checkpoint_and_what_follows_is_the_same_as_all(
     for transition in before:
         told(whole, *transition)
     restored = Ledger("q", Progress(0))
-    restored.apply(whole.checkpoint(), trusted=True)
+    assert all(restored.restore(part) for part in whole.checkpoint("a"))
     for transition in after:
         told(whole, *transition)
         told(restored, *transition)
@@ -83,8 +85,12 @@ def test_only_the_checkpoint_that_the_commit_names_counts() -> None:
     zombie = Ledger("q", Progress(0))
     zombie.start(7, "zombie")
     ledger = Ledger("q", Progress(0))
-    ledger.apply(zombie.checkpoint())
+    [checkpoint] = zombie.checkpoint("zombie")
+    ledger.apply(checkpoint)
     assert (ledger.leases, ledger.attempts) == ({}, {})
+    entries = [JournalEntry(3, encode("a", "q", [])), JournalEntry(4, checkpoint)]
+    assert not restore("q", entries, Progress(0, checkpoint=3))[0].leases
+    assert restore("q", entries, Progress(0, checkpoint=4))[0].leases
 
 
 def test_a_start_counts_up_and_an_older_one_changes_nothing() -> None:
@@ -129,7 +135,8 @@ def test_what_was_purged_is_leased_no_more() -> None:
 )
 def test_what_is_not_understood_changes_nothing(value: bytes | None) -> None:
     ledger = Ledger("q", Progress(0))
-    ledger.apply(value, trusted=True)
+    ledger.restore(value)
+    ledger.apply(value)
     assert ledger == Ledger("q", Progress(0))
 
 
@@ -169,11 +176,11 @@ class Owner:
         self.log.generation += 1
         self.generation = self.log.generation
         committed = self.log.committed
-        progress = Progress(0) if committed is None else Progress.restore(*committed)
-        self.ledger = Ledger("q", Progress(0))
-        for number, value in enumerate(self.log.records[max(self.log.begin, progress.checkpoint) :]):
-            self.ledger.apply(value, trusted=committed is None or not number)
-        self.ledger.take_commit(progress)
+        progress = None if committed is None else Progress.restore(*committed, "q")
+        entries = [JournalEntry(offset, value) for offset, value in enumerate(self.log.records)]
+        begin = max(self.log.begin, 0 if progress is None else progress.folded)
+        self.ledger, _ = restore("q", entries[begin:], progress)
+        progress = self.ledger.progress
         for offset in range(progress.low, TASKS):
             self.ledger.progress.receive(offset)
         if committed is None:
@@ -192,7 +199,7 @@ class Owner:
 
     def commit(self) -> None:
         if self.owns:
-            self.log.committed = (self.ledger.progress.low, self.ledger.progress.metadata())
+            self.log.committed = self.ledger.commit()
 
     def check_in(self) -> None:
         """A checkpoint; a zombie writes one too, and its commit is refused."""
@@ -200,8 +207,8 @@ class Owner:
         self.commit()
 
     def write_checkpoint(self) -> None:
-        self.log.records.append(self.ledger.checkpoint())
-        self.ledger.progress.checkpoint = len(self.log.records) - 1
+        self.log.records += self.ledger.checkpoint(self.incarnation)
+        self.ledger.progress.check_in(len(self.log.records) - 1, len(self.log.records) - 1)
 
 
 def simulate(seed: int) -> None:
@@ -250,7 +257,7 @@ def simulate(seed: int) -> None:
                     if each.owns or each is runner:
                         each.ledger.apply(log.records[-1])
         elif step == "trim" and log.committed is not None:
-            log.begin = max(log.begin, chance.randint(0, Progress.restore(*log.committed).checkpoint))
+            log.begin = max(log.begin, chance.randint(0, Progress.restore(*log.committed).folded))
         elif step == "weeks":  # nobody is there, and Kafka forgets what was committed
             for each in living:
                 each.alive = False
@@ -303,7 +310,7 @@ def test_no_task_is_begun_twice_whoever_owns_the_partition() -> None:
         pytest.param(
             lambda: _patch(Ledger, "merge", _take_the_latest), id="the latest checkpoint replaces what is known"
         ),
-        pytest.param(lambda: _patch(Progress, "metadata", _commit_the_position), id="the position is committed"),
+        pytest.param(lambda: _patch(Ledger, "commit", _commit_the_position), id="the position is committed"),
     ],
 )
 def test_the_simulation_finds_planted_bugs(bug: object, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -320,19 +327,20 @@ def _patch(target: type, name: str, replacement: object) -> tuple[type, str, obj
 _apply, _checkpoint = Ledger.apply, Ledger.checkpoint
 
 
-def _believe_any_checkpoint(self: Ledger, value: bytes | None, *, trusted: bool = False) -> None:
+def _believe_any_checkpoint(self: Ledger, value: bytes | None) -> object:
     found = json.loads(value or b"{}")
     if "checkpoint" in found:
         self.leases.clear()
-    _apply(self, value, trusted=True)
+    self.restore(value)
+    return _apply(self, value)
 
 
-def _forget_leases(self: Ledger) -> bytes:
-    return _checkpoint(Ledger(self.queue, self.progress))
+def _forget_leases(self: Ledger, incarnation: str) -> list[bytes]:
+    return _checkpoint(Ledger(self.queue, self.progress), incarnation)
 
 
-def _forget_parked(self: Ledger) -> bytes:
-    return _checkpoint(Ledger(self.queue, self.progress, self.leases, self.attempts))
+def _forget_parked(self: Ledger, incarnation: str) -> list[bytes]:
+    return _checkpoint(Ledger(self.queue, self.progress, self.leases, self.attempts), incarnation)
 
 
 def _believe_the_commit(self: Ledger, progress: Progress) -> None:
@@ -343,6 +351,5 @@ def _take_the_latest(self: Ledger, progress: Progress, parked: dict[int, Lane]) 
     self.progress, self.parked = progress, parked
 
 
-def _commit_the_position(self: Progress) -> str:
-    self.low = self.high
-    return f"2 {self.checkpoint} 0"
+def _commit_the_position(self: Ledger) -> tuple[int, str]:
+    return self.progress.high, f"3 q {self.progress.checkpoint} 0 0"

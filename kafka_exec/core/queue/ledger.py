@@ -87,6 +87,13 @@ class Ledger:
         self.leases.pop(offset, None)
         self.attempts.pop(offset, None)
 
+    def void(self, offset: int) -> None:
+        """Forgets all tasks from an offset on: the queue was truncated there, and has other records now."""
+        self.progress.void(offset)
+        for of_tasks in (self.leases, self.attempts, self.parked):
+            for each in [task for task in of_tasks if task >= offset]:
+                del of_tasks[each]
+
     def release(self, offset: int) -> None:
         """Notes that no worker runs a task any more, and that it has not ended: it may be begun again."""
         self.leases.pop(offset, None)

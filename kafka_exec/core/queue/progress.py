@@ -85,6 +85,18 @@ class Progress:
         if offset >= self.low:
             self._finish(offset, offset + 1)
 
+    def void(self, offset: int) -> None:
+        """Forgets all ends from an offset on: the log was truncated there, and has other records now."""
+        first = bisect_left(self._stops, offset + 1)
+        self._starts, self._stops = self._starts[: first + 1], self._stops[: first + 1]
+        if self._stops and self._stops[-1] > offset:
+            start, _ = self._starts.pop(), self._stops.pop()
+            if start < offset:
+                self._starts.append(start)
+                self._stops.append(offset)
+        self.low, self.high = min(self.low, offset), min(self.high, offset)
+        self.delivered = max(self.low, min(self.delivered, offset))
+
     def _finish(self, start: int, stop: int) -> None:
         starts, stops = self._starts, self._stops
         first = bisect_left(stops, start)  # all runs before this one end below start, with a gap

@@ -10,14 +10,14 @@ from kafka_exec.core.queue.progress import Progress
 from kafka_exec.core.queue.transitions import object_of
 
 
-class Entry(NamedTuple):
+class JournalEntry(NamedTuple):
     """A record of the journal: its offset, and its value."""
 
     offset: int
     value: bytes | None
 
 
-def restore(queue: str, journal: Iterable[Entry], committed: Progress | None) -> tuple[Ledger, int]:
+def restore(queue: str, journal: Iterable[JournalEntry], committed: Progress | None) -> tuple[Ledger, int]:
     """The ledger of a partition, and the number of records of the journal that are none.
 
     The checkpoint that the commit names is taken first, and then all transitions since the offset up to which it has folded
@@ -44,7 +44,7 @@ def restore(queue: str, journal: Iterable[Entry], committed: Progress | None) ->
     return ledger, oddities
 
 
-def _named(entries: list[Entry], checkpoint: int) -> list[Entry]:
+def _named(entries: list[JournalEntry], checkpoint: int) -> list[JournalEntry]:
     """The records of the checkpoint at an offset: its first one, and the next ones of the same incarnation."""
     behind = [entry for entry in entries if entry.offset >= checkpoint]
     if not behind or behind[0].offset != checkpoint:
@@ -57,6 +57,6 @@ def _named(entries: list[Entry], checkpoint: int) -> list[Entry]:
     return found[:parts]
 
 
-def _writer_of_checkpoint(entry: Entry) -> object:
+def _writer_of_checkpoint(entry: JournalEntry) -> object:
     found = object_of(entry.value)
     return found.get("incarnation", "") if "checkpoint" in found else None

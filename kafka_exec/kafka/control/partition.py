@@ -70,7 +70,7 @@ class _Step:
         self.effects = [output for output in outputs if isinstance(output, Effect)]
 
 
-class Partition:
+class ControlPartition:
     """A partition that this process drives. Except for :meth:`fence` it is for one thread.
 
     Attributes:

@@ -14,7 +14,7 @@ from kafka_exec.core.control.reducers import TICK, Command, Effect, Reducer, Red
 from kafka_exec.errors import KafkaExecError
 from kafka_exec.kafka.client.log_reading import read_from, read_no_more
 from kafka_exec.kafka.cluster.cluster import Cluster
-from kafka_exec.kafka.control.partition import MOST, ControlTopics, Partition, Performer
+from kafka_exec.kafka.control.partition import MOST, ControlPartition, ControlTopics, Performer
 from kafka_exec.kafka.nodes.node import Node
 from kafka_exec.kafka.nodes.share import Share
 
@@ -25,7 +25,7 @@ _POLL = 0.2
 _TICK = 1.0
 
 
-class Processor(Share[Partition]):
+class Processor(Share[ControlPartition]):
     """Drives this node's share of the control plane.
 
     Args:
@@ -61,8 +61,8 @@ class Processor(Share[Partition]):
         """The partitions whose commands this node takes."""
         return frozenset(number for number, partition in list(self._partitions.items()) if partition.restored)
 
-    def _make(self, number: int) -> Partition:
-        return Partition(
+    def _make(self, number: int) -> ControlPartition:
+        return ControlPartition(
             self._cluster,
             self._topics,
             number,
@@ -72,7 +72,7 @@ class Processor(Share[Partition]):
             self._performers,
         )
 
-    def _take_over(self, consumer: Consumer, partitions: Sequence[Partition]) -> None:
+    def _take_over(self, consumer: Consumer, partitions: Sequence[ControlPartition]) -> None:
         """Fences the former owners and begins to read the changelogs."""
         for partition in self._fence(partitions):
             self._partitions[partition.number] = partition
@@ -97,9 +97,9 @@ class Processor(Share[Partition]):
         for partition in list(self._partitions.values()):
             self._guarded(consumer, partition, lambda p: p.begin(at_once=at_once))
         for partition in list(self._partitions.values()):
-            self._guarded(consumer, partition, Partition.settle)
+            self._guarded(consumer, partition, ControlPartition.settle)
 
-    def _restore(self, consumer: Consumer, partition: Partition, records: Sequence[Record]) -> None:
+    def _restore(self, consumer: Consumer, partition: ControlPartition, records: Sequence[Record]) -> None:
         if partition.restored:
             return
         for record in records:
@@ -109,11 +109,11 @@ class Processor(Share[Partition]):
             read_no_more(consumer, self._topics.changelog.name, [number])
             read_from(consumer, self._topics.commands.name, {number: partition.position})
 
-    def _unassign(self, consumer: Consumer, partition: Partition) -> None:
+    def _unassign(self, consumer: Consumer, partition: ControlPartition) -> None:
         topic = self._topics.commands if partition.restored else self._topics.changelog
         read_no_more(consumer, topic.name, [partition.number])
 
-    def _tell_time(self, partition: Partition) -> None:
+    def _tell_time(self, partition: ControlPartition) -> None:
         """Writes a command that only tells the time, if a timer is due and no other command has told it."""
         timer, now, log_time = partition.next_timer, time.monotonic(), self._node.log_time()
         if timer is None or log_time is None or timer > log_time or not partition.restored:

@@ -68,7 +68,7 @@ class Fetcher:
             return span(self._consumer, self._topic, partition, TIMEOUT)
 
     def fetch(self, partition: int, offset: int) -> Record | None:
-        """The record at an offset; None if it was compacted away."""
+        """The record at an offset; None if it was compacted away, or deleted."""
         deadline = time.monotonic() + time_left(TIMEOUT)
         with self._lock:
             read_from(self._consumer, self._topic, {partition: offset})
@@ -77,6 +77,9 @@ class Fetcher:
                     record = self._consumer.poll(_POLL)
                     if record is not None and is_record(record, self._topic):
                         return record if record.offset() == offset else None
+                    first, end = span(self._consumer, self._topic, partition, time_left(TIMEOUT))
+                    if not first <= offset < end:  # of a partition without records the reader would hear nothing
+                        return None
             finally:
                 read_no_more(self._consumer, self._topic, [partition])
         raise ConnectionFailed(f"{self._topic} could not be read in time")

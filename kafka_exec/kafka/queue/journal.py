@@ -13,7 +13,7 @@ from kafka_exec.core.cluster.reading import TIMEOUT, Reading
 from kafka_exec.core.cluster.topology import TopicSpec
 from kafka_exec.core.queue.ledger import Ledger
 from kafka_exec.core.queue.progress import Progress
-from kafka_exec.core.queue.restoring import Entry, restore
+from kafka_exec.core.queue.restoring import JournalEntry, restore
 from kafka_exec.errors import ConnectionFailed, KafkaExecError, Undecodable
 from kafka_exec.kafka.client import native
 from kafka_exec.kafka.client.oddities import count
@@ -61,8 +61,7 @@ class Journal:
         Raises:
             ConnectionFailed: a journal could not be read to its end.
         """
-        self._cluster.topics.ensure(self._spec)
-        self._cluster.topics.grow(self._topic, max(found, default=-1) + 1)
+        self.make(found)
         begins = {each: 0 if progress is None else progress.folded for each, progress in found.items()}
         sinks = {each: _Sink(each, self, begin) for each, begin in begins.items()}
         self.leave(found)
@@ -78,6 +77,11 @@ class Journal:
             raise
         return ledgers
 
+    def make(self, partitions: Iterable[int]) -> None:
+        """Makes the journal's topic, with these partitions, if it is not there."""
+        self._cluster.topics.ensure(self._spec)
+        self._cluster.topics.grow(self._topic, max(partitions, default=-1) + 1)
+
     def _sum_up(self, uncommitted: Mapping[int, Ledger]) -> None:
         """Writes checkpoints of ledgers that were restored without a commit, so that the next commit can name them."""
         for each, ledger in uncommitted.items():
@@ -87,7 +91,7 @@ class Journal:
         if not self.writer.flush(uncommitted, TIMEOUT):
             raise ConnectionFailed(f"a checkpoint of {self._topic} was not written within {TIMEOUT:.0f} s")
 
-    def _restored(self, partition: int, journal: list[Entry], committed: Progress | None) -> Ledger:
+    def _restored(self, partition: int, journal: list[JournalEntry], committed: Progress | None) -> Ledger:
         ledger, oddities = restore(self.identity, journal, committed)
         for _ in range(oddities):
             error = Undecodable("malformed", "it is no record of a journal")
@@ -172,7 +176,7 @@ class _Sink:
         self.position = begin
         self._partition = partition
         self._journal = journal
-        self._kept: list[Entry] | None = []
+        self._kept: list[JournalEntry] | None = []
         self._lock = native.lock()
 
     def take(self, record: Record) -> None:
@@ -180,12 +184,12 @@ class _Sink:
         with self._lock:
             kept = self._kept
             if kept is not None:
-                kept.append(Entry(record.offset(), record.value()))
+                kept.append(JournalEntry(record.offset(), record.value()))
         if kept is None:
             self._journal.heard(self._partition, record.value())
         self.position = record.offset() + 1
 
-    def taken(self) -> list[Entry]:
+    def taken(self) -> list[JournalEntry]:
         """The records that were kept so far; later ones are kept on."""
         with self._lock:
             taken, self._kept = self._kept or [], []

@@ -72,6 +72,7 @@ class OwnedPartition:
     Attributes:
         queue: the id of the queue's topic.
         committed: the offset and metadata that were sent last.
+        stream: the transitions that are written into the journal; None: there is no journal.
     """
 
     def __init__(
@@ -90,7 +91,7 @@ class OwnedPartition:
         self.queue = ledger.queue
         self.committed: tuple[int, str] | None = None
         self._journal = journal
-        self._stream = None if journal is None else journal.writer.stream(partition, ledger.queue)
+        self.stream = None if journal is None else journal.writer.stream(partition, ledger.queue)
         self._on_free = on_free
         self._newcomers: deque[Record] = deque(maxlen=_MOST_NEWCOMERS)
         self._lock = native.lock()
@@ -139,11 +140,6 @@ class OwnedPartition:
     def uncommitted(self, value: bool) -> None:
         self._core.uncommitted = value
 
-    @property
-    def written_to(self) -> int | None:
-        """The offset of the last record of the journal that this process has written, and Kafka acknowledged."""
-        return None if self._stream is None else self._stream.written_to
-
     def attempts(self, offset: int) -> int:
         """The number of times that a task was begun."""
         return self._core.attempts(offset)
@@ -173,7 +169,7 @@ class OwnedPartition:
     def read(self, record: Record) -> bool:
         """Notes a record that was read. Returns True if it is to be handed out now."""
         with self._lock:
-            self._core.read(record.offset(), self._ticket(record), record, self._now())
+            self._core.read(record.offset(), self._ticket(record), record, self._now(), record.leader_epoch() or 0)
             return self._carry_out(record)
 
     def reach(self, end: int) -> None:
@@ -226,10 +222,10 @@ class OwnedPartition:
         """
         fence = None
         deadline = time.monotonic() + timeout
-        if self._stream is not None and (number := self._core.awaits(offset)) is not None:
-            if not self._stream.await_durable(number, timeout):
+        if self.stream is not None and (number := self._core.awaits(offset)) is not None:
+            if not self.stream.await_durable(number, timeout):
                 raise NotConfirmed("Kafka has not taken down that its run begins")
-            fence = self._stream.written_to
+            fence = self.stream.written_to
         while self._core.is_undecided(offset):
             if time.monotonic() > deadline:
                 raise NotConfirmed("whether another worker has begun it is not known yet")
@@ -244,6 +240,10 @@ class OwnedPartition:
     def end(self, offset: int) -> None:
         """Notes that a task has ended, also if another process owns the partition by now."""
         self._act(self._core.end, offset)
+
+    def purge(self) -> None:
+        """Ends all records that wait, or are handed out, and have not begun."""
+        self._act(self._core.purge)
 
     def put_back(self, offset: int, term: int) -> bool:
         """Notes that a task runs no more and has not ended. Returns True if this process may begin it again."""
@@ -336,17 +336,15 @@ class OwnedPartition:
 
     def own(self, restored: Ledger) -> None:
         """Owns the partition again, by a restored ledger."""
-        with self._lock:
-            self.committed = None
-            self._core.own(restored, self._now())
-            self._carry_out()
+        self.committed = None
+        self._act(self._core.own, restored)
 
     # -- commits -------------------------------------------------------------------------------------------------------
 
     def mark(self) -> tuple[int, str] | None:
         """The offset to commit, and its metadata; None while the journal lacks what the commit needs."""
         with self._lock:
-            return self._core.commit(lambda number: self._stream is None or self._stream.is_durable(number))
+            return self._core.commit(lambda number: self.stream is None or self.stream.is_durable(number))
 
     def done_with(self) -> tuple[int, int]:
         """The offsets below which no worker needs the records of the queue, and of the journal, any more."""
@@ -356,7 +354,7 @@ class OwnedPartition:
     def check_in(self) -> None:
         """Writes a checkpoint into the journal, if it is due. A commit names it when it is there."""
         with self._lock:
-            if self._stream is None or self._journal is None or not self._core.outbox.is_checkpoint_due:
+            if self.stream is None or self._journal is None or not self._core.outbox.is_checkpoint_due:
                 return
             progress, heard = self._core.ledger.progress, self._journal.position(self.partition)
 
@@ -364,7 +362,7 @@ class OwnedPartition:
                 """Called in the producer's thread."""
                 progress.check_in(offset, offset if heard is None else heard)
 
-            self._stream.checkpoint(self._core.outbox.checkpoint(self._core.ledger), checked_in)
+            self.stream.checkpoint(self._core.outbox.checkpoint(self._core.ledger), checked_in)
 
     # -- carrying out --------------------------------------------------------------------------------------------------
 
@@ -381,26 +379,22 @@ class OwnedPartition:
     def _carry_out(self, awaited: Record | None = None) -> bool:
         """Carries the effects out. Returns True if a record that is ``awaited`` is to be handed out, by the caller."""
         ready = self._core.ready()
-        if self._stream is not None:
+        if self.stream is not None:
             for transitions in ready.told:
-                self._stream.tell(*transitions)
+                self.stream.tell(*transitions)
         self._newcomers.extend(ready.waits)
         for offset, other in ready.dropped:
-            if other:
-                logger.error(
-                    "record %s of %s, a task %s, is dropped, since another task of the same deduplication id has ended: who "
-                    "sends them must give each an id of its own",
-                    offset,
-                    self.topic,
-                    other,
-                )
-            else:
-                logger.info(
-                    "record %s of %s was sent a second time, and the first has ended: dropped", offset, self.topic
-                )
-        is_awaited = False
+            self._tell_of_copy(offset, other)
         for record in ready.hand_out:
-            is_awaited = is_awaited or record is awaited
             if record is not awaited:
                 self._on_free(record, self)
-        return is_awaited
+        return any(record is awaited for record in ready.hand_out)
+
+    def _tell_of_copy(self, offset: int, other: str) -> None:
+        if not other:
+            logger.info("record %s of %s was sent a second time, and the first has ended: dropped", offset, self.topic)
+            return
+        logger.error(
+            f"record {offset} of {self.topic}, a task {other}, is dropped, since another task of the same deduplication id "
+            "has ended: who sends them must give each an id of its own"
+        )

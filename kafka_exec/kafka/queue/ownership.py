@@ -49,6 +49,9 @@ _GRANT_TIMEOUT = 0.5
 #: The pause between two deletions of records that ended long ago, seconds; shorter if they are kept for less.
 _TRIM_EVERY = 600.0
 
+#: The pause between two looks whether the topic is still the same, seconds.
+_TOPIC_POLL = 1.0
+
 #: The pause between two looks at the leases of other workers, seconds.
 _LEASES_POLL = 0.2
 
@@ -87,7 +90,7 @@ class Ownership:
         # Guards partitions that come and go in the member's thread, while other threads share their tasks.
         self._lock = native.lock()
         self._disowned: dict[int, OwnedPartition] = {}
-        self._looked_at_leases = 0.0
+        self._looked_at_leases = self._looked_at_topic = 0.0
         self._trimmed = time.monotonic()
 
     def strays(self) -> list[tuple[str, int, int]]:
@@ -182,13 +185,36 @@ class Ownership:
         if not self._membership.renew(now) and commits.is_accepted(consumer, self.owned.values()):
             self._membership.open(now)
 
-    def begin_anew(self, work: OwnedPartition, offset: int) -> OwnedPartition:
-        """Begins a partition again whose topic was deleted and made anew: all that is known of the old one is void."""
-        work.lose()
+    def look_at_topic(self, consumer: Consumer) -> None:
+        """Begins all partitions anew if the topic was deleted and made again: all that is known of the old one is void.
+
+        The client library reads on at the old offset, and says nothing, if the new topic has as many records.
+        """
+        now = time.monotonic()
+        if now - self._looked_at_topic < _TOPIC_POLL or not self.owned:
+            return
+        self._looked_at_topic = now
+        try:
+            identity = self._cluster.topics.identity(self._topic)
+        except KafkaExecError as error:
+            logger.debug("whether %s is still the same topic is not known: %s", self._topic, error)
+            return
+        if identity != self._identity:
+            logger.warning(f"{self._topic} was deleted and made anew: its tasks are read from the first one on")
+            self._begin_anew(consumer)
+
+    def _begin_anew(self, consumer: Consumer) -> None:
+        partitions = list(self.owned)
+        self.lose(partitions)
+        self._disowned.clear()
         self._identify()
-        anew = self._new_work(work.partition, self._ledger(Progress(low=offset)))
-        self.owned[work.partition] = anew
-        return anew
+        if self._journal is not None:
+            self._journal.make(partitions)
+        with self._lock:
+            for each in partitions:
+                self.owned[each] = self._new_work(each, self._ledger(None))
+        for each in partitions:
+            consumer.seek(TopicPartition(self._topic, each, OFFSET_BEGINNING))
 
     def _ledger(self, progress: Progress | None) -> Ledger:
         return Ledger(self._identity, progress or Progress(low=0))
@@ -266,7 +292,8 @@ class Ownership:
         partitions = {each.partition for each in grants}
         if self._journal is None or not self._journal.writer.flush(partitions, _GRANT_TIMEOUT):
             return []
-        written = {partition: work.written_to for partition, work in list(self.owned.items())}
+        streams = {partition: work.stream for partition, work in list(self.owned.items())}
+        written = {partition: stream.written_to for partition, stream in streams.items() if stream is not None}
         return [each._replace(since=written.get(each.partition) or 0) for each in grants]
 
     def accept(self, grant: Grant, at: float) -> None:

@@ -149,9 +149,10 @@ class GroupReader:
         return self._ownership.share(self.buffer, incarnations)
 
     def discard(self) -> None:
-        """Forgets the buffered records, for a purge: they count as read and ended."""
-        while (taken := self.take()) is not None:
-            taken.work.end(taken.record.offset())
+        """Forgets the records that wait here, for a purge: they count as read and ended."""
+        for work in self.works():
+            work.purge()
+        self.buffer.clear()
 
     def settle(self, timeout: float) -> None:
         """Waits until a record can be taken, or all records that were there at the time of the call were read."""
@@ -256,6 +257,7 @@ class GroupReader:
         longest = self._calls.poll_time
         if busy or self._released:
             longest = min(longest, self._settings.commit_interval)
+        self._ownership.look_at_topic(consumer)
         record = consumer.poll(self._ownership.patience(longest))
         self._ownership.look(consumer)
         if record is not None:
@@ -270,12 +272,13 @@ class GroupReader:
         self._flow(consumer)
         self._ownership.trim(self._settings.audit_retention)
         self._tick()
-        if busy and time.monotonic() - self._last_commit >= self._settings.commit_interval:
+        if time.monotonic() - self._last_commit >= self._settings.commit_interval:
             self._last_commit = time.monotonic()
             for work in self._owned.values():
                 work.park()
                 work.check_in()
-            commits.commit(consumer, self._owned.values())
+            if busy:
+                commits.commit(consumer, self._owned.values())
         if self._cluster.health.down_since is not None:
             self._look_whether_it_answers(consumer)
 
@@ -290,10 +293,6 @@ class GroupReader:
             return
         if work is None:
             return
-        offset = record.offset()
-        if offset < work.position:
-            # Offsets only grow. So the topic was deleted and made anew, and all that is known of the old one is void.
-            work = self._ownership.begin_anew(work, offset)
         if work.read(record):
             self.buffer.append((record, work, work.term))
 

@@ -12,15 +12,15 @@ decides. The incarnation whose begin comes first in the journal runs the task; t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Callable
 
 from kafka_exec.core.nodes.liveness import TrustWindow, grant
-from kafka_exec.core.queue.lanes import UNREAD, Lane, LaneView, Run, Ticket
+from kafka_exec.core.queue.lanes import UNREAD, Lane, Run, Ticket
 from kafka_exec.core.queue.ledger import Ledger
 from kafka_exec.core.queue.partition.kept import R
 from kafka_exec.core.queue.partition.parking import Standstill, to_park
 from kafka_exec.core.queue.partition.records import BEGUN, Now, Ready, Records
-from kafka_exec.core.queue.partition.states import Event, RecordState
+from kafka_exec.core.queue.partition.states import RecordEvent, RecordState
 from kafka_exec.core.queue.transitions import (
     ENDED,
     GRANTED,
@@ -70,6 +70,8 @@ class Partition(Records[R]):
         self._membership = membership
         self._period = period
         self._standstill = Standstill()
+        # The end of the records that were read since the partition came, and the number of their last leader.
+        self._furthest, self._epoch = 0, -1
         self._enter_parked(now)
 
     def ready(self) -> Ready[R]:
@@ -105,16 +107,19 @@ class Partition(Records[R]):
         """True if the transitions of others matter: they run tasks of the partition, or may begin some."""
         return bool(self.contested) or (self.owned and bool(self.leases_elsewhere()))
 
-    def leases_elsewhere(self) -> list[tuple[int, Lease]]:
-        """The leases of other incarnations, each with its offset."""
-        self.ledger.tidy()
-        leases = self.ledger.leases.items()
-        return [(offset, lease) for offset, lease in leases if lease.incarnation != self._incarnation]
-
     # -- reading -------------------------------------------------------------------------------------------------------
 
-    def read(self, offset: int, ticket: Ticket | None, record: R, now: Now) -> None:
-        """Notes a record that was read."""
+    def read(self, offset: int, ticket: Ticket | None, record: R, now: Now, epoch: int = 0) -> None:
+        """Notes a record that was read.
+
+        Args:
+            epoch: the number of the leader that has written it. If the log was truncated, since a leader without the last
+                records was elected, its records are read again, and those of a later leader are other ones than before.
+        """
+        if offset < self._furthest and epoch > self._epoch:
+            self.void(offset, now)
+            self._furthest = offset
+        self._furthest, self._epoch = max(self._furthest, offset + 1), max(self._epoch, epoch)
         self.position = offset + 1
         if not self.ledger.progress.receive(offset):
             return
@@ -152,7 +157,7 @@ class Partition(Records[R]):
     def deliver(self, offset: int, term: int, now: Now) -> bool | None:
         """Notes that a consumer gets a record. Returns True if one may have had it before, None if it must not be given."""
         if not self.may_run(offset, term, now):
-            self.happens(offset, Event.LATE, now)
+            self.happens(offset, RecordEvent.LATE, now)
             return None
         return self.ledger.progress.deliver(offset) or self.attempts(offset) > 0
 
@@ -165,9 +170,9 @@ class Partition(Records[R]):
         if self.owned and not self._is_sure(now):
             raise NotConfirmed("whether its partition is still this worker's is not known yet")
         if not self.may_run(offset, term, now):
-            self.happens(offset, Event.LATE, now)
+            self.happens(offset, RecordEvent.LATE, now)
             return False
-        self.happens(offset, Event.BEGIN, now)
+        self.happens(offset, RecordEvent.BEGIN, now)
         return True
 
     def awaits(self, offset: int) -> int | None:
@@ -182,12 +187,12 @@ class Partition(Records[R]):
         """
         if (rival := self.contested.get(offset)) is not None:
             self.ledger.leases[offset] = rival
-            self.happens(offset, Event.YIELD if self.owned else Event.GIVE_BACK, now)
+            self.happens(offset, RecordEvent.YIELD if self.owned else RecordEvent.GIVE_BACK, now)
             if self.ledger.has_ended(offset):
-                self.happens(offset, Event.ENDED_ELSEWHERE, now)
+                self.happens(offset, RecordEvent.ENDED_ELSEWHERE, now)
             self._go_on(now)
         self.begins.settle(offset)
-        self.happens(offset, Event.CONFIRM, now)
+        self.happens(offset, RecordEvent.CONFIRM, now)
         return self.state(offset) is RecordState.RUNNING
 
     def will_end(self, offset: int, awaits: Callable[[Ticket], Run]) -> None:
@@ -195,9 +200,14 @@ class Partition(Records[R]):
         if (ticket := self.running.get(offset)) is not None:
             self.awaited[offset] = awaits(ticket)
 
+    def purge(self, now: Now) -> None:
+        """Ends all records that have not begun, since the queue was purged."""
+        for offset in self.not_begun():
+            self.end(offset, now)
+
     def end(self, offset: int, now: Now) -> None:
         """Notes that a task has ended, also if another process owns the partition by now."""
-        self.happens(offset, Event.END, now)
+        self.happens(offset, RecordEvent.END, now)
         self._go_on(now)
 
     def put_back(self, offset: int, term: int, now: Now) -> bool:
@@ -206,9 +216,9 @@ class Partition(Records[R]):
         if state is RecordState.READY:
             return term == self.term
         if state in BEGUN and self.owned:
-            self.happens(offset, Event.END if self.ledger.has_ended(offset) else Event.PUT_BACK, now)
+            self.happens(offset, RecordEvent.END if self.ledger.has_ended(offset) else RecordEvent.PUT_BACK, now)
         else:
-            self.happens(offset, Event.GIVE_BACK, now)
+            self.happens(offset, RecordEvent.GIVE_BACK, now)
         self._go_on(now)
         return self.state(offset) is RecordState.READY
 
@@ -225,7 +235,7 @@ class Partition(Records[R]):
         if term != self.term or self.state(offset) is not RecordState.READY:
             return None
         self.ledger.grant(offset, incarnation)
-        self.happens(offset, Event.GIVE, now, record)
+        self.happens(offset, RecordEvent.GIVE, now, record)
         return self.attempts(offset)
 
     def accept(
@@ -248,7 +258,7 @@ class Partition(Records[R]):
             self.ledger.attempts[offset] = attempts
         if ticket is not None:
             self.lanes.enter(offset, ticket)
-        self.happens(offset, Event.ACCEPT, now, record)
+        self.happens(offset, RecordEvent.ACCEPT, now, record)
 
     def strays(self, now: Now) -> set[int]:
         """The tasks that heartbeats must name: they run, or will run, here, and another process owns the partition."""
@@ -272,11 +282,11 @@ class Partition(Records[R]):
             self.uncommitted = True
             rival = Lease(incarnation, each.attempt)
             if each.kind == ENDED:
-                self.happens(each.offset, Event.ENDED_ELSEWHERE, now, rival=rival)
+                self.happens(each.offset, RecordEvent.ENDED_ELSEWHERE, now, rival=rival)
             elif each.kind == STARTED and (each.offset in self.running or self.lease_elsewhere(each.offset)):
-                self.happens(each.offset, Event.LEASE, now, rival=rival)
+                self.happens(each.offset, RecordEvent.LEASE, now, rival=rival)
             elif each.kind == GRANTED and self.lease_elsewhere(each.offset):
-                self.happens(each.offset, Event.LEASE, now)
+                self.happens(each.offset, RecordEvent.LEASE, now)
             elif each.kind == RELEASED:
                 self._look_again(each.offset, now)
         self._go_on(now)
@@ -299,7 +309,7 @@ class Partition(Records[R]):
     def _look_again(self, offset: int, now: Now) -> None:
         if self.state(offset) is RecordState.ELSEWHERE and not self.lease_elsewhere(offset):
             is_absent = offset not in self.kept
-            self.happens(offset, Event.ABSENT if is_absent else self.arrival(offset, now), now)
+            self.happens(offset, RecordEvent.ABSENT if is_absent else self.arrival(offset, now), now)
 
     # -- lanes ---------------------------------------------------------------------------------------------------------
 
@@ -326,27 +336,6 @@ class Partition(Records[R]):
             self.outbox.tell(parked(lane, offsets))
             self.uncommitted = True
 
-    def places(self, offsets: Iterable[int]) -> dict[int, int]:
-        """The number of records before each of these in its lane, for those that wait in lanes of ordering keys."""
-        tickets = {each: ticket for each in offsets if (ticket := self.lanes.ticket(each)) is not None}
-        lanes = {ticket.lane for ticket in tickets.values() if ticket.lane.kind == "key"}
-        places = {lane: self.lanes.places(lane, self.ledger.holds) for lane in lanes}
-        found = {each: places[ticket.lane][each] for each, ticket in tickets.items() if ticket.lane in lanes}
-        return {each: place for each, place in found.items() if place}
-
-    def views(self) -> list[LaneView]:
-        """The lanes in which records wait or run, or that wait for a run."""
-        return self.lanes.views(self.ledger.holds, self.running)
-
-    def waiting(self, ids: Container[str]) -> tuple[dict[int, R | None], set[int]]:
-        """The tasks with these ids that wait in lanes, with their records, None for those not in memory; and the offsets of
-        parked records that were not read again, of any task.
-        """
-        tickets = self.lanes.tickets()
-        waiting = [(offset, ticket) for offset, ticket in tickets if self.state(offset) is RecordState.WAITING]
-        found = {offset: self.kept.get(offset) for offset, ticket in waiting if ticket.run.task_id in ids}
-        return found, {offset for offset, ticket in waiting if ticket.run == UNREAD}
-
     def _go_on(self, now: Now) -> None:
         """Hands out the next records of the lanes that records have left."""
         while self.lanes_to_go_on:
@@ -356,7 +345,7 @@ class Partition(Records[R]):
                 continue
             if (after := self.lanes.after(lane)) is not None and after not in self.kept:
                 self.kept.wanted.add(after)
-            self.happens(offset, self.arrival(offset, now) if offset in self.kept else Event.ABSENT, now)
+            self.happens(offset, self.arrival(offset, now) if offset in self.kept else RecordEvent.ABSENT, now)
 
     def _enter_parked(self, now: Now) -> None:
         """Puts parked records into their lanes, and has the next record of each lane read again."""
@@ -371,13 +360,13 @@ class Partition(Records[R]):
     def close(self, now: Now) -> None:
         """Hands out and begins no more tasks; those that do not run yet are left to the new owner."""
         self.owned = False
-        self.all(Event.CLOSE, now)
+        self.all(RecordEvent.CLOSE, now)
 
     def lose(self, now: Now) -> None:
         """Notes that this process does not own the partition any more."""
         self.owned = False
         self.term += 1
-        self.all(Event.LOSE, now)
+        self.all(RecordEvent.LOSE, now)
         self.outbox.forget_commit()
         self.begins.give_up()
         self.contested.clear()
@@ -392,8 +381,9 @@ class Partition(Records[R]):
         restored.merge(self.ledger.progress, self.ledger.parked)
         restored.fold(self.outbox.kept(), self._incarnation)
         self.ledger, self.position, self.owned = restored, -1, True
+        self._furthest, self._epoch = 0, -1
         self.forget_lanes()
-        self.all(Event.OWN, now)
+        self.all(RecordEvent.OWN, now)
         self._enter_parked(now)
 
     # -- commits -------------------------------------------------------------------------------------------------------

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Container, Iterable
 from typing import Generic, NamedTuple
 
 from kafka_exec.core.nodes.liveness import TrustWindow
-from kafka_exec.core.queue.lanes import Lane, Lanes, Run, Ticket
+from kafka_exec.core.queue.lanes import UNREAD, Lane, Lanes, LaneView, Run, Ticket
 from kafka_exec.core.queue.ledger import Ledger
 from kafka_exec.core.queue.partition.begins import Begins
 from kafka_exec.core.queue.partition.ends import end
 from kafka_exec.core.queue.partition.kept import Kept, R
 from kafka_exec.core.queue.partition.outbox import Outbox
-from kafka_exec.core.queue.partition.states import TABLE, Do, Event, RecordState
+from kafka_exec.core.queue.partition.states import TABLE, Action, RecordEvent, RecordState
 from kafka_exec.core.queue.transitions import RELEASED, STARTED, Lease, Memory, Transition, granted
 
 #: The states of a record that is handed out, or runs here, while its partition is owned.
@@ -103,10 +104,23 @@ class Records(Generic[R]):
         """Notes that a record waits that a former owner has parked."""
         self._states.setdefault(offset, RecordState.WAITING)
 
-    def all(self, event: Event, now: Now) -> None:
+    def all(self, event: RecordEvent, now: Now) -> None:
         """Lets an event happen to all records."""
         for offset in list(self._states):
             self.happens(offset, event, now)
+
+    def not_begun(self) -> list[int]:
+        """The records that wait, or are handed out, in the order of their offsets."""
+        known = self._states.items()
+        return sorted(offset for offset, state in known if state in (RecordState.WAITING, RecordState.READY))
+
+    def void(self, offset: int, now: Now) -> None:
+        """Forgets the records from an offset on that do not run here: the log has others there."""
+        for each in [known for known in self._states if known >= offset]:
+            self.happens(each, RecordEvent.LOSE, now)
+            self.lanes.leave(each)
+            self.kept.forget(each)
+        self.ledger.void(offset)
 
     def forget_lanes(self) -> None:
         """Forgets the places of all records, but for those that have begun here."""
@@ -117,18 +131,24 @@ class Records(Generic[R]):
         lease = self.ledger.leases.get(offset)
         return lease is not None and self._incarnation not in ("", lease.incarnation)
 
+    def leases_elsewhere(self) -> list[tuple[int, Lease]]:
+        """The leases of other incarnations, each with its offset."""
+        self.ledger.tidy()
+        leases = self.ledger.leases.items()
+        return [(offset, lease) for offset, lease in leases if lease.incarnation != self._incarnation]
+
     def is_undecided(self, offset: int) -> bool:
         """True if another incarnation may have told its begin of a task before this one has."""
         return offset in self.contested and self.contested[offset] is None
 
-    def arrival(self, offset: int, now: Now) -> Event:
+    def arrival(self, offset: int, now: Now) -> RecordEvent:
         """The event that it is for a record to be read, or to have its turn."""
         if self.lease_elsewhere(offset):
-            return Event.TAKEN
+            return RecordEvent.TAKEN
         if not self.lanes.may_run(offset, self.ledger.holds):
-            return Event.BEHIND
+            return RecordEvent.BEHIND
         ticket = self.lanes.ticket(offset)
-        return Event.FIRST if ticket is None or self._original(ticket, now) is None else Event.COPY
+        return RecordEvent.FIRST if ticket is None or self._original(ticket, now) is None else RecordEvent.COPY
 
     def _original(self, ticket: Ticket, now: Now) -> Memory | None:
         """The remembered end of the task of which a record is a copy; None if it is no copy."""
@@ -136,8 +156,29 @@ class Records(Generic[R]):
 
     # -- the table's use -----------------------------------------------------------------------------------------------
 
+    def places(self, offsets: Iterable[int]) -> dict[int, int]:
+        """The number of records before each of these in its lane, for those that wait in lanes of ordering keys."""
+        tickets = {each: ticket for each in offsets if (ticket := self.lanes.ticket(each)) is not None}
+        lanes = {ticket.lane for ticket in tickets.values() if ticket.lane.kind == "key"}
+        places = {lane: self.lanes.places(lane, self.ledger.holds) for lane in lanes}
+        found = {each: places[ticket.lane][each] for each, ticket in tickets.items() if ticket.lane in lanes}
+        return {each: place for each, place in found.items() if place}
+
+    def views(self) -> list[LaneView]:
+        """The lanes in which records wait or run, or that wait for a run."""
+        return self.lanes.views(self.ledger.holds, self.running)
+
+    def waiting(self, ids: Container[str]) -> tuple[dict[int, R | None], set[int]]:
+        """The tasks with these ids that wait in lanes, with their records, None for those not in memory; and the offsets of
+        parked records that were not read again, of any task.
+        """
+        tickets = self.lanes.tickets()
+        waiting = [(offset, ticket) for offset, ticket in tickets if self.state(offset) is RecordState.WAITING]
+        found = {offset: self.kept.get(offset) for offset, ticket in waiting if ticket.run.task_id in ids}
+        return found, {offset for offset, ticket in waiting if ticket.run == UNREAD}
+
     def happens(
-        self, offset: int, event: Event, now: Now, record: R | None = None, *, rival: Lease | None = None
+        self, offset: int, event: RecordEvent, now: Now, record: R | None = None, *, rival: Lease | None = None
     ) -> None:
         """Lets an event happen.
 
@@ -148,34 +189,34 @@ class Records(Generic[R]):
         before = self.state(offset)
         move = TABLE[before, event]
         for do in move.actions:
-            if do is Do.HAND_OUT:
+            if do is Action.HAND_OUT:
                 self._hand_out(offset, record)
-            elif do is Do.KEEP and record is not None:
-                self._keep(offset, record, is_waiting=event is Event.BEHIND)
-            elif do is Do.NOTE_RIVAL and self.is_undecided(offset):
+            elif do is Action.KEEP and record is not None:
+                self._keep(offset, record, is_waiting=event is RecordEvent.BEHIND)
+            elif do is Action.NOTE_RIVAL and self.is_undecided(offset):
                 self.contested[offset] = rival
             else:
-                self._do(do, offset, now, is_copy=event is Event.COPY)
+                self._do(do, offset, now, is_copy=event is RecordEvent.COPY)
         if move.state is not before:
             self._change(offset, before, move.state)
 
-    def _do(self, do: Do, offset: int, now: Now, *, is_copy: bool) -> None:
-        if do is Do.RESERVE:
+    def _do(self, do: Action, offset: int, now: Now, *, is_copy: bool) -> None:
+        if do is Action.RESERVE:
             self._reserve(offset)
-        elif do is Do.TELL_STARTED:
+        elif do is Action.TELL_STARTED:
             self._start(offset)
-        elif do is Do.TELL_ENDED:
+        elif do is Action.TELL_ENDED:
             self._finish(offset, now, is_copy=is_copy)
-        elif do is Do.TELL_GRANTED:
+        elif do is Action.TELL_GRANTED:
             self.begins.forget(offset)
             self.outbox.tell(granted(offset, self.ledger.leases[offset]))
-        elif do is Do.TELL_RELEASED or (do is Do.UNRESERVE and self.begins.is_reserved(offset)):
+        elif do is Action.TELL_RELEASED or (do is Action.UNRESERVE and self.begins.is_reserved(offset)):
             self.begins.forget(offset)
             self.ledger.release(offset)
             self.outbox.tell(Transition(RELEASED, offset))
-        elif do is Do.FETCH:
+        elif do is Action.FETCH:
             self.kept.wanted.add(offset)
-        elif do is Do.LEAVE:
+        elif do is Action.LEAVE:
             if (ticket := self.running.get(offset) or self.lanes.ticket(offset)) is not None:
                 self.lanes.leave(offset)
                 self.lanes_to_go_on.append(ticket.lane)

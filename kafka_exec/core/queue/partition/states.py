@@ -24,7 +24,7 @@ class RecordState(Enum):
     ENDED = "ENDED"
 
 
-class Event(Enum):
+class RecordEvent(Enum):
     """An event of a record. The first five come when the record is read, and when its lane goes on."""
 
     FIRST = "FIRST: it is read, or its turn comes, and nothing keeps it from running"
@@ -48,7 +48,7 @@ class Event(Enum):
     OWN = "OWN: the partition comes to this process"
 
 
-class Do(Enum):
+class Action(Enum):
     """An action for a record."""
 
     RESERVE = "reserve"
@@ -64,34 +64,34 @@ class Do(Enum):
     LEAVE = "leave the lane"
 
 
-class Move(NamedTuple):
+class Cell(NamedTuple):
     """A cell of the table: the next state, and the actions."""
 
     state: RecordState
-    actions: tuple[Do, ...] = ()
+    actions: tuple[Action, ...] = ()
 
 
-_S, _E = RecordState, Event
-_READY = Move(_S.READY, (Do.RESERVE, Do.HAND_OUT))
-_WAITS = Move(_S.WAITING, (Do.KEEP,))
-_LACKING = Move(_S.WAITING, (Do.FETCH,))
-_TAKEN = Move(_S.ELSEWHERE, (Do.KEEP,))
-_BEGINS = Move(_S.BEGINNING, (Do.TELL_STARTED,))
-_BACK = Move(_S.READY, (Do.TELL_RELEASED,))
-_OVER = Move(_S.ENDED, (Do.TELL_ENDED, Do.LEAVE))
-_OVER_ELSEWHERE = Move(_S.ENDED, (Do.LEAVE,))
-_GIVEN_BACK = Move(_S.UNREAD, (Do.TELL_RELEASED, Do.LEAVE))
-_GONE = Move(_S.UNREAD)
+_S, _E = RecordState, RecordEvent
+_READY = Cell(_S.READY, (Action.RESERVE, Action.HAND_OUT))
+_WAITS = Cell(_S.WAITING, (Action.KEEP,))
+_LACKING = Cell(_S.WAITING, (Action.FETCH,))
+_TAKEN = Cell(_S.ELSEWHERE, (Action.KEEP,))
+_BEGINS = Cell(_S.BEGINNING, (Action.TELL_STARTED,))
+_BACK = Cell(_S.READY, (Action.TELL_RELEASED,))
+_OVER = Cell(_S.ENDED, (Action.TELL_ENDED, Action.LEAVE))
+_OVER_ELSEWHERE = Cell(_S.ENDED, (Action.LEAVE,))
+_GIVEN_BACK = Cell(_S.UNREAD, (Action.TELL_RELEASED, Action.LEAVE))
+_GONE = Cell(_S.UNREAD)
 
 #: The cells that change the state or have actions. :data:`IGNORED` names all others.
-_ROWS: Mapping[RecordState, Mapping[Event, Move]] = {
+_ROWS: Mapping[RecordState, Mapping[RecordEvent, Cell]] = {
     # This process does not know the record, or not any more.
     _S.UNREAD: {
         _E.FIRST: _READY,
         _E.BEHIND: _WAITS,
         _E.COPY: _OVER,
         _E.TAKEN: _TAKEN,
-        _E.ACCEPT: Move(_S.GRANTED, (Do.HAND_OUT,)),
+        _E.ACCEPT: Cell(_S.GRANTED, (Action.HAND_OUT,)),
         # It expired, or was buried, after the partition was lost.
         _E.END: _OVER,
         _E.ENDED_ELSEWHERE: _OVER_ELSEWHERE,
@@ -103,7 +103,7 @@ _ROWS: Mapping[RecordState, Mapping[Event, Move]] = {
         _E.TAKEN: _TAKEN,
         _E.ABSENT: _LACKING,
         _E.END: _OVER,
-        _E.LEASE: Move(_S.ELSEWHERE),
+        _E.LEASE: Cell(_S.ELSEWHERE),
         _E.ENDED_ELSEWHERE: _OVER_ELSEWHERE,
         _E.CLOSE: _GONE,
         _E.LOSE: _GONE,
@@ -112,24 +112,24 @@ _ROWS: Mapping[RecordState, Mapping[Event, Move]] = {
     _S.READY: {
         _E.BEGIN: _BEGINS,
         _E.END: _OVER,
-        _E.GIVE: Move(_S.ELSEWHERE, (Do.TELL_GRANTED, Do.KEEP)),
+        _E.GIVE: Cell(_S.ELSEWHERE, (Action.TELL_GRANTED, Action.KEEP)),
         # A former owner that was stopped tells late that it has begun it. The record is read again if its lease is over.
-        _E.LEASE: Move(_S.ELSEWHERE),
+        _E.LEASE: Cell(_S.ELSEWHERE),
         _E.ENDED_ELSEWHERE: _OVER_ELSEWHERE,
-        _E.CLOSE: Move(_S.UNREAD, (Do.UNRESERVE,)),
+        _E.CLOSE: Cell(_S.UNREAD, (Action.UNRESERVE,)),
         _E.LOSE: _GONE,
     },
     # Its begin is told. It does not run yet, so it can still be left to another incarnation.
     _S.BEGINNING: {
-        _E.CONFIRM: Move(_S.RUNNING),
+        _E.CONFIRM: Cell(_S.RUNNING),
         _E.END: _OVER,
         _E.PUT_BACK: _BACK,
         _E.GIVE_BACK: _GIVEN_BACK,
-        _E.YIELD: Move(_S.ELSEWHERE),
-        _E.LEASE: Move(_S.BEGINNING, (Do.NOTE_RIVAL,)),
-        _E.ENDED_ELSEWHERE: Move(_S.BEGINNING, (Do.NOTE_RIVAL,)),
-        _E.CLOSE: Move(_S.UNREAD, (Do.TELL_RELEASED,)),
-        _E.LOSE: Move(_S.UNREAD, (Do.TELL_RELEASED,)),
+        _E.YIELD: Cell(_S.ELSEWHERE),
+        _E.LEASE: Cell(_S.BEGINNING, (Action.NOTE_RIVAL,)),
+        _E.ENDED_ELSEWHERE: Cell(_S.BEGINNING, (Action.NOTE_RIVAL,)),
+        _E.CLOSE: Cell(_S.UNREAD, (Action.TELL_RELEASED,)),
+        _E.LOSE: Cell(_S.UNREAD, (Action.TELL_RELEASED,)),
     },
     # It runs in this process, whoever owns the partition. Nothing but its own end, or its break, changes that.
     _S.RUNNING: {
@@ -140,7 +140,7 @@ _ROWS: Mapping[RecordState, Mapping[Event, Move]] = {
     # Another incarnation runs it, or is to.
     _S.ELSEWHERE: {
         _E.FIRST: _READY,
-        _E.BEHIND: Move(_S.WAITING),
+        _E.BEHIND: Cell(_S.WAITING),
         _E.COPY: _OVER,
         _E.ABSENT: _LACKING,
         _E.END: _OVER,
@@ -154,7 +154,7 @@ _ROWS: Mapping[RecordState, Mapping[Event, Move]] = {
         _E.LATE: _GIVEN_BACK,
         _E.END: _OVER,
         _E.GIVE_BACK: _GIVEN_BACK,
-        _E.LEASE: Move(_S.UNREAD, (Do.LEAVE,)),
+        _E.LEASE: Cell(_S.UNREAD, (Action.LEAVE,)),
         _E.ENDED_ELSEWHERE: _OVER_ELSEWHERE,
         _E.OWN: _GONE,
     },
@@ -162,17 +162,22 @@ _ROWS: Mapping[RecordState, Mapping[Event, Move]] = {
 }
 
 #: The cells in which nothing happens.
-IGNORED = frozenset((state, event) for state in RecordState for event in Event if event not in _ROWS[state])
+IGNORED = frozenset((state, event) for state in RecordState for event in RecordEvent if event not in _ROWS[state])
 
 #: All cells.
-TABLE: Mapping[tuple[RecordState, Event], Move] = {
-    (state, event): _ROWS[state].get(event, Move(state)) for state in RecordState for event in Event
+TABLE: Mapping[tuple[RecordState, RecordEvent], Cell] = {
+    (state, event): _ROWS[state].get(event, Cell(state)) for state in RecordState for event in RecordEvent
 }
 
 
 def document() -> str:
     """The whole table in Markdown: a section for each state, in which the events that change nothing are one line."""
-    lines = ["# A record of a queue's partition, state by state", "", "Printed by `celery kafka records --table`.", ""]
+    lines = [
+        "# A record of a queue's partition, state by state",
+        "",
+        "Printed from the table in `core/queue/partition/states.py`; a test compares them.",
+        "",
+    ]
     for state in RecordState:
         lines += [f"## {state.value}", ""]
         if _ROWS[state]:
@@ -181,7 +186,7 @@ def document() -> str:
             f"| {event.value} | {move.state.value} | {', '.join(action.value for action in move.actions)} |"
             for event, move in _ROWS[state].items()
         ]
-        ignored = ", ".join(event.name for event in Event if (state, event) in IGNORED)
+        ignored = ", ".join(event.name for event in RecordEvent if (state, event) in IGNORED)
         lines += (
             ["", f"Nothing happens at: {ignored}.", ""] if _ROWS[state] else [f"Nothing happens at: {ignored}.", ""]
         )

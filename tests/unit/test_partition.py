@@ -1,0 +1,523 @@
+"""A partition as its owner, a former owner, and a guest know it: which tasks may begin, and what is told of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+from kafka_exec.core.message.envelope import Message, encode, ticket_of
+from kafka_exec.core.nodes.liveness import membership
+from kafka_exec.core.queue.lanes import STOPPED, Lane, Run, after_failure, after_retry
+from kafka_exec.core.queue.ledger import Ledger
+from kafka_exec.core.queue.partition.machine import Partition
+from kafka_exec.core.queue.partition.parking import PATIENCE
+from kafka_exec.core.queue.partition.records import Now
+from kafka_exec.core.queue.partition.states import RecordState
+from kafka_exec.core.queue.progress import Progress
+from kafka_exec.core.queue.transitions import (
+    ENDED,
+    GRANTED,
+    RELEASED,
+    STARTED,
+    Lease,
+    Transition,
+    granted,
+    held,
+    parked,
+)
+from kafka_exec.core.queue.transitions import encode as encode_transitions
+from kafka_exec.errors import NotConfirmed
+
+KEY = Lane("key", "k")
+SESSION = 60.0
+PERIOD = 1.0
+
+
+class Play:
+    """A partition of one process, with all that it has told and handed out."""
+
+    def __init__(self, ledger: Ledger | None = None, incarnation: str = "me", *, owned: bool = True) -> None:
+        self.time = 100.0
+        self.membership = membership(SESSION)
+        self.membership.open(self.time)
+        self.core: Partition[bytes] = Partition(
+            ledger or Ledger("q", Progress(0)),
+            incarnation,
+            membership=self.membership,
+            remember=60.0,
+            period=PERIOD,
+            now=self.now,
+        )
+        self.told: list[Transition] = []
+        self.out: list[int] = []
+        self.headers: dict[int, dict[str, object]] = {}
+        if not owned:
+            self.core.lose(self.now)
+        self.effects()
+
+    @property
+    def now(self) -> Now:
+        return Now(self.time, 1000.0 + self.time)
+
+    def effects(self) -> list[int]:
+        ready = self.core.ready()
+        self.told += [each for group in ready.told for each in group]
+        out = [int(record) for record in ready.hand_out]
+        self.out += out
+        return out
+
+    def ticket(self, offset: int, **headers: object) -> object:
+        message = Message(
+            b"", "application/json", "utf-8", {"task": "t", "id": f"t{offset}", "retries": 0, **headers}, {}
+        )
+        return ticket_of(encode(message), b"", "q.a", 3, restarted=self.core.attempts(offset) > 0)
+
+    def read(self, offset: int, **headers: object) -> bool:
+        self.headers[offset] = headers
+        self.core.read(offset, self.ticket(offset, **headers), b"%d" % offset, self.now)
+        return offset in self.effects()
+
+    def found(self) -> list[int]:
+        """Reads the wanted records again. Returns what is handed out."""
+        for offset in sorted(self.core.wanted):
+            self.core.found(offset, self.ticket(offset, **self.headers.get(offset, {})), b"%d" % offset, self.now)
+        return self.effects()
+
+    def begin(self, offset: int) -> bool:
+        begun = self.core.begin(offset, self.core.term, self.now)
+        self.effects()
+        return begun
+
+    def run(self, offset: int) -> bool:
+        assert self.begin(offset)
+        return self.core.confirm(offset, self.now)
+
+    def end(self, offset: int) -> list[int]:
+        self.core.end(offset, self.now)
+        return self.effects()
+
+    def hear(self, *transitions: Transition, by: str = "other") -> list[int]:
+        assert self.core.hear(encode_transitions(by, "q", transitions), self.now)
+        return self.effects()
+
+    def kinds(self) -> list[tuple[str, int]]:
+        """The transitions that were told since the last call: kind and offset."""
+        told, self.told = self.told, []
+        return [(each.kind, each.offset) for each in told]
+
+    def states(self, *offsets: int) -> list[str]:
+        return [self.core.state(offset).name for offset in offsets]
+
+    def is_empty(self) -> bool:
+        """True if no container has anything of any task."""
+        core = self.core
+        kept = [core._states, core.running, core.awaited, core.grants, core.contested, core.kept._records, core.wanted]
+        lanes = [core.lanes._tickets, core.lanes._queues, core.lanes._retries]
+        begins = [core.begins._reserved, core.begins._to_await]
+        ledger = [core.ledger.leases, core.ledger.attempts, core.ledger.parked]
+        return not any([*kept, *lanes, *begins, *ledger]) and core.outstanding == 0
+
+
+# -- reading -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("told", "expected"),
+    [
+        ((), [True, False, False]),
+        ((Transition(ENDED, 0),), [False, True, False]),
+        ((Transition(ENDED, 0), Transition(ENDED, 1)), [False, False, True]),
+        ((Transition(ENDED, 0), held(0, KEY, Run("t0", 1))), [False, False, True]),
+    ],
+)
+def test_an_end_that_is_heard_of_before_its_record_is_read_lets_its_lane_go_on(
+    told: tuple[Transition, ...], expected: list[bool]
+) -> None:
+    play = Play()
+    play.hear(*told)
+    records = [(0, {}), (1, {}), (2, {"id": "t0", "retries": 1})]
+    assert [play.read(offset, ordering_key="k", **more) for offset, more in records] == expected
+
+
+def test_what_a_lost_worker_ran_is_handed_out_as_it_was_read_and_not_looked_up_one_by_one() -> None:
+    ledger = Ledger("q", Progress(0))
+    leases = [ledger.start(offset, "lost") for offset in range(1000)]
+    play = Play(ledger)
+    assert not any(play.read(offset) for offset in range(1000))
+    for offset, lease in enumerate(leases):
+        play.core.reclaim(offset, lease, play.now)
+    assert play.effects() == list(range(1000))
+    assert play.core.wanted == set()
+
+
+def test_a_keys_task_is_reserved_when_it_is_read_and_others_are_not() -> None:
+    play = Play()
+    assert play.read(0, ordering_key="k0")
+    assert play.read(1, ordering_key="k1")
+    assert play.read(2)
+    assert [(each.kind, each.offset, each.about) for each in play.told] == [
+        (GRANTED, 0, ("me",)),
+        (GRANTED, 1, ("me",)),
+    ]
+
+
+def test_a_copy_is_dropped_when_its_turn_comes_and_what_waits_behind_it_goes_on() -> None:
+    play = Play()
+    assert play.read(0, deduplication_id="d", id="x", ordering_key="k")
+    assert not play.read(1, deduplication_id="d", id="x", ordering_key="k")
+    assert not play.read(2, ordering_key="k")
+    assert play.run(0)
+    assert play.end(0) == [2]
+    assert play.states(0, 1, 2) == ["ENDED", "ENDED", "READY"]
+
+
+def test_thousands_of_copies_in_one_lane_are_dropped_one_after_the_other() -> None:
+    play = Play()
+    for offset in range(3000):
+        play.read(offset, deduplication_id="d", id="x")
+    assert play.run(0)
+    play.end(0)
+    while play.core.wanted:
+        play.found()
+    assert play.core.ledger.progress.low == 3000
+    assert play.is_empty()
+
+
+# -- running -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_run_is_told_before_it_starts_and_only_some_begins_must_be_durable() -> None:
+    play = Play()
+    for offset, headers in enumerate([{}, {"ordering_key": "k"}]):
+        play.read(offset, **headers)
+    assert play.begin(0)
+    assert play.begin(1)
+    assert play.states(0, 1) == ["BEGINNING", "BEGINNING"]
+    assert [play.core.awaits(0), play.core.awaits(1)] == [None, 1], (
+        "the reservation of the key's task is the first told"
+    )
+    assert play.core.confirm(0, play.now)
+    assert play.core.confirm(1, play.now)
+    assert play.states(0, 1) == ["RUNNING", "RUNNING"]
+    assert not play.core.begin(0, 0, play.now), "it runs already"
+
+
+def test_who_is_put_back_may_begin_again_also_when_the_partition_went_and_came_back() -> None:
+    play = Play()
+    play.read(0)
+    assert play.run(0)
+    play.core.lose(play.now)
+    play.core.own(Ledger("q", Progress(0)), play.now)
+    assert not play.read(0), "it runs"
+    assert play.core.put_back(0, 0, play.now)
+    assert play.run(0)
+    play.end(0)
+    assert play.is_empty()
+
+
+def test_a_worker_that_was_stopped_for_long_asks_what_is_its_own_before_it_begins_or_gives_anything() -> None:
+    play = Play()
+    assert play.read(0)
+    play.time += SESSION
+    with pytest.raises(NotConfirmed, match="not known yet"):
+        play.begin(0)
+    assert play.core.give(0, 0, b"0", "other", play.now) is None
+    assert not play.membership.renew(play.time)
+    play.membership.open(play.time)
+    assert play.begin(0)
+
+
+@pytest.mark.parametrize("how", ["close", "lose"])
+def test_a_task_whose_begin_is_not_confirmed_does_not_start_once_its_partition_is_lost(how: str) -> None:
+    play = Play()
+    play.read(0, ordering_key="k")
+    assert play.begin(0)
+    getattr(play.core, how)(play.now)
+    play.effects()
+    play.hear(Transition(STARTED, 0, 1), Transition(ENDED, 0))
+    assert not play.core.confirm(0, play.now)
+    assert play.kinds() == [(GRANTED, 0), (STARTED, 0), (RELEASED, 0)]
+
+
+def test_what_was_reserved_and_has_not_begun_is_given_back_when_the_partition_goes() -> None:
+    play = Play()
+    assert play.read(0, ordering_key="k0")
+    assert play.read(1, ordering_key="k1")
+    assert play.run(0)
+    play.kinds()
+    play.core.close(play.now)
+    play.effects()
+    assert play.kinds() == [(RELEASED, 1)]
+
+
+def test_what_is_told_while_the_journal_is_read_is_not_forgotten() -> None:
+    play = Play()
+    assert play.read(0, ordering_key="k0")
+    assert play.run(0)
+    play.core.lose(play.now)
+    play.core.expect_ledger()
+    play.core.will_end(0, after_retry)
+    play.end(0)
+    play.core.own(Ledger("q", Progress(0)), play.now)
+    assert not play.read(0, ordering_key="k0")
+    assert not play.read(1, ordering_key="k0")  # its key waits for the retry
+    assert play.read(2, ordering_key="k0", id="t0", retries=1)
+
+
+# -- what others tell --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("over", ["reclaimed", "released"])
+@pytest.mark.parametrize("headers", [{}, {"ordering_key": "k"}], ids=["plain", "keyed"])
+def test_a_start_that_a_stopped_worker_tells_late_takes_a_task_that_is_handed_out_and_leaves_it(
+    headers: dict[str, object], over: str
+) -> None:
+    play = Play()
+    assert play.read(0, **headers)
+    play.hear(Transition(STARTED, 0, 1), by="zombie")
+    assert play.core.deliver(0, 0, play.now) is None
+    assert play.states(0) == ["ELSEWHERE"]
+    if over == "reclaimed":
+        [(offset, lease)] = play.core.leases_elsewhere()
+        play.core.reclaim(offset, lease, play.now)
+    else:
+        play.hear(Transition(RELEASED, 0), by="zombie")
+    assert play.found() == [0], "its record is not in memory: it is read again"
+    assert play.begin(0)
+
+
+def test_the_end_of_a_task_that_is_handed_out_or_waits_frees_its_lane() -> None:
+    play = Play()
+    play.read(0, ordering_key="k"), play.read(1, ordering_key="k"), play.read(2, ordering_key="k")
+    play.hear(Transition(ENDED, 1))
+    assert play.hear(Transition(ENDED, 0)) == [2]
+    assert play.core.outstanding == 1
+    assert not play.begin(0)
+
+
+def test_a_task_that_ended_elsewhere_while_it_ran_here_is_not_handed_out_again_when_it_is_put_back() -> None:
+    play = Play()
+    play.read(0)
+    assert play.run(0)
+    play.hear(Transition(ENDED, 0))
+    assert play.states(0) == ["RUNNING"]
+    assert not play.core.put_back(0, 0, play.now)
+    assert play.is_empty()
+
+
+# -- sharing: of two begins the first in the journal counts ------------------------------------------------------------
+
+
+def guest(at: float | None = None, **headers: object) -> Play:
+    """A process to which another owner has granted task 0."""
+    play = Play(owned=False)
+    accept(play, play.now.log if at is None else at, **headers)
+    return play
+
+
+def accept(play: Play, at: float, *, heard: bool = False, **headers: object) -> None:
+    ticket = play.ticket(0, **headers)
+    play.core.accept(0, ticket, b"0", attempts=0, heard=heard, at=at, now=play.now)
+    play.effects()
+
+
+def test_what_was_granted_begins_within_a_heartbeat_of_its_log_time_or_goes_back() -> None:
+    play = guest()
+    assert play.out == [0]
+    assert play.core.strays(play.now) == {0}
+    play.time += 1.1 * PERIOD
+    assert play.core.strays(play.now) == set()
+    assert not play.begin(0)
+    assert play.kinds() == [(RELEASED, 0)]
+    assert play.is_empty()
+    late = guest(at=1000.0)
+    assert not late.begin(0), "however late it was read"
+
+
+def test_a_granted_task_runs_when_its_begin_is_the_first_in_the_journal() -> None:
+    play = guest()
+    assert play.begin(0)
+    assert play.core.awaits(0) == 1
+    assert play.core.is_undecided(0)
+    play.hear(Transition(STARTED, 0, 1), by="me")
+    assert not play.core.is_undecided(0)
+    play.hear(Transition(STARTED, 0, 1), by="owner")
+    assert play.core.confirm(0, play.now)
+    play.end(0)
+    assert play.kinds() == [(STARTED, 0), (ENDED, 0)]
+    assert play.is_empty()
+
+
+@pytest.mark.parametrize(
+    "told", [[Transition(STARTED, 0, 1)], [Transition(ENDED, 0)], [Transition(STARTED, 0, 1), Transition(ENDED, 0)]]
+)
+@pytest.mark.parametrize("begun", [False, True])
+def test_a_granted_task_that_another_begins_first_does_not_run_here(told: Sequence[Transition], begun: bool) -> None:
+    play = guest()
+    assert not begun or play.begin(0)
+    play.hear(*told, by="owner")
+    assert not begun or not play.core.is_undecided(0)
+    assert not play.core.confirm(0, play.now)
+    assert not play.begin(0)
+    assert play.states(0) == ["ENDED" if told[-1].kind == ENDED else "UNREAD"]
+
+
+def test_a_grant_that_the_journal_contradicts_is_not_accepted() -> None:
+    play = Play(owned=False)
+    play.hear(granted(0, Lease("me", 0)), granted(0, Lease("third", 0)), by="owner")
+    accept(play, play.now.log, heard=True)
+    assert play.out == []
+
+
+def owner_that_reclaims() -> Play:
+    """An owner that has granted task 0 and takes it back, since the guest is not heard."""
+    play = Play()
+    play.read(0)
+    assert play.core.give(0, 0, b"0", "guest", play.now) == 0
+    play.core.reclaim(0, Lease("guest", 0), play.now)
+    assert play.effects() == [0]
+    assert play.begin(0)
+    assert play.core.awaits(0) is not None
+    assert play.core.is_undecided(0)
+    return play
+
+
+def test_an_owner_runs_what_it_takes_back_if_its_begin_is_the_first() -> None:
+    play = owner_that_reclaims()
+    play.hear(Transition(STARTED, 0, 1), by="me")
+    assert play.hear(Transition(STARTED, 0, 1), by="guest") == []
+    assert play.core.confirm(0, play.now)
+    assert play.core.ledger.leases[0] == Lease("me", 1)
+
+
+def test_an_owner_leaves_what_it_takes_back_to_the_guest_that_has_begun_it_first() -> None:
+    play = owner_that_reclaims()
+    play.hear(Transition(STARTED, 0, 1), by="guest")
+    play.hear(Transition(STARTED, 0, 1), by="me")
+    assert not play.core.confirm(0, play.now)
+    assert play.states(0) == ["ELSEWHERE"]
+    assert play.core.leases_elsewhere() == [(0, Lease("guest", 1))]
+    play.core.reclaim(0, Lease("guest", 1), play.now)
+    assert play.found() == [0], "the guest is lost: its turn comes again"
+    assert play.begin(0)
+    assert play.core.attempts(0) == 2
+
+
+def test_what_is_given_away_is_nobodys_to_give_again_and_comes_back_when_it_is_released() -> None:
+    play = Play()
+    play.read(0, ordering_key="k"), play.read(1, ordering_key="k")
+    assert play.core.give(0, 0, b"0", "guest", play.now) == 0
+    assert play.core.give(0, 0, b"0", "third", play.now) is None
+    assert play.core.give(1, 0, b"1", "guest", play.now) is None, "another of its key comes first"
+    assert play.hear(Transition(RELEASED, 0), by="guest") == [0]
+    assert play.core.leases_elsewhere() == []
+
+
+# -- lanes -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_key_waits_for_the_retry_and_stops_at_a_failure_that_stops_it() -> None:
+    play = Play()
+    play.read(0, ordering_key="k"), play.read(1, ordering_key="k")
+    assert play.run(0)
+    play.core.will_end(0, after_retry)
+    assert play.end(0) == []
+    assert play.read(2, ordering_key="k", id="t0", retries=1, retry_of="q.a/3/0")
+    assert play.run(2)
+    play.core.will_end(2, after_failure)
+    assert play.end(2) == []
+    assert play.core.ledger.holds == {KEY: Run("t0", STOPPED)}
+    assert play.core.free(KEY, play.now)
+    assert play.effects() == [1]
+    assert not play.core.free(KEY, play.now)
+
+
+def waiting(lanes: dict[str, int]) -> Play:
+    """Of three keys one waits for a retry, which is there, one is stopped, one flows."""
+    ledger = Ledger("q", Progress(0))
+    ledger.hold(Lane("key", "a"), Run("a0", 1))
+    ledger.hold(Lane("key", "b"), Run("b0", STOPPED))
+    play = Play(ledger)
+    for offset, (key, run) in enumerate([("a", "a1"), ("c", "c0"), ("b", "b1"), ("a", "a0"), ("c", "c1")]):
+        play.read(offset, ordering_key=key, id=run, retries=1 if run == "a0" else 0)
+    return play
+
+
+def test_what_waits_for_a_run_is_parked_and_what_may_run_or_follows_what_runs_is_not() -> None:
+    play = waiting({})
+    play.core.park(play.now)
+    assert play.kinds()[-1][0] == GRANTED, "nothing is parked before the commit has stood still for long"
+    play.time += PATIENCE
+    play.core.park(play.now)
+    play.effects()
+    assert play.told == [parked(Lane("key", "a"), [0]), parked(Lane("key", "b"), [2])]
+    assert (play.core.ledger.progress.low, play.core.ledger.needed) == (1, 0)
+    assert [offset for offset in range(5) if play.core.ledger.has_ended(offset)] == []
+    play.core.ledger.end(0)
+    assert (play.core.ledger.progress.low, play.core.ledger.needed) == (1, 1)
+
+
+def test_what_is_parked_comes_before_what_is_read_later_in_its_lane() -> None:
+    ledger = Ledger("q", Progress(0))
+    ledger.park(KEY, [3, 7])
+    play = Play(ledger)
+    assert play.core.wanted == {3, 7}
+    play.headers = {3: {"ordering_key": "k"}, 7: {"ordering_key": "k"}}
+    assert not play.read(9, ordering_key="k")
+    assert play.found() == [3]
+    assert play.run(3)
+    assert play.end(3) == [7]
+    assert play.run(7)
+    assert play.end(7) == [9]
+
+
+def test_what_is_parked_and_was_purged_frees_its_lane() -> None:
+    ledger = Ledger("q", Progress(0))
+    ledger.park(KEY, [3, 7])
+    play = Play(ledger)
+    play.read(9, ordering_key="k")
+    for offset in (3, 7):
+        play.core.missing(offset, play.now)
+    assert play.effects() == [9]
+
+
+def test_what_waits_is_shown_with_the_number_of_those_before_it() -> None:
+    play = Play()
+    for offset in range(3):
+        play.read(offset, ordering_key="k")
+    assert play.core.places([0, 1, 2]) == {1: 1, 2: 2}
+    [view] = play.core.views()
+    assert (view.lane, view.waiting, view.hold, view.runs) == (KEY, 3, None, False)
+    assert play.core.waiting({"t1", "t0"}) == ({1: b"1"}, set())
+
+
+# -- commits -----------------------------------------------------------------------------------------------------------
+
+
+def test_no_commit_is_ahead_of_what_was_told_of_lanes() -> None:
+    play = Play()
+    play.read(0, ordering_key="k"), play.read(1, ordering_key="k")
+    assert play.run(0)
+    play.core.will_end(0, after_retry)
+    play.end(0)
+    number = len({"reserved", "started", "ended and held"})
+    assert play.core.commit(lambda told: told < number) is None
+    assert play.core.uncommitted
+    assert play.core.commit(lambda told: told <= number) == (1, "3 q 0 0 0")
+
+
+def test_nothing_is_left_of_tasks_that_have_ended_wherever_they_ran() -> None:
+    play = Play()
+    for offset in range(40):
+        play.read(offset, **({"ordering_key": f"k{offset % 7}"} if offset % 3 else {}))
+    while play.out:
+        offset = play.out.pop(0)
+        if offset % 5 == 0 and play.core.give(offset, 0, b"%d" % offset, "guest", play.now) is not None:
+            play.hear(Transition(STARTED, offset, 1), Transition(ENDED, offset), by="guest")
+        else:
+            assert play.run(offset)
+            play.end(offset)
+    assert play.core.ledger.progress.low == 40
+    assert play.is_empty()
+    assert play.core.state(7) is RecordState.ENDED
