@@ -62,6 +62,9 @@ class Record:
     def timestamp(self) -> tuple[int, int]:
         return 1, int(self.at * 1000)
 
+    def leader_epoch(self) -> int:
+        return 0
+
     def ticket(self, *, restarted: bool) -> Ticket | None:
         """The record's ticket, by the rules of :func:`kafka_exec.core.message.envelope.ticket_of`."""
         task = self.task

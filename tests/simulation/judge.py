@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING
 
 from kafka_exec.core.queue.lanes import STOPPED, Lane, Run
 from kafka_exec.core.queue.progress import Progress
-from kafka_exec.core.queue.restoring import Entry, restore
+from kafka_exec.core.queue.restoring import JournalEntry, restore
 from kafka_exec.core.queue.transitions import ENDED, object_of, transitions_of
 from tests.simulation.brokers import Place, Record
 
@@ -187,7 +187,7 @@ class Judge:
         """Compares what a new owner would restore from the log now with what is known."""
         topic, journal = self._world.topic, self._world.journal[partition]
         start = max(progress.folded, journal.start)
-        ledger, _ = restore(topic.id, [Entry(at, journal.found[at].value) for at in range(start, journal.end)], progress)
+        ledger, _ = restore(topic.id, [JournalEntry(at, journal.found[at].value) for at in range(start, journal.end)], progress)
         for record in topic.partitions[partition].found.values():
             if record is None:
                 continue

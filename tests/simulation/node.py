@@ -18,7 +18,7 @@ from kafka_exec.core.nodes.liveness import Liveness, TaskWatch, membership
 from kafka_exec.core.queue.lanes import after_failure, after_retry
 from kafka_exec.core.queue.ledger import Ledger
 from kafka_exec.core.queue.progress import Progress
-from kafka_exec.core.queue.restoring import Entry, restore
+from kafka_exec.core.queue.restoring import JournalEntry, restore
 from kafka_exec.core.worker.sharing import Fullness, Grant, idle_peers
 from kafka_exec.errors import NotConfirmed
 from kafka_exec.kafka.queue import commits
@@ -63,7 +63,7 @@ class Sink:
 
     def __init__(self, position: int, *, keeps: bool) -> None:
         self.position = position
-        self.kept: list[Entry] | None = [] if keeps else None
+        self.kept: list[JournalEntry] | None = [] if keeps else None
 
 
 class Node:
@@ -208,7 +208,7 @@ class Node:
             return False
         value = log.found[sink.position].value
         if sink.kept is not None:
-            sink.kept.append(Entry(sink.position, value))
+            sink.kept.append(JournalEntry(sink.position, value))
         else:
             self._hear(partition, value)
         sink.position += 1
@@ -572,7 +572,7 @@ class Node:
             items.extend(reversed(kept))
         if given and (yield from self._flush({each.partition for each in given}, _GRANT_TIMEOUT)):
             self.note("grants", *(f"{each.partition}/{each.offset} to {each.to}" for each in given))
-            written = {number: work.written_to for number, work in self.owned.items()}
+            written = {number: work.stream.written_to for number, work in self.owned.items()}
             grants = [each._replace(since=written.get(each.partition) or 0) for each in given]
             self.world.say(self, grants, self.identity)
 

@@ -36,8 +36,8 @@ APPENDS = ("refused", "late", "ghost")
 #: Records of the queue and of the journal are deleted when they are needed no more, after so many seconds.
 _RETENTION = 8.0
 
-#: All ends within so many seconds after the last fault.
-_PATIENCE = 150.0
+#: After the last fault no so many seconds pass in which nothing ends, until all has ended.
+_PATIENCE = 60.0
 
 _TIMED_OUT = KafkaError(KafkaError._MSG_TIMED_OUT)
 
@@ -154,8 +154,11 @@ class World:
                 self.spawn(thread)
             self._go(until=self.plan.seconds)
             self._heal()
+            ended, since = 0, self.now
             while self.under_way or quiet.unfinished(self):
-                if self.now > self.plan.seconds + _PATIENCE:
+                if len(self.judge.acknowledged) > ended:
+                    ended, since = len(self.judge.acknowledged), self.now
+                if self.now > since + _PATIENCE:
                     raise Violation("stuck", *quiet.unfinished(self))
                 self._go(until=self.now + 2.0)
             self._go(until=self.now + 8.0)  # until workers have heard of the last ends
@@ -182,16 +185,11 @@ class World:
     def _heal(self) -> None:
         """Ends all faults."""
         self._is_faulty = False
+        self._longest_run = min(self._longest_run, 0.3)
         self.note("world", "faults cease")
         for name, node in list(self.nodes.items()):
             if node.dead:
                 self.start(name)
-            self._end_early(node.pauses)
-            self._end_early(node.cuts)
-            node.paused_until = node.cut_until = node.slow_until = 0.0
-
-    def _end_early(self, times: list[tuple[float, float]]) -> None:
-        times[:] = [(begin, min(end, self.now)) for begin, end in times]
 
     # -- nodes ---------------------------------------------------------------------------------------------------------
 
@@ -229,14 +227,18 @@ class World:
     def _length(self) -> float:
         return self.rng.choice((0.3, 2.0, 5.0, 9.0, 14.0)) * (0.5 + self.rng.random())
 
+    def _until(self) -> float:
+        """The end of a fault that begins now."""
+        return min(self.now + self._length(), self.plan.seconds)
+
     def _pause(self, node: Node) -> None:
-        node.paused_until = self.now + self._length()
+        node.paused_until = self._until()
         node.children_go_on = self.rng.random() < 0.5
         node.pauses.append((self.now, node.paused_until))
         self.note(node.incarnation, "is paused", f"until {node.paused_until:.3f}")
 
     def _cut(self, node: Node) -> None:
-        node.cut_until = self.now + self._length()
+        node.cut_until = self._until()
         node.cuts.append((self.now, node.cut_until))
         self.note(node.incarnation, "is cut off", f"until {node.cut_until:.3f}")
 
@@ -261,7 +263,7 @@ class World:
         self.group.rebalance()
 
     def _slow(self, node: Node) -> None:
-        node.slow_until = self.now + self._length()
+        node.slow_until = self._until()
         self.note(node.incarnation, "reads slowly", f"until {node.slow_until:.3f}")
 
     def _recreate(self, node: Node) -> None:
@@ -352,12 +354,14 @@ class World:
 
     def _sends(self) -> Iterator[float]:
         rng, plan = self.rng, self.plan
+        self.under_way += 1
         sent = 0
         while sent < plan.tasks:
             yield rng.expovariate(plan.tasks / plan.seconds * 1.2)
             for _ in range(rng.choice((1, 1, 1, 6))):
                 self._send(f"t{sent}")
                 sent += 1
+        self.under_way -= 1
 
     def _send(self, name: str) -> None:
         rng, kind = self.rng, self.rng.choice(self.plan.kinds)
@@ -377,7 +381,7 @@ class World:
     def send_retry(self, record: Record) -> None:
         """Sends the retry of a task, which comes after a while."""
         self.under_way += 1
-        self.spawn(self._comes_again(self.topic, record, self.rng.choice((0.01, 0.5, 4.0, 12.0))))
+        self.spawn(self._comes_again(self.topic, record, self.rng.choice((0.01, 0.5, 4.0, 12.0)) if self._is_faulty else 0.1))
 
     def _comes_again(self, topic: Topic, record: Record, wait: float) -> Iterator[float]:
         yield wait
