@@ -149,8 +149,8 @@ class Ledger:
                 self._lease(transition.offset, Lease(transition.about[0], transition.attempt))
             elif transition.kind == ENDED:
                 self.end(transition.offset)
-            elif transition.kind == RELEASED and self._is_of(transition.offset, incarnation):
-                self.release(transition.offset)
+            elif transition.kind == RELEASED:
+                self._release(transition.offset, Lease(incarnation, transition.attempt))
             else:
                 self._apply_to_lane(transition)
 
@@ -234,9 +234,11 @@ class Ledger:
             elif transition.kind == REMEMBERED:
                 self.remember(*memory_of(transition.about))
 
-    def _is_of(self, offset: int, incarnation: str) -> bool:
+    def _release(self, offset: int, told: Lease) -> None:
+        """Notes that an incarnation runs a task no more. A record that is written twice does not end a later run."""
         lease = self.leases.get(offset)
-        return lease is not None and lease.incarnation == incarnation
+        if lease is not None and lease.incarnation == told.incarnation and lease.attempt <= told.attempt:
+            self.release(offset)
 
     def restore(self, value: bytes | None) -> int:
         """Adds a record of a checkpoint. Returns the number of records of the whole checkpoint; 0 if it is none.
