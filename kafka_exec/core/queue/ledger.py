@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
+from zlib import crc32
 
 from kafka_exec.core.queue.lanes import Lane, Run
 from kafka_exec.core.queue.progress import Progress
@@ -168,13 +169,14 @@ class Ledger:
             for name, entry in some:
                 part.setdefault(name, []).append(entry)
             parts.append(part)
-        parts[0] |= {"progress": self.progress.as_json()}
-        number = {"parts": len(parts)}
+        # Parked records may be in another part, so they do not count as ended here.
+        parts[0] |= {"progress": self.progress.without(self.parked).as_json()}
+        # A record may be written twice, or come late between those of the next checkpoint: so each has a number and a name.
+        name = f"{crc32(repr(parts).encode()):x}"
+        common = {"incarnation": incarnation, "queue": self.queue, "name": name, "parts": len(parts)}
         return [
-            json.dumps(
-                {"incarnation": incarnation, "queue": self.queue, "checkpoint": part, **number}, separators=(",", ":")
-            ).encode()
-            for part in parts
+            json.dumps({**common, "part": number, "checkpoint": part}, separators=(",", ":")).encode()
+            for number, part in enumerate(parts)
         ]
 
     def _entries(self) -> Iterator[tuple[str, list[Any]]]:
@@ -270,6 +272,8 @@ class Ledger:
             parts = whole(record.get("parts", 1), most=FARTHEST)
             # The whole record is valid, so it is taken as a whole; else nothing of it counts.
             self.merge(progress, waiting)
+            for offset, lane in waiting.items():
+                self.park(lane, [offset])
             for offset, number in attempts:
                 if not self.has_ended(offset):
                     self.attempts[offset] = max(number, self.attempts.get(offset, 0))
