@@ -84,6 +84,7 @@ class Judge:
         self._world = world
         self._running: dict[object, list[TaskRun]] = defaultdict(list)
         self._began: set[Place] = set()
+        self._succeeded: set[Place | None] = set()
         self._once: dict[object, Place] = {}
         self._lanes: dict[Place_of_lane, list[Record]] = defaultdict(list)
         self._covered: dict[tuple[str, int], int] = defaultdict(int)
@@ -143,6 +144,7 @@ class Judge:
         lane = _lane(record)
         if outcome is Outcome.SUCCESS:
             self.over.add((record.place.topic, record.task.id))
+            self._succeeded.add(record.place)
             if lane in self.awaited and self.awaited[lane][1] == record.place:
                 del self.awaited[lane]
         elif record.task.key or record.task.unique:
@@ -214,7 +216,7 @@ class Judge:
             return True
         # The run that has sent this retry was lost, and its second run has ended the task.
         origin = None if record.sent_by is None else Place(topic, partition, record.sent_by)
-        return origin is not None and self.acknowledged.get(origin) is Outcome.SUCCESS
+        return origin in self._succeeded
 
 
 def _lane(record: Record) -> Place_of_lane:

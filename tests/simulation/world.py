@@ -205,7 +205,7 @@ class World:
 
     def is_known_dead(self, by: Node, incarnation: str) -> bool:
         """True if a worker sees on its machine that another one's process is gone."""
-        return self._knows_deaths and self._incarnations[incarnation].dead
+        return self._knows_deaths and incarnation in self._incarnations and self._incarnations[incarnation].dead
 
     def _living(self) -> Node | None:
         living = [node for node in self.nodes.values() if not node.dead]
