@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from functools import wraps
 from random import random
 from typing import Any
 
 from celery import current_app, current_task
 from celery.app.task import Task as CeleryTask
-from celery.exceptions import ImproperlyConfigured, TaskPredicate
+from celery.exceptions import ImproperlyConfigured, Reject, TaskPredicate
 
 from kafka_exec.backend import KafkaBackend
+from kafka_exec.core.message.envelope import START_BY
 from kafka_exec.core.record.fields import id_text
 from kafka_exec.core.results.state_record import Remark
 from kafka_exec.core.worker.retry import RetryPolicy
@@ -77,6 +80,8 @@ class Task(CeleryTask):  # type: ignore[misc]
             ImproperlyConfigured: ``retrying`` is no policy, or there is ``autoretry_for`` too.
         """
         cls._app = app
+        if not hasattr(cls.before_start, "_asks"):
+            cls.before_start = _asking(cls.before_start)
         followed = {
             name: _Configured(key)
             for name, key in cls.from_config
@@ -115,6 +120,23 @@ def made_ours(task: Any) -> Any:
     made = task() if isinstance(task, type) else task
     made.__class__ = with_ours(type(made))
     return made
+
+
+def _asking(before_start: Callable[..., Any]) -> Callable[..., Any]:
+    """Celery's handler of a start, which the process that runs the task calls last before the task's code.
+
+    That process may have been stopped with the task in its hands, while another worker has taken the task over.
+    """
+
+    @wraps(before_start)
+    def ask(task: Any, *args: Any) -> Any:
+        start_by = task.request.get(START_BY)
+        if start_by is not None and time.monotonic() > start_by:
+            raise Reject("its start comes too late: its worker was stopped", requeue=True)
+        return before_start(task, *args)
+
+    ask._asks = True  # type: ignore[attr-defined]
+    return ask
 
 
 def _retry_by_policy(task: Any) -> None:

@@ -18,7 +18,8 @@ from kafka_exec.kafka.nodes.node import Node
 from kafka_exec.kafka.queue.finding import among, waiting_at
 from kafka_exec.kafka.queue.journal import Journal
 from kafka_exec.kafka.queue.letters import bury, letter_of
-from kafka_exec.kafka.queue.owned import Begun, Newcomer, OwnedPartition
+from kafka_exec.kafka.queue.newcomers import Newcomer
+from kafka_exec.kafka.queue.owned import Begun, OwnedPartition
 from kafka_exec.kafka.queue.reader import GroupReader
 from kafka_exec.transport.namespace import Namespace
 from kafka_exec.transport.subscriptions import Subscription

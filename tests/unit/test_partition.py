@@ -256,7 +256,7 @@ def test_what_is_told_while_the_journal_is_read_is_not_forgotten() -> None:
     assert play.read(0, ordering_key="k0")
     assert play.run(0)
     play.core.lose(play.now)
-    play.core.expect_ledger()
+    play.core.outbox.keep()
     play.core.will_end(0, after_retry)
     play.end(0)
     play.core.own(Ledger("q", Progress(0)), play.now)
@@ -521,3 +521,49 @@ def test_nothing_is_left_of_tasks_that_have_ended_wherever_they_ran() -> None:
     assert play.core.ledger.progress.low == 40
     assert play.is_empty()
     assert play.core.state(7) is RecordState.ENDED
+
+
+# -- logs that are not what they were ----------------------------------------------------------------------------------
+
+
+def test_records_that_a_later_leader_has_written_over_truncated_ones_are_other_tasks() -> None:
+    play = Play()
+
+    def read(offset: int, epoch: int) -> bool:
+        play.core.read(offset, None, b"%d" % offset, play.now, epoch)
+        return offset in play.effects()
+
+    assert all(read(offset, 1) for offset in range(6))
+    for offset in (0, 1, 4):
+        assert play.run(offset)
+        play.end(offset)
+    assert play.run(5)
+    # The last three are lost with their leader; the log is read again from its beginning.
+    assert [read(offset, 1) for offset in range(3)] == [False, False, False], "they are what they were"
+    assert [read(offset, 2) for offset in range(3, 5)] == [True, True], "they are new, though 4 had ended"
+    assert play.core.ledger.progress.low == 2
+    assert play.states(2, 3, 4, 5) == ["READY", "READY", "READY", "RUNNING"]
+
+
+def test_a_purge_ends_what_waits_and_what_is_handed_out_and_not_what_runs() -> None:
+    play = Play()
+    play.read(0, ordering_key="k")
+    play.read(1, ordering_key="k")
+    play.read(2)
+    play.read(3)
+    assert play.run(0)
+    play.core.purge(play.now)
+    play.effects()
+    assert play.states(0, 1, 2, 3) == ["RUNNING", "ENDED", "ENDED", "ENDED"]
+    assert play.end(0) == []
+    assert play.is_empty()
+
+
+@pytest.mark.parametrize(("paused", "starts"), [(0.0, True), (SESSION, False)])
+def test_a_run_must_have_started_by_the_time_at_which_others_may_begin_it(paused: float, starts: bool) -> None:
+    play = Play()
+    play.read(0)
+    assert play.run(0)
+    start_by = play.core.start_by(0, play.now)
+    play.time += paused
+    assert (play.now.steady <= start_by) is starts

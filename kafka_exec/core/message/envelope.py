@@ -28,6 +28,9 @@ RECORD_HEADER = "kafka_record"
 #: https://martin.kleppmann.com/2016/02/08/how-to-do-distributed-locking.html
 FENCE = "fence"
 
+#: A request's entry: the monotonic time by which the run must have started. Monotonic clocks of one machine are the same.
+START_BY = "start_by"
+
 #: The headers of a task that say: it waits for earlier tasks of the same key; a second task of the same id is dropped; its
 #: failure stops its key. They are no properties, since Celery's retries and canvas keep headers only.
 ORDERING_KEY = "ordering_key"

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import deque
 from collections.abc import Callable, Container
 from typing import Any, NamedTuple, TypeVar
 
 from confluent_kafka import Message as Record
 
-from kafka_exec.core.message.envelope import Headers, ticket_of
+from kafka_exec.core.message.envelope import ticket_of
 from kafka_exec.core.nodes.liveness import TrustWindow
 from kafka_exec.core.queue.lanes import Lane, LaneView, Run, Ticket
 from kafka_exec.core.queue.ledger import Ledger
@@ -22,11 +21,9 @@ from kafka_exec.errors import NotConfirmed, Undecodable
 from kafka_exec.kafka.client import native
 from kafka_exec.kafka.client.oddities import count
 from kafka_exec.kafka.queue.journal import Journal
+from kafka_exec.kafka.queue.newcomers import Newcomer, Newcomers
 
 logger = logging.getLogger("kafka_exec")
-
-#: The most records that :meth:`OwnedPartition.newcomers` tells of at once.
-_MOST_NEWCOMERS = 10_000
 
 
 T = TypeVar("T")
@@ -38,23 +35,11 @@ class Begun(NamedTuple):
     Attributes:
         fence: a number that grows with each task of the partition whose begin had to be durable, in whichever worker: an
             offset of the journal. None if the begin of this task need not be durable.
+        start_by: the monotonic time by which it must have started; None: any.
     """
 
     fence: int | None = None
-
-
-class Newcomer(NamedTuple):
-    """A record that has begun to wait in a lane.
-
-    Attributes:
-        timestamp: when it was written, epoch seconds.
-        place: the number of records before it in its lane.
-    """
-
-    offset: int
-    headers: Headers
-    timestamp: float
-    place: int
+    start_by: float | None = None
 
 
 class OwnedPartition:
@@ -93,7 +78,7 @@ class OwnedPartition:
         self._journal = journal
         self.stream = None if journal is None else journal.writer.stream(partition, ledger.queue)
         self._on_free = on_free
-        self._newcomers: deque[Record] = deque(maxlen=_MOST_NEWCOMERS)
+        self._newcomers = Newcomers()
         self._lock = native.lock()
         self._core: Partition[Record] = Partition(
             ledger,
@@ -230,7 +215,9 @@ class OwnedPartition:
             if time.monotonic() > deadline:
                 raise NotConfirmed("whether another worker has begun it is not known yet")
             native.sleep(0.002)
-        return Begun(fence) if self._act(self._core.confirm, offset) else None
+        if not self._act(self._core.confirm, offset):
+            return None
+        return Begun(fence, None if self.stream is None else self._act(self._core.start_by, offset))
 
     def will_end(self, offset: int, awaits: Callable[[Ticket], Run]) -> None:
         """Notes that a running task will hold its lane at its end. ``awaits`` makes the run that the lane waits for then."""
@@ -288,14 +275,7 @@ class OwnedPartition:
     def newcomers(self) -> list[Newcomer]:
         """The records that have begun to wait in lanes of ordering keys since the last call, and still wait."""
         with self._lock:
-            came = {record.offset(): record for record in self._newcomers}
-            self._newcomers.clear()
-            places = self._core.places(came)
-        found = [(came[offset], place) for offset, place in places.items()]
-        return [
-            Newcomer(record.offset(), record.headers() or [], record.timestamp()[1] / 1000, place)
-            for record, place in found
-        ]
+            return self._newcomers.take(self._core.places)
 
     def free(self, lane: Lane) -> bool:
         """Frees a held lane. Returns False if it is not held here."""
@@ -332,7 +312,7 @@ class OwnedPartition:
     def expect_ledger(self) -> None:
         """Keeps the transitions that are told from now on: the ledger that is restored next may lack them."""
         with self._lock:
-            self._core.expect_ledger()
+            self._core.outbox.keep()
 
     def own(self, restored: Ledger) -> None:
         """Owns the partition again, by a restored ledger."""
@@ -382,7 +362,7 @@ class OwnedPartition:
         if self.stream is not None:
             for transitions in ready.told:
                 self.stream.tell(*transitions)
-        self._newcomers.extend(ready.waits)
+        self._newcomers.add(ready.waits)
         for offset, other in ready.dropped:
             self._tell_of_copy(offset, other)
         for record in ready.hand_out:

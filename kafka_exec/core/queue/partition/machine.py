@@ -18,7 +18,7 @@ from kafka_exec.core.nodes.liveness import TrustWindow, grant
 from kafka_exec.core.queue.lanes import UNREAD, Lane, Run, Ticket
 from kafka_exec.core.queue.ledger import Ledger
 from kafka_exec.core.queue.partition.kept import R
-from kafka_exec.core.queue.partition.parking import Standstill, to_park
+from kafka_exec.core.queue.partition.parking import Standstill
 from kafka_exec.core.queue.partition.records import BEGUN, Now, Ready, Records
 from kafka_exec.core.queue.partition.states import RecordEvent, RecordState
 from kafka_exec.core.queue.transitions import (
@@ -30,7 +30,6 @@ from kafka_exec.core.queue.transitions import (
     freed,
     is_of,
     object_of,
-    parked,
     transitions_of,
 )
 from kafka_exec.errors import NotConfirmed
@@ -199,6 +198,13 @@ class Partition(Records[R]):
         self.happens(offset, RecordEvent.CONFIRM, now)
         return self.state(offset) is RecordState.RUNNING
 
+    def start_by(self, offset: int, now: Now) -> float:
+        """The steady time by which a confirmed run must have started: another process may begin it later."""
+        window = self.grants.get(offset)
+        if window is None:
+            return self._membership.until or now.steady
+        return now.steady + (window.until or now.log) - now.log
+
     def will_end(self, offset: int, awaits: Callable[[Ticket], Run]) -> None:
         """Notes that a running task will hold its lane at its end. ``awaits`` makes the run that the lane waits for then."""
         if (ticket := self.running.get(offset)) is not None:
@@ -333,12 +339,8 @@ class Partition(Records[R]):
         is_long = self._standstill.is_long(low, now.steady)
         if not (is_long and self._incarnation and self.owned and self._is_sure(now)):
             return
-        if not self.lanes.is_blocked(low, holds):
-            return
-        for lane, offsets in to_park(self.lanes.blocked(holds), self.ledger.parked).items():
-            self.ledger.park(lane, offsets)
-            self.outbox.tell(parked(lane, offsets))
-            self.uncommitted = True
+        if self.lanes.is_blocked(low, holds):
+            self.park_blocked()
 
     def _go_on(self, now: Now) -> None:
         """Hands out the next records of the lanes that records have left."""
@@ -375,10 +377,6 @@ class Partition(Records[R]):
         self.begins.give_up()
         self.contested.clear()
         self.forget_lanes()
-
-    def expect_ledger(self) -> None:
-        """Keeps the transitions that are told from now on: the ledger that is restored next may lack them."""
-        self.outbox.keep()
 
     def own(self, restored: Ledger, now: Now) -> None:
         """Owns the partition again: adds to a restored ledger the ends, and the transitions, that this process knows."""

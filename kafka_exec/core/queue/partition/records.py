@@ -12,8 +12,9 @@ from kafka_exec.core.queue.partition.begins import Begins
 from kafka_exec.core.queue.partition.ends import end
 from kafka_exec.core.queue.partition.kept import Kept, R
 from kafka_exec.core.queue.partition.outbox import Outbox
+from kafka_exec.core.queue.partition.parking import to_park
 from kafka_exec.core.queue.partition.states import TABLE, Action, RecordEvent, RecordState
-from kafka_exec.core.queue.transitions import RELEASED, STARTED, Lease, Memory, Transition, granted
+from kafka_exec.core.queue.transitions import RELEASED, STARTED, Lease, Memory, Transition, granted, parked
 
 #: The states of a record that is handed out, or runs here, while its partition is owned.
 _OPEN = frozenset({RecordState.READY, RecordState.BEGINNING, RecordState.RUNNING})
@@ -155,6 +156,13 @@ class Records(Generic[R]):
         return None if ticket.once is None else self.ledger.recall(ticket.once, now.log - self._remember)
 
     # -- the table's use -----------------------------------------------------------------------------------------------
+
+    def park_blocked(self) -> None:
+        """Parks the records that wait in held lanes, as far as there is room."""
+        for lane, offsets in to_park(self.lanes.blocked(self.ledger.holds), self.ledger.parked).items():
+            self.ledger.park(lane, offsets)
+            self.outbox.tell(parked(lane, offsets))
+            self.uncommitted = True
 
     def places(self, offsets: Iterable[int]) -> dict[int, int]:
         """The number of records before each of these in its lane, for those that wait in lanes of ordering keys."""
