@@ -516,13 +516,16 @@ class Node:
         if begun is None:
             self.running -= 1
             return
-        run = TaskRun(item.record, self, self.world.now)
         yield self.rng.random() * 0.004
-        self.world.spawn(self._runs(run, item), self, is_child=True)
+        self.world.spawn(self._runs(item, begun.start_by), self, is_child=True)
 
-    def _runs(self, run: TaskRun, item: Item) -> Thread:
+    def _runs(self, item: Item, start_by: float | None) -> Thread:
         """The task itself, in a process of the pool."""
-        judge = self.world.judge
+        judge, run = self.world.judge, TaskRun(item.record, self)
+        if start_by is not None and self.now > start_by:
+            self.note("starts too late", item.record)
+            self.world.spawn(self._ends(run, item, Outcome.BROKEN_OFF), self)
+            return
         judge.starts(run)
         yield self.world.duration()
         outcome = self.world.outcome(run.record)
