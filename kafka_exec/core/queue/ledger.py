@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
+from zlib import crc32
 
 from kafka_exec.core.queue.lanes import Lane, Run
 from kafka_exec.core.queue.progress import Progress
@@ -149,8 +150,8 @@ class Ledger:
                 self._lease(transition.offset, Lease(transition.about[0], transition.attempt))
             elif transition.kind == ENDED:
                 self.end(transition.offset)
-            elif transition.kind == RELEASED and self._is_of(transition.offset, incarnation):
-                self.release(transition.offset)
+            elif transition.kind == RELEASED:
+                self._release(transition.offset, Lease(incarnation, transition.attempt))
             else:
                 self._apply_to_lane(transition)
 
@@ -168,13 +169,14 @@ class Ledger:
             for name, entry in some:
                 part.setdefault(name, []).append(entry)
             parts.append(part)
-        parts[0] |= {"progress": self.progress.as_json()}
-        number = {"parts": len(parts)}
+        # Parked records may be in another part, so they do not count as ended here.
+        parts[0] |= {"progress": self.progress.without(self.parked).as_json()}
+        # A record may be written twice, or come late between those of the next checkpoint: so each has a number and a name.
+        name = f"{crc32(repr(parts).encode()):x}"
+        common = {"incarnation": incarnation, "queue": self.queue, "name": name, "parts": len(parts)}
         return [
-            json.dumps(
-                {"incarnation": incarnation, "queue": self.queue, "checkpoint": part, **number}, separators=(",", ":")
-            ).encode()
-            for part in parts
+            json.dumps({**common, "part": number, "checkpoint": part}, separators=(",", ":")).encode()
+            for number, part in enumerate(parts)
         ]
 
     def _entries(self) -> Iterator[tuple[str, list[Any]]]:
@@ -234,9 +236,11 @@ class Ledger:
             elif transition.kind == REMEMBERED:
                 self.remember(*memory_of(transition.about))
 
-    def _is_of(self, offset: int, incarnation: str) -> bool:
+    def _release(self, offset: int, told: Lease) -> None:
+        """Notes that an incarnation runs a task no more. A record that is written twice does not end a later run."""
         lease = self.leases.get(offset)
-        return lease is not None and lease.incarnation == incarnation
+        if lease is not None and lease.incarnation == told.incarnation and lease.attempt <= told.attempt:
+            self.release(offset)
 
     def restore(self, value: bytes | None) -> int:
         """Adds a record of a checkpoint. Returns the number of records of the whole checkpoint; 0 if it is none.
@@ -268,6 +272,8 @@ class Ledger:
             parts = whole(record.get("parts", 1), most=FARTHEST)
             # The whole record is valid, so it is taken as a whole; else nothing of it counts.
             self.merge(progress, waiting)
+            for offset, lane in waiting.items():
+                self.park(lane, [offset])
             for offset, number in attempts:
                 if not self.has_ended(offset):
                     self.attempts[offset] = max(number, self.attempts.get(offset, 0))

@@ -7,6 +7,7 @@ fit, so that a new owner does not run their tasks again.
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -124,6 +125,19 @@ class Progress:
     def check_in(self, checkpoint: int, folded: int) -> None:
         """Notes a checkpoint in the journal, and the offset up to which it has folded the journal."""
         self.checkpoint, self.folded = checkpoint, min(folded, checkpoint)
+
+    def without(self, offsets: Iterable[int]) -> Progress:
+        """A copy of this progress in which some records have not ended."""
+        open_ = sorted(offset for offset in offsets if self.has_ended(offset))
+        found = Progress(low=min([self.low, *open_[:1]]), high=self.high, delivered=self.delivered)
+        for start, stop in [(found.low, self.low), *zip(self._starts, self._stops, strict=True)]:
+            for offset in open_[bisect_left(open_, start) : bisect_left(open_, stop)]:
+                if start < offset:
+                    found._finish(start, offset)
+                start = offset + 1
+            if start < stop:
+                found._finish(start, stop)
+        return found
 
     def differs(self, committed: Progress) -> bool:
         """True if a commit of this progress would differ from the last one."""

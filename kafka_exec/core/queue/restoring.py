@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
 
 from kafka_exec.core.queue.ledger import Ledger
 from kafka_exec.core.queue.progress import Progress
@@ -45,18 +45,21 @@ def restore(queue: str, journal: Iterable[JournalEntry], committed: Progress | N
 
 
 def _named(entries: list[JournalEntry], checkpoint: int) -> list[JournalEntry]:
-    """The records of the checkpoint at an offset: its first one, and the next ones of the same incarnation."""
+    """The records of the checkpoint at an offset, in their order. Each may have been written several times, and late."""
     behind = [entry for entry in entries if entry.offset >= checkpoint]
     if not behind or behind[0].offset != checkpoint:
         return []
+    found: dict[int, JournalEntry] = {}
     first = object_of(behind[0].value)
-    parts = first.get("parts", 1)
-    if "checkpoint" not in first or not isinstance(parts, int):
-        return behind[:1]
-    found = [entry for entry in behind if _writer_of_checkpoint(entry) == _writer_of_checkpoint(behind[0])]
-    return found[:parts]
+    for entry in behind:
+        record = object_of(entry.value)
+        if "checkpoint" in record and _name_of(record) == _name_of(first):
+            part = record.get("part")
+            found.setdefault(part if isinstance(part, int) else len(found), entry)
+            if len(found) == first.get("parts", 1):
+                break
+    return [found[part] for part in sorted(found)]
 
 
-def _writer_of_checkpoint(entry: JournalEntry) -> object:
-    found = object_of(entry.value)
-    return found.get("incarnation", "") if "checkpoint" in found else None
+def _name_of(record: Mapping[str, Any]) -> tuple[Any, Any]:
+    return record.get("incarnation", ""), record.get("name")

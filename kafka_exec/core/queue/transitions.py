@@ -50,7 +50,8 @@ class Transition(NamedTuple):
     ==============  ================================================  =====================================================
 
     Attributes:
-        attempt: the number of the start, from 1; of a grant, the number of the last start; 0 where it does not matter.
+        attempt: the number of the start, from 1; of a grant, and of a release, the number of the last start; 0 where it does
+            not matter.
     """
 
     kind: str

@@ -156,7 +156,7 @@ class Partition(Records[R]):
     def deliver(self, offset: int, term: int, now: Now) -> bool | None:
         """Notes that a consumer gets a record. Returns True if one may have had it before, None if it must not be given."""
         if not self.may_run(offset, term, now):
-            self.happens(offset, RecordEvent.LATE, now)
+            self._is_late(offset, now)
             return None
         return self.ledger.progress.deliver(offset) or self.attempts(offset) > 0
 
@@ -169,10 +169,14 @@ class Partition(Records[R]):
         if self.owned and not self._is_sure(now):
             raise NotConfirmed("whether its partition is still this worker's is not known yet")
         if not self.may_run(offset, term, now):
-            self.happens(offset, RecordEvent.LATE, now)
+            self._is_late(offset, now)
             return False
         self.happens(offset, RecordEvent.BEGIN, now)
         return True
+
+    def _is_late(self, offset: int, now: Now) -> None:
+        self.happens(offset, RecordEvent.LATE, now)
+        self._go_on(now)
 
     def awaits(self, offset: int) -> int | None:
         """The number of the transitions that must be durable before a begun task runs; None if none must be."""
@@ -378,11 +382,21 @@ class Partition(Records[R]):
         """Owns the partition again: adds to a restored ledger the ends, and the transitions, that this process knows."""
         restored.merge(self.ledger.progress, self.ledger.parked)
         restored.fold(self.outbox.kept(), self._incarnation)
+        self._decide(restored)
         self.ledger, self.position, self.owned = restored, -1, True
         self._furthest, self._epoch = 0, -1
         self.forget_lanes()
         self.all(RecordEvent.OWN, now)
         self._enter_parked(now)
+
+    def _decide(self, restored: Ledger) -> None:
+        """Decides which begins came first: this process hears no more of its own ones that the restored ledger holds."""
+        for offset in [each for each in self.contested if self.is_undecided(each) and self.state(each) in BEGUN]:
+            lease = restored.leases.get(offset, Lease("", 0))
+            if lease.incarnation == self._incarnation:
+                del self.contested[offset]
+            else:
+                self.contested[offset] = lease
 
     # -- commits -------------------------------------------------------------------------------------------------------
 

@@ -221,7 +221,7 @@ class Records(Generic[R]):
         elif do is Action.TELL_RELEASED or (do is Action.UNRESERVE and self.begins.is_reserved(offset)):
             self.begins.forget(offset)
             self.ledger.release(offset)
-            self.outbox.tell(Transition(RELEASED, offset))
+            self.outbox.tell(Transition(RELEASED, offset, self.ledger.attempts.get(offset, 0)))
         elif do is Action.FETCH:
             self.kept.wanted.add(offset)
         elif do is Action.LEAVE:
