@@ -24,6 +24,7 @@ from kafka_exec.kafka.log.history import Fetcher
 from kafka_exec.kafka.queue import commits
 from kafka_exec.kafka.queue.journal import Journal
 from kafka_exec.kafka.queue.owned import OwnedPartition
+from kafka_exec.kafka.queue.trimming import Trimmer
 
 logger = logging.getLogger("kafka_exec")
 
@@ -46,9 +47,6 @@ _CLOSE_TIMEOUT = 1.0
 
 #: How long making grants durable may take, seconds.
 _GRANT_TIMEOUT = 0.5
-
-#: The pause between two deletions of records that ended long ago, seconds; shorter if they are kept for less.
-_TRIM_EVERY = 600.0
 
 #: The pause between two looks whether the topic is still the same, seconds.
 _TOPIC_POLL = 1.0
@@ -92,7 +90,7 @@ class Ownership:
         self._lock = native.lock()
         self._disowned: dict[int, OwnedPartition] = {}
         self._looked_at_leases = self._looked_at_topic = 0.0
-        self._trimmed = time.monotonic()
+        self._trimmer = None if journal is None else Trimmer(journal, topic)
 
     def strays(self) -> list[tuple[str, int, int]]:
         """The tasks that this process runs in partitions that other workers own now: topic, partition and offset of each."""
@@ -352,23 +350,10 @@ class Ownership:
         """The time that the member's thread may poll now, seconds."""
         return longest if self._journal is None else self._journal.writer.patience(longest)
 
-    # -- keeping the logs short ----------------------------------------------------------------------------------------
-
     def trim(self, retention: float) -> None:
-        """Deletes, now and then, records that ended longer than ``retention`` seconds ago, in a thread of its own."""
-        now = time.monotonic()
-        if self._journal is None or now - self._trimmed < min(_TRIM_EVERY, retention):
-            return
-        self._trimmed = now
-        run_once("trim", lambda: self._trim(time.time() - retention))
-
-    def _trim(self, before: float) -> None:
-        marks = {work.partition: work.done_with() for work in list(self.owned.values())}
-        try:
-            if self._journal is not None and marks:
-                self._journal.trim(marks, before)
-        except KafkaExecError as error:
-            logger.debug("what ended in %s could not be deleted: %s", self._topic, error)
+        """Deletes, now and then, records that ended longer than ``retention`` seconds ago."""
+        if self._trimmer is not None:
+            self._trimmer.turn(self.owned, retention)
 
     # -- going ---------------------------------------------------------------------------------------------------------
 

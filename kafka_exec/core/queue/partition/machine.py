@@ -263,9 +263,8 @@ class Partition(Records[R]):
 
     def strays(self, now: Now) -> set[int]:
         """The tasks that heartbeats must name: they run, or will run, here, and another process owns the partition."""
-        running = () if self.owned else self.running
         given = {each for each, window in self.grants.items() if each in self.running or window.is_open(now.log)}
-        return given.union(running)
+        return given if self.owned else given.union(self.running)
 
     # -- the journal ---------------------------------------------------------------------------------------------------
 
