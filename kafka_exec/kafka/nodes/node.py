@@ -23,6 +23,7 @@ from kafka_exec.core.nodes.heartbeat import (
     Heartbeat,
     Load,
     Name,
+    Namesake,
     Seen,
     Stray,
     judge,
@@ -74,8 +75,9 @@ class Node:
         self._beat = Heartbeat(
             uuid.uuid4().hex, _place(), os.getpid(), since=time.time(), kind=kind, version=__version__
         )
-        self._seen: list[Heartbeat] = []
         self._next = 0
+        # The other incarnations under this node's name that are not gone, each with the offset of its last heartbeat.
+        self._namesakes: dict[str, int] = {}
         self._liveness = Liveness(self._beat.incarnation, self.period)
         self._watched = TaskWatch(self._liveness)
         # Guards the knowledge of other nodes, and changes of the heartbeat, which several threads make.
@@ -230,36 +232,29 @@ class Node:
     def _send(self, beat: Heartbeat) -> None:
         self._cluster.publisher.post(self._registry.name, beat.encode(), key=self.name)
 
-    def static_id(self) -> str | None:
+    def static_id(self, is_fenced: bool = False) -> str | None:
         """The node's name, by which Kafka gives it its partitions back after a restart.
 
-        None if another living worker has this name: two members of one static id throw each other out. It is decided
-        once and takes time only if there was a worker of this name a moment ago, on another machine.
+        None if another living worker has this name: two members of one static id throw each other out. That takes time only
+        if there was a worker of this name a moment ago, on another machine. It is decided once, and again for a member that
+        Kafka has fenced: after an outage of a broker it fences members though no other one has their name.
+
+        Raises:
+            ConnectionFailed: it is not known who lives, because the cluster does not answer.
         """
         with self._lock:
-            if not self._judged:
-                self._static_id = self._judge()
+            if not self._judged or (is_fenced and self._static_id is not None):
+                self._static_id = None if self._is_name_taken() else self.name
                 self._judged = True
             return self._static_id
 
-    def _judge(self) -> str | None:
-        topic = self._registry.name
-        end = self._cluster.log.ends(topic, [0])[0]
+    def _is_name_taken(self) -> bool:
+        asked = self._cluster.log.ends(self._registry.name, [0])[0]
         deadline = time.monotonic() + LOST_AFTER * self.period
-        while self._next < end and time.monotonic() < deadline:
+        while self._next < asked and time.monotonic() < deadline:
             native.sleep(0.005)
-        known = len(self._seen)
         deadline = time.monotonic() + LOST_AFTER * self.period
-        while True:
-            verdict = judge(
-                self._beat,
-                list(self._seen),
-                new=len(self._seen) - known,
-                others_process_lives=self._others_process_lives(),
-                waited=time.monotonic() > deadline,
-            )
-            if verdict is not Name.UNSURE:
-                break
+        while (verdict := judge(self._others(asked), waited=time.monotonic() > deadline)) is Name.UNSURE:
             native.sleep(self.period / 20)
         if verdict is Name.TAKEN:
             logger.warning(
@@ -267,8 +262,15 @@ class Node:
                 "its restarts cost a rebalance; give each worker a node name of its own (celery worker -n)",
                 self.name,
             )
-            return None
-        return self.name
+        return verdict is Name.TAKEN
+
+    def _others(self, asked: int) -> list[Namesake]:
+        """The other incarnations under this node's name. Heartbeats from the offset ``asked`` on came since it asks."""
+        with self._counting:
+            return [
+                Namesake(self._is_dead(incarnation) or self._liveness.is_gone(incarnation), offset >= asked)
+                for incarnation, offset in self._namesakes.items()
+            ]
 
     def _take(self, record: Record) -> None:
         self._next = record.offset() + 1
@@ -282,19 +284,14 @@ class Node:
         with self._counting:
             self._liveness.take(beat, at)
             self._watched.take(beat)
+            if beat.incarnation != self.incarnation and record.key() == self.name.encode():
+                self._namesakes = {each: at for each, at in self._namesakes.items() if not self._liveness.is_gone(each)}
+                self._namesakes[beat.incarnation] = record.offset()
             if beat.incarnation == self.incarnation:
                 self._clock.take(at, now := time.monotonic())
                 self.lease.renew(at)
                 left = -math.inf if self.lease.until is None else self.lease.until - (self._clock.time(now) or at)
                 self.leased_until = now + left
-        if not self._judged and beat.incarnation != self.incarnation and record.key() == self.name.encode():
-            self._seen.append(beat)
-
-    def _others_process_lives(self) -> bool | None:
-        others = [beat for beat in self._seen if beat.incarnation != self._beat.incarnation]
-        if not others or others[-1].place != self._beat.place:
-            return None
-        return _lives(others[-1].pid)
 
 
 def heard(cluster: Cluster, registry: TopicSpec, since: float) -> Iterator[Seen]:
