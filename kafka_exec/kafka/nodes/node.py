@@ -167,6 +167,9 @@ class Node:
         Raises:
             KafkaExecError: the cluster is not reachable.
         """
+        with self._counting:
+            for each in grants:
+                self._watched.watch(each.to, (each.topic, each.partition, each.offset), time.monotonic())
         self._cluster.publisher.post(self._registry.name, Grant.encode(grants), key=f"grant {self.incarnation}")
 
     def add_guest_room(self, topic: str, accept: Callable[[Grant], None]) -> None:
@@ -185,13 +188,12 @@ class Node:
         self._strays.append(strays)
 
     def runs_no_more(self, incarnation: str, task: Stray) -> bool:
-        """True if another incarnation has ceased to run a task; it takes a few heartbeats to know."""
+        """True if another incarnation has ceased to run a task; it takes a few heartbeats to know.
+
+        The caller asks at least once in a second or two while it believes that the task runs there.
+        """
         with self._counting:
-            self._watched.watch(incarnation, task)
-            is_over = self._is_dead(incarnation) or self._watched.is_over(incarnation, task)
-            if is_over:
-                self._watched.forget(incarnation, task)
-        return is_over
+            return self._watched.is_over(incarnation, task, time.monotonic()) or self._is_dead(incarnation)
 
     def _is_dead(self, incarnation: str) -> bool:
         """True if an incarnation was a process of this machine that has ended."""
@@ -283,12 +285,12 @@ class Node:
         at = record.timestamp()[1] / 1000
         with self._counting:
             self._liveness.take(beat, at)
-            self._watched.take(beat)
+            self._watched.take(beat, now := time.monotonic())
             if beat.incarnation != self.incarnation and record.key() == self.name.encode():
                 self._namesakes = {each: at for each, at in self._namesakes.items() if not self._liveness.is_gone(each)}
                 self._namesakes[beat.incarnation] = record.offset()
             if beat.incarnation == self.incarnation:
-                self._clock.take(at, now := time.monotonic())
+                self._clock.take(at, now)
                 self.lease.renew(at)
                 left = -math.inf if self.lease.until is None else self.lease.until - (self._clock.time(now) or at)
                 self.leased_until = now + left
