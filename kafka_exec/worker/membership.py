@@ -85,7 +85,7 @@ class Membership(bootsteps.StartStopStep):
         if self._node is None:
             self._node = Node(c.hostname, space.cluster, nodes_topic(space.topics), lambda: _work(c), kind="worker")
         self._node.start()
-        connection.node = self._node
+        connection.node = c.node = self._node
         connection.on_fault = c.on_fault
         if c.revoked is None:
             revoked = Revoked(space)

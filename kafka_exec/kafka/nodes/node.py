@@ -17,7 +17,7 @@ from confluent_kafka import Message as Record
 from kafka_exec.about import __version__
 from kafka_exec.core.cluster.topology import TopicSpec
 from kafka_exec.core.nodes.assignment import owned
-from kafka_exec.core.nodes.clock import LogClock
+from kafka_exec.core.nodes.clock import LogClock, Skew
 from kafka_exec.core.nodes.heartbeat import (
     LOST_AFTER,
     Heartbeat,
@@ -84,6 +84,7 @@ class Node:
         self._counting = native.lock()
         # The brokers' time, as this node's own heartbeats tell it.
         self._clock = LogClock()
+        self._skew = Skew()
         self._loop = Loop("heartbeat", self._turn)
         self._is_listening = False
         self._lock = native.lock()
@@ -291,9 +292,18 @@ class Node:
                 self._namesakes[beat.incarnation] = record.offset()
             if beat.incarnation == self.incarnation:
                 self._clock.take(at, now)
+                self._look_at_clock(log_time := self._clock.time(now) or at)
                 self.lease.renew(at)
-                left = -math.inf if self.lease.until is None else self.lease.until - (self._clock.time(now) or at)
+                left = -math.inf if self.lease.until is None else self.lease.until - log_time
                 self.leased_until = now + left
+
+    def _look_at_clock(self, log_time: float) -> None:
+        ahead = time.time() - log_time
+        if self._skew.take(ahead):
+            logger.warning(
+                f"the clock of this machine is {abs(ahead):.1f} s {'ahead of' if ahead > 0 else 'behind'} that of Kafka, by "
+                "which tasks with a time begin; set it right"
+            )
 
 
 def heard(cluster: Cluster, registry: TopicSpec, since: float) -> Iterator[Seen]:
