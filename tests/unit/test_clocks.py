@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import time
 
 import pytest
 from kombu.asynchronous.timer import Entry
 
 from kafka_exec.core.nodes.clock import Skew
+from kafka_exec.core.nodes.heartbeat import Heartbeat
 from kafka_exec.worker.timer import LogTimer
+from tests.unit.beats import Beats
 
 EPOCH = 1_000_000.0
 RIGHT, NEARLY, WRONG = 0.1, 0.8, 1.1
@@ -33,6 +36,18 @@ RIGHT, NEARLY, WRONG = 0.1, 0.8, 1.1
 def test_a_clock_that_stays_wrong_is_told_once(ahead: list[float], told_at: list[int]) -> None:
     skew = Skew()
     assert [number for number, each in enumerate(ahead) if skew.take(each)] == told_at
+
+
+@pytest.mark.parametrize(("ahead", "told"), [(0.0, ""), (60.0, "60.0 s ahead of"), (-60.0, "60.0 s behind")])
+def test_a_node_tells_a_wrong_clock(ahead: float, told: str, caplog: pytest.LogCaptureFixture) -> None:
+    beats = Beats()
+    assert beats.node.clock_ahead is None
+    for _ in range(20):
+        beats.hear("me@here", Heartbeat(beats.node.incarnation, "here", 1), time.time() - ahead)
+    assert beats.node.clock_ahead == pytest.approx(ahead, abs=1.0)
+    lines = [each.getMessage() for each in caplog.records if each.levelno == logging.WARNING]
+    assert len(lines) == bool(told)
+    assert all(f"the clock of this machine is {told} that of Kafka" in line for line in lines)
 
 
 class Timed:

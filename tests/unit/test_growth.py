@@ -9,18 +9,17 @@ from typing import Any
 
 import pytest
 
-from kafka_exec.core.cluster.topology import TopicSpec
 from kafka_exec.core.message.envelope import Message, encode
 from kafka_exec.core.nodes import liveness
 from kafka_exec.core.nodes.heartbeat import LOST_AFTER, Heartbeat
 from kafka_exec.core.worker.sharing import Grant
 from kafka_exec.errors import ConnectionFailed, KafkaExecError
-from kafka_exec.kafka.nodes.node import Node
 from kafka_exec.transport.deliveries import Deliveries
 from kafka_exec.transport.sources import Item, WorkQueue
 from kafka_exec.worker import sharing
 from kafka_exec.worker.sharing import Sharing
 from kafka_exec.worker.starting import Starter
+from tests.unit.beats import Beats
 
 TASKS = 40
 
@@ -180,27 +179,6 @@ def test_a_task_that_no_worker_knows_is_kept_until_one_does(monkeypatch: pytest.
     tested.turn()
     assert len(granted) == TASKS
     assert not kept(tested)
-
-
-class Beats:
-    """A node without a Kafka: it is given the log of heartbeats by hand."""
-
-    def __init__(self) -> None:
-        post = SimpleNamespace(post=lambda *args, **more: None)
-        settings = SimpleNamespace(heartbeat=1.0)
-        cluster: Any = SimpleNamespace(settings=settings, publisher=post)
-        self.node = Node("me@here", cluster, TopicSpec("nodes", 1, {}))
-        self._offset = 0
-
-    def hear(self, name: str, beat: Heartbeat, at: float) -> None:
-        offset, self._offset = self._offset, self._offset + 1
-        record: Any = SimpleNamespace(
-            offset=lambda: offset,
-            key=lambda: name.encode(),
-            value=beat.encode,
-            timestamp=lambda: (1, int(1000 * at)),
-        )
-        self.node._take(record)
 
 
 def test_a_node_keeps_nothing_of_others_that_are_gone_nor_of_their_tasks(monkeypatch: pytest.MonkeyPatch) -> None:

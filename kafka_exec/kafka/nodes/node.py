@@ -135,6 +135,11 @@ class Node:
         """The brokers' time, epoch seconds; None before a heartbeat of this node's own was read back."""
         return self._clock.time(time.monotonic())
 
+    @property
+    def clock_ahead(self) -> float | None:
+        """The seconds by which the machine's clock is ahead of the log's; None before the log's time is known."""
+        return None if (log_time := self.log_time()) is None else time.time() - log_time
+
     def beat(self) -> None:
         """Sends a heartbeat now."""
         strays = tuple(stray for each in self._strays for stray in each())
@@ -292,14 +297,14 @@ class Node:
                 self._namesakes[beat.incarnation] = record.offset()
             if beat.incarnation == self.incarnation:
                 self._clock.take(at, now)
-                self._look_at_clock(log_time := self._clock.time(now) or at)
                 self.lease.renew(at)
-                left = -math.inf if self.lease.until is None else self.lease.until - log_time
+                left = -math.inf if self.lease.until is None else self.lease.until - (self._clock.time(now) or at)
                 self.leased_until = now + left
+        if beat.incarnation == self.incarnation:
+            self._look_at_clock()
 
-    def _look_at_clock(self, log_time: float) -> None:
-        ahead = time.time() - log_time
-        if self._skew.take(ahead):
+    def _look_at_clock(self) -> None:
+        if (ahead := self.clock_ahead) is not None and self._skew.take(ahead):
             logger.warning(
                 f"the clock of this machine is {abs(ahead):.1f} s {'ahead of' if ahead > 0 else 'behind'} that of Kafka, by "
                 "which tasks with a time begin; set it right"
