@@ -11,7 +11,7 @@ from celery.worker.state import task_ready
 from kombu.exceptions import OperationalError
 
 from kafka_exec.backend import KafkaBackend
-from kafka_exec.core.message.envelope import FENCE, RECORD_HEADER
+from kafka_exec.core.message.envelope import FENCE, LOG_OFFSET, RECORD_HEADER
 from kafka_exec.core.results.lifecycle import State
 from kafka_exec.core.results.state_record import StateRecord
 from kafka_exec.core.worker.gate import Gate, is_given_up
@@ -150,6 +150,7 @@ class Starter:
         deliveries, tag = key
         try:
             request.request_dict[FENCE] = deliveries.await_told(tag, _PATIENCE)
+            request.request_dict[LOG_OFFSET] = request.message.channel.connection.log_offset
         except KafkaExecError as error:
             self._later(self._start_when_told, key, request, error)
         else:

@@ -93,3 +93,22 @@ def test_a_clock_that_is_set_moves_no_task(made: Crew, clock: Clock, before: flo
     made.effects.wait_for(list(due)[:1])
     clock.set(after)
     assert_in_time(made, due)
+
+
+@pytest.mark.parametrize(
+    ("ahead", "then", "pool"),
+    [(HOUR, HOUR, "threads"), (-HOUR, -HOUR, "prefork"), (HOUR, 0.0, "threads")],
+    ids=["ahead", "behind", "set right amid the run"],
+)
+def test_a_retry_waits_as_long_as_it_is_to_wait(made: Crew, clock: Clock, ahead: float, then: float, pool: str) -> None:
+    clock.set(ahead)
+    worker = start(made, clock, pool)
+    worker.wait_for_line("the clock of this machine")
+    waits = {task_id: wait for wait in (1.0, 6.0) for task_id in made.send("stumble", 1, wait, 1.0)}
+    made.effects.wait_for(waits, "begin")
+    clock.set(then)
+    made.effects.wait_for(waits)
+    for task_id, wait in waits.items():
+        [retried] = [each.time for each in made.effects.all("retry") if each.task == task_id]
+        _, again = [each.time for each in made.effects.all("begin") if each.task == task_id]
+        assert again - retried >= wait - 0.5

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import time
+from datetime import datetime, timezone
 from pathlib import Path
 
 from kombu.asynchronous import timer
 
-from tests.integration.app import app  # noqa: F401 - is what celery looks for
+from tests.integration.app import app
 
 right = time.time
 clock = Path(os.environ["CLOCK"])
@@ -18,4 +19,9 @@ def wrong() -> float:
     return right() + float(clock.read_text())
 
 
+def now() -> datetime:
+    return datetime.fromtimestamp(wrong(), timezone.utc)
+
+
 time.time = timer._time = wrong
+app.now = now

@@ -148,7 +148,7 @@ def test_a_starter_keeps_nothing_of_a_task_that_has_ended(
     starter.attach(found)
     settings = SimpleNamespace(max_deliveries=5)
     for message in messages:
-        message.channel.connection = SimpleNamespace(space=SimpleNamespace(settings=settings))
+        message.channel.connection = SimpleNamespace(space=SimpleNamespace(settings=settings), log_offset=None)
         starter(SimpleNamespace(id="t", message=message, request_dict={}))
     assert len(started) == 4
     while found._unacked:

@@ -28,6 +28,10 @@ RECORD_HEADER = "kafka_record"
 #: https://martin.kleppmann.com/2016/02/08/how-to-do-distributed-locking.html
 FENCE = "fence"
 
+#: The attribute of a task's request that holds the seconds by which the log's clock is ahead of the monotonic clock, if the
+#: other clock of its worker's machine was wrong when it began.
+LOG_OFFSET = "kafka_log_offset"
+
 #: The headers of a task that say: it waits for earlier tasks of the same key; a second task of the same id is dropped; its
 #: failure stops its key. They are no properties, since Celery's retries and canvas keep headers only.
 ORDERING_KEY = "ordering_key"

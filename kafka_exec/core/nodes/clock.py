@@ -12,8 +12,8 @@ _READINGS = 60
 _EARLIER = 1.0
 _IN_A_ROW = 5
 
-#: A machine's clock that differs from the log's by more seconds is told. It counts as right again at half of it.
-TOLERATED = 1.0
+#: A machine's clock that differs from the log's by more seconds is wrong. It counts as set right at half of it.
+_TOLERATED = 1.0
 
 
 class LogClock:
@@ -43,6 +43,11 @@ class LogClock:
         return None if self._ahead is None else now + self._ahead
 
 
+def is_wrong(ahead: float) -> bool:
+    """True if a clock that is ahead by so many seconds is not to be relied on."""
+    return abs(ahead) > _TOLERATED
+
+
 class Skew:
     """The difference between a machine's clock and the log's: a fold that finds out when it is news."""
 
@@ -55,8 +60,8 @@ class Skew:
 
         A heartbeat that is read late makes a clock look ahead that is right: it must look so several times in a row.
         """
-        self._in_a_row = self._in_a_row + 1 if abs(ahead) > TOLERATED else 0
-        self._told = self._told and abs(ahead) > TOLERATED / 2
+        self._in_a_row = self._in_a_row + 1 if is_wrong(ahead) else 0
+        self._told = self._told and abs(ahead) > _TOLERATED / 2
         is_news = self._in_a_row >= _IN_A_ROW and not self._told
         self._told = self._told or is_news
         return is_news

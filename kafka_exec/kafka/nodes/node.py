@@ -17,7 +17,7 @@ from confluent_kafka import Message as Record
 from kafka_exec.about import __version__
 from kafka_exec.core.cluster.topology import TopicSpec
 from kafka_exec.core.nodes.assignment import owned
-from kafka_exec.core.nodes.clock import LogClock, Skew
+from kafka_exec.core.nodes.clock import LogClock, Skew, is_wrong
 from kafka_exec.core.nodes.heartbeat import (
     LOST_AFTER,
     Heartbeat,
@@ -139,6 +139,12 @@ class Node:
     def clock_ahead(self) -> float | None:
         """The seconds by which the machine's clock is ahead of the log's; None before the log's time is known."""
         return None if (log_time := self.log_time()) is None else time.time() - log_time
+
+    @property
+    def log_offset(self) -> float | None:
+        """The seconds by which the log's clock is ahead of the monotonic one, if the machine's other clock is wrong."""
+        log_time, ahead = self.log_time(), self.clock_ahead
+        return None if log_time is None or not is_wrong(ahead or 0.0) else log_time - time.monotonic()
 
     def beat(self) -> None:
         """Sends a heartbeat now."""
