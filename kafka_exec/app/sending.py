@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timezone
 from typing import Any
 
 from celery import current_task
@@ -14,6 +14,7 @@ from kafka_exec.core.control.delay import level_for, time_of
 from kafka_exec.core.message.envelope import (
     CREATED,
     DEDUPLICATION_ID,
+    LOG_OFFSET,
     ORDERING_KEY,
     RECORD_HEADER,
     RETRY_OF,
@@ -24,6 +25,7 @@ from kafka_exec.core.message.taskmessage import check_types
 from kafka_exec.core.record.fields import id_text, is_unicode
 from kafka_exec.core.worker.versions import TASK_VERSION
 from kafka_exec.errors import ConfigurationError, Undecodable
+from kafka_exec.kafka.publish import clock
 
 #: The namespace of task ids that are made of deduplication ids (RFC 9562, version 5).
 _NAMESPACE = uuid.UUID("6b0f7c3e-5d0c-5a3b-9a35-1f0a8e3a7c55")
@@ -81,6 +83,19 @@ def addressed(
     headers.setdefault(CREATED, round(time.time(), 3))
     options["headers"] = headers
     return options
+
+
+def log_offset() -> float | None:
+    """The seconds by which the log's clock is ahead of the monotonic one, if the machine's other clock is wrong."""
+    offset = getattr(current_task.request, LOG_OFFSET, None) if current_task else None
+    return offset if isinstance(offset, float) else None
+
+
+def without_countdown(countdown: Any, eta: Any) -> tuple[Any, Any]:
+    """The ``countdown`` and ``eta`` of a task to send: Celery would add a countdown to the machine's clock."""
+    if not isinstance(countdown, (int, float)) or not countdown:
+        return countdown, eta
+    return None, datetime.fromtimestamp(clock.now() + countdown, timezone.utc)
 
 
 def due_of(countdown: Any, eta: Any, now: float) -> float | None:

@@ -11,7 +11,7 @@ from celery.worker.state import task_ready
 from kombu.exceptions import OperationalError
 
 from kafka_exec.backend import KafkaBackend
-from kafka_exec.core.message.envelope import FENCE, RECORD_HEADER, START_BY
+from kafka_exec.core.message.envelope import FENCE, LOG_OFFSET, RECORD_HEADER, START_BY
 from kafka_exec.core.results.lifecycle import State
 from kafka_exec.core.results.state_record import StateRecord
 from kafka_exec.core.worker.gate import Gate, is_given_up
@@ -156,7 +156,8 @@ class Starter:
         if begun is None:
             task_ready(request)
         else:
-            request.request_dict.update({FENCE: begun.fence, START_BY: begun.start_by})
+            ahead = request.message.channel.connection.log_offset
+            request.request_dict.update({FENCE: begun.fence, START_BY: begun.start_by, LOG_OFFSET: ahead})
             self._start(request)
 
     def _later(self, act: Callable[..., None], key: tuple[Deliveries, int], request: Any, error: Exception) -> None:

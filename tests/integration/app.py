@@ -35,7 +35,7 @@ GATE_TIMEOUT = 120.0
 
 def note(what: str, task_id: str) -> None:
     """Appends a line in one write, so that lines of several processes never mix."""
-    line = f"{what} {task_id} {os.environ.get('WORKER', '-')} {os.getpid()} {time.time():.4f}\n"
+    line = f"{what} {task_id} {os.environ.get('WORKER', '-')} {os.getpid()} {time.clock_gettime(time.CLOCK_REALTIME):.4f}\n"
     file = os.open(os.environ["EFFECTS"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     try:
         os.write(file, line.encode())

@@ -31,6 +31,10 @@ FENCE = "fence"
 #: A request's entry: the monotonic time by which the run must have started. Monotonic clocks of one machine are the same.
 START_BY = "start_by"
 
+#: The attribute of a task's request that holds the seconds by which the log's clock is ahead of the monotonic clock, if the
+#: other clock of its worker's machine was wrong when it began.
+LOG_OFFSET = "kafka_log_offset"
+
 #: The headers of a task that say: it waits for earlier tasks of the same key; a second task of the same id is dropped; its
 #: failure stops its key. They are no properties, since Celery's retries and canvas keep headers only.
 ORDERING_KEY = "ordering_key"
