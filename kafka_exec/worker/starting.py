@@ -141,7 +141,9 @@ class Starter:
                 self._give_up(request, deliveries, tag, attempts)
             elif deliveries.begin(tag):
                 if attempts:
-                    request.request_dict[REPEATED] = request.request_dict.get(REPEATED) or _place(request).get("timestamp")
+                    request.request_dict[REPEATED] = request.request_dict.get(REPEATED) or _place(request).get(
+                        "timestamp"
+                    )
                 self._start_when_told(key, request)
             else:
                 task_ready(request)
@@ -163,9 +165,9 @@ class Starter:
         run_once("begin", lambda: self._guarded(act, key, request), after=_PAUSE, cooperative=True)
 
     def _end_of(self, request: Any, attempts: int) -> StateRecord | None:
-        """The state record of a task's end, if it has ended by a lost run of its message, or by a message that was sent before.
+        """The state record by which a task has ended already: in a lost run, or by the message of which this one is a copy.
 
-        A first run of a message that a first run has sent can have no such end, so nothing is looked up for it.
+        Nothing is looked up for the first run of a message that a first run has sent.
         """
         since = request.request_dict.get(REPEATED)
         backend = request.task.backend

@@ -27,7 +27,7 @@ def mark_of(name: str) -> Path:
 def _stop_the_first_run(**kwargs: Any) -> None:
     """Stops the first run of a task that is to be killed when it has sent so many messages."""
     request = current_task.request if current_task else None
-    most = (request and request.kwargs or {}).get("killed_after")
+    most = ((request and request.kwargs) or {}).get("killed_after")
     if not most:
         return
     _sent[request.id] += 1
@@ -49,8 +49,12 @@ def add_successor_tasks(app: Celery, note: Callable[[str, str], None]) -> None:
         return app.task(shared=False, name=function.__name__, **options)(function)
 
     @task
-    def step(self: Task, *args: Any, name: str, killed_after: int = 0) -> None:
+    def step(self: Task, *args: Any, name: str, killed_after: int = 0, gate: str = "") -> None:
+        """Runs until a file exists, if it is told of one."""
         note("begin", name)
+        deadline = time.monotonic() + _PATIENCE
+        while gate and not Path(gate).exists() and time.monotonic() < deadline:
+            time.sleep(0.02)
         note("end", name)
 
     @task

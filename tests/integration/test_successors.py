@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
 from celery import chain, group
+from confluent_kafka import Message
 
 from kafka_exec.broker import EmbeddedKafka
 from kafka_exec.core.message.envelope import REPEATED as HEADER
 from kafka_exec.core.message.envelope import decode
+from kafka_exec.core.queue.ledger import ENDED, STARTED
 from tests.integration.records import committed
-from tests.integration.workers import Crew, crew, until
+from tests.integration.workers import Crew, Worker, crew, until
+
+QUEUES = ("celery", "other")
 
 #: The tasks whose worker is killed, each with the tasks that come of it, of which the last one ends last.
 REPEATED = {
@@ -54,15 +58,13 @@ def send(made: Crew) -> None:
 
 
 def test_what_a_lost_run_has_sent_does_not_run_again_when_the_run_is_repeated(made: Crew) -> None:
-    victim = made.start("victim", "-c", str(len(REPEATED) + 1), "-Q", "celery,other")
+    victim = start(made, "victim", len(REPEATED) + 1)
     victim.wait_for_line(" ready.")
     send(made)
     sent = {name for names in REPEATED.values() for name in names}
     # In the middle of a group, nothing comes of it yet but its first part.
-    made.effects.wait_for(sent - {"right", "body", "behind"}, "stored")
-    until(lambda: all(Path(f"{made.effects.path}-sent-{name}").exists() for name in REPEATED), what="their messages")
-    victim.kill()
-    made.start("heir", "-c", "2", "-Q", "celery,other")
+    kill(made, victim, REPEATED, running=REPEATED, ended=sent - {"right", "body", "behind"})
+    start(made, "heir", 2)
     made.effects.wait_for(sent)
     until(lambda: made.backlog() == made.backlog("other") == 0, what="a commit of all")
     assert made.effects.count("begin") == Counter({**dict.fromkeys(sent, 1), **dict.fromkeys(REPEATED, 2)})
@@ -71,8 +73,58 @@ def test_what_a_lost_run_has_sent_does_not_run_again_when_the_run_is_repeated(ma
     assert copies(made) == Counter(copied)
 
 
+def test_a_copy_waits_for_a_first_one_that_begins_again(made: Crew) -> None:
+    step, gate = made.app.tasks["step"].si, made.gate()
+    victim = start(made, "victim", 2)
+    victim.wait_for_line(" ready.")
+    chain(step(name="first", killed_after=1), step(name="long", gate=str(gate)), step(name="last")).apply_async()
+    kill(made, victim, ["first"], running=["first", "long"])
+    start(made, "heir", 4)
+    made.effects.wait_for(["first"], "stored")
+    until(lambda: made.effects.count("begin")["long"] >= 2, what="the second begin")
+    made.effects.wait_for(made.send("work", number=50))  # what was sent before, in any partition, was handed out by now
+    gate.touch()
+    made.effects.wait_for(["last"])
+    until(lambda: made.backlog() == 0, what="a commit of all")
+    counts = made.effects.count("begin")
+    assert {name: counts[name] for name in ("first", "long", "last")} == {"first": 2, "long": 2, "last": 1}
+
+
+def start(made: Crew, name: str, slots: int) -> Worker:
+    return made.start(name, "-c", str(slots), "-Q", ",".join(QUEUES))
+
+
+def kill(
+    made: Crew, worker: Worker, senders: Iterable[str], *, running: Iterable[str], ended: Iterable[str] = ()
+) -> None:
+    """Kills a worker when these tasks have sent their messages, and a new owner would know what runs and what has ended."""
+    until(lambda: all(Path(f"{made.effects.path}-sent-{name}").exists() for name in senders), what="their messages")
+    until(lambda: told(made, STARTED) >= set(running), what="the begins in the journal")
+    until(lambda: told(made, ENDED) >= set(ended), what="the ends in the journal")
+    worker.kill()
+
+
+def told(made: Crew, kind: str) -> set[str]:
+    """The names of the tasks of whose begins or ends a new owner would know, since they are in the journals."""
+    found = set()
+    for queue in QUEUES:
+        places = {
+            (record.partition(), offset)
+            for record in committed(made.kafka, f"{made.prefix}.journal.{queue}")
+            for each, offset, *_ in json.loads(record.value()).get("t", [])
+            if each == kind
+        }
+        records = committed(made.kafka, f"{made.prefix}.queue.{queue}")
+        found |= {name_of(record) for record in records if (record.partition(), record.offset()) in places}
+    return found
+
+
 def copies(made: Crew) -> Counter[str]:
     """The names of the tasks whose messages say that a repeated run has sent them."""
-    records = [record for queue in ("celery", "other") for record in committed(made.kafka, f"{made.prefix}.queue.{queue}")]
-    messages = [decode(record.headers(), record.value()) for record in records]
-    return Counter(json.loads(message.body)[1]["name"] for message in messages if HEADER in message.headers)
+    records = [record for queue in QUEUES for record in committed(made.kafka, f"{made.prefix}.queue.{queue}")]
+    return Counter(name_of(record) for record in records if HEADER in decode(record.headers(), record.value()).headers)
+
+
+def name_of(record: Message) -> str:
+    """The name of the task in a record."""
+    return str(json.loads(record.value())[1]["name"])

@@ -10,7 +10,8 @@ from celery import Celery, Task, chain, group
 from celery._state import pop_current_task, push_current_task
 
 from kafka_exec.app.sending import addressed
-from kafka_exec.core.message.envelope import CREATED, RECORD_HEADER, REPEATED
+from kafka_exec.core.message.envelope import CREATED, RECORD_HEADER, REPEATED, Message, encode, ticket_of
+from kafka_exec.core.queue.lanes import Lane, Run, Ticket
 from kafka_exec.core.results.lifecycle import State
 from kafka_exec.core.results.state_record import StateRecord
 
@@ -99,7 +100,6 @@ def test_a_repeated_run_says_so_in_all_that_it_sends(task: Task, options: dict[s
     assert sent["headers"][CREATED] > SINCE
 
 
-
 def test_callbacks_have_the_ids_that_a_copy_of_their_task_would_send(task: Task) -> None:
     named = task.s().set(task_id="named")
     canvas = [group(task.s(), task.s()), chain(task.s(), task.s())]
@@ -112,3 +112,8 @@ def test_callbacks_have_the_ids_that_a_copy_of_their_task_would_send(task: Task)
     assert "task_id" not in callback.options  # it may be sent with another task
     again = sent_by(task, {"link": sent["link"], "link_error": sent["link_error"], "task_id": PARENT, "retries": 1})
     assert [again["link"][0]["options"]["task_id"], again["link_error"][0]["options"]["task_id"]] == ids
+
+
+def test_a_copy_has_a_lane_in_which_it_waits_for_a_task_of_its_id() -> None:
+    message = Message(b"", "application/json", "utf-8", {"task": "t", "id": OWN, REPEATED: SINCE}, {})
+    assert ticket_of(encode(message), b"", "q", 0) == Ticket(Lane("id", OWN), Run(OWN, 0), task="t")

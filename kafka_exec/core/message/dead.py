@@ -179,7 +179,7 @@ class Letter:
         The replayed task has all its retries again. It has no deduplication id any more, and no sign that a repeated run has
         sent it, so that it runs although the first one has ended.
         """
-        left = {*_WHY, REPLAYED_FROM, "deduplication-id", "retry-of"}
+        left = {*_WHY, REPLAYED_FROM, "deduplication-id", "retry-of", "repeated"}
         changes: dict[str, Any] = {"retries": 0} if self._has_retries and self._is_of_protocol_2 else {}
         if self._facts.get(REPEATED) is not None:
             changes[REPEATED] = None
