@@ -24,11 +24,12 @@ def mark_of(name: str) -> Path:
 
 
 @signals.after_task_publish.connect
-def _stop_the_first_run(**kwargs: Any) -> None:
-    """Stops the first run of a task that is to be killed when it has sent so many messages."""
+def _stay_before_the_end(**kwargs: Any) -> None:
+    """Stops the first run of a task that is to be killed when it has sent so many messages, or any run for a moment."""
     request = current_task.request if current_task else None
-    most = ((request and request.kwargs) or {}).get("killed_after")
-    if not most:
+    told = (request and request.kwargs) or {}
+    time.sleep(told.get("pause", 0.0))
+    if not (most := told.get("killed_after")):
         return
     _sent[request.id] += 1
     mark = mark_of(request.kwargs["name"])
@@ -38,7 +39,10 @@ def _stop_the_first_run(**kwargs: Any) -> None:
 
 
 def add_successor_tasks(app: Celery, note: Callable[[str, str], None]) -> None:
-    """Gives an app these tasks. ``killed_after``: the first run is stopped after so many messages."""
+    """Gives an app these tasks.
+
+    ``killed_after``: the first run is stopped after so many messages; ``pause``: any run stops for so long after each.
+    """
 
     def stored(self: Task, result: Any, task_id: str, args: Any, kwargs: Any) -> None:
         """Called by Celery when the task's success is stored, and not acknowledged yet."""
@@ -49,7 +53,7 @@ def add_successor_tasks(app: Celery, note: Callable[[str, str], None]) -> None:
         return app.task(shared=False, name=function.__name__, **options)(function)
 
     @task
-    def step(self: Task, *args: Any, name: str, killed_after: int = 0, gate: str = "") -> None:
+    def step(self: Task, *args: Any, name: str, killed_after: int = 0, pause: float = 0.0, gate: str = "") -> None:
         """Runs until a file exists, if it is told of one."""
         note("begin", name)
         deadline = time.monotonic() + _PATIENCE

@@ -1,0 +1,54 @@
+"""Chains whose workers are killed between a step's sending of the next one and its own end."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from celery import chain
+
+from kafka_exec.broker import EmbeddedKafka
+from tests.integration.kills import CONF, Killing, seed_of
+from tests.integration.workers import PATIENCE, Crew, crew, until
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+
+#: The steps of a chain, and the time between the sending of the next one and the end, seconds.
+STEPS, PAUSE = 6, 0.4
+
+#: A run that begins so long after the success of its task was stored has begun in spite of it, seconds.
+LATE = 1.0
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Iterator[Crew]:
+    with EmbeddedKafka() as kafka, crew(kafka, tmp_path, backend="same", **CONF) as found:
+        yield found
+
+
+def test_no_step_of_a_chain_begins_again_when_it_has_ended(made: Crew, request: pytest.FixtureRequest) -> None:
+    kills = Killing(made, workers=3, slots=4, seed=seed_of(request))
+    step = made.app.tasks["step"].si
+    chains = [[f"{number}-{place}" for place in range(STEPS)] for number in range(24)]
+    for names in chains:
+        chain(step(name=name, pause=PAUSE) for name in names).apply_async()
+    last = {names[-1] for names in chains}
+    while kills.times < 14 and not last <= made.effects.count("stored").keys():
+        time.sleep(1.5)
+        kills.kill_one()
+    made.effects.wait_for(last, "stored", timeout=3 * PATIENCE)
+    until(lambda: made.backlog() == 0, what="a commit of all")
+    stored: dict[str, float] = {}
+    for effect in made.effects.all("stored"):
+        stored.setdefault(effect.task, effect.time)
+    begun = made.effects.all("begin")
+    # Of few steps nobody has noted the success: their workers were killed just after it was stored.
+    again = [effect.task for effect in begun if effect.time > stored.get(effect.task, math.inf) + LATE]
+    print(
+        f"{kills.times} kills, {len(begun)} runs of {STEPS * len(chains)} steps, {len(again)} after their end", end=" "
+    )
+    assert made.effects.count().keys() == {name for names in chains for name in names}
+    assert again == []
