@@ -11,7 +11,9 @@ import pytest
 from celery import chain
 
 from kafka_exec.broker import EmbeddedKafka
+from kafka_exec.core.queue.ledger import STARTED
 from tests.integration.kills import CONF, Killing, seed_of
+from tests.integration.successor_tools import told
 from tests.integration.workers import PATIENCE, Crew, crew, until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
@@ -45,10 +47,16 @@ def test_no_step_of_a_chain_begins_again_when_it_has_ended(made: Crew, request: 
     for effect in made.effects.all("stored"):
         stored.setdefault(effect.task, effect.time)
     begun = made.effects.all("begin")
+    # A first run does not wait until its begin is in the journal. If its worker is killed before, nobody knows of the run.
+    unknown = made.effects.count("begin") - told(made, STARTED)
+    known = [names for names in chains if unknown.keys().isdisjoint(names)]
     # Of few steps nobody has noted the success: their workers were killed just after it was stored.
-    again = [effect.task for effect in begun if effect.time > stored.get(effect.task, math.inf) + LATE]
+    late = [effect.task for effect in begun if effect.time > stored.get(effect.task, math.inf) + LATE]
+    again = set(late) & {name for names in known for name in names}
     print(
-        f"{kills.times} kills, {len(begun)} runs of {STEPS * len(chains)} steps, {len(again)} after their end", end=" "
+        f"{kills.times} kills, {len(begun)} runs of {STEPS * len(chains)} steps; after their end {len(late)}, of which "
+        f"{len(again)} in the {len(known)} chains of which all begins are known",
+        end=" ",
     )
     assert made.effects.count().keys() == {name for names in chains for name in names}
-    assert again == []
+    assert not again

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
 from celery import chain, group
-from confluent_kafka import Message
 
 from kafka_exec.broker import EmbeddedKafka
 from kafka_exec.core.message.envelope import REPEATED as HEADER
 from kafka_exec.core.message.envelope import decode
 from kafka_exec.core.queue.ledger import ENDED, STARTED
 from tests.integration.records import committed
+from tests.integration.successor_tools import name_of, told
 from tests.integration.workers import Crew, Worker, crew, until
 
 QUEUES = ("celery", "other")
@@ -99,32 +98,12 @@ def kill(
 ) -> None:
     """Kills a worker when these tasks have sent their messages, and a new owner would know what runs and what has ended."""
     until(lambda: all(Path(f"{made.effects.path}-sent-{name}").exists() for name in senders), what="their messages")
-    until(lambda: told(made, STARTED) >= set(running), what="the begins in the journal")
-    until(lambda: told(made, ENDED) >= set(ended), what="the ends in the journal")
+    until(lambda: told(made, STARTED).keys() >= set(running), what="the begins in the journal")
+    until(lambda: (told(made, ENDED) + told(made, ENDED, "other")).keys() >= set(ended), what="the ends in the journal")
     worker.kill()
-
-
-def told(made: Crew, kind: str) -> set[str]:
-    """The names of the tasks of whose begins or ends a new owner would know, since they are in the journals."""
-    found = set()
-    for queue in QUEUES:
-        places = {
-            (record.partition(), offset)
-            for record in committed(made.kafka, f"{made.prefix}.journal.{queue}")
-            for each, offset, *_ in json.loads(record.value()).get("t", [])
-            if each == kind
-        }
-        records = committed(made.kafka, f"{made.prefix}.queue.{queue}")
-        found |= {name_of(record) for record in records if (record.partition(), record.offset()) in places}
-    return found
 
 
 def copies(made: Crew) -> Counter[str]:
     """The names of the tasks whose messages say that a repeated run has sent them."""
     records = [record for queue in QUEUES for record in committed(made.kafka, f"{made.prefix}.queue.{queue}")]
     return Counter(name_of(record) for record in records if HEADER in decode(record.headers(), record.value()).headers)
-
-
-def name_of(record: Message) -> str:
-    """The name of the task in a record."""
-    return str(json.loads(record.value())[1]["name"])
