@@ -25,6 +25,7 @@ from kafka_exec.errors import RunStopped
 from tests.integration import value_tasks
 from tests.integration.result_tasks import add_tasks
 from tests.integration.storing_tasks import add_storing_tasks
+from tests.integration.successor_tasks import add_successor_tasks
 
 #: The queue that reaches every worker which consumes it.
 BROADCAST = "everybody"
@@ -177,6 +178,7 @@ def make_app(url: str, backend: str | None = None, **conf: Any) -> Celery:
 
     add_tasks(app, note)
     add_storing_tasks(app, note)
+    add_successor_tasks(app, note)
     value_tasks.add_tasks(app)
     return app
 

@@ -189,7 +189,9 @@ class Judge:
         """Compares what a new owner would restore from the log now with what is known."""
         topic, journal = self._world.topic, self._world.journal[partition]
         start = max(progress.folded, journal.start)
-        ledger, _ = restore(topic.id, [JournalEntry(at, journal.found[at].value) for at in range(start, journal.end)], progress)
+        ledger, _ = restore(
+            topic.id, [JournalEntry(at, journal.found[at].value) for at in range(start, journal.end)], progress
+        )
         for record in topic.partitions[partition].found.values():
             if record is None:
                 continue
@@ -239,9 +241,8 @@ def _names(record: Record) -> list[object]:
 def _may_be_late(run: TaskRun) -> bool:
     """True if a run may begin although another worker runs or has ended it."""
     node, looked, started = run.node, run.looked, run.started
-    return (
-        any(begin <= looked <= end + _LEARNS for begin, end in node.cuts)
-        or any(begin <= started and looked <= end for begin, end in [*node.cuts, *node.pauses])
+    return any(begin <= looked <= end + _LEARNS for begin, end in node.cuts) or any(
+        begin <= started and looked <= end for begin, end in [*node.cuts, *node.pauses]
     )
 
 

@@ -283,6 +283,7 @@ def test_what_must_be_a_text_is_one(name: str, value: Any) -> None:
         ("stamps", []),
         ("headers", "x"),
         ("kafka_created", 1e300),
+        ("kafka_repeated", "yes"),
     ],
 )
 def test_what_nobody_could_run_is_refused(name: str, value: Any) -> None:
