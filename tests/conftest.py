@@ -5,6 +5,7 @@ With pytest-xdist (``-n 3``) the process that hands out the tests runs the Kafka
 
 from __future__ import annotations
 
+import os
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,9 @@ from kafka_exec.broker.ports import NodeAddress
 #: MB: memory for the topics of all tests. With too little Kafka collects garbage for seconds, and loses its leadership.
 HEAP = 1024
 
+#: A broker of one test runs for seconds. With Java's optimizing compiler it needs half as much CPU again (measured).
+SHORT_LIVED = "-XX:TieredStopAtLevel=1"
+
 UNIT = Path(__file__).parent / "unit"
 
 _shared = pytest.StashKey[EmbeddedKafka]()
@@ -30,6 +34,12 @@ class ElsewhereKafka(EmbeddedKafka):
     def __init__(self, port: int) -> None:
         super().__init__(port=port)
         self._nodes = [BrokerNode(0, Path(), NodeAddress(self._hosts[0], port, 0, 0))]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Has Java start the brokers of single tests quickly. The Kafka of all tests is not a process of pytest-xdist's own."""
+    if hasattr(config, "workerinput"):
+        os.environ["JDK_JAVA_OPTIONS"] = SHORT_LIVED
 
 
 @pytest.hookimpl(optionalhook=True)

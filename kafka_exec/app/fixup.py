@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import atexit
 import re
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -18,11 +17,12 @@ from kombu.utils.uuid import uuid
 from kafka_exec.app import letting_go  # noqa: F401 - connects to signals
 from kafka_exec.app.pooling import Pool
 from kafka_exec.app.scheduled import tell_scheduled
-from kafka_exec.app.sending import addressed, due_of
+from kafka_exec.app.sending import addressed, due_of, log_offset, without_countdown
 from kafka_exec.app.task import made_ours, with_ours
 from kafka_exec.core.cluster.settings import PREFIX
 from kafka_exec.errors import ConfigurationError
 from kafka_exec.kafka.cluster.cluster import close_all, flush_all
+from kafka_exec.kafka.publish import clock
 from kafka_exec.kafka.publish.scopes import confirmed, confirmed_with_others
 from kafka_exec.settings.appconf import has_our_broker, is_our_url, is_prepared, use_safer_defaults
 from kafka_exec.settings.inventory import in_force, versions
@@ -156,16 +156,19 @@ class Fixup:
         """
         send = self._celerys("send_task")
         options["task_id"] = task_id
-        is_ours = has_our_broker(self._app.conf)
-        if is_ours:
-            options = addressed(name, options.get("task_type"), args, kwargs, options)
-        due = due_of(countdown, eta, time.time())
-        if due is None or not is_ours:
+        if not has_our_broker(self._app.conf):
             return send(name, args, kwargs, countdown, eta, **options)
-        options["task_id"] = options["task_id"] or uuid()
-        with confirmed_with_others():
-            tell_scheduled(self._app, name, due, options)
-            return send(name, args, kwargs, countdown, eta, **options)
+        options = addressed(name, options.get("task_type"), args, kwargs, options)
+        with clock.by_the_log(offset := log_offset()):
+            if offset is not None:
+                countdown, eta = without_countdown(countdown, eta)
+            due = due_of(countdown, eta, clock.now())
+            if due is None:
+                return send(name, args, kwargs, countdown, eta, **options)
+            options["task_id"] = options["task_id"] or uuid()
+            with confirmed_with_others():
+                tell_scheduled(self._app, name, due, options)
+                return send(name, args, kwargs, countdown, eta, **options)
 
     @contextmanager
     def producer_or_acquire(self, producer: Any = None) -> Iterator[Any]:

@@ -5,17 +5,20 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timezone
 from typing import Any
 
 from celery import current_task
+from kombu.utils.functional import maybe_list
 
 from kafka_exec.core.control.delay import level_for, time_of
 from kafka_exec.core.message.envelope import (
     CREATED,
     DEDUPLICATION_ID,
+    LOG_OFFSET,
     ORDERING_KEY,
     RECORD_HEADER,
+    REPEATED,
     RETRY_OF,
     STOPS_ON_FAILURE,
     place_name,
@@ -24,6 +27,7 @@ from kafka_exec.core.message.taskmessage import check_types
 from kafka_exec.core.record.fields import id_text, is_unicode
 from kafka_exec.core.worker.versions import TASK_VERSION
 from kafka_exec.errors import ConfigurationError, Undecodable
+from kafka_exec.kafka.publish import clock
 
 #: The namespace of task ids that are made of deduplication ids (RFC 9562, version 5).
 _NAMESPACE = uuid.UUID("6b0f7c3e-5d0c-5a3b-9a35-1f0a8e3a7c55")
@@ -73,14 +77,40 @@ def addressed(
     if version is not None:
         headers.setdefault(TASK_VERSION, _version(name, version))
     headers.pop(RETRY_OF, None)
+    headers.pop(REPEATED, None)
     request = current_task.request if current_task else None
     if request is not None and options.get("retries") and options.get("task_id") == request.id:
         _check_retry(name, request, options.get("queue"), headers)
         if place := getattr(request, RECORD_HEADER, None):
             headers[RETRY_OF] = place_name(place["topic"], place["partition"], place["offset"])
+    if (since := getattr(request, REPEATED, None)) is not None:
+        headers[REPEATED] = since
     headers.setdefault(CREATED, round(time.time(), 3))
     options["headers"] = headers
+    for callbacks in ("link", "link_error"):
+        if options.get(callbacks):
+            options[callbacks] = [_with_id(each) for each in maybe_list(options[callbacks])]
     return options
+
+
+def log_offset() -> float | None:
+    """The seconds by which the log's clock is ahead of the monotonic one, if the machine's other clock is wrong."""
+    offset = getattr(current_task.request, LOG_OFFSET, None) if current_task else None
+    return offset if isinstance(offset, float) else None
+
+
+def without_countdown(countdown: Any, eta: Any) -> tuple[Any, Any]:
+    """The ``countdown`` and ``eta`` of a task to send: Celery would add a countdown to the machine's clock."""
+    if not isinstance(countdown, (int, float)) or not countdown:
+        return countdown, eta
+    return None, datetime.fromtimestamp(clock.now() + countdown, timezone.utc)
+
+
+def _with_id(callback: Any) -> Any:
+    """A callback with an id: each run that sends it, the repeated one too, sends the same task. A canvas stays as it is."""
+    if not isinstance(callback, Mapping) or callback.get("subtask_type") or "task_id" in callback.get("options", ()):
+        return callback
+    return {**callback, "options": {**(callback.get("options") or {}), "task_id": uuid.uuid4().hex}}
 
 
 def due_of(countdown: Any, eta: Any, now: float) -> float | None:

@@ -59,6 +59,11 @@ class Connection:
         """True if the connection was made before this process was forked: then this process must not touch it."""
         return os.getpid() != self.pid
 
+    @property
+    def log_offset(self) -> float | None:
+        """The ``log_offset`` of a worker's node."""
+        return None if self.node is None else self.node.log_offset
+
     def queues(self) -> list[WorkQueue]:
         """The work queues that the connection consumes, or has consumed a moment ago."""
         return list(self._queues.values())

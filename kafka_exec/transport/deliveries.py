@@ -7,6 +7,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from confluent_kafka import Message as Record
@@ -43,6 +44,20 @@ class ChannelConsumer(NamedTuple):
     callback: Callable[[base.Message], Any]
 
 
+@dataclass
+class Delivered:
+    """A message that was delivered, until it is acknowledged.
+
+    Attributes:
+        error, reason: the error for which it will be rejected, as a text and as one word.
+    """
+
+    source: Source
+    item: Item
+    error: str = ""
+    reason: str = "rejected"
+
+
 class Deliveries:
     """The deliveries of a channel. Ending and putting back are thread-safe.
 
@@ -64,9 +79,7 @@ class Deliveries:
         self._wake = wake
         self._on_fault = on_fault
         self._consumers: dict[str, ChannelConsumer] = {}
-        self._unacked: dict[int, tuple[Source, Item]] = {}
-        self._reasons: dict[int, str] = {}
-        self._reasons_in_a_word: dict[int, str] = {}
+        self._unacked: dict[int, Delivered] = {}
         # The dead letters that could not be written yet: they are written again later.
         self._unburied: list[tuple[Source, Item, str, str]] = []
         self._delivery_tags = itertools.count(1)
@@ -184,7 +197,7 @@ class Deliveries:
         if no_ack:
             source.end(item)
         else:
-            self._unacked[delivery_tag] = (source, item)
+            self._unacked[delivery_tag] = Delivered(source, item)
         return base.Message(
             body=found.body,
             delivery_tag=delivery_tag,
@@ -237,17 +250,17 @@ class Deliveries:
     def attempts(self, delivery_tag: int) -> int:
         """The number of times that a message's run was begun before."""
         found = self._unacked.get(delivery_tag)
-        return 0 if found is None else found[1].attempts
+        return 0 if found is None else found.item.attempts
 
     def error(self, delivery_tag: int) -> str:
         """The error by which a message's last run was lost; empty if that was not a run of this process."""
         found = self._unacked.get(delivery_tag)
-        return "" if found is None else found[1].error
+        return "" if found is None else found.item.error
 
     def begin(self, delivery_tag: int) -> bool:
         """Begins a message's run. False: the run must not begin, because another consumer has the message by now."""
         found = self._unacked.get(delivery_tag)
-        if found is not None and found[1].begin():
+        if found is not None and found.item.begin():
             return True
         self._settle(delivery_tag, False)
         self._refill()
@@ -260,7 +273,7 @@ class Deliveries:
             NotConfirmed: that is not known within ``timeout`` seconds.
         """
         found = self._unacked.get(delivery_tag)
-        if found is not None and (begun := found[1].confirm(timeout)) is not None:
+        if found is not None and (begun := found.item.confirm(timeout)) is not None:
             return begun
         self._settle(delivery_tag, False)
         self._refill()
@@ -276,8 +289,8 @@ class Deliveries:
 
     def _will_end(self, delivery_tag: int, awaits: Callable[[Ticket], Run]) -> None:
         found = self._unacked.get(delivery_tag)
-        if found is not None and found[1].work is not None:
-            found[1].work.will_end(found[1].record.offset(), awaits)
+        if found is not None and found.item.work is not None:
+            found.item.work.will_end(found.item.record.offset(), awaits)
 
     def because(self, delivery_tag: int, error: str, reason: str = "rejected") -> None:
         """Notes the error for which a message will be rejected: its dead letter says it, at once or after more lost runs.
@@ -286,14 +299,14 @@ class Deliveries:
             error: the error as a text.
             reason: the dead letter's reason, one word.
         """
-        self._reasons[delivery_tag] = error[:_LONGEST_REASON]
-        self._reasons_in_a_word[delivery_tag] = reason
+        if (found := self._unacked.get(delivery_tag)) is not None:
+            found.error, found.reason = error[:_LONGEST_REASON], reason
 
     def withdraw(self, delivery_tag: int) -> tuple[Source, Item] | None:
         """Takes a message that has not begun out of the deliveries: the caller puts it back, gives it away or buries it."""
         settled = self._settle(delivery_tag, False)
         self._refill()
-        return settled[0] if settled else None
+        return (settled[0].source, settled[0].item) if settled else None
 
     def bury(self, delivery_tag: int, reason: str, error: str) -> None:
         """Writes a message to the dead letters, and ends it.
@@ -301,11 +314,11 @@ class Deliveries:
         Raises:
             NotConfirmed, MessageTooLarge, ConnectionFailed: the dead letter could not be written; the message is not ended.
         """
-        for source, item in self._settle(delivery_tag, False):
+        for found in self._settle(delivery_tag, False):
             try:
-                source.bury(item, reason, error)
+                found.source.bury(found.item, reason, error)
             except KafkaExecError:
-                self._unacked[delivery_tag] = (source, item)
+                self._unacked[delivery_tag] = found
                 raise
         self._refill()
 
@@ -313,29 +326,28 @@ class Deliveries:
 
     def acknowledge(self, delivery_tag: int, multiple: bool = False) -> None:
         """Ends a message; with ``multiple``, also all messages before it."""
-        for source, item in self._settle(delivery_tag, multiple):
-            source.end(item)
+        for found in self._settle(delivery_tag, multiple):
+            found.source.end(found.item)
         self._refill()
 
     def reject(self, delivery_tag: int, requeue: bool) -> None:
         """Has a message delivered again, before later ones (``requeue``), or makes it a dead letter."""
         if not requeue:
-            reason = self._reasons_in_a_word.pop(delivery_tag, "rejected")
-            self.bury(delivery_tag, reason, self._reasons.pop(delivery_tag, "the consumer rejected it"))
+            if (rejected := self._unacked.get(delivery_tag)) is not None:
+                self.bury(delivery_tag, rejected.reason, rejected.error or "the consumer rejected it")
             return
-        error = self._reasons.pop(delivery_tag, "")
-        for source, item in self._settle(delivery_tag, False):
-            source.put_back(item._replace(error=error))
+        for found in self._settle(delivery_tag, False):
+            found.source.put_back(found.item._replace(error=found.error))
             self._wake()
         self._refill()
 
     def put_back(self) -> None:
         """Puts all unacknowledged messages back: they are delivered again."""
-        for source, item in self._settle(max(self._unacked, default=0), True):
-            source.put_back(item)
+        for found in self._settle(max(self._unacked, default=0), True):
+            found.source.put_back(found.item)
         self._wake()
 
-    def _settle(self, delivery_tag: int, multiple: bool) -> list[tuple[Source, Item]]:
+    def _settle(self, delivery_tag: int, multiple: bool) -> list[Delivered]:
         tags = [tag for tag in sorted(self._unacked) if tag <= delivery_tag] if multiple else [delivery_tag]
         settled = [found for tag in tags if (found := self._unacked.pop(tag, None)) is not None]
         for tag in tags:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple, Protocol
@@ -13,6 +12,7 @@ from kafka_exec.core.control.delay import Delay, eta_of
 from kafka_exec.core.message import window
 from kafka_exec.core.message.envelope import ORDERING_KEY, Headers, Message, bind
 from kafka_exec.errors import ConnectionFailed, KafkaExecError, NotConfirmed
+from kafka_exec.kafka.publish import clock
 from kafka_exec.kafka.publish.partitioner import partition_of
 from kafka_exec.kafka.publish.scopes import confirmed
 from kafka_exec.settings.once import warn_once
@@ -66,7 +66,7 @@ def place_in(space: Namespace, queue: str, message: Message, headers: Headers) -
         over = space.keys_over(queue)
         headers, partition = bind(headers, over), partition_of(message.key, over)
     eta = eta_of(message)
-    delayed = None if eta is None else space.delay_to_publish(eta - time.time())
+    delayed = None if eta is None else space.delay_to_publish(eta - clock.now())
     if eta is None or delayed is None:
         return Destination(space.queue_to_publish(queue, step), headers, partition)
     return Destination(delayed[0], Delay(queue, step, eta).write(headers), delayed[1])

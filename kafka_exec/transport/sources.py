@@ -96,7 +96,7 @@ class WorkQueue:
                 space.cluster,
                 topic,
                 wake=wake,
-                static_id=(lambda: None) if node is None else node.static_id,
+                static_id=(lambda is_fenced: None) if node is None else node.static_id,
                 tick=self._use,
                 journal=None if node is None else Journal(space.cluster, topic, space.journal(name, step), node),
             )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -23,10 +24,12 @@ from kafka_exec.core.worker.versions import TASK_VERSION, capabilities, needed
 from kafka_exec.errors import KafkaExecError, Undecodable
 from kafka_exec.kafka.client.oddities import count
 from kafka_exec.kafka.control.delays import Delays
+from kafka_exec.kafka.nodes.node import Node
 from kafka_exec.transport.connection import Connection
 from kafka_exec.transport.revoked import Revoked
 from kafka_exec.worker.sharing import Sharing
 from kafka_exec.worker.starting import Starter
+from kafka_exec.worker.timer import LogTimer
 from kafka_exec.worker.waiting import tell_newcomers
 
 logger = logging.getLogger("kafka_exec")
@@ -50,11 +53,14 @@ class Consumer(consumer.Consumer):
     Tasks wait for a pool slot here and not in the pool, so that a task that has not begun can still go to another worker.
 
     Attributes:
+        node: the worker's node, which knows the log's time.
         revoked: the tasks that were revoked before this worker was started, or so long ago that Celery has forgotten it.
         sharing: the worker's side of giving tasks to other workers.
         delays: the worker's share of the messages that wait for their time.
     """
 
+    timer: Any
+    node: Node | None = None
     revoked: Revoked | None = None
     sharing: Sharing | None = None
     delays: Delays | None = None
@@ -77,8 +83,16 @@ class Consumer(consumer.Consumer):
         for task in self.app.tasks.values():
             if task.Request == Task.Request:
                 task.Request = "kafka_exec.worker.request:Request"
-        super().update_strategies()
+        timer, self.timer = self.timer, LogTimer(self.timer, self._log_time)
+        try:
+            super().update_strategies()
+        finally:
+            self.timer = timer
         self._able = frozenset(capabilities(self.app.tasks.values()))
+
+    def _log_time(self) -> float | None:
+        """The time by the log's clock; None if it is not known yet. With a broker that is not ours, it is the machine's."""
+        return time.time() if self.node is None else self.node.log_time()
 
     def create_task_handler(self, *args: Any, **kwargs: Any) -> Callable[[Any], Any]:
         """The handler of messages. Celery calls it for each new connection, before it consumes."""

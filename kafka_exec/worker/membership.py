@@ -69,12 +69,18 @@ class Membership(bootsteps.StartStopStep):
         return True
 
     def info(self, c: Any) -> dict[str, Any]:
-        """The facts that ``celery inspect stats`` shows: versions and settings."""
+        """The facts that ``celery inspect stats`` shows: versions, settings, errors, and how far the clock is ahead."""
         connection = getattr(c.connection, "connection", None)
         if not isinstance(connection, Connection):
             return {}
-        settings = in_force(connection.space.settings)
-        return {"kafka_exec": {"versions": versions(), "settings": settings, "faults": faults().facts()}}
+        return {
+            "kafka_exec": {
+                "versions": versions(),
+                "settings": in_force(connection.space.settings),
+                "faults": faults().facts(),
+                "clock_ahead": None if self._node is None else self._node.clock_ahead,
+            }
+        }
 
     def start(self, c: Any) -> None:
         """Starts the node and its shares. Celery calls it again after every new connection."""
@@ -85,7 +91,7 @@ class Membership(bootsteps.StartStopStep):
         if self._node is None:
             self._node = Node(c.hostname, space.cluster, nodes_topic(space.topics), lambda: _work(c), kind="worker")
         self._node.start()
-        connection.node = self._node
+        connection.node = c.node = self._node
         connection.on_fault = c.on_fault
         if c.revoked is None:
             revoked = Revoked(space)

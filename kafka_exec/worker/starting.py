@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from celery.worker.state import task_ready
 from kombu.exceptions import OperationalError
 
 from kafka_exec.backend import KafkaBackend
-from kafka_exec.core.message.envelope import FENCE, RECORD_HEADER, START_BY
+from kafka_exec.core.message.envelope import (
+    CREATED,
+    FENCE,
+    LOG_OFFSET,
+    RECORD_HEADER,
+    REPEATED,
+    START_BY,
+    created_at,
+)
 from kafka_exec.core.results.lifecycle import State
 from kafka_exec.core.results.state_record import StateRecord
 from kafka_exec.core.worker.gate import Gate, is_given_up
@@ -135,11 +143,15 @@ class Starter:
             return
         attempts = deliveries.attempts(tag)
         try:
-            if attempts and (ended := self._end_of(request)) is not None:
+            if (ended := self._end_of(request, attempts)) is not None:
                 self._end_again(request, ended)
             elif is_given_up(attempts, request.message.channel.connection.space.settings.max_deliveries):
                 self._give_up(request, deliveries, tag, attempts)
             elif deliveries.begin(tag):
+                if attempts:
+                    request.request_dict[REPEATED] = request.request_dict.get(REPEATED) or _place(request).get(
+                        "timestamp"
+                    )
                 self._start_when_confirmed(key, request)
             else:
                 task_ready(request)
@@ -156,7 +168,8 @@ class Starter:
         if begun is None:
             task_ready(request)
         else:
-            request.request_dict.update({FENCE: begun.fence, START_BY: begun.start_by})
+            ahead = request.message.channel.connection.log_offset
+            request.request_dict.update({FENCE: begun.fence, START_BY: begun.start_by, LOG_OFFSET: ahead})
             self._start(request)
 
     def _later(self, act: Callable[..., None], key: tuple[Deliveries, int], request: Any, error: Exception) -> None:
@@ -164,25 +177,36 @@ class Starter:
         logger.warning("task %s cannot begin yet: %s", request.id, error)
         run_once("begin", lambda: self._guarded(act, key, request), after=_PAUSE, cooperative=True)
 
-    def _end_of(self, request: Any) -> StateRecord | None:
-        """The state record of the end that a task had stored before its run was lost; None: it had not ended."""
+    def _end_of(self, request: Any, attempts: int) -> StateRecord | None:
+        """The state record by which a task has ended already: in a lost run, or by the message of which this one is a copy.
+
+        Nothing is looked up for the first run of a message that a first run has sent.
+        """
+        since = request.request_dict.get(REPEATED)
         backend = request.task.backend
-        if not isinstance(backend, KafkaBackend):
+        if not (attempts or since) or not isinstance(backend, KafkaBackend):
             return None
-        context = request._context
-        nothing_follows = not (context.errbacks or context.chord or context.chain)
-        place = context.get(RECORD_HEADER) or {}
-        where = (place.get("topic"), place.get("partition"), place.get("offset"))
         try:
             record = backend.reader.find(request.id)
         except Undecodable as error:
             logger.warning("the state of task %s is not understood, it is begun again: %s", request.id, error)
             return None
-        return record if record is not None and record.ends_run_of(where, also_failed=nothing_follows) else None
+        if record is None:
+            return None
+        context = request._context
+        nothing_follows = not (context.errbacks or context.chord or context.chain)
+        if attempts and record.ends_run_of(_where(request), also_failed=nothing_follows):
+            return record
+        created = created_at(context.get(CREATED), _place(request))
+        if since and record.ends_copy(parent=context.parent_id, created=created, since=since):
+            logger.info("task %s has ended before this copy of its message could begin", request.id)
+            return record
+        return None
 
     def _end_again(self, request: Any, ended: StateRecord) -> None:
-        """Acknowledges or rejects the message of a task that has ended before, as after its end."""
-        if ended.state is State.FAILED and not is_acknowledged_on_failure(request.task):
+        """Ends the message of a task that has ended before: as after its end if that was its own end."""
+        is_own = (ended.topic, ended.partition, ended.offset) == _where(request)
+        if is_own and ended.state is State.FAILED and not is_acknowledged_on_failure(request.task):
             deliveries = request.message.channel.deliveries
             if (raised := ended.exception) is not None:
                 deliveries.because(request.message.delivery_tag, f"{raised.type}: {raised.message}")
@@ -210,3 +234,13 @@ class Starter:
         deliveries.bury(tag, "max-deliveries", str(error))
         request.send_event("task-failed", exception=repr(error), traceback="")
         task_ready(request)
+
+
+def _place(request: Any) -> Mapping[str, Any]:
+    """The place of a request's record, and when it was published."""
+    return request.request_dict.get(RECORD_HEADER) or {}
+
+
+def _where(request: Any) -> tuple[Any, Any, Any]:
+    place = _place(request)
+    return place.get("topic"), place.get("partition"), place.get("offset")

@@ -14,6 +14,7 @@ import pytest
 from kafka_exec.broker import EmbeddedKafka
 from tests.integration.judge import judge
 from tests.integration.kills import CONF, Killing, seed_of
+from tests.integration.test_worker_pools import children_are_replaced
 from tests.integration.workers import Crew, crew, until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
@@ -81,3 +82,7 @@ def test_a_worker_paused_for_half_a_minute(made: Crew, request: pytest.FixtureRe
     twice = [task for task in tasks if begun[task] > 1]
     print(f"{len(twice)} tasks begun twice: those that the paused worker was running, {SLOTS} at most")
     assert len(twice) <= SLOTS
+
+
+def test_five_hundred_children_are_replaced(made: Crew) -> None:
+    children_are_replaced(made, 500)

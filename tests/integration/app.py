@@ -25,6 +25,7 @@ from kafka_exec.errors import RunStopped
 from tests.integration import value_tasks
 from tests.integration.result_tasks import add_tasks
 from tests.integration.storing_tasks import add_storing_tasks
+from tests.integration.successor_tasks import add_successor_tasks
 
 #: The queue that reaches every worker which consumes it.
 BROADCAST = "everybody"
@@ -35,7 +36,7 @@ GATE_TIMEOUT = 120.0
 
 def note(what: str, task_id: str) -> None:
     """Appends a line in one write, so that lines of several processes never mix."""
-    line = f"{what} {task_id} {os.environ.get('WORKER', '-')} {os.getpid()} {time.time():.4f}\n"
+    line = f"{what} {task_id} {os.environ.get('WORKER', '-')} {os.getpid()} {time.clock_gettime(time.CLOCK_REALTIME):.4f}\n"
     file = os.open(os.environ["EFFECTS"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     try:
         os.write(file, line.encode())
@@ -177,6 +178,7 @@ def make_app(url: str, backend: str | None = None, **conf: Any) -> Celery:
 
     add_tasks(app, note)
     add_storing_tasks(app, note)
+    add_successor_tasks(app, note)
     value_tasks.add_tasks(app)
     return app
 

@@ -19,9 +19,10 @@ def read(kafka: EmbeddedKafka, topic: str, count: int) -> list[Message]:
     found: list[Message] = []
 
     def more() -> bool:
-        if topic in consumer.list_topics(timeout=5).topics and not consumer.assignment():
-            number = len(consumer.list_topics(topic, timeout=5).topics[topic].partitions)
-            consumer.assign([TopicPartition(topic, n, OFFSET_BEGINNING) for n in range(number)])
+        if not consumer.assignment():
+            # None as long as the topic is not there.
+            partitions = consumer.list_topics(topic, timeout=5).topics[topic].partitions
+            consumer.assign([TopicPartition(topic, n, OFFSET_BEGINNING) for n in partitions])
         found.extend(record for record in consumer.consume(5000, 0.2) if record.error() is None)
         return len(found) >= count
 

@@ -174,7 +174,7 @@ def test_an_inherited_connection_is_made_anew_or_says_so(run: Run) -> None:
     assert output.splitlines() == [f"[{10 << 8}, 0, 0, 0]", "[0, 1, 2]"]
 
 
-def test_a_hundred_forks_with_live_clients(run: Run) -> None:
+def test_forty_forks_with_live_clients(run: Run) -> None:
     output = run(
         """
         connection = Connection(url)
@@ -182,14 +182,14 @@ def test_a_hundred_forks_with_live_clients(run: Run) -> None:
         queue.put("one")
         queue.get(timeout=20).ack()
         work.delay()
-        statuses = [child_status(fork(lambda n=n: work.delay() if n % 10 == 0 else None)) for n in range(100)]
+        statuses = [child_status(fork(lambda n=n: work.delay() if n % 10 == 0 else None)) for n in range(40)]
         print(set(statuses))
         work.delay()
         queue.put("two")
         print(queue.get(timeout=20).payload, app.connection().SimpleQueue("celery").qsize())
         """
     )
-    assert output.splitlines() == ["{0}", "two 12"]
+    assert output.splitlines() == ["{0}", "two 6"]
 
 
 def test_a_fork_in_the_middle_of_a_publish(run: Run) -> None:
@@ -228,7 +228,7 @@ def test_a_child_that_was_forked_while_states_were_indexed_makes_an_index_of_its
         done = False
         writer = threading.Thread(target=write)
         writer.start()
-        statuses = {child_status(fork(lambda: StateIndex().note(0, []))) for _ in range(50)}
+        statuses = {child_status(fork(lambda: StateIndex().note(0, []))) for _ in range(25)}
         done = True
         writer.join()
         print(statuses)

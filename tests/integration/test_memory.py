@@ -11,9 +11,8 @@ from tests.integration.app import make_app
 from tests.integration.memory_tools import grown
 from tests.integration.workers import PATIENCE, crew, until
 
-pytestmark = pytest.mark.alone
 
-
+@pytest.mark.alone
 @pytest.mark.parametrize("pool", ["prefork", "threads"])
 def test_a_worker_whose_tasks_end_by_errors_keeps_its_size(kafka: EmbeddedKafka, tmp_path: Path, pool: str) -> None:
     """With all errors kept until the garbage is collected it would be 25 megabytes or more."""

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,10 @@ import pytest
 
 from kafka_exec import __version__
 from kafka_exec.broker import EmbeddedKafka
-from kafka_exec.core.nodes.heartbeat import Heartbeat
-from kafka_exec.kafka.nodes.node import TASKS_EVERY
+from kafka_exec.core.cluster.topology import nodes_topic
+from kafka_exec.core.nodes.heartbeat import Heartbeat, NodeState, roll
+from kafka_exec.kafka.nodes.node import TASKS_EVERY, heard
+from kafka_exec.settings.appconf import broker_home
 from tests.integration.records import read
 from tests.integration.workers import PATIENCE, Crew, crew, until
 
@@ -32,6 +35,13 @@ def nodes(made: Crew, *options: str) -> dict[str, dict[str, Any]]:
     return {node["name"]: node for node in map(json.loads, lines)}
 
 
+def seen(made: Crew) -> dict[str, tuple[NodeState, Heartbeat]]:
+    """What is heard of the nodes now, by name: to wait for it by the command would take a process for each look."""
+    space, now = broker_home(made.app), time.time()
+    beats = heard(space.cluster, nodes_topic(space.topics), now - 600)
+    return {each.name: (state, each.beat) for each, state in roll(beats, now=now, period=space.settings.heartbeat)}
+
+
 def test_it_tells_who_lives_who_left_who_is_lost_and_what_each_does(made: Crew) -> None:
     busy = made.start("busy", "-c", "3", "-Q", "celery")
     made.ready(busy)
@@ -42,7 +52,13 @@ def test_it_tells_who_lives_who_left_who_is_lost_and_what_each_does(made: Crew) 
     killed = made.start("killed", "-c", "1", "-P", "solo", "-Q", "mail")
     made.ready(other, killed, queue=None)
 
-    found = until(lambda: (found := nodes(made))["busy@test"]["active"] == 1 and found)
+    def all_is_told() -> bool:
+        beats = {name: beat for name, (_, beat) in seen(made).items()}
+        other_is_told = beats["other@test"].control and beats["other@test"].queues
+        return bool(other_is_told and beats["busy@test"].active == 1 and beats["killed@test"].queues)
+
+    until(all_is_told, what="the first heartbeats of all workers with what they do")
+    found = nodes(made)
     assert {name: node["state"] for name, node in found.items()} == dict.fromkeys(
         ("busy@test", "other@test", "killed@test"), "alive"
     )
@@ -53,8 +69,8 @@ def test_it_tells_who_lives_who_left_who_is_lost_and_what_each_does(made: Crew) 
     assert {"add", "hold", "work"} <= set(mine["tasks"])
     assert not any(name.startswith("celery.") for name in mine["tasks"])
     assert not mine["control_plane"]
-    until(lambda: nodes(made)["other@test"]["queues"] == ["mail", "post"])
-    until(lambda: nodes(made)["other@test"]["control_plane"])
+    assert (found["busy@test"]["active"], found["other@test"]["queues"]) == (1, ["mail", "post"])
+    assert found["other@test"]["control_plane"]
     assert set(nodes(made, "--task", "hold")) == set(found)
     assert nodes(made, "--task", "nobody.knows.this") == {}
 
@@ -62,15 +78,17 @@ def test_it_tells_who_lives_who_left_who_is_lost_and_what_each_does(made: Crew) 
     other.stop()
     killed.kill()
     expected = {"busy@test": "alive", "other@test": "left", "killed@test": "lost"}
-    until(lambda: {name: node["state"] for name, node in nodes(made).items()} == expected, what=str(expected))
-    until(lambda: nodes(made)["busy@test"]["active"] == 0)
+    until(lambda: {name: state.value for name, (state, _) in seen(made).items()} == expected, what=str(expected))
+    until(lambda: seen(made)["busy@test"][1].active == 0)
+    assert {name: node["state"] for name, node in nodes(made).items()} == expected
     heading, *rows = made.command("kafka", "nodes").splitlines()
     assert heading.split()[:7] == ["NAME", "STATE", "KIND", "VERSION", "INCARNATION", "HOST", "PID"]
     told = [[name, expected[name], "worker", __version__] for name in sorted(expected)]
     assert [row.split()[:4] for row in rows] == told
 
     made.ready(made.start("killed", "-c", "1", "-P", "solo", "-Q", "mail"), queue=None)
-    again = until(lambda: (found := nodes(made))["killed@test"]["state"] == "alive" and found)
+    again = nodes(made)
+    assert again["killed@test"]["state"] == "alive"
     assert again["killed@test"]["incarnation"] != found["killed@test"]["incarnation"]
     assert len(made.command("kafka", "nodes").splitlines()) == 1 + len(expected)
 

@@ -7,9 +7,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from confluent_kafka import Consumer
 
 from kafka_exec.broker import EmbeddedKafka
-from tests.integration.workers import Crew, crew
+from kafka_exec.core.cluster.names import Topics
+from kafka_exec.core.cluster.settings import Settings
+from kafka_exec.core.cluster.topology import nodes_topic
+from kafka_exec.kafka.client.profiles import member
+from kafka_exec.kafka.cluster.cluster import cluster
+from kafka_exec.kafka.nodes.node import Node
+from tests.integration.workers import Crew, Worker, crew, until
 
 SESSION = 30  # seconds: what depends on its end would be seen
 
@@ -47,3 +54,57 @@ def test_a_worker_killed_and_started_again_has_its_partitions_at_once(made: Crew
     made.effects.wait_for(made.send("work", number=100))
     assert time.monotonic() - begun < SESSION / 2
     assert "another worker" not in again.output
+
+
+def fence(made: Crew, worker: Worker) -> None:
+    """Has Kafka fence a worker's static membership: a consumer that is no worker joins with the same id for a moment."""
+    group, settings = f"{made.prefix}.queue.celery", Settings(session_timeout=6.0)
+    consumer = Consumer({**member(settings, group, worker.node), "bootstrap.servers": made.kafka.bootstrap_servers})
+    assigned: list[object] = []
+    consumer.subscribe([group], on_assign=lambda _, partitions: assigned.append(partitions))
+
+    def joins() -> bool:
+        consumer.poll(0.1)
+        return bool(assigned)
+
+    until(joins, what="the consumer's membership")
+    worker.wait_for_line("Kafka has ended its membership")
+    consumer.close()
+
+
+def static_ids(made: Crew) -> list[str | None]:
+    """The static ids of the queue's members."""
+    group = f"{made.prefix}.queue.celery"
+    admin = made.kafka.admin()
+    found = admin.describe_consumer_groups([group])[group].result(10)
+    return [each.group_instance_id for each in found.members]
+
+
+def test_a_fenced_worker_joins_again_by_its_name_if_no_other_worker_has_it(made: Crew) -> None:
+    only = made.start("only", "-c", "1", "-P", "threads")
+    made.ready(only)
+    fence(made, only)
+    made.effects.wait_for(tasks := made.send("work", number=50))
+    made.effects.assert_once(tasks)
+    made.shared_out("celery", 1)
+    assert static_ids(made) == [only.node]
+    assert "another worker" not in only.output
+
+
+def test_a_fenced_worker_gives_its_name_up_if_another_worker_has_it(made: Crew) -> None:
+    first = made.start("first", "-c", "1", "-P", "threads")
+    made.ready(first)
+    namesake = Node(
+        first.node,
+        cluster({"bootstrap.servers": made.kafka.bootstrap_servers}, Settings()),
+        nodes_topic(Topics(made.prefix)),
+    )
+    namesake.start()
+    try:
+        fence(made, first)
+        first.wait_for_line(f"another worker named {first.node} is running")
+        made.effects.wait_for(made.send("work", number=50))
+        made.shared_out("celery", 1)
+        assert static_ids(made) == [None]
+    finally:
+        namesake.stop()

@@ -106,7 +106,15 @@ class Node:
         self._membership = membership(SESSION)
         self._fullness = Fullness()
         self._answers: deque[tuple[KafkaError | None, list[TopicPartition]]] = deque()
-        for thread in (self._beats, self._feed, self._polls, self._keeps_membership, self._loop, self._shares, self._trims):
+        for thread in (
+            self._beats,
+            self._feed,
+            self._polls,
+            self._keeps_membership,
+            self._loop,
+            self._shares,
+            self._trims,
+        ):
             world.spawn(thread(), self)
 
     # -- the world -----------------------------------------------------------------------------------------------------

@@ -76,5 +76,3 @@ def _kept(core: Partition) -> Iterator[tuple[str, object]]:
             "ends above the lowest unfinished": ledger.progress._starts,
         }
     return ((name, found) for name, found in containers.items() if found)
-
-

@@ -345,7 +345,9 @@ class World:
         self.note("trim", topic.id, marks)
         for number, (needed, folded) in marks.items():
             for log, mark in ((topic.partitions[number], needed), (self.journal[number], folded)):
-                log.trim(min(mark, next((o for o in range(log.start, log.end) if self._is_young(log.found.get(o))), log.end)))
+                log.trim(
+                    min(mark, next((o for o in range(log.start, log.end) if self._is_young(log.found.get(o))), log.end))
+                )
 
     def _is_young(self, found: Any) -> bool:
         return found is not None and found.at > self.now - _RETENTION
@@ -381,7 +383,9 @@ class World:
     def send_retry(self, record: Record) -> None:
         """Sends the retry of a task, which comes after a while."""
         self.under_way += 1
-        self.spawn(self._comes_again(self.topic, record, self.rng.choice((0.01, 0.5, 4.0, 12.0)) if self._is_faulty else 0.1))
+        self.spawn(
+            self._comes_again(self.topic, record, self.rng.choice((0.01, 0.5, 4.0, 12.0)) if self._is_faulty else 0.1)
+        )
 
     def _comes_again(self, topic: Topic, record: Record, wait: float) -> Iterator[float]:
         yield wait

@@ -287,6 +287,7 @@ HEADERS: dict[str, Any] = {
     "retry_of": "q/0/5",
     "task_version": 2,
     "kafka_created": NOW,
+    "kafka_repeated": NOW,
     "own": {"__type__": "uuid", "__value__": {"hex": "0" * 32}},
 }
 PROPERTIES = {"correlation_id": "i", "reply_to": "", "priority": 3, "expiration": "5000", "delivery_mode": 2}

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kafka_exec.core.message.dead import Letter, LetterAddress, Marked, Order, Origin, RawHeaders, is_mark, mark
-from kafka_exec.core.message.envelope import Message, dead_letter_headers, encode
+from kafka_exec.core.message.envelope import REPEATED, Message, dead_letter_headers, encode
 from kafka_exec.errors import NotReplayable
 
 TOPIC = "celery.dead.celery"
@@ -86,6 +86,12 @@ def test_a_replayed_task_has_no_retries_behind_it() -> None:
     fresh, _ = task(headers={"retries": 0, "timelimit": [None, 2.5]})
     assert died(once, value).headers_again(TOPIC)[:-1] == fresh
     assert died(fresh, value).headers_again(TOPIC)[:-1] == fresh
+
+
+def test_a_replayed_task_runs_although_its_first_copy_has_ended() -> None:
+    copy, value = task(headers={REPEATED: 1700000000.0, "retries": 3})
+    fresh, _ = task(headers={REPEATED: None, "retries": 0})
+    assert died(copy, value).headers_again(TOPIC)[:-1] == fresh
 
 
 def test_somebody_elses_provenance_counts_nothing() -> None:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kafka_exec.core.cluster.settings import DEFAULT_PARTITIONS
-from kafka_exec.core.control.delay import MARGIN, Delay, eta_of, level_for, wait_of
+from kafka_exec.core.control.delay import MARGIN, Delay, eta_of, hold_for, level_for, wait_of
 from kafka_exec.core.message.envelope import Message
 from kafka_exec.errors import Undecodable
 from tests.unit.scenario import assert_played
@@ -153,3 +153,14 @@ def test_a_tasks_time_is_as_celerys_worker_reads_it(eta: object, found: datetime
 
 def test_only_tasks_have_a_time() -> None:
     assert eta_of(message(eta=NOON.isoformat())) is None
+
+
+@pytest.mark.parametrize(
+    ("left", "wait"), [(-3600.0, -3600.0), (0.0, 0.0), (0.25, 0.25), (1.0, 1.0), (1.5, 1.0), (2.0, 1.0), (100.0, 50.0)]
+)
+def test_a_worker_waits_in_steps_for_a_tasks_time(left: float, wait: float) -> None:
+    assert hold_for(1000.0 + left, 1000.0) == wait
+
+
+def test_a_worker_that_does_not_know_the_time_begins_nothing() -> None:
+    assert 0 < hold_for(0.0, None) < 1

@@ -60,7 +60,7 @@ def test_an_unknown_task_goes_to_the_idlest_of_those_who_know_it() -> None:
 
 
 def test_a_grant_is_a_record() -> None:
-    grants = [Grant("a", "queue.q", 3, 17, 0, 5), Grant("b", "queue.q", 0, 1, 4, 0)]
+    grants = [Grant("a", "queue.q", 3, 17, 0, "id", 5), Grant("b", "queue.q", 0, 1, 4, "id", 0)]
     assert Grant.decode(Grant.encode(grants)) == grants
     for value in (None, b"", b"{}", b"[]", b'{"grants": [["a"]]}', b'{"grants": 5}', Heartbeat("a", "p", 1).encode()):
         assert Grant.decode(value) == []

@@ -129,7 +129,7 @@ def read_state(value: bytes | None) -> None:
 
 LOGS: dict[str, tuple[Callable[[], Sequence[bytes]], Decoder]] = {
     "journal": (journal, read_journal),
-    "heartbeats": (lambda: [HEARTBEAT.encode(), Grant.encode([Grant("incarnation", "q", 0, 5, 1, 7)])], read_heartbeat),
+    "heartbeats": (lambda: [HEARTBEAT.encode(), Grant.encode([Grant("i", "q", 0, 5, 1, "id", 7)])], read_heartbeat),
     "commands": (chord_commands, read_command),
     "changelog": (changelog, read_changelog),
     "claims": (signals, read_signal),
@@ -283,6 +283,7 @@ def test_what_must_be_a_text_is_one(name: str, value: Any) -> None:
         ("stamps", []),
         ("headers", "x"),
         ("kafka_created", 1e300),
+        ("kafka_repeated", "yes"),
     ],
 )
 def test_what_nobody_could_run_is_refused(name: str, value: Any) -> None:

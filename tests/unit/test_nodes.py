@@ -6,7 +6,17 @@ import json
 
 import pytest
 
-from kafka_exec.core.nodes.heartbeat import Heartbeat, Load, NodeState, Seen, node_state, roll
+from kafka_exec.core.nodes.heartbeat import (
+    Heartbeat,
+    Load,
+    Name,
+    Namesake,
+    NodeState,
+    Seen,
+    judge,
+    node_state,
+    roll,
+)
 
 WORK = Load(slots=4, active=1, queues=("celery",), tasks=("add", "work"))
 
@@ -73,3 +83,25 @@ def test_task_names_are_those_last_told() -> None:
     heard += [seen("a", "1", 9.0, work=more), seen("a", "2", 9.0)]
     found = {each.beat.incarnation: each.beat.tasks for each, _ in roll(heard, now=10.0, period=1.0)}
     assert found == {"1": ("new",), "2": None}
+
+
+GONE = Namesake(is_gone=True, is_heard=False)
+SAID_GOODBYE = Namesake(is_gone=True, is_heard=True)
+SILENT = Namesake(is_gone=False, is_heard=False)
+LIVES = Namesake(is_gone=False, is_heard=True)
+
+
+@pytest.mark.parametrize(
+    ("namesakes", "at_once", "after_a_while"),
+    [
+        ([], Name.FREE, Name.FREE),
+        ([GONE, SAID_GOODBYE], Name.FREE, Name.FREE),
+        ([SILENT], Name.UNSURE, Name.FREE),
+        ([GONE, SILENT], Name.UNSURE, Name.FREE),
+        ([LIVES], Name.TAKEN, Name.TAKEN),
+        ([LIVES, SAID_GOODBYE], Name.TAKEN, Name.TAKEN),
+        ([SILENT, LIVES], Name.TAKEN, Name.TAKEN),
+    ],
+)
+def test_a_name_is_taken_only_by_who_is_heard(namesakes: list[Namesake], at_once: Name, after_a_while: Name) -> None:
+    assert [judge(namesakes, waited=waited) for waited in (False, True)] == [at_once, after_a_while]

@@ -282,7 +282,7 @@ def test_a_start_that_a_stopped_worker_tells_late_takes_a_task_that_is_handed_ou
         [(offset, lease)] = play.core.leases_elsewhere()
         play.core.reclaim(offset, lease, play.now)
     else:
-        play.hear(Transition(RELEASED, 0), by="zombie")
+        play.hear(Transition(RELEASED, 0, 1), by="zombie")
     assert play.found() == [0], "its record is not in memory: it is read again"
     assert play.begin(0)
 

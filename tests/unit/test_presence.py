@@ -24,14 +24,16 @@ class Presence(Liveness):
     def __init__(self, period: float) -> None:
         super().__init__("me", period)
         self._watch = TaskWatch(self)
-        self._watch.watch("other", TASK)
+        self.now = 0.0
+        self._watch.watch("other", TASK, self.now)
 
     def take(self, beat: Heartbeat, at: float) -> None:
         super().take(beat, at)
-        self._watch.take(beat)
+        self.now = at
+        self._watch.take(beat, at)
 
     def is_over(self, incarnation: str, task: Stray) -> bool:
-        return self._watch.is_over(incarnation, task)
+        return self._watch.is_over(incarnation, task, self.now)
 
 
 def presence(*beats: tuple[str, float], period: float = 1.0) -> Presence:
@@ -83,6 +85,45 @@ def test_who_does_not_name_the_task_again_and_again_does_not_run_it() -> None:
     assert found.is_over("other", TASK)
     found.take(beat("other", strays=(TASK,)), LOST_AFTER + 1.0)
     assert not found.is_over("other", TASK)
+
+
+@pytest.mark.parametrize("ends", ["other lives", "other is silent", "other leaves"])
+def test_a_task_that_nobody_asks_for_is_forgotten(ends: str) -> None:
+    found = Liveness("me", 1.0)
+    watch = TaskWatch(found)
+    last = beat("other", left=ends == "other leaves")
+
+    def hear(heard: Heartbeat, at: float) -> None:
+        found.take(heard, at)
+        watch.take(heard, at)
+
+    hear(beat("me"), 0.0)
+    hear(beat("other"), 0.0)
+    for offset in range(1000):
+        assert not watch.is_over("other", ("q", 0, offset), 0.5)
+    for at in range(1, 10):
+        hear(beat("me"), float(at))
+        if ends != "other is silent":
+            hear(last, float(at))
+        watch.is_over("other", TASK, float(at))
+    assert list(watch._tasks) == [("other", TASK)]
+    for at in range(10, 20):
+        hear(beat("me"), float(at))
+    assert not watch._tasks
+    assert not watch._beats
+
+
+def test_a_task_that_is_given_again_is_not_judged_by_what_was_heard_before() -> None:
+    found = presence(("me", 0.0))
+    for at in range(LOST_AFTER + 1):
+        found.take(beat("other"), float(at))
+    assert found.is_over("other", TASK)
+    found._watch.watch("other", TASK, found.now)
+    for at in range(LOST_AFTER):
+        found.take(beat("other"), 10.0 + at)
+        assert not found.is_over("other", TASK)
+    found.take(beat("other"), 20.0)
+    assert found.is_over("other", TASK)
 
 
 def test_a_silent_incarnation_is_forgotten_and_still_lost() -> None:

@@ -19,6 +19,12 @@ from kafka_exec.errors import Undecodable
 #: A message goes to its queue so many seconds before its time. The worker's timer, which is exact, waits for the rest.
 MARGIN = 1.0
 
+#: A worker looks again after so many seconds if the log's time is not known yet.
+_UNKNOWN = 0.1
+
+#: A worker waits for its tasks' times in steps that are no shorter, seconds: it knows the log's time better at each step.
+_LAST_STEP = 1.0
+
 #: The wait of a level is so many times that of the level below; level 0 waits for a second.
 _STEP = 4
 
@@ -100,3 +106,16 @@ def level_for(remaining: float, levels: int) -> int | None:
             break
         fitting = level
     return fitting
+
+
+def hold_for(due: float, log_time: float | None) -> float:
+    """The time after which a worker looks again if a task's time has come, seconds; 0 or less: it has come.
+
+    Args:
+        due: the task's time, epoch seconds.
+        log_time: the time by the log's clock, epoch seconds; None if it is not known yet.
+    """
+    if log_time is None:
+        return _UNKNOWN
+    left = due - log_time
+    return left if left <= _LAST_STEP else max(_LAST_STEP, left / 2)

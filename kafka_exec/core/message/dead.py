@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from kafka_exec.core.message.envelope import CUT, decode, headers_as_json
+from kafka_exec.core.message.envelope import CUT, REPEATED, decode, headers_as_json
 from kafka_exec.core.record.fields import a_list, an_object, digits, from_json, optional, shown, whole
 from kafka_exec.errors import NotReplayable, Undecodable
 
@@ -176,11 +176,14 @@ class Letter:
     def headers_again(self, topic: str) -> RawHeaders:
         """The headers of its replay: those of the dead record, and the letter's place in ``topic``.
 
-        The replayed task has all its retries again. It has no deduplication id any more, so that it runs although the first
-        one has ended.
+        The replayed task has all its retries again. It has no deduplication id any more, and no sign that a repeated run has
+        sent it, so that it runs although the first one has ended.
         """
-        left = {*_WHY, REPLAYED_FROM, "deduplication-id", "retry-of"}
-        headers = self._headers_with(retries=0) if self._has_retries and self._is_of_protocol_2 else self.headers
+        left = {*_WHY, REPLAYED_FROM, "deduplication-id", "retry-of", "repeated"}
+        changes: dict[str, Any] = {"retries": 0} if self._has_retries and self._is_of_protocol_2 else {}
+        if self._facts.get(REPEATED) is not None:
+            changes[REPEATED] = None
+        headers = self._headers_with(**changes) if changes else self.headers
         kept = [(name, value) for name, value in headers if name not in left]
         came = {"topic": topic, **self.address._asdict(), "count": self.replays + 1}
         return [*kept, (REPLAYED_FROM, json.dumps(came).encode())]

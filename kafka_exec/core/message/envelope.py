@@ -1,7 +1,8 @@
 """The record format of a message: the body is the record's value, and each header is encoded and decoded here.
 
 Any Kafka tool can read such a record. Its Kafka headers are ``content-type``, ``content-encoding``, ``exchange``,
-``routing-key``, ``kafka-exec-version``, and, where they are set, ``ordering-key``, ``deduplication-id`` and ``retry-of``.
+``routing-key``, ``kafka-exec-version``, and, where they are set, ``ordering-key``, ``deduplication-id``, ``retry-of`` and
+``repeated``.
 AMQP's headers and properties are one JSON object each: the Kafka headers ``headers`` and ``properties``.
 """
 
@@ -31,6 +32,10 @@ FENCE = "fence"
 #: A request's entry: the monotonic time by which the run must have started. Monotonic clocks of one machine are the same.
 START_BY = "start_by"
 
+#: The attribute of a task's request that holds the seconds by which the log's clock is ahead of the monotonic clock, if the
+#: other clock of its worker's machine was wrong when it began.
+LOG_OFFSET = "kafka_log_offset"
+
 #: The headers of a task that say: it waits for earlier tasks of the same key; a second task of the same id is dropped; its
 #: failure stops its key. They are no properties, since Celery's retries and canvas keep headers only.
 ORDERING_KEY = "ordering_key"
@@ -40,6 +45,15 @@ STOPS_ON_FAILURE = "ordering_stops_on_failure"
 #: The header of a retry that names the record whose run has sent it. If two messages name the same record, a worker was
 #: killed after it had sent the first one, and the task has run again and sent the second one.
 RETRY_OF = "retry_of"
+
+#: The header of a task that a repeated run has sent, where "repeated" means that the run's message was begun before: a run
+#: that was lost may have sent the same task. Its value is a time before which that was not possible, epoch seconds. The
+#: request of a repeated run has it as an attribute. A run hands it on to what it sends. What a first run sends has no such
+#: header.
+REPEATED = "kafka_repeated"
+
+#: The record header of such a task: it waits for a record of the same id that was begun before it.
+_REPEATED = "repeated"
 
 #: The header of a task that holds the time when it was first sent, epoch seconds. Retries keep it.
 CREATED = "kafka_created"
@@ -128,6 +142,7 @@ def encode(message: Message, to_json: ToJson | None = None) -> RecordHeaders:
         ("headers", headers_as_json(message.headers, to_json)),
         ("properties", _json("property", message.properties, to_json)),
         *((name, message.headers[header].encode()) for name, header in lanes),
+        *([(_REPEATED, b"1")] if message.headers.get(REPEATED) is not None else []),
     ]
 
 
@@ -236,7 +251,7 @@ def ticket_of(
     """
     named = dict(headers or ())
     key, unique, retry_of = named.get("ordering-key"), named.get("deduplication-id"), named.get("retry-of")
-    if not (key or unique or retry_of or restarted):
+    if not (key or unique or retry_of or restarted or _REPEATED in named):
         return None
     try:
         task = facts(_object(named.get("headers")), value, (named.get("content-type") or b"").decode())

@@ -158,5 +158,5 @@ _FIELDS: Mapping[str, Callable[[Any], Any]] = {
     "stamped_headers": _names,
     "timelimit": _limits,
     "task_version": _version,
-    "kafka_created": moment,
+    **dict.fromkeys(("kafka_created", "kafka_repeated"), moment),
 }

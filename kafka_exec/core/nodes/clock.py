@@ -12,6 +12,9 @@ _READINGS = 60
 _EARLIER = 1.0
 _IN_A_ROW = 5
 
+#: A machine's clock that differs from the log's by more seconds is wrong. It counts as set right at half of it.
+_TOLERATED = 1.0
+
 
 class LogClock:
     """The difference between log time and this machine's monotonic clock.
@@ -38,3 +41,27 @@ class LogClock:
     def time(self, now: float) -> float | None:
         """The log time in epoch seconds; None before the first record was read."""
         return None if self._ahead is None else now + self._ahead
+
+
+def is_wrong(ahead: float) -> bool:
+    """True if a clock that is ahead by so many seconds is not to be relied on."""
+    return abs(ahead) > _TOLERATED
+
+
+class Skew:
+    """The difference between a machine's clock and the log's: a fold that finds out when it is news."""
+
+    def __init__(self) -> None:
+        self._in_a_row = 0
+        self._told = False
+
+    def take(self, ahead: float) -> bool:
+        """Notes by how many seconds the machine's clock is ahead. Returns True if that is to be told.
+
+        A heartbeat that is read late makes a clock look ahead that is right: it must look so several times in a row.
+        """
+        self._in_a_row = self._in_a_row + 1 if is_wrong(ahead) else 0
+        self._told = self._told and abs(ahead) > _TOLERATED / 2
+        is_news = self._in_a_row >= _IN_A_ROW and not self._told
+        self._told = self._told or is_news
+        return is_news

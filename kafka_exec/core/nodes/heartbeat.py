@@ -124,30 +124,36 @@ def _stray(found: Any) -> Stray:
 
 
 class Name(Enum):
-    """The answer to a starting node that asks for its name."""
+    """The answer to a node that asks for its name."""
 
     FREE = auto()
     TAKEN = auto()
     UNSURE = auto()
 
 
-def judge(mine: Heartbeat, seen: list[Heartbeat], *, new: int, others_process_lives: bool | None, waited: bool) -> Name:
+class Namesake(NamedTuple):
+    """Another incarnation under the name of a node that asks for it.
+
+    Attributes:
+        is_gone: it has left, was found lost, or its process has ended.
+        is_heard: it has sent a heartbeat since the node asks.
+    """
+
+    is_gone: bool
+    is_heard: bool
+
+
+def judge(namesakes: Iterable[Namesake], *, waited: bool) -> Name:
     """Decides if another living node has the name of this one.
 
     Args:
-        mine: this node's heartbeat.
-        seen: the heartbeats under the name, the oldest first: those of the last few periods, and those that came since.
-        new: how many of them came while this node was watching.
-        others_process_lives: True if the process of the last other node exists; None if it is on another machine.
+        namesakes: the other incarnations under the name.
         waited: True if a living node would have sent another heartbeat by now.
     """
-    others = [beat for beat in seen if beat.incarnation != mine.incarnation]
-    if not others or others[-1].left or others_process_lives is False:
-        return Name.FREE
-    last = others[-1].incarnation
-    if any(beat.incarnation == last for beat in seen[len(seen) - new :]):
+    present = [each for each in namesakes if not each.is_gone]
+    if any(each.is_heard for each in present):
         return Name.TAKEN
-    return Name.FREE if waited else Name.UNSURE
+    return Name.UNSURE if present and not waited else Name.FREE
 
 
 class NodeState(Enum):

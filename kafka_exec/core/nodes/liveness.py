@@ -50,6 +50,10 @@ _GAP = 2
 _REMEMBERED = 60
 
 
+#: A watched task that was not asked for within so many seconds is forgotten: it has ended.
+_ASKED_WITHIN = 5.0
+
+
 class TrustWindow:
     """The time until which a process may act on a fact that it knew at some time. All times are seconds of one clock.
 
@@ -123,7 +127,7 @@ class Liveness:
     """
 
     def __init__(self, incarnation: str, period: float) -> None:
-        self._incarnation = incarnation
+        self.incarnation = incarnation
         self._period = period
         self._limit = LOST_AFTER * period
         self._own: tuple[Heartbeat, float] | None = None
@@ -133,7 +137,7 @@ class Liveness:
 
     def take(self, beat: Heartbeat, at: float) -> None:
         """Folds a heartbeat that was appended to the log at this time."""
-        if beat.incarnation == self._incarnation:
+        if beat.incarnation == self.incarnation:
             self._take_own(beat, at)
             return
         if beat.tasks is None and (before := self._heard.get(beat.incarnation)) is not None:
@@ -197,7 +201,7 @@ class Liveness:
         if self._own is None or not _drives(self._own[0], role):
             return frozenset()
         return frozenset(
-            (self._incarnation, *(incarnation for incarnation in self.with_role(role) if not self.is_gone(incarnation)))
+            (self.incarnation, *(incarnation for incarnation in self.with_role(role) if not self.is_gone(incarnation)))
         )
 
 
@@ -205,30 +209,51 @@ def _drives(beat: Heartbeat, role: str) -> bool:
     return bool(getattr(beat, role)) and not beat.left
 
 
+class _Watched(NamedTuple):
+    """A watched task. ``named``: its node's heartbeats that came before the watch, or up to the last one that has named it.
+
+    ``asked``: when it was asked for last.
+    """
+
+    named: int
+    asked: float
+
+
 class TaskWatch:
-    """The tasks that incarnations still run although other nodes own their partitions: a fold of heartbeats."""
+    """The tasks that incarnations still run although other nodes own their partitions: a fold of heartbeats.
+
+    A task is watched while it is asked for again and again, so it is forgotten however it ends. ``now``: seconds of a
+    steady clock.
+    """
 
     def __init__(self, liveness: Liveness) -> None:
         self._liveness = liveness
-        # The number of heartbeats in a row that have not named a task, by incarnation and task.
-        self._unnamed: dict[tuple[str, Stray], int] = {}
+        self._tasks: dict[tuple[str, Stray], _Watched] = {}
+        # The number of heartbeats of each incarnation that may run a watched task.
+        self._beats: dict[str, int] = {}
 
-    def take(self, beat: Heartbeat) -> None:
+    def take(self, beat: Heartbeat, now: float) -> None:
         """Folds a heartbeat. One that was sent before this incarnation began does not count: it may be outdated."""
         if not self._liveness.hears_itself:
             return
-        for incarnation, task in self._unnamed:
-            if incarnation == beat.incarnation:
-                self._unnamed[incarnation, task] = 0 if task in beat.strays else self._unnamed[incarnation, task] + 1
+        if beat.incarnation == self._liveness.incarnation:
+            self._tasks = {each: task for each, task in self._tasks.items() if now - task.asked <= _ASKED_WITHIN}
+            present = {incarnation for incarnation, _ in self._tasks}
+            self._beats = {incarnation: count for incarnation, count in self._beats.items() if incarnation in present}
+        elif beat.incarnation in self._beats:
+            count = self._beats[beat.incarnation] = self._beats[beat.incarnation] + 1
+            for each in ((beat.incarnation, task) for task in beat.strays):
+                if each in self._tasks:
+                    self._tasks[each] = self._tasks[each]._replace(named=count)
 
-    def watch(self, incarnation: str, task: Stray) -> None:
-        """Notes that an incarnation is believed to run a task."""
-        self._unnamed.setdefault((incarnation, task), 0)
+    def watch(self, incarnation: str, task: Stray, now: float) -> None:
+        """Notes that an incarnation runs a task from now on: heartbeats from before do not say that it does not."""
+        self._tasks[incarnation, task] = _Watched(self._beats.setdefault(incarnation, 0), now)
 
-    def forget(self, incarnation: str, task: Stray) -> None:
-        """Ends what :meth:`watch` began."""
-        self._unnamed.pop((incarnation, task), None)
-
-    def is_over(self, incarnation: str, task: Stray) -> bool:
-        """True if an incarnation does not run a watched task any more: it is gone, or no longer names the task."""
-        return self._liveness.is_gone(incarnation) or self._unnamed.get((incarnation, task), 0) > LOST_AFTER
+    def is_over(self, incarnation: str, task: Stray, now: float) -> bool:
+        """True if an incarnation does not run a task any more: it is gone, or no longer names the task."""
+        if (watched := self._tasks.get((incarnation, task))) is None:
+            self.watch(incarnation, task, now)
+            return self._liveness.is_gone(incarnation)
+        self._tasks[incarnation, task] = watched._replace(asked=now)
+        return self._liveness.is_gone(incarnation) or self._beats[incarnation] - watched.named > LOST_AFTER

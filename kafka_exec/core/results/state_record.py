@@ -188,6 +188,26 @@ class StateRecord:
             return False
         return also_failed or self.state is not State.FAILED
 
+    def ends_copy(self, *, parent: str | None, created: float | None, since: float) -> bool:
+        """True if this is the end of a task that a lost run had sent before a repeated run sent a copy of it.
+
+        Nothing is lost with such a copy. What follows from DONE was sent before DONE was stored. What follows from another
+        end may not be sent yet, but then the message of that end has not ended, and begins again itself. This does not hold
+        for the end of the very task that was repeated, and sends itself anew as its retry or its replacement. Of those ends
+        only DONE counts. An end from before ``since`` is that of another task with the same id, or from before a replay.
+
+        Args:
+            parent: the task whose run has sent the copy; for a retry or a replacement, what that task's message says.
+            created: when the copy was first sent, epoch seconds. A retry keeps the time of its task.
+            since: the time before which no run can have sent the same task, epoch seconds.
+        """
+        if self.state not in TERMINAL or self.created is None:
+            return False
+        is_later = self.created >= since
+        if self.state is State.DONE:
+            return self.parent in (parent, self.id) and (is_later or self.created == created)
+        return is_later and self.parent == parent != self.id and self.created != created
+
     def sound(self) -> StateRecord:
         """A copy that can be written and read again: a field of a wrong type is converted, or left out.
 

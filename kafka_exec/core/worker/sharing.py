@@ -17,6 +17,7 @@ class Grant(NamedTuple):
         to: the other incarnation, which runs the task.
         topic, partition, offset: the place of the task's record.
         attempts: how often the task was begun before.
+        queue: the id of the topic, without which the offset means nothing.
         since: the offset in the partition's journal from which on the grant, and all that contradicts it, is to be read.
     """
 
@@ -25,6 +26,7 @@ class Grant(NamedTuple):
     partition: int
     offset: int
     attempts: int
+    queue: str
     since: int
 
     @staticmethod
@@ -42,9 +44,9 @@ class Grant(NamedTuple):
 
 
 def _grant(found: Any) -> Grant:
-    to, topic, partition, offset, attempts, since = a_list(found)
+    to, topic, partition, offset, attempts, queue, since = a_list(found)
     place = text(topic), whole(partition, most=MOST_PARTITIONS), whole(offset)
-    return Grant(text(to), *place, whole(attempts), whole(since))
+    return Grant(text(to), *place, whole(attempts), text(queue), whole(since))
 
 
 class Fullness:

@@ -75,6 +75,7 @@ class Exclusive:
         self._node = self._new_node()
         self._transactor = self._transactor_of(self._node.incarnation)
         self._opened = False
+        self._is_stepping_down = False
         self._claimant: Claimant | None = None
         self._agenda = Agenda(self._complain)
         self._plans: Mapping[str, Plan] = {}
@@ -105,6 +106,8 @@ class Exclusive:
     def _live(self) -> None:
         """Runs one incarnation, until it is stopped or has stepped down."""
         self.turned = time.monotonic()
+        if self._is_stepping_down:
+            self._step_down()  # an error has ended it before
         try:
             self._begin()
             while not self._loop.is_stopping:
@@ -149,21 +152,23 @@ class Exclusive:
 
     def _step_down(self) -> None:
         """Goes on as another incarnation, which holds nothing: it is not known if the last writes of this one succeeded."""
+        self._is_stepping_down = True
         self._outbox.clear()
         self._fenced.clear()
         if self._claimant is not None:
             self._host.stop(self._claimant.held, "its node has lost the claim")
         self._close_log()
         self._transactor.close()
-        if not self._opened:
-            return  # this incarnation has never written
-        self._opened = False
-        former, self._node = self._node, self._new_node()
-        self._transactor = self._transactor_of(self._node.incarnation)
-        if self._claimant is not None:
-            self._handle(self._claimant.renew(self._node.incarnation, 0.0))
-        self._agenda.clear()
-        former.stop()  # says goodbye, on which others take over: all is released by now
+        former = self._node
+        if self._opened:  # otherwise this incarnation has never written
+            node = self._new_node()
+            if self._claimant is not None:
+                self._handle(self._claimant.renew(node.incarnation, 0.0))
+            self._agenda.clear()
+            self._node, self._transactor, self._opened = node, self._transactor_of(node.incarnation), False
+        self._is_stepping_down = False
+        if former is not self._node:
+            former.stop()  # says goodbye, on which others take over: all is released by now
 
     def _close_log(self) -> None:
         log, self._log = self._log, None

@@ -17,12 +17,13 @@ from confluent_kafka import Message as Record
 from kafka_exec.about import __version__
 from kafka_exec.core.cluster.topology import TopicSpec
 from kafka_exec.core.nodes.assignment import owned
-from kafka_exec.core.nodes.clock import LogClock
+from kafka_exec.core.nodes.clock import LogClock, Skew, is_wrong
 from kafka_exec.core.nodes.heartbeat import (
     LOST_AFTER,
     Heartbeat,
     Load,
     Name,
+    Namesake,
     Seen,
     Stray,
     judge,
@@ -74,14 +75,16 @@ class Node:
         self._beat = Heartbeat(
             uuid.uuid4().hex, _place(), os.getpid(), since=time.time(), kind=kind, version=__version__
         )
-        self._seen: list[Heartbeat] = []
         self._next = 0
+        # The other incarnations under this node's name that are not gone, each with the offset of its last heartbeat.
+        self._namesakes: dict[str, int] = {}
         self._liveness = Liveness(self._beat.incarnation, self.period)
         self._watched = TaskWatch(self._liveness)
         # Guards the knowledge of other nodes, and changes of the heartbeat, which several threads make.
         self._counting = native.lock()
         # The brokers' time, as this node's own heartbeats tell it.
         self._clock = LogClock()
+        self._skew = Skew()
         self._loop = Loop("heartbeat", self._turn)
         self._is_listening = False
         self._lock = native.lock()
@@ -132,6 +135,17 @@ class Node:
         """The brokers' time, epoch seconds; None before a heartbeat of this node's own was read back."""
         return self._clock.time(time.monotonic())
 
+    @property
+    def clock_ahead(self) -> float | None:
+        """The seconds by which the machine's clock is ahead of the log's; None before the log's time is known."""
+        return None if (log_time := self.log_time()) is None else time.time() - log_time
+
+    @property
+    def log_offset(self) -> float | None:
+        """The seconds by which the log's clock is ahead of the monotonic one, if the machine's other clock is wrong."""
+        log_time, ahead = self.log_time(), self.clock_ahead
+        return None if log_time is None or not is_wrong(ahead or 0.0) else log_time - time.monotonic()
+
     def beat(self) -> None:
         """Sends a heartbeat now."""
         strays = tuple(stray for each in self._strays for stray in each())
@@ -165,6 +179,9 @@ class Node:
         Raises:
             KafkaExecError: the cluster is not reachable.
         """
+        with self._counting:
+            for each in grants:
+                self._watched.watch(each.to, (each.topic, each.partition, each.offset), time.monotonic())
         self._cluster.publisher.post(self._registry.name, Grant.encode(grants), key=f"grant {self.incarnation}")
 
     def add_guest_room(self, topic: str, accept: Callable[[Grant, float], None]) -> None:
@@ -183,13 +200,12 @@ class Node:
         self._strays.append(strays)
 
     def runs_no_more(self, incarnation: str, task: Stray) -> bool:
-        """True if another incarnation has ceased to run a task; it takes a few heartbeats to know."""
+        """True if another incarnation has ceased to run a task; it takes a few heartbeats to know.
+
+        The caller asks at least once in a second or two while it believes that the task runs there.
+        """
         with self._counting:
-            self._watched.watch(incarnation, task)
-            is_over = self._is_dead(incarnation) or self._watched.is_over(incarnation, task)
-            if is_over:
-                self._watched.forget(incarnation, task)
-        return is_over
+            return self._watched.is_over(incarnation, task, time.monotonic()) or self._is_dead(incarnation)
 
     def _is_dead(self, incarnation: str) -> bool:
         """True if an incarnation was a process of this machine that has ended."""
@@ -230,36 +246,29 @@ class Node:
     def _send(self, beat: Heartbeat) -> None:
         self._cluster.publisher.post(self._registry.name, beat.encode(), key=self.name)
 
-    def static_id(self) -> str | None:
+    def static_id(self, is_fenced: bool = False) -> str | None:
         """The node's name, by which Kafka gives it its partitions back after a restart.
 
-        None if another living worker has this name: two members of one static id throw each other out. It is decided
-        once and takes time only if there was a worker of this name a moment ago, on another machine.
+        None if another living worker has this name: two members of one static id throw each other out. That takes time only
+        if there was a worker of this name a moment ago, on another machine. It is decided once, and again for a member that
+        Kafka has fenced: after an outage of a broker it fences members though no other one has their name.
+
+        Raises:
+            ConnectionFailed: it is not known who lives, because the cluster does not answer.
         """
         with self._lock:
-            if not self._judged:
-                self._static_id = self._judge()
+            if not self._judged or (is_fenced and self._static_id is not None):
+                self._static_id = None if self._is_name_taken() else self.name
                 self._judged = True
             return self._static_id
 
-    def _judge(self) -> str | None:
-        topic = self._registry.name
-        end = self._cluster.log.ends(topic, [0])[0]
+    def _is_name_taken(self) -> bool:
+        asked = self._cluster.log.ends(self._registry.name, [0])[0]
         deadline = time.monotonic() + LOST_AFTER * self.period
-        while self._next < end and time.monotonic() < deadline:
+        while self._next < asked and time.monotonic() < deadline:
             native.sleep(0.005)
-        known = len(self._seen)
         deadline = time.monotonic() + LOST_AFTER * self.period
-        while True:
-            verdict = judge(
-                self._beat,
-                list(self._seen),
-                new=len(self._seen) - known,
-                others_process_lives=self._others_process_lives(),
-                waited=time.monotonic() > deadline,
-            )
-            if verdict is not Name.UNSURE:
-                break
+        while (verdict := judge(self._others(asked), waited=time.monotonic() > deadline)) is Name.UNSURE:
             native.sleep(self.period / 20)
         if verdict is Name.TAKEN:
             logger.warning(
@@ -267,8 +276,15 @@ class Node:
                 "its restarts cost a rebalance; give each worker a node name of its own (celery worker -n)",
                 self.name,
             )
-            return None
-        return self.name
+        return verdict is Name.TAKEN
+
+    def _others(self, asked: int) -> list[Namesake]:
+        """The other incarnations under this node's name. Heartbeats from the offset ``asked`` on came since it asks."""
+        with self._counting:
+            return [
+                Namesake(self._is_dead(incarnation) or self._liveness.is_gone(incarnation), offset >= asked)
+                for incarnation, offset in self._namesakes.items()
+            ]
 
     def _take(self, record: Record) -> None:
         self._next = record.offset() + 1
@@ -281,20 +297,24 @@ class Node:
             return
         with self._counting:
             self._liveness.take(beat, at)
-            self._watched.take(beat)
+            self._watched.take(beat, now := time.monotonic())
+            if beat.incarnation != self.incarnation and record.key() == self.name.encode():
+                self._namesakes = {each: at for each, at in self._namesakes.items() if not self._liveness.is_gone(each)}
+                self._namesakes[beat.incarnation] = record.offset()
             if beat.incarnation == self.incarnation:
-                self._clock.take(at, now := time.monotonic())
+                self._clock.take(at, now)
                 self.lease.renew(at)
                 left = -math.inf if self.lease.until is None else self.lease.until - (self._clock.time(now) or at)
                 self.leased_until = now + left
-        if not self._judged and beat.incarnation != self.incarnation and record.key() == self.name.encode():
-            self._seen.append(beat)
+        if beat.incarnation == self.incarnation:
+            self._look_at_clock()
 
-    def _others_process_lives(self) -> bool | None:
-        others = [beat for beat in self._seen if beat.incarnation != self._beat.incarnation]
-        if not others or others[-1].place != self._beat.place:
-            return None
-        return _lives(others[-1].pid)
+    def _look_at_clock(self) -> None:
+        if (ahead := self.clock_ahead) is not None and self._skew.take(ahead):
+            logger.warning(
+                f"the clock of this machine is {abs(ahead):.1f} s {'ahead of' if ahead > 0 else 'behind'} that of Kafka, by "
+                "which tasks with a time begin; set it right"
+            )
 
 
 def heard(cluster: Cluster, registry: TopicSpec, since: float) -> Iterator[Seen]:

@@ -77,8 +77,11 @@ class Journal:
             raise
         return ledgers
 
-    def make(self, partitions: Iterable[int]) -> None:
-        """Makes the journal's topic, with these partitions, if it is not there."""
+    def make(self, partitions: Iterable[int], *, anew: bool = False) -> None:
+        """Makes the journal's topic, with these partitions, if it is not there. ``anew``: it was there, and may be gone."""
+        if anew:
+            self._cluster.topics.forget(self._topic)
+            self.writer.is_missing = False
         self._cluster.topics.ensure(self._spec)
         self._cluster.topics.grow(self._topic, max(partitions, default=-1) + 1)
 

@@ -50,12 +50,16 @@ class JournalWriter:
     Args:
         topic: the journal's topic.
         incarnation: the incarnation that writes.
+
+    Attributes:
+        is_missing: Kafka has refused records since it has no such topic.
     """
 
     def __init__(self, publisher: Publisher, topic: str, incarnation: str) -> None:
         self.topic = topic
         self.incarnation = incarnation
         self.lock = native.lock()
+        self.is_missing = False
         self._publisher = publisher
         self._streams: list[Stream] = []
         self._last_told = self._written = float("-inf")
@@ -148,6 +152,7 @@ class JournalWriter:
         elif failure(error) is Failure.TOO_LARGE:
             entry.stream.give_up(entry)
         else:
+            self.is_missing = self.is_missing or failure(error) is Failure.MISSING
             self._refused.append(entry)
 
 

@@ -242,7 +242,9 @@ class OwnedPartition:
         """Gives a task that has not begun to another incarnation. Returns None if this process may not give it."""
         offset = record.offset()
         attempts = self._act(self._core.give, offset, term, record, incarnation)
-        return None if attempts is None else Grant(incarnation, self.topic, self.partition, offset, attempts, since=0)
+        if attempts is None:
+            return None
+        return Grant(incarnation, self.topic, self.partition, offset, attempts, self.queue, since=0)
 
     def accept(self, grant: Grant, record: Record, at: float, *, heard: bool) -> bool:
         """Notes a task that another owner gives to this process. Returns True if it is to be handed out.

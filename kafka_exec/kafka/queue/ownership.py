@@ -6,8 +6,9 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Sequence
+from contextlib import suppress
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, TopicPartition
 from confluent_kafka import Message as Record
 
 from kafka_exec.core.nodes.liveness import membership
@@ -23,6 +24,7 @@ from kafka_exec.kafka.log.history import Fetcher
 from kafka_exec.kafka.queue import commits
 from kafka_exec.kafka.queue.journal import Journal
 from kafka_exec.kafka.queue.owned import OwnedPartition
+from kafka_exec.kafka.queue.trimming import Trimmer
 
 logger = logging.getLogger("kafka_exec")
 
@@ -45,9 +47,6 @@ _CLOSE_TIMEOUT = 1.0
 
 #: How long making grants durable may take, seconds.
 _GRANT_TIMEOUT = 0.5
-
-#: The pause between two deletions of records that ended long ago, seconds; shorter if they are kept for less.
-_TRIM_EVERY = 600.0
 
 #: The pause between two looks whether the topic is still the same, seconds.
 _TOPIC_POLL = 1.0
@@ -91,7 +90,7 @@ class Ownership:
         self._lock = native.lock()
         self._disowned: dict[int, OwnedPartition] = {}
         self._looked_at_leases = self._looked_at_topic = 0.0
-        self._trimmed = time.monotonic()
+        self._trimmer = None if journal is None else Trimmer(journal, topic)
 
     def strays(self) -> list[tuple[str, int, int]]:
         """The tasks that this process runs in partitions that other workers own now: topic, partition and offset of each."""
@@ -191,7 +190,7 @@ class Ownership:
         The client library reads on at the old offset, and says nothing, if the new topic has as many records.
         """
         now = time.monotonic()
-        if now - self._looked_at_topic < _TOPIC_POLL or not self.owned:
+        if now - self._looked_at_topic < _TOPIC_POLL or not self._identity:
             return
         self._looked_at_topic = now
         try:
@@ -199,9 +198,15 @@ class Ownership:
         except KafkaExecError as error:
             logger.debug("whether %s is still the same topic is not known: %s", self._topic, error)
             return
-        if identity != self._identity:
+        if identity == self._identity:
+            return
+        if self.owned:
             logger.warning(f"{self._topic} was deleted and made anew: its tasks are read from the first one on")
             self._begin_anew(consumer)
+        with suppress(
+            KafkaException
+        ):  # the client library looks for the topic's partitions, which it would do much later
+            consumer.list_topics(self._topic, _COMMITTED_TIMEOUT)
 
     def _begin_anew(self, consumer: Consumer) -> None:
         partitions = list(self.owned)
@@ -209,7 +214,7 @@ class Ownership:
         self._disowned.clear()
         self._identify()
         if self._journal is not None:
-            self._journal.make(partitions)
+            self._journal.make(partitions, anew=True)
         with self._lock:
             for each in partitions:
                 self.owned[each] = self._new_work(each, self._ledger(None))
@@ -234,6 +239,8 @@ class Ownership:
         if journal is None or now - self._looked_at_leases < _LEASES_POLL:
             return
         self._looked_at_leases = now
+        if journal.writer.is_missing:
+            journal.make(self.owned, anew=True)
         for work in list(self.owned.values()):
             if not journal.follows(work.partition):
                 continue
@@ -248,7 +255,10 @@ class Ownership:
         """Reads records again that wait in lanes, are needed soon, and are not in memory."""
         for work in list(self.owned.values()):
             for offset in work.wanted():
-                work.found(offset, self._fetch(work.partition, offset))
+                record = self._fetch(work.partition, offset)
+                if self._cluster.topics.identity(self._topic) != self._identity:
+                    return  # the record is of another topic of this name: all begins anew
+                work.found(offset, record)
 
     def _fetch(self, partition: int, offset: int) -> Record | None:
         with self._lock:
@@ -310,16 +320,15 @@ class Ownership:
             return
         try:
             record = self._fetch(grant.partition, grant.offset)
-            if not self._identity:
+            if grant.queue != self._identity and not self.owned:
                 self._identify()
-            journal.watch(grant.partition, grant.since + 1)
         except KafkaExecError as error:
             logger.debug("what was granted of %s is not read: %s", self._topic, error)
             return
-        if record is None or self._is_stopping():
+        if record is None or self._is_stopping() or grant.queue != self._identity:
             return
         with self._lock:
-            if grant.partition in self.owned:
+            if grant.partition in self.owned or not self._watches(journal, grant):
                 return
             work = self._disowned.get(grant.partition)
             if work is None or work.queue != self._identity:
@@ -328,27 +337,23 @@ class Ownership:
             if work.accept(grant, record, at, heard=(journal.position(grant.partition) or 0) > grant.since):
                 self._on_free(record, work)
 
+    def _watches(self, journal: Journal, grant: Grant) -> bool:
+        """Follows the journal from a grant on, which must go on until the task has begun. Returns False if it cannot be."""
+        try:
+            journal.watch(grant.partition, grant.since + 1)
+        except KafkaExecError as error:
+            logger.debug("what was granted of %s is not accepted: %s", self._topic, error)
+            return False
+        return True
+
     def patience(self, longest: float) -> float:
         """The time that the member's thread may poll now, seconds."""
         return longest if self._journal is None else self._journal.writer.patience(longest)
 
-    # -- keeping the logs short ----------------------------------------------------------------------------------------
-
     def trim(self, retention: float) -> None:
-        """Deletes, now and then, records that ended longer than ``retention`` seconds ago, in a thread of its own."""
-        now = time.monotonic()
-        if self._journal is None or now - self._trimmed < min(_TRIM_EVERY, retention):
-            return
-        self._trimmed = now
-        run_once("trim", lambda: self._trim(time.time() - retention))
-
-    def _trim(self, before: float) -> None:
-        marks = {work.partition: work.done_with() for work in list(self.owned.values())}
-        try:
-            if self._journal is not None and marks:
-                self._journal.trim(marks, before)
-        except KafkaExecError as error:
-            logger.debug("what ended in %s could not be deleted: %s", self._topic, error)
+        """Deletes, now and then, records that ended longer than ``retention`` seconds ago."""
+        if self._trimmer is not None:
+            self._trimmer.turn(self.owned, retention)
 
     # -- going ---------------------------------------------------------------------------------------------------------
 

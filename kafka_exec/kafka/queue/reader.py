@@ -20,9 +20,10 @@ from confluent_kafka import Message as Record
 
 from kafka_exec.core.cluster.failures import Failure
 from kafka_exec.core.worker.sharing import Grant
+from kafka_exec.errors import ConnectionFailed
 from kafka_exec.kafka.client import native
 from kafka_exec.kafka.client.calls import Calls
-from kafka_exec.kafka.client.complaints import Complaints
+from kafka_exec.kafka.client.complaints import Complaints, Setback
 from kafka_exec.kafka.client.failures import failure, reason_of, translate
 from kafka_exec.kafka.client.loop import Loop
 from kafka_exec.kafka.client.offsets import LATEST, look_up
@@ -48,8 +49,8 @@ _LINGER = 1.0
 _LEAVE_TIMEOUT = 2.0
 
 
-class Fenced(Exception):
-    """Another process has taken this static membership."""
+class Fenced(Setback):
+    """Kafka says that another process has the place of this member, which is no proof: so it says after an outage too."""
 
 
 class Handed(NamedTuple):
@@ -75,7 +76,7 @@ class GroupReader:
         wake: called from any thread when there is a record to take.
         tick: called in the reader's thread every second or more often.
         static_id: returns the id of a static member, which gets its partitions back at once after a restart; None: a
-            dynamic one.
+            dynamic one. Called with True if Kafka has fenced the member before.
         journal: a worker's; None: other workers are not told which tasks run here, nor this one which run there.
     """
 
@@ -85,7 +86,7 @@ class GroupReader:
         topic: str,
         *,
         wake: Callable[[], None],
-        static_id: Callable[[], str | None] = lambda: None,
+        static_id: Callable[[bool], str | None] = lambda is_fenced: None,
         tick: Callable[[], None] = lambda: None,
         journal: Journal | None = None,
     ) -> None:
@@ -117,7 +118,7 @@ class GroupReader:
         self._consumer: Consumer | None = None
         self._last_commit = 0.0
         self._complaints = Complaints(f"consuming {topic}")
-        self._names_itself = True
+        self._is_fenced = False
         self._loop = Loop(topic, self._be_member, complaints=self._complaints)
         self._loop.start()
 
@@ -204,18 +205,19 @@ class GroupReader:
 
     def _be_member(self) -> None:
         """Runs one membership, until the reader is stopped or an error concerns all of it."""
+        static_id = self._name()
+        self._is_fenced = False
         try:
-            self._consume(self._name() if self._names_itself else None)
+            self._consume(static_id)
         except Fenced:
-            self._names_itself = False
-            logger.warning(
-                f"another worker of the same node name has taken the place of this one in {self.topic}; "
-                "it goes on without a static membership: give each worker a node name of its own"
-            )
+            self._is_fenced = True
+            raise
 
     def _name(self) -> str | None:
         try:
-            return self._static_id()
+            return self._static_id(self._is_fenced)
+        except ConnectionFailed:
+            raise  # it is known after the outage
         except Exception as error:
             self._complaints.tell(error, "; no worker of the same name is looked for")
             return None
@@ -298,7 +300,7 @@ class GroupReader:
 
     def _failed(self, error: KafkaError) -> None:
         if error.code() in (KafkaError._FATAL, KafkaError.FENCED_INSTANCE_ID, KafkaError._FENCED):
-            raise Fenced
+            raise Fenced("Kafka has ended its membership")
         translated = translate(error, f"consuming {self.topic}")
         if failure(error) is Failure.FATAL:
             raise translated  # the thread begins anew with another client

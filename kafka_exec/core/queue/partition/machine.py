@@ -53,14 +53,7 @@ class Partition(Records[R]):
     """
 
     def __init__(
-        self,
-        ledger: Ledger,
-        incarnation: str,
-        *,
-        membership: TrustWindow,
-        remember: float,
-        period: float,
-        now: Now,
+        self, ledger: Ledger, incarnation: str, *, membership: TrustWindow, remember: float, period: float, now: Now
     ) -> None:
         super().__init__(ledger, incarnation, remember)
         self.owned = True
@@ -98,9 +91,8 @@ class Partition(Records[R]):
     def may_run(self, offset: int, term: int, now: Now) -> bool:
         """True if this process may begin a task that it got in a term."""
         state = self.state(offset)
-        return term == self.term and (
-            state is RecordState.READY or (state is RecordState.GRANTED and self.grants[offset].is_open(now.log))
-        )
+        is_granted = state is RecordState.GRANTED and self.grants[offset].is_open(now.log)
+        return term == self.term and (state is RecordState.READY or is_granted)
 
     def needs_journal(self) -> bool:
         """True if the transitions of others matter: they run tasks of the partition, or may begin some."""
@@ -240,9 +232,8 @@ class Partition(Records[R]):
 
     def give(self, offset: int, term: int, record: R, incarnation: str, now: Now) -> int | None:
         """Gives a task to another incarnation. Returns how often it was begun; None if this process may not give it."""
-        if not self._incarnation or not self.owned or not self._is_sure(now):
-            return None
-        if term != self.term or self.state(offset) is not RecordState.READY:
+        is_ours = term == self.term and self.owned and self.state(offset) is RecordState.READY
+        if not self._incarnation or not is_ours or not self._is_sure(now):
             return None
         self.ledger.grant(offset, incarnation)
         self.happens(offset, RecordEvent.GIVE, now, record)
@@ -272,9 +263,8 @@ class Partition(Records[R]):
 
     def strays(self, now: Now) -> set[int]:
         """The tasks that heartbeats must name: they run, or will run, here, and another process owns the partition."""
-        running = () if self.owned else self.running
         given = {each for each, window in self.grants.items() if each in self.running or window.is_open(now.log)}
-        return given.union(running)
+        return given if self.owned else given.union(self.running)
 
     # -- the journal ---------------------------------------------------------------------------------------------------
 
@@ -392,11 +382,9 @@ class Partition(Records[R]):
     def _decide(self, restored: Ledger) -> None:
         """Decides which begins came first: this process hears no more of its own ones that the restored ledger holds."""
         for offset in [each for each in self.contested if self.is_undecided(each) and self.state(each) in BEGUN]:
-            lease = restored.leases.get(offset, Lease("", 0))
+            self.contested[offset] = lease = restored.leases.get(offset, Lease("", 0))
             if lease.incarnation == self._incarnation:
                 del self.contested[offset]
-            else:
-                self.contested[offset] = lease
 
     # -- commits -------------------------------------------------------------------------------------------------------
 
@@ -406,7 +394,7 @@ class Partition(Records[R]):
         Args:
             is_durable: returns True if all groups of :attr:`Ready.told` up to a number are durable.
         """
-        is_of_now = not self.outbox.has_commit
+        was_made_before = self.outbox.has_commit
         commit = self.outbox.commit(self.ledger, is_durable)
-        self.uncommitted = commit is None or not is_of_now
+        self.uncommitted = commit is None or was_made_before
         return commit
