@@ -81,6 +81,7 @@ class Judge:
         #: The runs that lanes wait for, and the record whose end made them wait.
         self.awaited: dict[Place_of_lane, tuple[Run, Place]] = {}
         self.runs = 0
+        self._known_by_commits: set[Place] = set()
         self._world = world
         self._running: dict[object, list[TaskRun]] = defaultdict(list)
         self._began: set[Place] = set()
@@ -166,7 +167,14 @@ class Judge:
         found = object_of(value)
         for each, _ in transitions_of(found):
             if each.kind == ENDED:
-                self.known_ends.setdefault(Place(found["queue"], partition, each.offset), self._world.now)
+                place = Place(found["queue"], partition, each.offset)
+                self.known_ends.setdefault(place, self._world.now)
+                self._known_by_commits.discard(place)
+
+    def forgets_commits(self) -> None:
+        for place in self._known_by_commits:
+            del self.known_ends[place]
+        self._known_by_commits.clear()
 
     # -- commits -------------------------------------------------------------------------------------------------------
 
@@ -180,8 +188,9 @@ class Judge:
         log = topic.partitions[partition]
         new = [record for each in range(covered, offset) if (record := log.found.get(each)) is not None]
         for record in new:
-            if self.has_ended(record):  # else it is parked, as is looked at next
-                self.known_ends.setdefault(record.place, self._world.now)
+            if self.has_ended(record) and record.place not in self.known_ends:  # else it is parked, as is looked at next
+                self.known_ends[record.place] = self._world.now
+                self._known_by_commits.add(record.place)
         if thoroughly or any(not self.has_ended(record) for record in new):
             self._compare(partition, progress)
 
@@ -189,7 +198,9 @@ class Judge:
         """Compares what a new owner would restore from the log now with what is known."""
         topic, journal = self._world.topic, self._world.journal[partition]
         start = max(progress.folded, journal.start)
-        ledger, _ = restore(topic.id, [JournalEntry(at, journal.found[at].value) for at in range(start, journal.end)], progress)
+        ledger, _ = restore(
+            topic.id, [JournalEntry(at, journal.found[at].value) for at in range(start, journal.end)], progress
+        )
         for record in topic.partitions[partition].found.values():
             if record is None:
                 continue

@@ -54,13 +54,6 @@ def _lets_all_run(self: Partition[Any], offset: int, now: Any) -> bool:
     return True
 
 
-def _accepts_as_of_now(original: Callable[..., None]) -> Callable[..., None]:
-    def accept(self: Partition[Any], *args: Any, at: float, now: Any, **more: Any) -> None:
-        original(self, *args, at=now.log, now=now, **more)
-
-    return accept
-
-
 def _starts_first(self: Ledger, offset: int, incarnation: str) -> Lease:
     self._lease(offset, Lease(incarnation, 1))
     return Lease(incarnation, 1)
@@ -105,7 +98,9 @@ def _grant_lasts(self: Partition[Any], offset: int, term: int, now: Any) -> bool
     return term == self.term and self.state(offset) in (_S.READY, _S.GRANTED)
 
 
-def _awaits_reservation(started: int, reserved: int | None, *, has_lane: bool, attempts: int, is_contested: bool) -> Any:
+def _awaits_reservation(
+    started: int, reserved: int | None, *, has_lane: bool, attempts: int, is_contested: bool
+) -> Any:
     needed = begins.must_be_told(has_lane=has_lane, attempts=attempts, is_contested=is_contested)
     return (started if reserved is None else reserved) if needed else None
 
@@ -144,6 +139,7 @@ def _is_in_records(self: Stream, number: int) -> bool:
 
 
 ends_end = ends.end
+_AT_ANY_TIME: Change = (Partition, "start_by", lambda self, offset, now: float("inf"))
 _restore_progress = Progress.restore.__func__
 
 #: The planted faults.
@@ -152,15 +148,18 @@ MUTANTS: dict[str, list[Change]] = {
         (Progress, "restore", classmethod(lambda cls, offset, text, queue="": _restore_progress(cls, offset, text)))
     ],
     "a journal of another topic counts": [(Ledger, "apply", _applies_of_any_topic(Ledger.apply))],
-    "a grant counts from its reading": [(Partition, "accept", _accepts_as_of_now(Partition.accept))],
     "a grant lasts for ever": [(Partition, "may_run", _grant_lasts)],
     "records of former terms may run": [(Partition, "may_run", _may_run_in_any_term)],
     "confirm always says yes": [(Partition, "confirm", _lets_all_run)],
     "no begin is awaited": [(Begins, "awaits", lambda self, offset: None)],
     "a second begin awaits the reservation": [(begins, "to_await", _awaits_reservation)],
     "a late lease is ignored": _cells((_S.READY, _E.LEASE, Cell(_S.READY))),
-    "a rival is not noted": _cells((_S.BEGINNING, _E.LEASE, Cell(_S.BEGINNING))),
-    "an end before the own begin is not noted": _cells((_S.BEGINNING, _E.ENDED_ELSEWHERE, Cell(_S.BEGINNING))),
+    "a run may start at any time": [_AT_ANY_TIME],
+    "a rival is not noted, and runs start late": [*_cells((_S.BEGINNING, _E.LEASE, Cell(_S.BEGINNING))), _AT_ANY_TIME],
+    "an end before the own begin is not noted, and runs start late": [
+        *_cells((_S.BEGINNING, _E.ENDED_ELSEWHERE, Cell(_S.BEGINNING))),
+        _AT_ANY_TIME,
+    ],
     "an end elsewhere leaves no lane": _without(_A.LEAVE, _E.ENDED_ELSEWHERE),
     "an end leaves no lane": _without(_A.LEAVE, _E.END),
     "a checkpoint has folded all before it": [(Progress, "check_in", _check_in_at_once)],
@@ -171,7 +170,6 @@ MUTANTS: dict[str, list[Change]] = {
     "leases are not in checkpoints": [(Ledger, "_entries", _lists_without("leases", "attempts"))],
     "memories are not in checkpoints": [(Ledger, "_entries", _lists_without("remembered"))],
     "parked records count as ended in checkpoints": [(Progress, "without", lambda self, offsets: self)],
-    "reservations are kept at close": _cells((_S.READY, _E.CLOSE, Cell(_S.UNREAD))),
     "a begin outlasts the loss": _cells((_S.BEGINNING, _E.LOSE, Cell(_S.BEGINNING))),
     "what is put back is gone": _cells(
         (_S.RUNNING, _E.PUT_BACK, Cell(_S.UNREAD, (_A.TELL_RELEASED,))),
@@ -190,10 +188,12 @@ MUTANTS: dict[str, list[Change]] = {
     "lanes do not go on": [(Partition, "_go_on", lambda self, now: self.lanes_to_go_on.clear())],
     "wanted records are never read": [(Partition, "wanted", property(lambda self: set()))],
     "records are not kept when they wait": [(Kept, "keep", lambda self, offset, record, anyway=False: None)],
-    "a missing record waits for ever": [(Partition, "missing", lambda self, offset, now: self.kept.wanted.discard(offset))],
+    "a missing record waits for ever": [
+        (Partition, "missing", lambda self, offset, now: self.kept.wanted.discard(offset))
+    ],
     "a marker is waited for": [(Partition, "reach", lambda self, end: None)],
     "what is reclaimed is not contested": [(Partition, "reclaim", _reclaims_as_its_own)],
-    "the own begins are not decided at a takeover": [(Partition, "_decide", lambda self, restored: None)],
+    "the own begins are not decided at a takeover": [(Partition, "decide", lambda self, restored: None)],
     "what was told during a takeover is forgotten": [(Outbox, "kept", lambda self: [])],
     "what has ended here is forgotten at a takeover": [(Ledger, "merge", lambda self, progress, parked: None)],
     "strays are not named": [(Partition, "strays", lambda self, now: set())],
