@@ -64,6 +64,8 @@ class Partition(Records[R]):
         self._standstill = Standstill()
         # The end of the records that were read since the partition came, and the number of their last leader.
         self._furthest, self._epoch = 0, -1
+        # The end of the records that were there when the partition came; None until they are read.
+        self._inherited: int | None = None
         self._enter_parked(now)
 
     def ready(self) -> Ready[R]:
@@ -95,8 +97,12 @@ class Partition(Records[R]):
         return term == self.term and (state is RecordState.READY or is_granted)
 
     def needs_journal(self) -> bool:
-        """True if the transitions of others matter: they run tasks of the partition, or may begin some."""
-        return bool(self.contested) or (self.owned and bool(self.leases_elsewhere()))
+        """True if the transitions of others matter: they run tasks of the partition, or may begin some, or may have.
+
+        A former owner that has lost the partition without notice may have begun all that was there when it came here.
+        """
+        inherits = self._inherited is None or self.ledger.progress.low < self._inherited
+        return bool(self.contested) or (self.owned and (inherits or bool(self.leases_elsewhere())))
 
     # -- reading -------------------------------------------------------------------------------------------------------
 
@@ -122,6 +128,7 @@ class Partition(Records[R]):
     def reach(self, end: int) -> None:
         """Notes that all records before ``end`` were read. Offsets at which a consumer sees no record count as ended."""
         self.position = max(self.position, end)
+        self._inherited = end if self._inherited is None else self._inherited
         self.uncommitted |= self.ledger.progress.reach(end)
 
     def found(self, offset: int, ticket: Ticket | None, record: R, now: Now) -> None:
@@ -289,7 +296,7 @@ class Partition(Records[R]):
                 self.happens(each.offset, RecordEvent.LEASE, now, rival=rival)
             elif each.kind == GRANTED and self.lease_elsewhere(each.offset):
                 self.happens(each.offset, RecordEvent.LEASE, now)
-            elif each.kind == RELEASED:
+            elif each.kind in (RELEASED, GRANTED):  # a former owner may have granted it to this process
                 self._look_again(each.offset, now)
         self._go_on(now)
         return True
@@ -317,10 +324,11 @@ class Partition(Records[R]):
 
     def free(self, lane: Lane, now: Now) -> bool:
         """Frees a held lane. Returns False if it is not held here."""
-        if not self.owned or lane not in self.ledger.holds:
+        run = self.ledger.holds.get(lane)
+        if not self.owned or run is None:
             return False
         self.ledger.free(lane)
-        self.outbox.tell(freed(-1, lane))
+        self.outbox.tell(freed(-1, lane, run))
         self.lanes_to_go_on.append(lane)
         self._go_on(now)
         return True
@@ -376,7 +384,7 @@ class Partition(Records[R]):
         restored.fold(self.outbox.kept(), self._incarnation)
         self.decide(restored)
         self.ledger, self.position, self.owned = restored, -1, True
-        self._furthest, self._epoch = 0, -1
+        self._furthest, self._epoch, self._inherited = 0, -1, None
         self.forget_lanes()
         self.all(RecordEvent.OWN, now)
         self._enter_parked(now)

@@ -29,6 +29,10 @@ _STILL_HERE = BEGUN | {RecordState.GRANTED}
 _MAY_BE_CONTESTED = frozenset({RecordState.WAITING, RecordState.READY, RecordState.GRANTED, RecordState.BEGINNING})
 
 
+#: The states of a record whose reservation, or begin, may have to be awaited.
+_MAY_BE_RESERVED = frozenset({RecordState.READY, RecordState.BEGINNING})
+
+
 class Now(NamedTuple):
     """The time, by both clocks of a process.
 
@@ -246,6 +250,7 @@ class Records(Generic[R]):
         if before in BEGUN and after not in BEGUN:
             self.running.pop(offset, None)
             self.awaited.pop(offset, None)
+        if after not in _MAY_BE_RESERVED:
             self.begins.forget(offset)
         if after not in _STILL_HERE:
             self.grants.pop(offset, None)
