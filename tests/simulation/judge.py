@@ -2,8 +2,9 @@
 
 It keeps a log of effects outside of the simulated workers, and holds these rules:
 
-- *No begin after a known end.* An end is known when it is in the journal or in a commit. A begin is the start in a process
-  of the pool, a while after the worker has asked if it may.
+- *No begin after a known end.* An end is known when it is in the journal or in a commit; and that of a worker that was taken
+  for lost ``_HEARS`` later, since the new owner does not wait for it. A begin is the start in a process of the pool, a while
+  after the worker has asked if it may.
 - *One run at a time*: of a record, of the records of an ordering key, and of the copies of a task.
 - *The order of a key*: a task's first begin comes after the ends of all tasks before it, with their retries.
 - *One of the copies*: of the records of one deduplication id, or of one retry, only one ever begins.
@@ -15,7 +16,8 @@ The first two rules are excused, as the guarantees say, for these and nothing el
 
 - the worker that begins is cut off from the brokers, or was until a moment ago (``_LEARNS``): it cannot know that it has
   lost the partition;
-- of two runs at a time: the worker of the first one is stopped, or cut off, during its run, so that others took it for lost.
+- of two runs at a time: the worker of the first one is stopped, or cut off, during its run, so that others took it for lost;
+  or its task has ended in another run, which was excused.
 
 That a worker was stopped is no excuse for what it begins when it goes on.
 """
@@ -26,10 +28,10 @@ from collections import defaultdict
 from enum import Enum, auto
 from typing import TYPE_CHECKING
 
-from kafka_exec.core.queue.lanes import STOPPED, Lane, Run
+from kafka_exec.core.queue.lanes import Lane, Run
 from kafka_exec.core.queue.progress import Progress
 from kafka_exec.core.queue.restoring import JournalEntry, restore
-from kafka_exec.core.queue.transitions import ENDED, object_of, transitions_of
+from kafka_exec.core.queue.transitions import ENDED, FREED, HELD, object_of, transitions_of
 from tests.simulation.brokers import Place, Record
 
 if TYPE_CHECKING:
@@ -38,6 +40,9 @@ if TYPE_CHECKING:
 
 #: After a cut a worker learns within so many seconds that it is no member any more: its next heartbeat says so.
 _LEARNS = 3.0
+
+#: A new owner reads the end that a lost worker tells within so many seconds.
+_HEARS = 2.0
 
 #: A lane of one topic's partition.
 Place_of_lane = tuple[str, int, Lane]
@@ -85,7 +90,8 @@ class Judge:
         self._world = world
         self._running: dict[object, list[TaskRun]] = defaultdict(list)
         self._began: set[Place] = set()
-        self._succeeded: set[Place | None] = set()
+        self._final: set[Place | None] = set()
+        self._ended_by: dict[tuple[Place, str], TaskRun] = {}
         self._once: dict[object, Place] = {}
         self._lanes: dict[Place_of_lane, list[Record]] = defaultdict(list)
         self._covered: dict[tuple[str, int], int] = defaultdict(int)
@@ -104,10 +110,11 @@ class Judge:
         if place.topic != self._world.topic.id:
             return  # its topic is gone, and with it all that is promised
         known = self.known_ends.get(place)
-        if known is not None and not _may_not_know(run):
+        if known is not None and known < run.started and not _may_not_know(run):
             raise Violation("begun after its end", run, f"which was known at {known:.3f}")
         for other in self._running[_exclusive(record)]:
-            if not (_may_not_know(run) or _may_be_lost(other, run.started)):
+            is_excused = _may_not_know(run) or _may_be_lost(other, run.started)
+            if not is_excused and other.record.place not in self.known_ends:
                 raise Violation("two runs at once", run, "and", other, f"from {other.started:.3f} on")
         self._running[_exclusive(record)].append(run)
         if place not in self._began:
@@ -142,34 +149,40 @@ class Judge:
         record = run.record
         self._world.note(run.node.incarnation, "ends", record)
         self.acknowledged[record.place] = outcome
-        lane = _lane(record)
+        self._ended_by[record.place, run.node.incarnation] = run
+        if outcome is not Outcome.RETRY:
+            self._final.add(record.place)
         if outcome is Outcome.SUCCESS:
             self.over.add((record.place.topic, record.task.id))
-            self._succeeded.add(record.place)
-            if lane in self.awaited and self.awaited[lane][1] == record.place:
-                del self.awaited[lane]
-        elif record.task.key or record.task.unique:
-            is_stop = outcome is Outcome.STOP
-            self.awaited[lane] = record.run._replace(retries=STOPPED) if is_stop else record.run.next, record.place
 
     def expires(self, record: Record, node: Node) -> None:
         self._world.note(node.incarnation, "expires", record)
         self.over.add((record.place.topic, record.task.id))
         self.acknowledged[record.place] = Outcome.SUCCESS
 
-    def freed(self, place: Place_of_lane) -> None:
-        """Notes that an operator has freed a stopped lane."""
-        if (awaited := self.awaited.pop(place, None)) is not None:
-            self.over.add((place[0], awaited[0].task_id))
+    def freed(self, topic: str, task_id: str) -> None:
+        """Notes that an operator has freed a lane that a task had stopped."""
+        self.over.add((topic, task_id))
 
     def told(self, partition: int, value: bytes) -> None:
         """Notes a record of the journal."""
         found = object_of(value)
-        for each, _ in transitions_of(found):
+        first: set[int] = set()
+        for each, incarnation in transitions_of(found):
+            place = Place(found["queue"], partition, each.offset)
             if each.kind == ENDED:
-                place = Place(found["queue"], partition, each.offset)
-                self.known_ends.setdefault(place, self._world.now)
                 self._known_by_commits.discard(place)
+                if place not in self.known_ends:
+                    first.add(each.offset)
+                    run = self._ended_by.get((place, incarnation))
+                    is_late = run is not None and _may_be_lost(run, self._world.now)
+                    self.known_ends[place] = self._world.now + (_HEARS if is_late else 0.0)
+            elif each.kind in (HELD, FREED):
+                lane, awaited = (place.topic, partition, Lane(*each.about[:2])), Run(*each.about[2:])
+                if each.kind == HELD and each.offset in first:
+                    self.awaited[lane] = awaited, place
+                elif lane in self.awaited and self.awaited[lane][0] == awaited:
+                    del self.awaited[lane]
 
     def forgets_commits(self) -> None:
         for place in self._known_by_commits:
@@ -188,7 +201,9 @@ class Judge:
         log = topic.partitions[partition]
         new = [record for each in range(covered, offset) if (record := log.found.get(each)) is not None]
         for record in new:
-            if self.has_ended(record) and record.place not in self.known_ends:  # else it is parked, as is looked at next
+            if (
+                self.has_ended(record) and record.place not in self.known_ends
+            ):  # else it is parked, as is looked at next
                 self.known_ends[record.place] = self._world.now
                 self._known_by_commits.add(record.place)
         if thoroughly or any(not self.has_ended(record) for record in new):
@@ -227,7 +242,7 @@ class Judge:
             return True
         # The run that has sent this retry was lost, and its second run has ended the task.
         origin = None if record.sent_by is None else Place(topic, partition, record.sent_by)
-        return origin in self._succeeded
+        return origin in self._final
 
 
 def _lane(record: Record) -> Place_of_lane:

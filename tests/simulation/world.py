@@ -420,4 +420,4 @@ class World:
                     for view in work.lanes():
                         if view.hold is not None and view.hold.is_stop and work.free(view.lane):
                             self.note("operator", "frees", number, view.lane)
-                            self.judge.freed((work.queue, number, view.lane))
+                            self.judge.freed(work.queue, view.hold.task_id)
