@@ -90,10 +90,6 @@ def _reclaims_as_its_own(self: Partition[Any], offset: int, lease: Lease, now: A
         self._go_on(now)
 
 
-def _may_run_in_any_term(self: Partition[Any], offset: int, term: int, now: Any) -> bool:
-    return self.state(offset) in (_S.READY, _S.GRANTED)
-
-
 def _grant_lasts(self: Partition[Any], offset: int, term: int, now: Any) -> bool:
     return term == self.term and self.state(offset) in (_S.READY, _S.GRANTED)
 
@@ -148,8 +144,7 @@ MUTANTS: dict[str, list[Change]] = {
         (Progress, "restore", classmethod(lambda cls, offset, text, queue="": _restore_progress(cls, offset, text)))
     ],
     "a journal of another topic counts": [(Ledger, "apply", _applies_of_any_topic(Ledger.apply))],
-    "a grant lasts for ever": [(Partition, "may_run", _grant_lasts)],
-    "records of former terms may run": [(Partition, "may_run", _may_run_in_any_term)],
+    "a grant lasts for ever, and runs start late": [(Partition, "may_run", _grant_lasts), _AT_ANY_TIME],
     "confirm always says yes": [(Partition, "confirm", _lets_all_run)],
     "no begin is awaited": [(Begins, "awaits", lambda self, offset: None)],
     "a second begin awaits the reservation": [(begins, "to_await", _awaits_reservation)],

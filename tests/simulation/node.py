@@ -525,7 +525,7 @@ class Node:
         if begun is None:
             self.running -= 1
             return
-        yield self.rng.random() * 0.004
+        yield self.rng.random() * self.rng.choice((0.004, 0.6))
         self.world.spawn(self._runs(item, begun.start_by), self, is_child=True)
 
     def _runs(self, item: Item, start_by: float | None) -> Thread:

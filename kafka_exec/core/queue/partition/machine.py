@@ -64,7 +64,7 @@ class Partition(Records[R]):
         self._standstill = Standstill()
         # The end of the records that were read since the partition came, and the number of their last leader.
         self._furthest, self._epoch = 0, -1
-        # The end of the records that were there when the partition came; None until they are read.
+        # The end of the records that were there when it came; None until they are read.
         self._inherited: int | None = None
         self._enter_parked(now)
 
@@ -97,10 +97,7 @@ class Partition(Records[R]):
         return term == self.term and (state is RecordState.READY or is_granted)
 
     def needs_journal(self) -> bool:
-        """True if the transitions of others matter: they run tasks of the partition, or may begin some, or may have.
-
-        A former owner that has lost the partition without notice may have begun all that was there when it came here.
-        """
+        """True if the transitions of others matter: they may run tasks. A former owner may run all that was there then."""
         inherits = self._inherited is None or self.ledger.progress.low < self._inherited
         return bool(self.contested) or (self.owned and (inherits or bool(self.leases_elsewhere())))
 
