@@ -183,8 +183,8 @@ class Starter:
         Nothing is looked up for the first run of a message that a first run has sent.
         """
         since = request.request_dict.get(REPEATED)
-        backend = request.task.backend
-        if not (attempts or since) or not isinstance(backend, KafkaBackend):
+        backend = request.task.backend if attempts or since else None
+        if not isinstance(backend, KafkaBackend):
             return None
         try:
             record = backend.reader.find(request.id)

@@ -9,7 +9,6 @@ from tests.simulation.judge import Violation
 
 if TYPE_CHECKING:
     from kafka_exec.core.queue.partition.machine import Partition
-    from tests.simulation.node import Node
     from tests.simulation.world import World
 
 
