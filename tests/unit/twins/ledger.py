@@ -29,6 +29,6 @@ class PlainLedger:
                 continue
             if kind == "s" and (attempt > highest or (attempt == highest and (runs is None or runs[1] == incarnation))):
                 highest, runs = attempt, (attempt, incarnation)
-            elif kind == "r" and runs is not None and runs[1] == incarnation:
+            elif kind == "r" and runs is not None and runs[1] == incarnation and runs[0] <= attempt:
                 runs = None
         return None if runs is None or self.has_ended(offset) else runs[1]
