@@ -112,11 +112,10 @@ class Topic:
 
 
 class Said(NamedTuple):
-    """A record in the log of heartbeats, with its log time. ``topic``: the id of the topic of the tasks that are granted."""
+    """A record in the log of heartbeats, with its log time."""
 
     at: float
     said: Heartbeat | Sequence[Grant]
-    topic: str
 
 
 class Group:

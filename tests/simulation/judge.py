@@ -2,8 +2,8 @@
 
 It keeps a log of effects outside of the simulated workers, and holds these rules:
 
-- *No begin after a known end.* An end is known when it is in the journal or in a commit. A begin has its *last look*, the
-  ``confirm`` of its worker, and starts a moment later in a process of the pool.
+- *No begin after a known end.* An end is known when it is in the journal or in a commit. A begin is the start in a process
+  of the pool, a while after the worker has asked if it may.
 - *One run at a time*: of a record, of the records of an ordering key, and of the copies of a task.
 - *The order of a key*: a task's first begin comes after the ends of all tasks before it, with their retries.
 - *One of the copies*: of the records of one deduplication id, or of one retry, only one ever begins.
@@ -13,10 +13,11 @@ It keeps a log of effects outside of the simulated workers, and holds these rule
 
 The first two rules are excused, as the guarantees say, for these and nothing else:
 
-- the worker that begins is cut off from the brokers at its last look, or was until a moment ago (``_LEARNS``): it cannot
-  know that it has lost the partition;
-- it is stopped, or cut off, between its last look and the start;
+- the worker that begins is cut off from the brokers, or was until a moment ago (``_LEARNS``): it cannot know that it has
+  lost the partition;
 - of two runs at a time: the worker of the first one is stopped, or cut off, during its run, so that others took it for lost.
+
+That a worker was stopped is no excuse for what it begins when it goes on.
 """
 
 from __future__ import annotations
@@ -60,11 +61,10 @@ class Outcome(Enum):
 
 
 class TaskRun:
-    """A run of a task. ``looked``: when its worker looked last if it might begin it."""
+    """A run of a task."""
 
-    def __init__(self, record: Record, node: Node, looked: float) -> None:
-        self.record, self.node, self.looked = record, node, looked
-        self.started = 0.0
+    def __init__(self, record: Record, node: Node) -> None:
+        self.record, self.node, self.started = record, node, 0.0
 
     def __repr__(self) -> str:
         return f"{self.record} on {self.node.incarnation}"
@@ -81,6 +81,7 @@ class Judge:
         #: The runs that lanes wait for, and the record whose end made them wait.
         self.awaited: dict[Place_of_lane, tuple[Run, Place]] = {}
         self.runs = 0
+        self._known_by_commits: set[Place] = set()
         self._world = world
         self._running: dict[object, list[TaskRun]] = defaultdict(list)
         self._began: set[Place] = set()
@@ -103,10 +104,10 @@ class Judge:
         if place.topic != self._world.topic.id:
             return  # its topic is gone, and with it all that is promised
         known = self.known_ends.get(place)
-        if known is not None and known < run.looked and not _may_be_late(run):
-            raise Violation("begun after its end", run, f"which was known at {known:.3f}, looked at {run.looked:.3f}")
+        if known is not None and not _may_not_know(run):
+            raise Violation("begun after its end", run, f"which was known at {known:.3f}")
         for other in self._running[_exclusive(record)]:
-            if not (_may_be_late(run) or _may_be_lost(other, run.started)):
+            if not (_may_not_know(run) or _may_be_lost(other, run.started)):
                 raise Violation("two runs at once", run, "and", other, f"from {other.started:.3f} on")
         self._running[_exclusive(record)].append(run)
         if place not in self._began:
@@ -166,7 +167,14 @@ class Judge:
         found = object_of(value)
         for each, _ in transitions_of(found):
             if each.kind == ENDED:
-                self.known_ends.setdefault(Place(found["queue"], partition, each.offset), self._world.now)
+                place = Place(found["queue"], partition, each.offset)
+                self.known_ends.setdefault(place, self._world.now)
+                self._known_by_commits.discard(place)
+
+    def forgets_commits(self) -> None:
+        for place in self._known_by_commits:
+            del self.known_ends[place]
+        self._known_by_commits.clear()
 
     # -- commits -------------------------------------------------------------------------------------------------------
 
@@ -180,8 +188,9 @@ class Judge:
         log = topic.partitions[partition]
         new = [record for each in range(covered, offset) if (record := log.found.get(each)) is not None]
         for record in new:
-            if self.has_ended(record):  # else it is parked, as is looked at next
-                self.known_ends.setdefault(record.place, self._world.now)
+            if self.has_ended(record) and record.place not in self.known_ends:  # else it is parked, as is looked at next
+                self.known_ends[record.place] = self._world.now
+                self._known_by_commits.add(record.place)
         if thoroughly or any(not self.has_ended(record) for record in new):
             self._compare(partition, progress)
 
@@ -238,15 +247,11 @@ def _names(record: Record) -> list[object]:
     return [*names, (topic, record.task.unique)] if record.task.unique and not record.run.retries else names
 
 
-def _may_be_late(run: TaskRun) -> bool:
-    """True if a run may begin although another worker runs or has ended it."""
-    node, looked, started = run.node, run.looked, run.started
-    return any(begin <= looked <= end + _LEARNS for begin, end in node.cuts) or any(
-        begin <= started and looked <= end for begin, end in [*node.cuts, *node.pauses]
-    )
+def _may_not_know(run: TaskRun) -> bool:
+    """True if the worker that begins a run cannot know that another one has run it."""
+    return any(begin <= run.started <= end + _LEARNS for begin, end in run.node.cuts)
 
 
 def _may_be_lost(run: TaskRun, now: float) -> bool:
-    """True if a worker may have been taken for lost since it looked if it might begin the run."""
-    node = run.node
-    return any(begin <= now and run.looked <= end + _LEARNS for begin, end in [*node.cuts, *node.pauses])
+    """True if the worker of a run may have been taken for lost since."""
+    return any(begin <= now and run.started <= end + _LEARNS for begin, end in [*run.node.cuts, *run.node.pauses])

@@ -177,19 +177,15 @@ class Node:
         if not isinstance(said.said, Heartbeat):
             for grant in said.said:
                 if grant.to == self.incarnation:
-                    self.world.spawn(self._accept(grant, said.topic, said.at), self)
+                    self.world.spawn(self._accept(grant, said.at), self)
             return
         self._liveness.take(said.said, said.at)
-        self._watched.take(said.said)
+        self._watched.take(said.said, self.now)
         if said.said.incarnation == self.incarnation:
             self._clock.take(said.at, self.now)
 
     def _runs_no_more(self, incarnation: str, stray: tuple[str, int, int]) -> bool:
-        self._watched.watch(incarnation, stray)
-        is_over = self.world.is_known_dead(self, incarnation) or self._watched.is_over(incarnation, stray)
-        if is_over:
-            self._watched.forget(incarnation, stray)
-        return is_over
+        return self._watched.is_over(incarnation, stray, self.now) or self.world.is_known_dead(self, incarnation)
 
     # -- the reader of logs --------------------------------------------------------------------------------------------
 
@@ -490,8 +486,7 @@ class Node:
                 if (item := self._next()) is None:
                     break
                 if item.record.expired:
-                    self.world.judge.expires(item.record, self)
-                    item.work.end(item.record.offset())
+                    self.world.spawn(self._buries(item), self)
                 else:
                     self.waiting.append(item)
             while not self.stopping and self.waiting and self.running < self.slots:
@@ -504,6 +499,12 @@ class Node:
             if item.work.deliver(item.record.offset(), item.term) is not None:
                 return item
         return None
+
+    def _buries(self, item: Item) -> Thread:
+        """Writes a dead letter, which may take its time, and ends the record without a run."""
+        yield self.rng.choice((0.0, 0.0, 3.0))
+        self.world.judge.expires(item.record, self)
+        item.work.end(item.record.offset())
 
     def _begins(self, item: Item) -> Thread:
         work, offset = item.work, item.record.offset()
@@ -524,13 +525,16 @@ class Node:
         if begun is None:
             self.running -= 1
             return
-        run = TaskRun(item.record, self, self.world.now)
         yield self.rng.random() * 0.004
-        self.world.spawn(self._runs(run, item), self, is_child=True)
+        self.world.spawn(self._runs(item, begun.start_by), self, is_child=True)
 
-    def _runs(self, run: TaskRun, item: Item) -> Thread:
+    def _runs(self, item: Item, start_by: float | None) -> Thread:
         """The task itself, in a process of the pool."""
-        judge = self.world.judge
+        judge, run = self.world.judge, TaskRun(item.record, self)
+        if start_by is not None and self.now > start_by:
+            self.note("starts too late", item.record)
+            self.world.spawn(self._ends(run, item, Outcome.BROKEN_OFF), self)
+            return
         judge.starts(run)
         yield self.world.duration()
         outcome = self.world.outcome(run.record)
@@ -582,12 +586,14 @@ class Node:
             self.note("grants", *(f"{each.partition}/{each.offset} to {each.to}" for each in given))
             written = {number: work.stream.written_to for number, work in self.owned.items()}
             grants = [each._replace(since=written.get(each.partition) or 0) for each in given]
-            self.world.say(self, grants, self.identity)
+            for each in grants:
+                self._watched.watch(each.to, (QUEUE, each.partition, each.offset), self.now)
+            self.world.say(self, grants)
 
-    def _accept(self, grant: Grant, topic: str, at: float) -> Thread:
+    def _accept(self, grant: Grant, at: float) -> Thread:
         yield self.rng.random() * 0.02
         self.identity = self.world.topic.id
-        if self.is_cut or topic != self.identity:
+        if self.is_cut or grant.queue != self.identity:
             return
         record = self.world.topic.partitions[grant.partition].found.get(grant.offset)
         yield self.rng.random() * 0.02

@@ -30,8 +30,9 @@ FAULTS = {
     "blackout": 30.0,
 }
 
-#: How the journal's appends go wrong, as far as the producer knows.
-APPENDS = ("refused", "late", "ghost")
+#: How the journal's appends go wrong: they are refused; taken, and the producer hears that they were not; taken after it has
+#: given up; or they take seconds.
+APPENDS = ("refused", "late", "ghost", "slow", "slow")
 
 #: Records of the queue and of the journal are deleted when they are needed no more, after so many seconds.
 _RETENTION = 8.0
@@ -281,6 +282,7 @@ class World:
         if self.rng.random() < 0.5:
             self.note("group", "forgets its commits")
             self.group.commits.clear()
+            self.judge.forgets_commits()
 
     def refuses(self) -> bool:
         """True if the group refuses a commit for a moment, as during a rebalance."""
@@ -299,7 +301,8 @@ class World:
         fate = self.rng.choice(APPENDS) if self._is_faulty and self.rng.random() < self.plan.lossy else "taken"
         if self.now < node.cut_until and self.rng.random() < 0.3:
             fate = "refused"
-        at = max(self.now, node.cut_until if fate != "refused" else 0.0) + self.rng.random() * 0.02
+        at = max(self.now, node.cut_until if fate != "refused" else 0.0)
+        at += self.rng.random() * (6.0 if fate == "slow" else 0.02)
         at = self._appended[node, partition] = max(at, self._appended.get((node, partition), 0.0))
         self.spawn(self._appends(node, partition, value, settle, fate, at - self.now))
 
@@ -326,14 +329,14 @@ class World:
         yield self.rng.random() * 0.02
         settle(error, stored)
 
-    def say(self, node: Node, said: Heartbeat | list[Grant], topic: str = "") -> None:
+    def say(self, node: Node, said: Heartbeat | list[Grant]) -> None:
         """Takes a record for the log of heartbeats. One that is sent while the worker is cut off is lost."""
         if not node.is_cut:
-            self.spawn(self._says(said, topic))
+            self.spawn(self._says(said))
 
-    def _says(self, said: Heartbeat | list[Grant], topic: str) -> Iterator[float]:
+    def _says(self, said: Heartbeat | list[Grant]) -> Iterator[float]:
         yield self.rng.random() * 0.02
-        self.registry.append(Said(self.now, said, topic))
+        self.registry.append(Said(self.now, said))
 
     def commit(self, partition: int, offset: int, metadata: str) -> None:
         self.note("group", "commits", partition, offset, metadata)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from zlib import crc32
 
-from kafka_exec.core.queue.lanes import Lane, Run
+from kafka_exec.core.queue.lanes import Lane, Run, sent_by
 from kafka_exec.core.queue.progress import Progress
 from kafka_exec.core.queue.transitions import (
     ENDED,
@@ -229,7 +229,8 @@ class Ledger:
         with suppress(ValueError):  # a later version has written it
             if transition.kind == HELD:
                 kind, name, task_id, retries = transition.about
-                self.hold(lane_of(kind, name), run_of(task_id, retries))
+                if sent_by(transition.offset) not in self.remembered:  # else it comes late: that run is over
+                    self.hold(lane_of(kind, name), run_of(task_id, retries))
             elif transition.kind == FREED:
                 kind, name, *run = transition.about
                 self.free(lane_of(kind, name), run_of(*run) if len(run) == 2 else None)

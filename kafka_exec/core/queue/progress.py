@@ -119,12 +119,12 @@ class Progress:
                 self._finish(max(start, self.low), stop)
         self.high = max(self.high, self.low)
         self.delivered = max(self.delivered, other.delivered)
-        if other.checkpoint > self.checkpoint:
-            self.check_in(other.checkpoint, other.folded)
+        self.check_in(other.checkpoint, other.folded)
 
     def check_in(self, checkpoint: int, folded: int) -> None:
-        """Notes a checkpoint in the journal, and the offset up to which it has folded the journal."""
-        self.checkpoint, self.folded = checkpoint, min(folded, checkpoint)
+        """Notes a checkpoint in the journal, and the offset up to which it has folded the journal. The last one counts."""
+        if checkpoint >= self.checkpoint:
+            self.checkpoint, self.folded = checkpoint, min(folded, checkpoint)
 
     def without(self, offsets: Iterable[int]) -> Progress:
         """A copy of this progress in which some records have not ended."""

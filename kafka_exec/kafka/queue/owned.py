@@ -15,6 +15,7 @@ from kafka_exec.core.queue.lanes import Lane, LaneView, Run, Ticket
 from kafka_exec.core.queue.ledger import Ledger
 from kafka_exec.core.queue.partition.machine import Partition
 from kafka_exec.core.queue.partition.records import Now
+from kafka_exec.core.queue.progress import Progress
 from kafka_exec.core.queue.transitions import Lease
 from kafka_exec.core.worker.sharing import Grant
 from kafka_exec.errors import NotConfirmed, Undecodable
@@ -332,9 +333,15 @@ class OwnedPartition:
             return self._core.commit(lambda number: self.stream is None or self.stream.is_durable(number))
 
     def done_with(self) -> tuple[int, int]:
-        """The offsets below which no worker needs the records of the queue, and of the journal, any more."""
+        """The offsets below which no worker needs the records of the queue, and of the journal, any more.
+
+        A new owner knows only what was committed, and what the journal has.
+        """
         with self._lock:
-            return self._core.ledger.needed, self._core.ledger.progress.folded
+            committed = None if self.committed is None else Progress.restore(*self.committed)
+            if committed is None or self.stream is None or not self.stream.is_flushed:
+                return 0, 0
+            return self._core.ledger.needed, committed.folded
 
     def check_in(self) -> None:
         """Writes a checkpoint into the journal, if it is due. A commit names it when it is there."""

@@ -279,8 +279,10 @@ class Partition(Records[R]):
         if is_of(value, self._incarnation):
             self._hear_own(value)
             return True
+        held = list(self.ledger.holds)
         if (heard := self.ledger.apply(value)) is None:
             return False
+        self.lanes_to_go_on += [lane for lane in held if lane not in self.ledger.holds]
         for each, incarnation in heard:
             self.uncommitted = True
             rival = Lease(incarnation, each.attempt)
@@ -375,19 +377,12 @@ class Partition(Records[R]):
         """Owns the partition again: adds to a restored ledger the ends, and the transitions, that this process knows."""
         restored.merge(self.ledger.progress, self.ledger.parked)
         restored.fold(self.outbox.kept(), self._incarnation)
-        self._decide(restored)
+        self.decide(restored)
         self.ledger, self.position, self.owned = restored, -1, True
         self._furthest, self._epoch = 0, -1
         self.forget_lanes()
         self.all(RecordEvent.OWN, now)
         self._enter_parked(now)
-
-    def _decide(self, restored: Ledger) -> None:
-        """Decides which begins came first: this process hears no more of its own ones that the restored ledger holds."""
-        for offset in [each for each in self.contested if self.is_undecided(each) and self.state(each) in BEGUN]:
-            self.contested[offset] = lease = restored.leases.get(offset, Lease("", 0))
-            if lease.incarnation == self._incarnation:
-                del self.contested[offset]
 
     # -- commits -------------------------------------------------------------------------------------------------------
 

@@ -142,6 +142,13 @@ class Records(Generic[R]):
         """True if another incarnation may have told its begin of a task before this one has."""
         return offset in self.contested and self.contested[offset] is None
 
+    def decide(self, restored: Ledger) -> None:
+        """Decides which begins came first: this process hears no more of its own ones that the restored ledger holds."""
+        for offset in [each for each in self.contested if self.is_undecided(each) and self.state(each) in BEGUN]:
+            self.contested[offset] = lease = restored.leases.get(offset, Lease("", 0))
+            if lease.incarnation == self._incarnation:
+                del self.contested[offset]
+
     def arrival(self, offset: int, now: Now) -> RecordEvent:
         """The event that it is for a record to be read, or to have its turn."""
         if self.lease_elsewhere(offset):

@@ -1,0 +1,226 @@
+"""Planted faults: each changes the real code in one place, and the simulation must find it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+from unittest.mock import patch
+
+from kafka_exec.core.queue import restoring
+from kafka_exec.core.queue.lanes import Lanes
+from kafka_exec.core.queue.ledger import Ledger
+from kafka_exec.core.queue.partition import begins, ends, records
+from kafka_exec.core.queue.partition.begins import Begins
+from kafka_exec.core.queue.partition.kept import Kept
+from kafka_exec.core.queue.partition.machine import Partition
+from kafka_exec.core.queue.partition.outbox import Outbox
+from kafka_exec.core.queue.partition.records import Records
+from kafka_exec.core.queue.partition.states import TABLE, Action, Cell, RecordEvent, RecordState
+from kafka_exec.core.queue.progress import Progress
+from kafka_exec.core.queue.transitions import Lease
+from kafka_exec.kafka.queue.journal_writer import Stream
+from tests.simulation import node
+from tests.simulation.search import Result, simulate
+from tests.simulation.world import Plan
+
+_S, _E, _A = RecordState, RecordEvent, Action
+
+#: A change of the code: an object, the name of its attribute, and the attribute in its place.
+Change = tuple[Any, str, Any]
+
+
+def _cells(*changes: tuple[RecordState, RecordEvent, Cell]) -> list[Change]:
+    """Changes of cells of the table."""
+    table = {**TABLE, **{(state, event): move for state, event, move in changes}}
+    return [(records, "TABLE", table)]
+
+
+def _without(action: Action, *events: RecordEvent) -> list[Change]:
+    """The table without an action at some events; none: at all."""
+    table = {
+        (state, event): Cell(move.state, tuple(each for each in move.actions if each is not action))
+        if not events or event in events
+        else move
+        for (state, event), move in TABLE.items()
+    }
+    return [(records, "TABLE", table)]
+
+
+def _lets_all_run(self: Partition[Any], offset: int, now: Any) -> bool:
+    self.contested.pop(offset, None)
+    self.begins.settle(offset)
+    self.happens(offset, _E.CONFIRM, now)
+    return True
+
+
+def _starts_first(self: Ledger, offset: int, incarnation: str) -> Lease:
+    self._lease(offset, Lease(incarnation, 1))
+    return Lease(incarnation, 1)
+
+
+def _lists_without(*names: str) -> Callable[[Ledger], Iterator[tuple[str, list[Any]]]]:
+    original = Ledger._entries
+    return lambda self: (entry for entry in original(self) if entry[0] not in names)
+
+
+def _applies_all(original: Callable[..., Any]) -> Callable[..., Any]:
+    def apply(self: Ledger, value: bytes) -> Any:
+        self.restore(value)
+        return original(self, value)
+
+    return apply
+
+
+def _applies_of_any_topic(original: Callable[..., Any]) -> Callable[..., Any]:
+    def apply(self: Ledger, value: bytes) -> Any:
+        queue, self.queue = self.queue, restoring.object_of(value).get("queue", "")
+        try:
+            return original(self, value)
+        finally:
+            self.queue = queue
+
+    return apply
+
+
+def _reclaims_as_its_own(self: Partition[Any], offset: int, lease: Lease, now: Any) -> None:
+    if self.ledger.leases.get(offset) == lease:
+        self.ledger.release(offset)
+        self._look_again(offset, now)
+        self._go_on(now)
+
+
+def _may_run_in_any_term(self: Partition[Any], offset: int, term: int, now: Any) -> bool:
+    return self.state(offset) in (_S.READY, _S.GRANTED)
+
+
+def _grant_lasts(self: Partition[Any], offset: int, term: int, now: Any) -> bool:
+    return term == self.term and self.state(offset) in (_S.READY, _S.GRANTED)
+
+
+def _awaits_reservation(
+    started: int, reserved: int | None, *, has_lane: bool, attempts: int, is_contested: bool
+) -> Any:
+    needed = begins.must_be_told(has_lane=has_lane, attempts=attempts, is_contested=is_contested)
+    return (started if reserved is None else reserved) if needed else None
+
+
+def _tells_only_the_end(ledger: Ledger, offset: int, *args: Any, **more: Any) -> Any:
+    return ends_end(ledger, offset, *args, **more)[:1]
+
+
+def _does_not_free(ledger: Ledger, offset: int, ticket: Any, awaited: Any, **more: Any) -> Any:
+    holds = dict(ledger.holds)
+    told = ends_end(ledger, offset, ticket, awaited, **more)
+    if awaited is None:
+        ledger.holds.update(holds)
+    return [each for each in told if each.kind != "f"]
+
+
+def _blocks_all(self: Lanes, holds: Any) -> Any:
+    for lane in holds:
+        yield lane, list(self._queues.get(lane, ()))
+
+
+def _first_records(entries: list[Any], checkpoint: int) -> list[Any]:
+    return [entry for entry in entries if entry.offset == checkpoint]
+
+
+def _commits_at_once(self: Outbox, ledger: Ledger, is_durable: Any) -> Any:
+    return ledger.commit()
+
+
+def _check_in_at_once(self: Progress, checkpoint: int, folded: int) -> None:
+    self.checkpoint = self.folded = checkpoint
+
+
+def _is_in_records(self: Stream, number: int) -> bool:
+    return self._in_records >= number
+
+
+ends_end = ends.end
+_AT_ANY_TIME: Change = (Partition, "start_by", lambda self, offset, now: float("inf"))
+_restore_progress = Progress.restore.__func__
+
+#: The planted faults.
+MUTANTS: dict[str, list[Change]] = {
+    "a commit of another topic counts": [
+        (Progress, "restore", classmethod(lambda cls, offset, text, queue="": _restore_progress(cls, offset, text)))
+    ],
+    "a journal of another topic counts": [(Ledger, "apply", _applies_of_any_topic(Ledger.apply))],
+    "a grant lasts for ever": [(Partition, "may_run", _grant_lasts)],
+    "records of former terms may run": [(Partition, "may_run", _may_run_in_any_term)],
+    "confirm always says yes": [(Partition, "confirm", _lets_all_run)],
+    "no begin is awaited": [(Begins, "awaits", lambda self, offset: None)],
+    "a second begin awaits the reservation": [(begins, "to_await", _awaits_reservation)],
+    "a late lease is ignored": _cells((_S.READY, _E.LEASE, Cell(_S.READY))),
+    "a run may start at any time": [_AT_ANY_TIME],
+    "a rival is not noted, and runs start late": [*_cells((_S.BEGINNING, _E.LEASE, Cell(_S.BEGINNING))), _AT_ANY_TIME],
+    "an end before the own begin is not noted, and runs start late": [
+        *_cells((_S.BEGINNING, _E.ENDED_ELSEWHERE, Cell(_S.BEGINNING))),
+        _AT_ANY_TIME,
+    ],
+    "an end elsewhere leaves no lane": _without(_A.LEAVE, _E.ENDED_ELSEWHERE),
+    "an end leaves no lane": _without(_A.LEAVE, _E.END),
+    "a checkpoint has folded all before it": [(Progress, "check_in", _check_in_at_once)],
+    "any checkpoint is trusted": [(Ledger, "apply", _applies_all(Ledger.apply))],
+    "one record of a checkpoint is taken": [(restoring, "_named", _first_records)],
+    "parked records are not in checkpoints": [(Ledger, "_entries", _lists_without("parked"))],
+    "holds are not in checkpoints": [(Ledger, "_entries", _lists_without("holds"))],
+    "leases are not in checkpoints": [(Ledger, "_entries", _lists_without("leases", "attempts"))],
+    "memories are not in checkpoints": [(Ledger, "_entries", _lists_without("remembered"))],
+    "parked records count as ended in checkpoints": [(Progress, "without", lambda self, offsets: self)],
+    "a begin outlasts the loss": _cells((_S.BEGINNING, _E.LOSE, Cell(_S.BEGINNING))),
+    "what is put back is gone": _cells(
+        (_S.RUNNING, _E.PUT_BACK, Cell(_S.UNREAD, (_A.TELL_RELEASED,))),
+        (_S.BEGINNING, _E.PUT_BACK, Cell(_S.UNREAD, (_A.TELL_RELEASED,))),
+    ),
+    "what a guest gives back is not told": _without(_A.TELL_RELEASED, _E.GIVE_BACK, _E.LATE),
+    "grants are not told": _without(_A.TELL_GRANTED),
+    "begins are not told": _without(_A.TELL_STARTED, _E.BEGIN),
+    "commits do not wait for the journal": [(Outbox, "commit", _commits_at_once)],
+    "a commit outlasts the loss": [(Outbox, "forget_commit", lambda self: None)],
+    "the last of two begins wins": [(Ledger, "_start", Ledger._lease)],
+    "starts are not counted": [(Ledger, "start", _starts_first)],
+    "a release frees a later lease": [(Ledger, "_release", lambda self, offset, told: self.release(offset))],
+    "membership is never in doubt": [(Partition, "_is_sure", lambda self, now: True)],
+    "copies run": [(Records, "_original", lambda self, ticket, now: None)],
+    "lanes do not go on": [(Partition, "_go_on", lambda self, now: self.lanes_to_go_on.clear())],
+    "wanted records are never read": [(Partition, "wanted", property(lambda self: set()))],
+    "records are not kept when they wait": [(Kept, "keep", lambda self, offset, record, anyway=False: None)],
+    "a missing record waits for ever": [
+        (Partition, "missing", lambda self, offset, now: self.kept.wanted.discard(offset))
+    ],
+    "a marker is waited for": [(Partition, "reach", lambda self, end: None)],
+    "what is reclaimed is not contested": [(Partition, "reclaim", _reclaims_as_its_own)],
+    "the own begins are not decided at a takeover": [(Partition, "decide", lambda self, restored: None)],
+    "what was told during a takeover is forgotten": [(Outbox, "kept", lambda self: [])],
+    "what has ended here is forgotten at a takeover": [(Ledger, "merge", lambda self, progress, parked: None)],
+    "strays are not named": [(Partition, "strays", lambda self, now: set())],
+    "the journal is left too early": [(Partition, "needs_journal", lambda self: bool(self.contested))],
+    "a guest leaves the journal at once": [(Partition, "needs_journal", lambda self: self.owned)],
+    "only the end of a task is told": [(records, "end", _tells_only_the_end)],
+    "the end of a retry frees no lane": [(records, "end", _does_not_free)],
+    "the awaited retry is parked too": [(Lanes, "blocked", _blocks_all)],
+    "parked records are deleted": [(Ledger, "needed", property(lambda self: self.progress.low))],
+    "what is on its way is durable": [(Stream, "is_durable", _is_in_records)],
+    "refused records are not sent again": [(node.JournalWriter, "serve", lambda self: self.write_untold())],
+}
+
+#: The seed that finds each, the first one.
+SEEDS: dict[str, int] = {}
+
+
+@contextmanager
+def planted(name: str) -> Iterator[None]:
+    """Has the code a planted fault."""
+    with ExitStack() as stack:
+        for place, attribute, value in MUTANTS[name]:
+            stack.enter_context(patch.object(place, attribute, value))
+        yield
+
+
+def find(name: str, seeds: Iterable[int]) -> Result | None:
+    """The first of some simulations that finds a planted fault; None if none does."""
+    with planted(name):
+        return next((result for seed in seeds if (result := simulate(Plan.of(seed))).broken), None)

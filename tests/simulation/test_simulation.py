@@ -1,0 +1,27 @@
+"""A short run of the simulation, and the planted faults that it must find."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.simulation.mutants import MUTANTS, SEEDS, find
+from tests.simulation.search import simulate
+from tests.simulation.world import Plan
+
+
+@pytest.mark.parametrize("first", range(0, 100, 10))
+def test_no_rule_is_broken_in_any_of_ten_worlds(first: int) -> None:
+    for seed in range(first, first + 10):
+        result = simulate(Plan.of(seed))
+        assert not result.broken, f"./dev simulate --seed {seed}: {result.error}"
+
+
+def test_one_seed_is_one_history() -> None:
+    first, second = (simulate(Plan.of(7), keeps_history=True).history for _ in range(2))
+    assert first
+    assert first == second
+
+
+@pytest.mark.parametrize("name", MUTANTS)
+def test_a_planted_fault_is_found(name: str) -> None:
+    assert find(name, [SEEDS[name]]) is not None
