@@ -188,7 +188,9 @@ class Judge:
         log = topic.partitions[partition]
         new = [record for each in range(covered, offset) if (record := log.found.get(each)) is not None]
         for record in new:
-            if self.has_ended(record) and record.place not in self.known_ends:  # else it is parked, as is looked at next
+            if (
+                self.has_ended(record) and record.place not in self.known_ends
+            ):  # else it is parked, as is looked at next
                 self.known_ends[record.place] = self._world.now
                 self._known_by_commits.add(record.place)
         if thoroughly or any(not self.has_ended(record) for record in new):
