@@ -83,7 +83,8 @@ def addressed(
         _check_retry(name, request, options.get("queue"), headers)
         if place := getattr(request, RECORD_HEADER, None):
             headers[RETRY_OF] = place_name(place["topic"], place["partition"], place["offset"])
-    if (since := getattr(request, REPEATED, None)) is not None:
+    # Without an id it is a task of its own, whichever run sends it.
+    if options.get("task_id") and (since := getattr(request, REPEATED, None)) is not None:
         headers[REPEATED] = since
     headers.setdefault(CREATED, round(time.time(), 3))
     options["headers"] = headers
@@ -108,9 +109,9 @@ def without_countdown(countdown: Any, eta: Any) -> tuple[Any, Any]:
 
 def _with_id(callback: Any) -> Any:
     """A callback with an id: each run that sends it, the repeated one too, sends the same task. A canvas stays as it is."""
-    if not isinstance(callback, Mapping) or callback.get("subtask_type") or "task_id" in callback.get("options", ()):
+    if not isinstance(callback, Mapping) or callback.get("subtask_type"):
         return callback
-    return {**callback, "options": {**(callback.get("options") or {}), "task_id": uuid.uuid4().hex}}
+    return {**callback, "options": {"task_id": str(uuid.uuid4()), **(callback.get("options") or {})}}
 
 
 def due_of(countdown: Any, eta: Any, now: float) -> float | None:

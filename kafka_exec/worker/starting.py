@@ -148,10 +148,8 @@ class Starter:
             elif is_given_up(attempts, request.message.channel.connection.space.settings.max_deliveries):
                 self._give_up(request, deliveries, tag, attempts)
             elif deliveries.begin(tag):
-                if attempts:
-                    request.request_dict[REPEATED] = request.request_dict.get(REPEATED) or _place(request).get(
-                        "timestamp"
-                    )
+                if attempts and request.request_dict.get(REPEATED) is None:
+                    request.request_dict[REPEATED] = _place(request).get("timestamp")
                 self._start_when_confirmed(key, request)
             else:
                 task_ready(request)
@@ -183,8 +181,10 @@ class Starter:
         Nothing is looked up for the first run of a message that a first run has sent.
         """
         since = request.request_dict.get(REPEATED)
+        if not (attempts or since):
+            return None
         backend = request.task.backend
-        if not (attempts or since) or not isinstance(backend, KafkaBackend):
+        if not isinstance(backend, KafkaBackend):
             return None
         try:
             record = backend.reader.find(request.id)

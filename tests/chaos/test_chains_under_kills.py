@@ -38,10 +38,10 @@ def test_no_step_of_a_chain_begins_again_when_it_has_ended(made: Crew, request: 
     for names in chains:
         chain(step(name=name, pause=PAUSE) for name in names).apply_async()
     last = {names[-1] for names in chains}
-    while kills.times < 14 and not last <= made.effects.count("stored").keys():
+    while kills.times < 14 and not last <= made.effects.count().keys():
         time.sleep(1.5)
         kills.kill_one()
-    made.effects.wait_for(last, "stored", timeout=3 * PATIENCE)
+    made.effects.wait_for(last, timeout=3 * PATIENCE)
     until(lambda: made.backlog() == 0, what="a commit of all")
     stored: dict[str, float] = {}
     for effect in made.effects.all("stored"):

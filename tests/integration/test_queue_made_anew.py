@@ -51,5 +51,3 @@ def test_no_task_is_lost_if_more_come_to_the_new_queue_than_were_in_the_old_one(
     made.workers[-1].stop()
     made.ready(made.start("two", "-c", "2"))
     made.effects.wait_for(made.send("work", number=5))
-    # Those that the client library reads on at the old offset, before the new topic is noticed, run a second time.
-    assert max(made.effects.count("begin").values()) <= 2

@@ -444,7 +444,7 @@ def seed(kafka: EmbeddedKafka, topic: str, number: int) -> None:
 
 @pytest.mark.alone
 def test_many_records_take_little_time_and_memory(kafka: EmbeddedKafka, join: Join, spec: TopicSpec) -> None:
-    number = 100_000
+    number = 200_000
     join().topics.ensure(spec)
     seed(kafka, spec.name, number)
     process = psutil.Process(os.getpid())
@@ -469,7 +469,7 @@ def test_many_records_take_little_time_and_memory(kafka: EmbeddedKafka, join: Jo
     print(f"cold {cold:.2f} s, warm {warm * 1000:.1f} ms, scan {scanned:.1f} s, {grown:.0f} MB", end=" ")
     assert cold < scanned, "a partition is read, not all"
     assert warm < scanned / 100, "a record is"
-    assert grown < 100
+    assert grown < 150
 
 
 # The commands

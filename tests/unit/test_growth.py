@@ -14,6 +14,7 @@ from kafka_exec.core.nodes import liveness
 from kafka_exec.core.nodes.heartbeat import LOST_AFTER, Heartbeat
 from kafka_exec.core.worker.sharing import Grant
 from kafka_exec.errors import ConnectionFailed, KafkaExecError
+from kafka_exec.kafka.queue.owned import Begun
 from kafka_exec.transport.deliveries import Deliveries
 from kafka_exec.transport.sources import Item, WorkQueue
 from kafka_exec.worker import sharing
@@ -54,7 +55,7 @@ class Queue(WorkQueue):
             attempts=lambda offset: 0,
             begin=lambda offset, term: self.may_begin,
             may_run=lambda offset, term: True,
-            await_told=lambda offset, timeout: None,
+            confirm=lambda offset, timeout: Begun(),
         )
         self.items = deque(Item(Read(offset), owned, 0, False) for offset in range(TASKS))  # type: ignore[arg-type]
         self.ended: list[int] = []
@@ -76,7 +77,7 @@ class Queue(WorkQueue):
         self.buried.append((reason, error))
 
     def give(self, item: Item, incarnation: str) -> Grant | None:
-        return Grant(incarnation, "q", 0, item.record.offset(), 0)
+        return Grant(incarnation, "q", 0, item.record.offset(), 0, "id", 0)
 
 
 def delivered(queue: Queue) -> tuple[Deliveries, list[Any]]:
@@ -191,7 +192,7 @@ def test_a_node_keeps_nothing_of_others_that_are_gone_nor_of_their_tasks(monkeyp
         name = "me@here" if number % 2 else f"other{number}@here"
         beat = Heartbeat(f"i{number}", "there", 1)
         beats.hear(name, beat, 100.0)
-        node.grant([Grant(f"i{number}", "q", 0, number, 0)])
+        node.grant([Grant(f"i{number}", "q", 0, number, 0, "id", 0)])
         assert not node.runs_no_more(f"i{number}", ("q", 1, number))
         if number % 3 == 0:
             beats.hear(name, Heartbeat(f"i{number}", "there", 1, left=True), 100.0)

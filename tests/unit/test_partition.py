@@ -61,7 +61,8 @@ class Play:
         return Now(self.time, 1000.0 + self.time)
 
     def effects(self) -> list[int]:
-        ready = self.core.ready()
+        if (ready := self.core.ready()) is None:
+            return []
         self.told += [each for group in ready.told for each in group]
         out = [int(record) for record in ready.hand_out]
         self.out += out

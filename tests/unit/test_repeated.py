@@ -83,14 +83,20 @@ def sent_by(task: Task, options: dict[str, Any], **request: Any) -> dict[str, An
         task.pop_request()
 
 
-def test_a_first_run_sends_no_header(task: Task) -> None:
-    assert REPEATED not in sent_by(task, {})["headers"]
+def test_a_first_run_sends_no_header_nor_does_what_is_sent_anew(task: Task) -> None:
+    assert REPEATED not in sent_by(task, {"task_id": OWN})["headers"]
+    assert REPEATED not in sent_by(task, {}, **{REPEATED: SINCE})["headers"]
     assert REPEATED not in addressed("t", None, (), {}, {"headers": {REPEATED: SINCE}})["headers"]
 
 
 @pytest.mark.parametrize(
     "options",
-    [{"task_id": OWN}, {"task_id": PARENT}, {"task_id": PARENT, "retries": 1}, {"headers": {REPEATED: 1.0}}],
+    [
+        {"task_id": OWN},
+        {"task_id": PARENT},
+        {"task_id": PARENT, "retries": 1},
+        {"task_id": OWN, "headers": {REPEATED: 1.0}},
+    ],
     ids=["another task", "its replacement", "its retry", "with the header of its message"],
 )
 def test_a_repeated_run_says_so_in_all_that_it_sends(task: Task, options: dict[str, Any]) -> None:

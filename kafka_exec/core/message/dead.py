@@ -181,7 +181,7 @@ class Letter:
         """
         left = {*_WHY, REPLAYED_FROM, "deduplication-id", "retry-of", "repeated"}
         changes: dict[str, Any] = {"retries": 0} if self._has_retries and self._is_of_protocol_2 else {}
-        if self._facts.get(REPEATED) is not None:
+        if REPEATED in self._message_headers:
             changes[REPEATED] = None
         headers = self._headers_with(**changes) if changes else self.headers
         kept = [(name, value) for name, value in headers if name not in left]
@@ -200,8 +200,16 @@ class Letter:
         return bool(self._facts.get("retries"))
 
     @cached_property
+    def _message_headers(self) -> Mapping[str, Any]:
+        """The headers of its message; empty if the message cannot be read."""
+        try:
+            return decode(self.headers, self.value).headers
+        except Undecodable:
+            return {}
+
+    @property
     def _is_of_protocol_2(self) -> bool:
-        return "task" in decode(self.headers, self.value).headers
+        return "task" in self._message_headers
 
     def with_arguments(self, args: list[Any] | None, kwargs: dict[str, Any] | None) -> Letter:
         """The letter with other arguments of its task; None leaves them as they are.

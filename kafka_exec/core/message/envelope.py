@@ -46,10 +46,9 @@ STOPS_ON_FAILURE = "ordering_stops_on_failure"
 #: killed after it had sent the first one, and the task has run again and sent the second one.
 RETRY_OF = "retry_of"
 
-#: The header of a task that a repeated run has sent, where "repeated" means that the run's message was begun before: a run
-#: that was lost may have sent the same task. Its value is a time before which that was not possible, epoch seconds. The
-#: request of a repeated run has it as an attribute. A run hands it on to what it sends. What a first run sends has no such
-#: header.
+#: The header of a task that a repeated run has sent: the run's message was begun before, and the run that was lost may have
+#: sent the same task. Its value is a time before which that was not possible, epoch seconds. The request of a repeated run
+#: has it as an attribute, and each run hands it on to what it sends. What a first run sends has no such header.
 REPEATED = "kafka_repeated"
 
 #: The record header of such a task: it waits for a record of the same id that was begun before it.

@@ -23,9 +23,9 @@ window before they take over; the node itself stops earlier, by the margin:
   period shorter. Runs on the node of a beat end with it;
 - *the membership of a group* (:func:`membership`): Kafka waits for a whole session, and hears from a member every third of
   one. The window is half a session, so it has shut before another member gets the partitions;
-- *a granted task* (:func:`grant`): the owner waits while heartbeats name the task, some periods at least. A guest that has
-  not begun it within one period does not begin it any more. That counts from when the guest has read the grant: one that was
-  stopped before may be late.
+- *a granted task* (:func:`grant`): the owner waits while heartbeats name the task, some periods at least. A worker that has
+  not begun it within one period of the grant's log time does not begin it any more. If both begin it all the same, the
+  journal decides: see :mod:`kafka_exec.core.queue.partition.machine`.
 
 A window whose renewal came too late stays shut: another node may have acted meanwhile. Only an answer of Kafka opens it
 again, or another incarnation has a new one. A node can also be stopped between the look at its window and the act itself.

@@ -6,7 +6,6 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from itertools import islice
 from typing import Any
 from zlib import crc32
 
@@ -35,8 +34,11 @@ from kafka_exec.core.queue.transitions import (
 )
 from kafka_exec.core.record.fields import a_list, an_object, text, whole
 
-#: One record of a checkpoint has so many entries at most: some hundred KB with the longest names.
-_MOST_ENTRIES = 1000
+#: A record of a checkpoint has about so many bytes at most, so that no topic refuses it.
+_MOST_BYTES = 256 * 1024
+
+#: The bytes of a number, and those of a character, in a record at most.
+_NUMBER, _CHARACTER = 20, 6
 
 
 @dataclass
@@ -162,13 +164,14 @@ class Ledger:
     def checkpoint(self, incarnation: str) -> list[bytes]:
         """The values of the journal records that together hold the whole state: the first says how many they are."""
         self.tidy()
-        entries = iter(self._entries())
-        parts: list[dict[str, list[Any]]] = []
-        while (some := list(islice(entries, _MOST_ENTRIES))) or not parts:
-            part: dict[str, list[Any]] = {}
-            for name, entry in some:
-                part.setdefault(name, []).append(entry)
-            parts.append(part)
+        parts: list[dict[str, list[Any]]] = [{}]
+        size = 0
+        for name, entry in self._entries():
+            size += sum(_CHARACTER * len(each) if isinstance(each, str) else _NUMBER for each in entry)
+            if size > _MOST_BYTES:
+                parts.append({})
+                size = 0
+            parts[-1].setdefault(name, []).append(entry)
         # Parked records may be in another part, so they do not count as ended here.
         parts[0] |= {"progress": self.progress.without(self.parked).as_json()}
         # A record may be written twice, or come late between those of the next checkpoint: so each has a number and a name.

@@ -172,7 +172,7 @@ class Stream:
         self._told = self._in_records = 0
         self._unacknowledged: list[_Entry] = []
         # The transitions that are in no record yet, by task, each task's in the order in which they were told.
-        self._untold: dict[int, list[Transition]] = {}
+        self._untold: dict[int, list[tuple[Transition, ...]]] = {}
 
     def tell(self, *transitions: Transition) -> int:
         """Writes transitions of one task, all or none. Returns a number by which :meth:`is_durable` knows them: 1, 2, …"""
@@ -181,7 +181,7 @@ class Stream:
             of_task = self._untold.setdefault(transitions[0].offset, [])
             if transitions[0].kind == ENDED:
                 of_task.clear()  # no worker needs the transitions before an end
-            of_task.extend(transitions)
+            of_task.append(transitions)
             self._writer.note()
             return self._told
 
@@ -203,17 +203,17 @@ class Stream:
         """Writes the transitions that are in no record yet. The writer's lock is held."""
         by_task, self._untold = self._untold, {}
         if by_task:
-            self._write_parted(list(by_task.values()))
+            self._write_parted(list(itertools.chain.from_iterable(by_task.values())))
         self._in_records = self._told
 
-    def _write_parted(self, by_task: list[list[Transition]]) -> None:
-        value = encode(self._writer.incarnation, self._queue, itertools.chain.from_iterable(by_task))
-        if len(value) <= _LONGEST or len(by_task) == 1:
+    def _write_parted(self, groups: Sequence[tuple[Transition, ...]]) -> None:
+        value = encode(self._writer.incarnation, self._queue, itertools.chain.from_iterable(groups))
+        if len(value) <= _LONGEST or len(groups) == 1:
             self._write(value, None)
             return
-        half = len(by_task) // 2
-        self._write_parted(by_task[:half])
-        self._write_parted(by_task[half:])
+        half = len(groups) // 2
+        self._write_parted(groups[:half])
+        self._write_parted(groups[half:])
 
     def _write(self, value: bytes, on_written: Callable[[int], None] | None) -> None:
         entry = _Entry(self, value, self._in_records, on_written)

@@ -216,9 +216,12 @@ class OwnedPartition:
             if time.monotonic() > deadline:
                 raise NotConfirmed("whether another worker has begun it is not known yet")
             native.sleep(0.002)
-        if not self._act(self._core.confirm, offset):
-            return None
-        return Begun(fence, None if self.stream is None else self._act(self._core.start_by, offset))
+        with self._lock:
+            now = self._now()
+            runs = self._core.confirm(offset, now)
+            self._carry_out()
+            start_by = None if self.stream is None else self._core.start_by(offset, now)
+        return Begun(fence, start_by) if runs else None
 
     def will_end(self, offset: int, awaits: Callable[[Ticket], Run]) -> None:
         """Notes that a running task will hold its lane at its end. ``awaits`` makes the run that the lane waits for then."""
@@ -367,7 +370,8 @@ class OwnedPartition:
 
     def _carry_out(self, awaited: Record | None = None) -> bool:
         """Carries the effects out. Returns True if a record that is ``awaited`` is to be handed out, by the caller."""
-        ready = self._core.ready()
+        if (ready := self._core.ready()) is None:
+            return False
         if self.stream is not None:
             for transitions in ready.told:
                 self.stream.tell(*transitions)

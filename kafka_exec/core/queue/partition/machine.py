@@ -68,9 +68,12 @@ class Partition(Records[R]):
         self._inherited: int | None = None
         self._enter_parked(now)
 
-    def ready(self) -> Ready[R]:
-        """The effects of the inputs since the last call."""
-        ready, self.outbox.told = self.effects, []
+    def ready(self) -> Ready[R] | None:
+        """The effects of the inputs since the last call; None if there are none."""
+        ready = self.effects
+        if not (ready.told or ready.hand_out or ready.waits or ready.dropped):
+            return None
+        self.outbox.told = []
         self.effects = Ready(self.outbox.told)
         return ready
 

@@ -23,6 +23,9 @@ class RecordState(Enum):
     GRANTED = "GRANTED"
     ENDED = "ENDED"
 
+    # Members are looked up for each task: that of Enum hashes their names, in Python.
+    __hash__ = object.__hash__
+
 
 class RecordEvent(Enum):
     """An event of a record. The first five come when the record is read, and when its lane goes on."""
@@ -46,6 +49,8 @@ class RecordEvent(Enum):
     CLOSE = "CLOSE: the owner hands the partition over"
     LOSE = "LOSE: the partition is lost"
     OWN = "OWN: the partition comes to this process"
+
+    __hash__ = object.__hash__
 
 
 class Action(Enum):

@@ -1,0 +1,57 @@
+"""The ledger of a partition that comes to a new owner: which checkpoint counts, and from where the journal is read."""
+
+from __future__ import annotations
+
+import pytest
+
+from kafka_exec.core.queue.lanes import Lane, Run
+from kafka_exec.core.queue.ledger import Ledger
+from kafka_exec.core.queue.progress import Progress
+from kafka_exec.core.queue.restoring import JournalEntry, restore
+from kafka_exec.core.queue.transitions import ENDED, STARTED, Lease, Transition, encode, held
+
+KEY = Lane("key", "k")
+
+
+def checkpoint(incarnation: str = "owner", leases: int = 0) -> list[bytes]:
+    ledger = Ledger("q", Progress(0))
+    for offset in range(leases):
+        ledger.start(offset, incarnation)
+    return ledger.checkpoint(incarnation)
+
+
+def entries(*values: bytes, first: int = 0) -> list[JournalEntry]:
+    return [JournalEntry(offset, value) for offset, value in enumerate(values, start=first)]
+
+
+@pytest.mark.parametrize(("folded", "is_known"), [(5, True), (6, False)])
+def test_what_others_tell_before_a_checkpoint_that_has_not_heard_it_is_known_to_the_next_owner(
+    folded: int, is_known: bool
+) -> None:
+    guests = encode("guest", "q", [Transition(ENDED, 0), held(0, KEY, Run("t0", 1))])
+    journal = entries(guests, *checkpoint(), first=5)
+    committed = Progress(0)
+    committed.check_in(6, folded)
+    ledger, _ = restore("q", journal[folded - 5 :], committed)
+    assert (ledger.has_ended(0), KEY in ledger.holds) == (is_known, is_known)
+
+
+def test_a_checkpoint_in_several_records_counts_with_all_of_them_though_others_write_between() -> None:
+    parts = checkpoint(leases=9000)
+    assert len(parts) > 1
+    between = encode("guest", "q", [Transition(ENDED, 3)])
+    journal = entries(parts[0], between, *checkpoint("zombie", leases=1), *parts[1:], first=7)
+    committed = Progress(0)
+    committed.check_in(7, 7)
+    ledger, _ = restore("q", journal, committed)
+    assert len(ledger.leases) == 8999
+    assert ledger.leases[0] == Lease("owner", 1)
+
+
+def test_a_commit_of_a_topic_that_had_the_name_before_counts_for_nothing() -> None:
+    found = Progress(7)
+    metadata = found.metadata("before")
+    assert Progress.restore(7, metadata, "before") == Progress(7)
+    assert Progress.restore(7, metadata, "now") is None
+    ledger, oddities = restore("now", entries(encode("a", "before", [Transition(STARTED, 0, 1)]), b"{}"), None)
+    assert (ledger, oddities) == (Ledger("now", Progress(0)), 1)
