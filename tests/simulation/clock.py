@@ -38,6 +38,6 @@ def simulated(clock: Clock, *, checkpoint_after: int, patience: float) -> Iterat
         stack.enter_context(patch.object(outbox, "_CHECKPOINT_AFTER", checkpoint_after))
         stack.enter_context(patch.object(parking, "PATIENCE", patience))
         stack.enter_context(patch.object(parking, "_MOST_AT_ONCE", 5))
-        stack.enter_context(patch.object(ledger, "_MOST_ENTRIES", 6))
+        stack.enter_context(patch.object(ledger, "_MOST_BYTES", 600))
         stack.enter_context(patch.object(progress, "LONGEST_METADATA", 70))
         yield

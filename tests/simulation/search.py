@@ -10,6 +10,9 @@ from typing import NamedTuple
 from tests.simulation.judge import Violation
 from tests.simulation.world import Plan, World
 
+#: What is broken if the simulated code raises an error.
+FAILS = "an error"
+
 #: So many seeds of a smaller plan are tried.
 _SEEDS = 25
 
@@ -36,7 +39,7 @@ def simulate(plan: Plan, *, keeps_history: bool = False) -> Result:
     except Violation as violation:
         broken, error = violation.rule, str(violation)
     except Exception as fault:  # the code that is simulated must not fail at all
-        broken, error = type(fault).__name__, repr(fault)
+        broken, error = FAILS, repr(fault)
     history = [_line(*each) for each in world.history or ()]
     return Result(plan, broken, error, world.steps, world.happened, world.judge.runs, world.now, history)
 

@@ -349,10 +349,12 @@ class OwnedPartition:
             if self.stream is None or self._journal is None or not self._core.outbox.is_checkpoint_due:
                 return
             progress, heard = self._core.ledger.progress, self._journal.position(self.partition)
+            # Transitions that are told later may come before it all the same, if it is refused at first.
+            folded = heard if heard is not None else self.stream.written_to or 0
 
             def checked_in(offset: int) -> None:
                 """Called in the producer's thread."""
-                progress.check_in(offset, offset if heard is None else heard)
+                progress.check_in(offset, folded)
 
             self.stream.checkpoint(self._core.outbox.checkpoint(self._core.ledger), checked_in)
 

@@ -62,9 +62,8 @@ class Partition(Records[R]):
         self._membership = membership
         self._period = period
         self._standstill = Standstill()
-        # The end of the records that were read since the partition came, and the number of their last leader.
+        # The end of the records that were read since the partition came, their last leader, and the end of those before.
         self._furthest, self._epoch = 0, -1
-        # The end of the records that were there when it came; None until they are read.
         self._inherited: int | None = None
         self._enter_parked(now)
 
@@ -155,7 +154,8 @@ class Partition(Records[R]):
     def deliver(self, offset: int, term: int, now: Now) -> bool | None:
         """Notes that a consumer gets a record. Returns True if one may have had it before, None if it must not be given."""
         if not self.may_run(offset, term, now):
-            self._is_late(offset, now)
+            self.happens(offset, RecordEvent.LATE, now)
+            self._go_on(now)
             return None
         return self.ledger.progress.deliver(offset) or self.attempts(offset) > 0
 
@@ -168,14 +168,11 @@ class Partition(Records[R]):
         if self.owned and not self._is_sure(now):
             raise NotConfirmed("whether its partition is still this worker's is not known yet")
         if not self.may_run(offset, term, now):
-            self._is_late(offset, now)
+            self.happens(offset, RecordEvent.LATE, now)
+            self._go_on(now)
             return False
         self.happens(offset, RecordEvent.BEGIN, now)
         return True
-
-    def _is_late(self, offset: int, now: Now) -> None:
-        self.happens(offset, RecordEvent.LATE, now)
-        self._go_on(now)
 
     def awaits(self, offset: int) -> int | None:
         """The number of the transitions that must be durable before a begun task runs; None if none must be."""
