@@ -1,7 +1,8 @@
-"""The journal of a queue on a real broker: what is told is restored, however large."""
+"""The logs of a queue on a real broker: what is told is restored, however large; what was deleted is known at once."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -18,6 +19,8 @@ from kafka_exec.core.queue.progress import Progress
 from kafka_exec.core.queue.transitions import STARTED, Transition, parked
 from kafka_exec.kafka.client.properties import client_properties
 from kafka_exec.kafka.cluster.cluster import Cluster
+from kafka_exec.kafka.log.history import TIMEOUT, Fetcher
+from kafka_exec.kafka.publish.scopes import confirmed
 from kafka_exec.kafka.queue.journal import Journal
 
 #: Of the longest key that a task may have, in letters of three bytes.
@@ -49,6 +52,23 @@ def restored(cluster: Cluster, prefix: str, committed: Progress | None) -> Ledge
         return reader.restore({0: committed})[0]
     finally:
         reader.leave([0])
+
+
+def test_a_record_that_was_deleted_is_known_to_be_gone_at_once(cluster: Cluster, prefix: str) -> None:
+    topic = f"{prefix}.queue.q"
+    journal(cluster, prefix, "owner")
+    with confirmed():
+        for number in range(3):
+            cluster.publisher.send(topic, b"%d" % number, partition=0)
+    fetcher = Fetcher(cluster, topic)
+    found = fetcher.fetch(0, 1)
+    assert found is not None
+    assert found.value() == b"1"
+    cluster.topics.purge([topic])
+    began = time.monotonic()
+    assert [fetcher.fetch(0, offset) for offset in range(3)] == [None] * 3
+    assert time.monotonic() - began < TIMEOUT / 2, "it does not wait for a record that cannot come"
+    fetcher.close(1.0)
 
 
 def test_a_batch_of_transitions_that_is_larger_than_a_message_is_parted_and_nothing_of_it_is_given_up(
