@@ -8,14 +8,14 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from kafka_exec.core.nodes.clock import LogClock
 from kafka_exec.core.nodes.heartbeat import Heartbeat
 from kafka_exec.core.nodes.liveness import Liveness, TaskWatch, membership
-from kafka_exec.core.queue.lanes import after_failure, after_retry
+from kafka_exec.core.queue.lanes import Ticket, after_failure, after_retry
 from kafka_exec.core.queue.ledger import Ledger
 from kafka_exec.core.queue.progress import Progress
 from kafka_exec.core.queue.restoring import JournalEntry, restore
@@ -54,8 +54,8 @@ class Item(NamedTuple):
 class Work(OwnedPartition):
     """The executor of a partition, whose records are simulated ones."""
 
-    def _ticket(self, record):
-        return record.ticket(restarted=self._core.attempts(record.offset()) > 0)
+    def _ticket(self, record: Any, attempts: int = 0) -> Ticket | None:
+        return record.ticket(restarted=max(attempts, self._core.attempts(record.offset())) > 0)
 
 
 class Sink:

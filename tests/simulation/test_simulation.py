@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.simulation.mutants import MUTANTS, SEEDS, find
+from tests.simulation.mutants import SEEDS, find
 from tests.simulation.search import simulate
 from tests.simulation.world import Plan
 
@@ -22,6 +22,6 @@ def test_one_seed_is_one_history() -> None:
     assert first == second
 
 
-@pytest.mark.parametrize("name", MUTANTS)
+@pytest.mark.parametrize("name", SEEDS)
 def test_a_planted_fault_is_found(name: str) -> None:
     assert find(name, [SEEDS[name]]) is not None

@@ -177,9 +177,9 @@ class OwnedPartition:
                 self._core.found(offset, self._ticket(record), record, self._now())
             self._carry_out()
 
-    def _ticket(self, record: Record) -> Ticket | None:
+    def _ticket(self, record: Record, attempts: int = 0) -> Ticket | None:
         offset = record.offset()
-        restarted = self._core.attempts(offset) > 0
+        restarted = max(attempts, self._core.attempts(offset)) > 0
         try:
             return ticket_of(record.headers(), record.value(), self.topic, self.partition, restarted=restarted)
         except Exception:  # a record of no known kind must not keep those behind it from being read
@@ -258,7 +258,7 @@ class OwnedPartition:
             heard: the journal was heard up to the grant.
         """
         with self._lock:
-            ticket = self._ticket(record)
+            ticket = self._ticket(record, grant.attempts)
             self._core.accept(
                 grant.offset, ticket, record, attempts=grant.attempts, heard=heard, at=at, now=self._now()
             )

@@ -290,7 +290,8 @@ class Records(Generic[R]):
         )
 
     def _finish(self, offset: int, now: Now, *, is_copy: bool) -> None:
-        ticket = self.running.get(offset) or self.lanes.ticket(offset)
+        # The place of a run is that of its begin: the record may have been read anew since.
+        ticket = self.running[offset] if offset in self.running else self.lanes.ticket(offset)
         original = None if ticket is None else self._original(ticket, now)
         if is_copy and ticket is not None and original is not None:
             self.effects.dropped.append((offset, "" if original.task in ("", ticket.kind) else ticket.task))
