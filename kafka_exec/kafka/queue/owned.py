@@ -108,6 +108,11 @@ class OwnedPartition:
         return self._core.position
 
     @property
+    def expected(self) -> int:
+        """The lowest offset that the next record can have, in the topic as it is known."""
+        return self._core.position if self._core.position >= 0 else self._core.ledger.progress.low
+
+    @property
     def outstanding(self) -> int:
         """The number of records that are handed out, or run here, and have not ended."""
         return self._core.outstanding

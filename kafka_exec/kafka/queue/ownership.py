@@ -48,8 +48,9 @@ _CLOSE_TIMEOUT = 1.0
 #: How long making grants durable may take, seconds.
 _GRANT_TIMEOUT = 0.5
 
-#: The pause between two looks whether the topic is still the same, seconds.
-_TOPIC_POLL = 1.0
+#: The pause between two looks whether the topic is still the same, and whether there are partitions of it again, seconds.
+_TOPIC_POLL = 10.0
+_MISSING_POLL = 1.0
 
 #: The pause between two looks at the leases of other workers, seconds.
 _LEASES_POLL = 0.2
@@ -89,7 +90,7 @@ class Ownership:
         # Guards partitions that come and go in the member's thread, while other threads share their tasks.
         self._lock = native.lock()
         self._disowned: dict[int, OwnedPartition] = {}
-        self._looked_at_leases = self._looked_at_topic = 0.0
+        self._looked_at_leases = self._next_look_at_topic = 0.0
         self._trimmer = None if journal is None else Trimmer(journal, topic)
 
     def strays(self) -> list[tuple[str, int, int]]:
@@ -184,29 +185,31 @@ class Ownership:
         if not self._membership.renew(now) and commits.is_accepted(consumer, self.owned.values()):
             self._membership.open(now)
 
-    def look_at_topic(self, consumer: Consumer) -> None:
+    def look_at_topic(self, consumer: Consumer, *, suspicious: bool = False) -> None:
         """Begins all partitions anew if the topic was deleted and made again: all that is known of the old one is void.
 
         The client library reads on at the old offset, and says nothing, if the new topic has as many records.
+
+        Args:
+            suspicious: there is a sign of it, so that it is looked at now.
         """
         now = time.monotonic()
-        if now - self._looked_at_topic < _TOPIC_POLL or not self._identity:
+        if not self._identity or (now < self._next_look_at_topic and not suspicious):
             return
-        self._looked_at_topic = now
+        if not self.owned:
+            self._next_look_at_topic = now + _MISSING_POLL
+            with suppress(KafkaException):  # the client library looks for partitions, which it would do much later
+                consumer.list_topics(self._topic, _COMMITTED_TIMEOUT)
+            return
+        self._next_look_at_topic = now + _TOPIC_POLL
         try:
             identity = self._cluster.topics.identity(self._topic)
         except KafkaExecError as error:
             logger.debug("whether %s is still the same topic is not known: %s", self._topic, error)
             return
-        if identity == self._identity:
-            return
-        if self.owned:
+        if identity != self._identity:
             logger.warning(f"{self._topic} was deleted and made anew: its tasks are read from the first one on")
             self._begin_anew(consumer)
-        with suppress(
-            KafkaException
-        ):  # the client library looks for the topic's partitions, which it would do much later
-            consumer.list_topics(self._topic, _COMMITTED_TIMEOUT)
 
     def _begin_anew(self, consumer: Consumer) -> None:
         partitions = list(self.owned)
@@ -241,6 +244,7 @@ class Ownership:
         self._looked_at_leases = now
         if journal.writer.is_missing:
             journal.make(self.owned, anew=True)
+            self._next_look_at_topic = 0.0  # it may have been deleted with its queue
         for work in list(self.owned.values()):
             if not journal.follows(work.partition):
                 continue
@@ -255,10 +259,7 @@ class Ownership:
         """Reads records again that wait in lanes, are needed soon, and are not in memory."""
         for work in list(self.owned.values()):
             for offset in work.wanted():
-                record = self._fetch(work.partition, offset)
-                if self._cluster.topics.identity(self._topic) != self._identity:
-                    return  # the record is of another topic of this name: all begins anew
-                work.found(offset, record)
+                work.found(offset, self._fetch(work.partition, offset))
 
     def _fetch(self, partition: int, offset: int) -> Record | None:
         with self._lock:

@@ -263,9 +263,9 @@ class GroupReader:
         record = consumer.poll(self._ownership.patience(longest))
         self._ownership.look(consumer)
         if record is not None:
-            self._read(record)
+            self._read(consumer, record)
             for record in consumer.consume(_BATCH, 0):
-                self._read(record)
+                self._read(consumer, record)
             if not self.settled:
                 self.settled = bool(self.buffer) or all(work.position >= 0 for work in self._owned.values())
                 self._wake()
@@ -284,7 +284,7 @@ class GroupReader:
         if self._cluster.health.down_since is not None:
             self._look_whether_it_answers(consumer)
 
-    def _read(self, record: Record) -> None:
+    def _read(self, consumer: Consumer, record: Record) -> None:
         error = record.error()
         work = self._owned.get(record.partition())
         if error is not None:
@@ -295,6 +295,11 @@ class GroupReader:
             return
         if work is None:
             return
+        if record.offset() < work.expected:
+            # Offsets only grow, unless the topic was deleted and made anew, or has lost records with its leader.
+            self._ownership.look_at_topic(consumer, suspicious=True)
+            if self._owned.get(record.partition()) is not work:
+                return
         if work.read(record):
             self.buffer.append((record, work, work.term))
 
