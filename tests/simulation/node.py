@@ -5,7 +5,6 @@ Each thread is a generator, which yields where others may come between: the numb
 
 from __future__ import annotations
 
-import logging
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -29,8 +28,6 @@ from tests.simulation.judge import Outcome, TaskRun
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
-
-logging.getLogger("kafka_exec").setLevel(logging.CRITICAL)
 
 Thread = Iterator[float]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -34,12 +35,17 @@ def simulate(plan: Plan, *, keeps_history: bool = False) -> Result:
     """Runs one world to its end."""
     world = World(plan, keeps_history=keeps_history)
     broken = error = ""
+    logger = logging.getLogger("kafka_exec")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)  # the history of a world tells its faults
     try:
         world.run()
     except Violation as violation:
         broken, error = violation.rule, str(violation)
     except Exception as fault:  # the code that is simulated must not fail at all
         broken, error = FAILS, repr(fault)
+    finally:
+        logger.setLevel(level)
     history = [_line(*each) for each in world.history or ()]
     return Result(plan, broken, error, world.steps, world.happened, world.judge.runs, world.now, history)
 
