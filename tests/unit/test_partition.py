@@ -21,7 +21,9 @@ from kafka_exec.core.queue.transitions import (
     RELEASED,
     STARTED,
     Lease,
+    Memory,
     Transition,
+    freed,
     granted,
     held,
     parked,
@@ -568,3 +570,66 @@ def test_a_run_must_have_started_by_the_time_at_which_others_may_begin_it(paused
     start_by = play.core.start_by(0, play.now)
     play.time += paused
     assert (play.now.steady <= start_by) is starts
+
+
+# -- found by the simulation -------------------------------------------------------------------------------------------
+
+
+def test_a_former_owners_grant_to_the_process_that_is_the_owner_by_now_sticks_nowhere() -> None:
+    ledger = Ledger("q", Progress(0))
+    ledger.start(0, "former")
+    play = Play(ledger)
+    assert not play.read(0)
+    assert play.hear(granted(0, Lease("me", 1)), by="former") == [0]
+
+
+def test_a_key_that_a_former_owner_frees_late_goes_on() -> None:
+    ledger = Ledger("q", Progress(0))
+    ledger.hold(KEY, Run("t0", 1))
+    play = Play(ledger)
+    assert not play.read(1, ordering_key="k")
+    assert play.hear(freed(-1, KEY, Run("t0", 1)), by="former") == [1]
+
+
+def test_a_hold_that_comes_late_holds_nothing_once_the_run_that_it_waits_for_is_over() -> None:
+    play = Play()
+    play.core.ledger.remember("@0", Memory(1.0))
+    play.hear(Transition(ENDED, 0), held(0, KEY, Run("t0", 1)), by="former")
+    assert play.read(1, ordering_key="k")
+
+
+def test_a_release_that_is_written_twice_frees_no_later_run() -> None:
+    ledger = Ledger("q", Progress(0))
+    for transition in (Transition(STARTED, 0, 1), Transition(RELEASED, 0, 1), Transition(STARTED, 0, 2)):
+        ledger.fold([transition], "a")
+    ledger.fold([Transition(RELEASED, 0, 1)], "a")
+    assert ledger.leases[0] == Lease("a", 2)
+
+
+def test_a_reservation_is_forgotten_with_its_task_wherever_that_ends() -> None:
+    play = Play()
+    play.read(0, ordering_key="k")
+    play.hear(Transition(STARTED, 0, 1), Transition(ENDED, 0))
+    assert play.is_empty()
+
+
+def test_what_is_begun_and_undecided_is_decided_by_the_ledger_that_is_restored() -> None:
+    for first, runs in (("me", True), ("owner", False)):
+        play = guest()
+        assert play.begin(0)
+        restored = Ledger("q", Progress(0))
+        restored.fold([Transition(STARTED, 0, 1)], first)
+        play.core.own(restored, play.now)
+        assert not play.core.is_undecided(0)
+        assert play.core.confirm(0, play.now) is runs
+
+
+def test_an_owner_listens_until_all_that_was_there_when_it_came_has_ended() -> None:
+    play = Play()
+    play.read(0)
+    assert play.core.needs_journal()
+    play.core.reach(1)
+    assert play.core.needs_journal(), "a former owner may have begun it"
+    assert play.run(0)
+    play.end(0)
+    assert not play.core.needs_journal()

@@ -344,9 +344,7 @@ class OwnedPartition:
         """
         with self._lock:
             committed = None if self.committed is None else Progress.restore(*self.committed)
-            if committed is None or self.stream is None or not self.stream.is_flushed:
-                return 0, 0
-            return self._core.ledger.needed, committed.folded
+            return (0, 0) if committed is None else (min(self._core.ledger.needed, committed.low), committed.folded)
 
     def check_in(self) -> None:
         """Writes a checkpoint into the journal, if it is due. A commit names it when it is there."""
