@@ -74,7 +74,7 @@ class KafkaBackend(TextIds, AsyncBackendMixin, Codec):  # type: ignore[misc]
         self._copies: tuple[Any, Cache | None] | None = None
         self._started: dict[str, float] = {}
         self._starts = Starts(self._publish_state)
-        self._pauses = Pauses()
+        self.pauses = Pauses()
         self._chords = Chords(self)
         self.result_consumer = self.ResultConsumer(
             self, app, self.accept, self._pending_results, self._pending_messages
@@ -142,7 +142,7 @@ class KafkaBackend(TextIds, AsyncBackendMixin, Codec):  # type: ignore[misc]
         )
         in_worker = request is not None
         if state == states.STARTED and in_worker:
-            self._pauses.watch(self.space.settings.heartbeat)
+            self.pauses.watch(self.space.settings.heartbeat)
             self._starts.add(record)
             return result
         if runs_on and not in_worker and (found := self._find(task_id)) is not None:
@@ -167,7 +167,7 @@ class KafkaBackend(TextIds, AsyncBackendMixin, Codec):  # type: ignore[misc]
 
     def _comes_too_late(self, record: StateRecord) -> bool:
         """True if another worker has ended the task while this process was stopped: then its end here changes nothing."""
-        if record.state not in TERMINAL or record.started is None or not self._pauses.since(record.started):
+        if record.state not in TERMINAL or record.started is None or not self.pauses.since(record.started):
             return False
         try:
             found = self.reader.find(record.id)

@@ -106,7 +106,7 @@ def _all(rng: Random, identity: str) -> list[Iterator[Spoiled]]:
     ping = {"method": "ping", "arguments": {}, "destination": None, "pattern": None, "matcher": None}
     event = {"type": "worker-heartbeat", "hostname": "g@h", "clock": 5, "timestamp": NOW, "utcoffset": 0, "freq": 2}
     journals = [*hostile.journal(identity, FAR)[:1], *hostile.journal("q", FAR)]
-    ghost = Grant("incarnation", "q", 0, 5, 1)
+    ghost = Grant("incarnation", "q", 0, 5, 1, "id", 0)
     rows = [
         (["exchange", "e"], {"type": "topic"}),
         (["binding", "q", "e", "r.*"], {}),
