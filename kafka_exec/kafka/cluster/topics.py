@@ -116,10 +116,12 @@ class TopicKeeper:
             found = self.partitions(spec.name)
             if found is None:
                 missing.append(spec)
-            elif spec.exact and found != spec.partitions:
-                raise TopicMismatch(f"topic {spec.name}: {'; '.join(differences(spec, found, {}))}")
+            else:
+                _check_number(spec, found)
         if missing:
             native.call(self._create, missing)
+            for spec in missing:  # another process may have made it a moment before
+                _check_number(spec, self._partitions.get(spec.name, spec.partitions))
 
     def _create(self, specs: Sequence[TopicSpec]) -> None:
         with within(TIMEOUT), administration(self._clients) as admin:
@@ -292,3 +294,8 @@ class TopicKeeper:
 def _delete(admin: Admin, doomed: list[TopicPartition], what: str) -> None:
     if doomed:
         admin.ask(lambda client, timeout: client.delete_records(doomed, request_timeout=timeout), what)
+
+
+def _check_number(spec: TopicSpec, partitions: int) -> None:
+    if spec.exact and partitions != spec.partitions:
+        raise TopicMismatch(f"topic {spec.name}: {'; '.join(differences(spec, partitions, {}))}")
