@@ -16,6 +16,7 @@ from kombu.message import Message
 
 from kafka_exec.broker import EmbeddedKafka
 from kafka_exec.errors import NoSuchQueue, TopicMismatch
+from kafka_exec.kafka.cluster.topics import TopicKeeper
 from tests.integration.workers import until
 
 Connect = Callable[..., Connection]
@@ -148,6 +149,18 @@ def test_a_topic_made_by_hand_with_another_number_is_reported(
     admin.create_topics([NewTopic(f"{prefix}.queue.mine", 5, 1)])[f"{prefix}.queue.mine"].result(10)
     with pytest.raises(TopicMismatch, match="5 partitions, 2 are declared"):
         Queue("mine", queue_arguments={"x-partitions": 2})(connect().default_channel).declare()
+
+
+def test_a_topic_that_another_process_makes_at_the_same_time_is_compared_too(
+    connect: Connect, kafka: EmbeddedKafka, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    channel = connect().default_channel
+    kafka.admin().create_topics([NewTopic(f"{prefix}.queue.mine", 5, 1)])[f"{prefix}.queue.mine"].result(10)
+    monkeypatch.setattr(
+        TopicKeeper, "partitions", lambda self, topic, fresh=False: None
+    )  # it was not there a moment ago
+    with pytest.raises(TopicMismatch, match="5 partitions, 2 are declared"):
+        Queue("mine", queue_arguments={"x-partitions": 2})(channel).declare()
 
 
 def test_prefetch_is_honoured_and_can_change(connect: Connect) -> None:
