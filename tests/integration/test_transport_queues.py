@@ -154,8 +154,8 @@ def test_a_topic_made_by_hand_with_another_number_is_reported(
 def test_a_topic_that_another_process_makes_at_the_same_time_is_compared_too(
     connect: Connect, kafka: EmbeddedKafka, prefix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    channel = connect().default_channel
-    kafka.admin().create_topics([NewTopic(f"{prefix}.queue.mine", 5, 1)])[f"{prefix}.queue.mine"].result(10)
+    channel, admin = connect().default_channel, kafka.admin()
+    admin.create_topics([NewTopic(f"{prefix}.queue.mine", 5, 1)])[f"{prefix}.queue.mine"].result(10)
     monkeypatch.setattr(
         TopicKeeper, "partitions", lambda self, topic, fresh=False: None
     )  # it was not there a moment ago
