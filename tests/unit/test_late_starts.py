@@ -45,7 +45,7 @@ def test_a_start_that_comes_after_a_stop_is_put_back(
         return None
 
     pauses = starts_late.backend.pauses
-    pauses.watch(0.0)
+    pauses.watch(60.0)
     pauses._ticks = Ticks(2.0, time.time() - (5.0 if stopped else 0.0))
     starts_late.push_request(id="x", **({} if start_by is None else {START_BY: time.monotonic() + start_by}))
     if starts:
