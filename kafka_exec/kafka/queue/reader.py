@@ -260,12 +260,12 @@ class GroupReader:
         if busy or self._released:
             longest = min(longest, self._settings.commit_interval)
         self._ownership.look_at_topic(consumer)
-        record = consumer.poll(self._ownership.patience(longest))
+        first = consumer.poll(self._ownership.patience(longest))
         self._ownership.look(consumer)
-        if record is not None:
-            self._read(consumer, record)
-            for record in consumer.consume(_BATCH, 0):
-                self._read(consumer, record)
+        if first is not None:
+            for record in [first, *consumer.consume(_BATCH, 0)]:
+                if not self._read(consumer, record):
+                    break  # the partitions begin anew: the rest of this batch is read again, in its order
             if not self.settled:
                 self.settled = bool(self.buffer) or all(work.position >= 0 for work in self._owned.values())
                 self._wake()
@@ -284,7 +284,8 @@ class GroupReader:
         if self._cluster.health.down_since is not None:
             self._look_whether_it_answers(consumer)
 
-    def _read(self, consumer: Consumer, record: Record) -> None:
+    def _read(self, consumer: Consumer, record: Record) -> bool:
+        """Takes in a record, or an event. Returns False if all partitions begin anew because of it."""
         error = record.error()
         work = self._owned.get(record.partition())
         if error is not None:
@@ -292,16 +293,17 @@ class GroupReader:
                 work.reach(record.offset())
             elif error.code() != KafkaError._PARTITION_EOF:
                 self._failed(error)
-            return
+            return True
         if work is None:
-            return
+            return True
         if record.offset() < work.expected:
             # Offsets only grow, unless the topic was deleted and made anew, or has lost records with its leader.
             self._ownership.look_at_topic(consumer, suspicious=True)
             if self._owned.get(record.partition()) is not work:
-                return
+                return False
         if work.read(record):
             self.buffer.append((record, work, work.term))
+        return True
 
     def _failed(self, error: KafkaError) -> None:
         if error.code() in (KafkaError._FATAL, KafkaError.FENCED_INSTANCE_ID, KafkaError._FENCED):
