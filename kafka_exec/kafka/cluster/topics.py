@@ -90,11 +90,18 @@ class TopicKeeper:
 
     def _identify(self, topic: str) -> str:
         with administration(self._clients) as admin:
-            described = admin.ask(
-                lambda client, timeout: client.describe_topics(TopicCollection([topic]), request_timeout=timeout),
-                f"looking for topic {topic}",
-            )
-        return str(described[topic].topic_id)
+            if (found := self._ids(admin, [topic]).get(topic)) is None:
+                raise NoSuchQueue(f"topic {topic} does not exist")
+            return found
+
+    def _ids(self, admin: Admin, topics: Sequence[str]) -> dict[str, str]:
+        """The ids of those of some topics that exist."""
+        described = admin.ask(
+            lambda client, timeout: client.describe_topics(TopicCollection(list(topics)), request_timeout=timeout),
+            f"looking for topic {', '.join(topics)}",
+            {KafkaError.UNKNOWN_TOPIC_OR_PART},
+        )
+        return {topic: str(found.topic_id) for topic, found in described.items() if found is not None}
 
     def is_known(self, topic: str) -> bool:
         """True if the topic was seen and not found missing since; makes no request."""
@@ -269,11 +276,15 @@ class TopicKeeper:
         _delete(admin, doomed, f"purging {topic}")
 
     def delete(self, topics: Sequence[str]) -> None:
-        """Deletes topics and the consumer groups of the same names; those that do not exist are passed over."""
+        """Deletes topics and the consumer groups of the same names; those that do not exist are passed over.
+
+        When it returns, no broker takes a message for them, and who asks for them finds none.
+        """
         native.call(self._delete, topics)
 
     def _delete(self, topics: Sequence[str]) -> None:
-        with administration(self._clients) as admin:
+        with within(TIMEOUT), administration(self._clients) as admin:
+            doomed = self._ids(admin, topics)
             admin.ask(
                 lambda client, timeout: client.delete_topics(
                     list(topics), operation_timeout=timeout, request_timeout=timeout
@@ -281,6 +292,12 @@ class TopicKeeper:
                 f"deleting topic {', '.join(topics)}",
                 {KafkaError.UNKNOWN_TOPIC_OR_PART},
             )
+            # A broker learns of it some milliseconds later. Until then it takes messages, which are lost with the topic, and
+            # tells who declares the queue anew that it is there.
+            while doomed.items() & self._ids(admin, topics).items():
+                if not time_left(TIMEOUT):
+                    raise ConnectionFailed(f"topic {', '.join(doomed)} is deleted, and a broker still has it")
+                native.sleep(0.005)
             for topic in topics:
                 self._partitions.pop(topic, None)
             # A member that is still there makes a group stay, without offsets of a topic that is gone.
