@@ -8,6 +8,7 @@ import pytest
 
 from kafka_exec.core.message.envelope import Message, encode, ticket_of
 from kafka_exec.core.nodes.liveness import membership
+from kafka_exec.core.queue import ledger
 from kafka_exec.core.queue.lanes import STOPPED, Lane, Run, after_failure, after_retry
 from kafka_exec.core.queue.ledger import Ledger
 from kafka_exec.core.queue.partition.machine import Partition
@@ -319,9 +320,9 @@ def guest(at: float | None = None, **headers: object) -> Play:
     return play
 
 
-def accept(play: Play, at: float, *, heard: bool = False, **headers: object) -> None:
-    ticket = play.ticket(0, **headers)
-    play.core.accept(0, ticket, b"0", attempts=0, heard=heard, at=at, now=play.now)
+def accept(play: Play, at: float, *, offset: int = 0, heard: bool = False, **headers: object) -> None:
+    ticket = play.ticket(offset, **headers)
+    play.core.accept(offset, ticket, b"%d" % offset, attempts=0, heard=heard, at=at, now=play.now)
     play.effects()
 
 
@@ -364,6 +365,24 @@ def test_a_granted_task_that_another_begins_first_does_not_run_here(told: Sequen
     assert not play.core.confirm(0, play.now)
     assert not play.begin(0)
     assert play.states(0) == ["ENDED" if told[-1].kind == ENDED else "UNREAD"]
+
+
+def test_of_many_tasks_of_another_owner_only_the_last_ends_are_known_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ledger, "_MOST_FOREIGN", 10)
+    play = Play(owned=False)
+    offsets = range(1, 301, 3)
+    for offset in offsets:
+        accept(play, play.now.log, offset=offset)
+        assert play.begin(offset)
+        play.hear(Transition(STARTED, offset, 1), by="me")
+        assert play.core.confirm(offset, play.now)
+        play.end(offset)
+    ended = [offset for offset in offsets if play.states(offset) == ["ENDED"]]
+    assert 10 <= len(ended) <= 20
+    assert ended == list(offsets)[-len(ended) :]
+    play.core.own(Ledger("q", Progress(0)), play.now)
+    assert play.read(offsets[0]), "the journal tells whether it has ended"
+    assert not play.read(offsets[-1])
 
 
 def test_a_grant_that_the_journal_contradicts_is_not_accepted() -> None:

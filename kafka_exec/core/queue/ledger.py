@@ -37,6 +37,9 @@ from kafka_exec.core.record.fields import a_list, an_object, text, whole
 #: A record of a checkpoint has about so many bytes at most, so that no topic refuses it.
 _MOST_BYTES = 256 * 1024
 
+#: A process that runs tasks of another owner knows about so many runs of their ends at least. The journal has them all.
+_MOST_FOREIGN = 10_000
+
 #: The bytes of a number, and those of a character, in a record at most.
 _NUMBER, _CHARACTER = 20, 6
 
@@ -100,6 +103,13 @@ class Ledger:
     def release(self, offset: int) -> None:
         """Notes that no worker runs a task any more, and that it has not ended: it may be begun again."""
         self.leases.pop(offset, None)
+
+    def accept(self, offset: int, attempts: int) -> None:
+        """Notes that another owner grants a task to this process, and that it was begun so often."""
+        self.release(offset)
+        if attempts:
+            self.attempts[offset] = attempts
+        self.progress.thin(_MOST_FOREIGN)
 
     def hold(self, lane: Lane, run: Run) -> None:
         """Notes that a lane waits for a run."""

@@ -98,6 +98,11 @@ class Progress:
         self.low, self.high = min(self.low, offset), min(self.high, offset)
         self.delivered = max(self.low, min(self.delivered, offset))
 
+    def thin(self, most: int) -> None:
+        """Forgets the lowest ends above ``low``, all but ``most`` runs of them, when there are twice as many."""
+        if len(self._starts) >= 2 * most:
+            del self._starts[:-most], self._stops[:-most]
+
     def _finish(self, start: int, stop: int) -> None:
         starts, stops = self._starts, self._stops
         first = bisect_left(stops, start)  # all runs before this one end below start, with a gap

@@ -258,9 +258,7 @@ class Partition(Records[R]):
         self.grants[offset] = grant(self._period)
         self.grants[offset].open(at)
         self.contested[offset] = None
-        self.ledger.release(offset)
-        if attempts:
-            self.ledger.attempts[offset] = attempts
+        self.ledger.accept(offset, attempts)
         if ticket is not None:
             self.lanes.enter(offset, ticket)
         self.happens(offset, RecordEvent.ACCEPT, now, record)
