@@ -594,16 +594,22 @@ class Node:
             return
         record = self.world.topic.partitions[grant.partition].found.get(grant.offset)
         yield self.rng.random() * 0.02
-        if record is None or self.stopping or grant.partition in self.owned:
-            return
-        self._watch(grant.partition, grant.since + 1)
-        work = self.disowned.get(grant.partition)
-        if work is None or work.queue != self.identity:
-            work = self._new_work(grant.partition, Ledger(self.identity, Progress(low=0)))
-            self.disowned[grant.partition] = work
-            work.lose()
-        if work.accept(grant, record, at, heard=(self.position(grant.partition) or 0) > grant.since):
-            self.buffer.append(Item(record, work, work.term))
+        for _ in range(100):  # for a period
+            if record is None or self.stopping or grant.partition in self.owned:
+                return
+            work = self.disowned.get(grant.partition)
+            if work is None or work.queue != self.identity:
+                work = self._new_work(grant.partition, Ledger(self.identity, Progress(low=0)))
+                self.disowned[grant.partition] = work
+                work.lose()
+            if grant.partition not in self.sinks:
+                work.forget_journal()
+            self._watch(grant.partition, grant.since + 1)
+            if (self.position(grant.partition) or 0) > grant.since:
+                if work.accept(grant, record, at):
+                    self.buffer.append(Item(record, work, work.term))
+                return
+            yield 0.01
 
     # -- keeping the logs short ----------------------------------------------------------------------------------------
 

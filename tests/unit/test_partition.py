@@ -320,9 +320,9 @@ def guest(at: float | None = None, **headers: object) -> Play:
     return play
 
 
-def accept(play: Play, at: float, *, offset: int = 0, heard: bool = False, **headers: object) -> None:
+def accept(play: Play, at: float, *, offset: int = 0, **headers: object) -> None:
     ticket = play.ticket(offset, **headers)
-    play.core.accept(offset, ticket, b"%d" % offset, attempts=0, heard=heard, at=at, now=play.now)
+    play.core.accept(offset, ticket, b"%d" % offset, attempts=0, at=at, now=play.now)
     play.effects()
 
 
@@ -388,8 +388,22 @@ def test_of_many_tasks_of_another_owner_only_the_last_ends_are_known_here(monkey
 def test_a_grant_that_the_journal_contradicts_is_not_accepted() -> None:
     play = Play(owned=False)
     play.hear(granted(0, Lease("me", 0)), granted(0, Lease("third", 0)), by="owner")
-    accept(play, play.now.log, heard=True)
+    accept(play, play.now.log)
     assert play.out == []
+
+
+def test_a_lease_that_was_told_before_a_gap_in_what_was_heard_contradicts_no_grant() -> None:
+    """The owner reserves the tasks of keys, and gives them away later."""
+    play = guest()
+    assert play.begin(0)
+    play.hear(Transition(STARTED, 0, 1), by="me")
+    assert play.core.confirm(0, play.now)
+    play.hear(granted(1, Lease("owner", 0)), held(7, KEY, Run("t7", 1)), by="owner")
+    play.core.forget_journal(play.now)
+    accept(play, play.now.log, offset=1)
+    assert play.out == [0, 1]
+    assert play.core.attempts(0) == 1, "it runs here"
+    assert play.core.ledger.holds == {}
 
 
 def owner_that_reclaims() -> Play:

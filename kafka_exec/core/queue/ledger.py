@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -110,6 +110,12 @@ class Ledger:
         if attempts:
             self.attempts[offset] = attempts
         self.progress.thin(_MOST_FOREIGN)
+
+    def forget_all_but(self, offsets: Container[int]) -> None:
+        """Forgets the leases and attempts of all tasks but these, and the held lanes."""
+        self.leases = {each: lease for each, lease in self.leases.items() if each in offsets}
+        self.attempts = {each: number for each, number in self.attempts.items() if each in offsets}
+        self.holds = {}
 
     def hold(self, lane: Lane, run: Run) -> None:
         """Notes that a lane waits for a run."""

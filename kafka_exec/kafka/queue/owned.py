@@ -255,19 +255,20 @@ class OwnedPartition:
             return None
         return Grant(incarnation, self.topic, self.partition, offset, attempts, self.queue, since=0)
 
-    def accept(self, grant: Grant, record: Record, at: float, *, heard: bool) -> bool:
+    def accept(self, grant: Grant, record: Record, at: float) -> bool:
         """Notes a task that another owner gives to this process. Returns True if it is to be handed out.
 
         Args:
-            at: the log time of the grant.
-            heard: the journal was heard up to the grant.
+            at: the log time of the grant, up to which the journal was heard.
         """
         with self._lock:
             ticket = self._ticket(record, grant.attempts)
-            self._core.accept(
-                grant.offset, ticket, record, attempts=grant.attempts, heard=heard, at=at, now=self._now()
-            )
+            self._core.accept(grant.offset, ticket, record, attempts=grant.attempts, at=at, now=self._now())
             return self._carry_out(record)
+
+    def forget_journal(self) -> None:
+        """Forgets the leases that the journal has told: it was not followed for a while."""
+        self._act(self._core.forget_journal)
 
     def hear(self, value: bytes | None) -> None:
         """Folds a record of the journal, in the order of the log."""

@@ -308,17 +308,11 @@ class Ownership:
         return [each._replace(since=written.get(each.partition) or 0) for each in grants]
 
     def accept(self, grant: Grant, at: float) -> None:
-        """Takes a task that another owner has granted, to run it here. Reads its record in a thread of its own.
+        """Takes a task that another owner has granted at a log time (``at``), to run it here, in a thread of its own."""
+        if (journal := self._journal) is not None:
+            run_once("guest", lambda: self._accept(journal, grant, at))
 
-        Args:
-            at: the log time of the grant.
-        """
-        run_once("guest", lambda: self._accept(grant, at))
-
-    def _accept(self, grant: Grant, at: float) -> None:
-        journal = self._journal
-        if journal is None:
-            return
+    def _accept(self, journal: Journal, grant: Grant, at: float) -> None:
         try:
             record = self._fetch(grant.partition, grant.offset)
             if grant.queue != self._identity and not self.owned:
@@ -326,26 +320,33 @@ class Ownership:
         except KafkaExecError as error:
             logger.debug("what was granted of %s is not read: %s", self._topic, error)
             return
-        if record is None or self._is_stopping() or grant.queue != self._identity:
+        if record is None or grant.queue != self._identity:
             return
+        deadline = time.monotonic() + journal.node.period
+        while not (self._admits(journal, grant, record, at) or self._is_stopping() or time.monotonic() > deadline):
+            native.sleep(0.002)
+
+    def _admits(self, journal: Journal, grant: Grant, record: Record, at: float) -> bool:
+        """Takes a granted task if it may. Returns False if the journal is not heard up to the grant yet."""
         with self._lock:
-            if grant.partition in self.owned or not self._watches(journal, grant):
-                return
+            if grant.partition in self.owned:
+                return True
             work = self._disowned.get(grant.partition)
             if work is None or work.queue != self._identity:
                 work = self._disowned[grant.partition] = self._new_work(grant.partition, self._ledger(None))
                 work.lose()
-            if work.accept(grant, record, at, heard=(journal.position(grant.partition) or 0) > grant.since):
+            if not journal.follows(grant.partition):
+                work.forget_journal()
+            try:
+                journal.watch(grant.partition, grant.since + 1)
+            except KafkaExecError as error:
+                logger.debug("what was granted of %s is not accepted: %s", self._topic, error)
+                return True
+            if (journal.position(grant.partition) or 0) <= grant.since:
+                return False
+            if work.accept(grant, record, at):
                 self._on_free(record, work)
-
-    def _watches(self, journal: Journal, grant: Grant) -> bool:
-        """Follows the journal from a grant on, which must go on until the task has begun. Returns False if it cannot be."""
-        try:
-            journal.watch(grant.partition, grant.since + 1)
-        except KafkaExecError as error:
-            logger.debug("what was granted of %s is not accepted: %s", self._topic, error)
-            return False
-        return True
+            return True
 
     def patience(self, longest: float) -> float:
         """The time that the member's thread may poll now, seconds."""

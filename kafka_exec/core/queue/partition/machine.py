@@ -243,17 +243,14 @@ class Partition(Records[R]):
         self.happens(offset, RecordEvent.GIVE, now, record)
         return self.attempts(offset)
 
-    def accept(
-        self, offset: int, ticket: Ticket | None, record: R, *, attempts: int, heard: bool, at: float, now: Now
-    ) -> None:
-        """Notes a task that another owner gives to this process.
+    def accept(self, offset: int, ticket: Ticket | None, record: R, *, attempts: int, at: float, now: Now) -> None:
+        """Notes a task that another owner gives to this process. The journal was heard up to the grant.
 
         Args:
             attempts: how often the task was begun.
-            heard: the journal was heard up to the grant, so that a lease of another incarnation contradicts it.
             at: the log time of the grant.
         """
-        if self.owned or self.state(offset) is not RecordState.UNREAD or (heard and self.lease_elsewhere(offset)):
+        if self.owned or self.state(offset) is not RecordState.UNREAD or self.lease_elsewhere(offset):
             return
         self.grants[offset] = grant(self._period)
         self.grants[offset].open(at)
@@ -262,6 +259,11 @@ class Partition(Records[R]):
         if ticket is not None:
             self.lanes.enter(offset, ticket)
         self.happens(offset, RecordEvent.ACCEPT, now, record)
+
+    def forget_journal(self, now: Now) -> None:
+        """Forgets the leases that the journal has told: it was not followed for a while, so they may be over."""
+        if not self.owned:
+            self.ledger.forget_all_but(self.running)
 
     def strays(self, now: Now) -> set[int]:
         """The tasks that heartbeats must name: they run, or will run, here, and another process owns the partition."""

@@ -1,0 +1,74 @@
+"""A worker takes a granted task when it has heard the journal up to the grant, and believes no lease from before a gap."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from kafka_exec.core.message.envelope import Message, encode
+from kafka_exec.core.queue.transitions import STARTED, Lease, Transition, granted
+from kafka_exec.core.queue.transitions import encode as encode_transitions
+from kafka_exec.core.worker.sharing import Grant
+from kafka_exec.kafka.queue.ownership import Ownership
+
+
+class Guest:
+    """A worker that owns no partition, with the log that it reads."""
+
+    def __init__(self) -> None:
+        self.position: int | None = None
+        self.out: list[int] = []
+        stream = SimpleNamespace(append=lambda transitions: None)
+        journal: Any = SimpleNamespace(
+            incarnation="me",
+            node=SimpleNamespace(period=60.0, log_time=lambda: 1000.0),
+            writer=SimpleNamespace(stream=lambda partition, queue: stream),
+            follows=lambda partition: self.position is not None,
+            position=lambda partition: self.position,
+            watch=self.watch,
+        )
+        settings = SimpleNamespace(session_timeout=10.0, deduplication_retention=60.0)
+        cluster: Any = SimpleNamespace(settings=settings)
+        self.ownership = Ownership(
+            cluster, "q", journal, is_stopping=lambda: False, on_free=lambda record, _: self.out.append(record.offset())
+        )
+        self.hear = lambda *told: journal.heard(0, encode_transitions("owner", "", told))
+        self.admits = lambda grant: self.ownership._admits(journal, grant, record(grant.offset), 1000.0)
+
+    def watch(self, partition: int, since: int) -> None:
+        self.position = since if self.position is None else self.position
+
+
+def record(offset: int) -> Any:
+    message = Message(b"[[], {}, {}]", "application/json", "utf-8", {"task": "t", "id": f"t{offset}"}, {})
+    return SimpleNamespace(offset=lambda: offset, headers=lambda: encode(message), value=lambda: message.body)
+
+
+def grant(offset: int, since: int) -> Grant:
+    return Grant("me", "q", 0, offset, attempts=0, queue="", since=since)
+
+
+@pytest.fixture
+def guest() -> Guest:
+    return Guest()
+
+
+def test_a_lease_that_was_told_before_the_journal_was_left_keeps_no_granted_task_away(guest: Guest) -> None:
+    assert guest.admits(grant(0, since=5))
+    guest.hear(granted(1, Lease("owner", 0)))
+    guest.position = None
+    assert guest.admits(grant(1, since=9)), "the owner gave it away while the journal was not followed"
+    assert guest.out == [0, 1]
+
+
+def test_a_granted_task_waits_until_the_journal_is_heard_up_to_the_grant(guest: Guest) -> None:
+    assert guest.admits(grant(0, since=5))
+    assert not guest.admits(grant(1, since=7))
+    guest.hear(granted(1, Lease("owner", 0)), granted(1, Lease("me", 0)))
+    guest.position = 8
+    assert guest.admits(grant(1, since=7))
+    guest.hear(granted(2, Lease("me", 0)), Transition(STARTED, 2, 1))
+    assert guest.admits(grant(2, since=7))
+    assert guest.out == [0, 1], "another has begun the third"
