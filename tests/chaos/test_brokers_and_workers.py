@@ -15,7 +15,7 @@ from tests.integration.workers import Crew, Worker, crew
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
-ROUNDS, NODES, KEYS = 4, 3, 40
+ROUNDS, NODES, KEYS = 2, 3, 40
 
 
 @pytest.fixture

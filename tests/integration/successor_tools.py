@@ -11,8 +11,12 @@ from tests.integration.records import committed
 from tests.integration.workers import Crew
 
 
-def told(made: Crew, kind: str, queue: str = "celery") -> Counter[str]:
-    """The begins or ends in a queue's journal, of which a new owner would know, by the task's name."""
+def told(made: Crew, kind: str, queue: str = "celery", *, copies: bool = True) -> Counter[str]:
+    """The begins or ends in a queue's journal, of which a new owner would know, by the task's name.
+
+    Args:
+        copies: those of all records of a task count, else only those of the first one.
+    """
     places = Counter(
         (record.partition(), offset)
         for record in committed(made.kafka, f"{made.prefix}.journal.{queue}")
@@ -21,7 +25,8 @@ def told(made: Crew, kind: str, queue: str = "celery") -> Counter[str]:
     )
     found = Counter[str]()
     for record in committed(made.kafka, f"{made.prefix}.queue.{queue}"):
-        found[name_of(record)] += places[record.partition(), record.offset()]
+        name = name_of(record)
+        found[name] += places[record.partition(), record.offset()] if copies or name not in found else 0
     return +found
 
 
