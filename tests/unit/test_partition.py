@@ -399,7 +399,7 @@ def test_a_lease_that_was_told_before_a_gap_in_what_was_heard_contradicts_no_gra
     play.hear(Transition(STARTED, 0, 1), by="me")
     assert play.core.confirm(0, play.now)
     play.hear(granted(1, Lease("owner", 0)), held(7, KEY, Run("t7", 1)), by="owner")
-    play.core.forget_journal(play.now)
+    play.core.forget_journal()
     accept(play, play.now.log, offset=1)
     assert play.out == [0, 1]
     assert play.core.attempts(0) == 1, "it runs here"

@@ -268,7 +268,8 @@ class OwnedPartition:
 
     def forget_journal(self) -> None:
         """Forgets the leases that the journal has told: it was not followed for a while."""
-        self._act(self._core.forget_journal)
+        with self._lock:
+            self._core.forget_journal()
 
     def hear(self, value: bytes | None) -> None:
         """Folds a record of the journal, in the order of the log."""

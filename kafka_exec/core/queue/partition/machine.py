@@ -260,11 +260,6 @@ class Partition(Records[R]):
             self.lanes.enter(offset, ticket)
         self.happens(offset, RecordEvent.ACCEPT, now, record)
 
-    def forget_journal(self, now: Now) -> None:
-        """Forgets the leases that the journal has told: it was not followed for a while, so they may be over."""
-        if not self.owned:
-            self.ledger.forget_all_but(self.running)
-
     def strays(self, now: Now) -> set[int]:
         """The tasks that heartbeats must name: they run, or will run, here, and another process owns the partition."""
         given = {each for each, window in self.grants.items() if each in self.running or window.is_open(now.log)}

@@ -127,6 +127,10 @@ class Records(Generic[R]):
             self.kept.forget(each)
         self.ledger.void(offset)
 
+    def forget_journal(self) -> None:
+        """Forgets the leases that the journal has told: it was not followed for a while, so they may be over."""
+        self.ledger.forget_all_but(self.running)
+
     def forget_lanes(self) -> None:
         """Forgets the places of all records, but for those that have begun here."""
         self.lanes, self.kept = Lanes(), Kept()
