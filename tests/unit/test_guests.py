@@ -11,6 +11,8 @@ from kafka_exec.core.message.envelope import Message, encode
 from kafka_exec.core.queue.transitions import STARTED, Lease, Transition, granted
 from kafka_exec.core.queue.transitions import encode as encode_transitions
 from kafka_exec.core.worker.sharing import Grant
+from kafka_exec.errors import NotConfirmed
+from kafka_exec.kafka.queue.owned import OwnedPartition
 from kafka_exec.kafka.queue.ownership import Ownership
 
 
@@ -20,7 +22,8 @@ class Guest:
     def __init__(self) -> None:
         self.position: int | None = None
         self.out: list[int] = []
-        stream = SimpleNamespace(append=lambda transitions: None)
+        self.works: list[OwnedPartition] = []
+        stream = SimpleNamespace(tell=lambda told: None, await_durable=lambda number, timeout: True, written_to=0)
         journal: Any = SimpleNamespace(
             incarnation="me",
             node=SimpleNamespace(period=60.0, log_time=lambda: 1000.0),
@@ -31,11 +34,13 @@ class Guest:
         )
         settings = SimpleNamespace(session_timeout=10.0, deduplication_retention=60.0)
         cluster: Any = SimpleNamespace(settings=settings)
-        self.ownership = Ownership(
-            cluster, "q", journal, is_stopping=lambda: False, on_free=lambda record, _: self.out.append(record.offset())
-        )
+        self.ownership = Ownership(cluster, "q", journal, is_stopping=lambda: False, on_free=self.take)
         self.hear = lambda *told: journal.heard(0, encode_transitions("owner", "", told))
         self.admits = lambda grant: self.ownership._admits(journal, grant, record(grant.offset), 1000.0)
+
+    def take(self, record: Any, work: OwnedPartition) -> None:
+        self.out.append(record.offset())
+        self.works.append(work)
 
     def watch(self, partition: int, since: int) -> None:
         self.position = since if self.position is None else self.position
@@ -46,8 +51,8 @@ def record(offset: int) -> Any:
     return SimpleNamespace(offset=lambda: offset, headers=lambda: encode(message), value=lambda: message.body)
 
 
-def grant(offset: int, since: int) -> Grant:
-    return Grant("me", "q", 0, offset, attempts=0, queue="", since=since)
+def grant(offset: int, since: int, queue: str = "") -> Grant:
+    return Grant("me", "q", 0, offset, attempts=0, queue=queue, since=since)
 
 
 @pytest.fixture
@@ -72,3 +77,15 @@ def test_a_granted_task_waits_until_the_journal_is_heard_up_to_the_grant(guest: 
     guest.hear(granted(2, Lease("me", 0)), Transition(STARTED, 2, 1))
     assert guest.admits(grant(2, since=7))
     assert guest.out == [0, 1], "another has begun the third"
+
+
+def test_a_begin_that_nobody_decides_since_its_queue_is_gone_takes_no_slot_for_ever(guest: Guest) -> None:
+    assert guest.admits(grant(0, since=5))
+    [work] = guest.works
+    assert work.begin(0, work.term)
+    with pytest.raises(NotConfirmed):
+        work.confirm(0, -1.0)
+    guest.ownership._identity = "another"
+    assert guest.admits(grant(0, since=0, queue="another"))
+    assert work.confirm(0, -1.0) is None
+    assert guest.works[1].begin(0, guest.works[1].term)

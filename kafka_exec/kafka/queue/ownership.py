@@ -161,21 +161,23 @@ class Ownership:
             raise ConnectionFailed(f"what runs in {self._topic} could not be told within {_FLUSH_TIMEOUT:.0f} s")
 
     def _work(self, partition: int, ledger: Ledger) -> OwnedPartition:
-        work = self._disowned.pop(partition, None)
+        work = self._disowned.get(partition)
         if work is None or work.queue != ledger.queue:
             return self._new_work(partition, ledger)
+        del self._disowned[partition]
         work.own(ledger)
         return work
 
     def _new_work(self, partition: int, ledger: Ledger) -> OwnedPartition:
-        remember = self._cluster.settings.deduplication_retention
+        if (before := self._disowned.pop(partition, None)) is not None:
+            before.lose()  # its queue is gone, and the begins that it waits for are decided by nobody
         return OwnedPartition(
             self._topic,
             partition,
             ledger,
             self._journal,
             membership=self._membership,
-            remember=remember,
+            remember=self._cluster.settings.deduplication_retention,
             on_free=self._on_free,
         )
 
@@ -214,7 +216,8 @@ class Ownership:
     def _begin_anew(self, consumer: Consumer) -> None:
         partitions = list(self.owned)
         self.lose(partitions)
-        self._disowned.clear()
+        while self._disowned:
+            self._disowned.popitem()[1].lose()
         self._identify()
         if self._journal is not None:
             self._journal.make(partitions, anew=True)
