@@ -169,8 +169,8 @@ class Ownership:
         return work
 
     def _new_work(self, partition: int, ledger: Ledger) -> OwnedPartition:
-        if (before := self._disowned.pop(partition, None)) is not None:
-            before.lose()  # its queue is gone, and the begins that it waits for are decided by nobody
+        if (gone := self._disowned.pop(partition, None)) is not None:
+            gone.lose()  # what is about to run there would wait for a journal that it does not hear any more
         return OwnedPartition(
             self._topic,
             partition,
@@ -216,8 +216,8 @@ class Ownership:
     def _begin_anew(self, consumer: Consumer) -> None:
         partitions = list(self.owned)
         self.lose(partitions)
-        while self._disowned:
-            self._disowned.popitem()[1].lose()
+        for each in list(self._disowned):
+            self._disowned.pop(each).lose()
         self._identify()
         if self._journal is not None:
             self._journal.make(partitions, anew=True)
