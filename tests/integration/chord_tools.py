@@ -85,16 +85,10 @@ def _pause(made: Crew, keys: Iterable[str], workers: Iterable[Worker]) -> bool:
     due, waiting = time.monotonic() + PAUSE, list(workers)
 
     def is_due() -> bool:
-        return time.monotonic() >= due and all(_is_ready(made, worker) for worker in waiting)
+        return time.monotonic() >= due and all(" ready." in worker.output for worker in waiting)
 
     until(lambda: not _missing(made, keys) or is_due())
     return bool(_missing(made, keys))
-
-
-def _is_ready(made: Crew, worker: Worker) -> bool:
-    """A worker that is started again goes on with its log."""
-    starts = sum(each.name == worker.name for each in made.workers)
-    return worker.output.count(" ready.") == starts
 
 
 def _missing(made: Crew, keys: Iterable[str]) -> int:
