@@ -256,11 +256,7 @@ class OwnedPartition:
         return Grant(incarnation, self.topic, self.partition, offset, attempts, self.queue, since=0)
 
     def accept(self, grant: Grant, record: Record, at: float) -> bool:
-        """Notes a task that another owner gives to this process. Returns True if it is to be handed out.
-
-        Args:
-            at: the log time of the grant, up to which the journal was heard.
-        """
+        """Notes a task that another owner has given at a log time. Returns True if it is to be handed out."""
         with self._lock:
             ticket = self._ticket(record, grant.attempts)
             self._core.accept(grant.offset, ticket, record, attempts=grant.attempts, at=at, now=self._now())
