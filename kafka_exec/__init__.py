@@ -11,9 +11,11 @@ from kombu import connection as _kombus
 from kombu.transport import TRANSPORT_ALIASES
 
 from kafka_exec.about import __version__
+from kafka_exec.app.durable import TimedOut
 from kafka_exec.app.fixup import install, prepare_default_app
 from kafka_exec.app.kinds_of_errors import join_kombus
 from kafka_exec.app.letters import dead_letters
+from kafka_exec.app.resuming import Resumed, resume
 from kafka_exec.app.task import Task, remark
 from kafka_exec.core.worker.retry import Phase, RetryPolicy
 from kafka_exec.errors import Recoverable, Unrecoverable
@@ -25,13 +27,16 @@ __all__ = (
     "DeadLetters",
     "Phase",
     "Recoverable",
+    "Resumed",
     "RetryPolicy",
     "Task",
+    "TimedOut",
     "Unrecoverable",
     "__version__",
     "dead_letters",
     "install",
     "remark",
+    "resume",
 )
 
 TRANSPORT_ALIASES["kafka-exec"] = "kafka_exec.transport:Transport"

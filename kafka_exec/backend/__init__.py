@@ -20,9 +20,10 @@ from kombu.utils.encoding import bytes_to_str
 
 from kafka_exec.backend import raised
 from kafka_exec.backend.cache.copies import Cache
-from kafka_exec.backend.chords import Chords
 from kafka_exec.backend.codec import Codec
 from kafka_exec.backend.consumer import ResultConsumer
+from kafka_exec.backend.control.chords import Chords
+from kafka_exec.backend.control.suspensions import Suspensions
 from kafka_exec.backend.housekeeping import clean_up
 from kafka_exec.backend.ids import TextIds
 from kafka_exec.backend.pauses import Pauses
@@ -57,7 +58,7 @@ logger = logging.getLogger("kafka_exec")
 _PAUSE = 0.5
 
 
-class KafkaBackend(TextIds, AsyncBackendMixin, Codec):  # type: ignore[misc]
+class KafkaBackend(Suspensions, TextIds, AsyncBackendMixin, Codec):  # type: ignore[misc]
     """The back end by which Celery keeps results in Kafka. Thread-safe, one for a process. It connects when first used."""
 
     ResultConsumer = ResultConsumer
@@ -133,7 +134,7 @@ class KafkaBackend(TextIds, AsyncBackendMixin, Codec):  # type: ignore[misc]
             self.serialized(result, exception),
             now=now,
             started=self._started.get(task_id) if runs_on else self._started.pop(task_id, None),
-            due=due_of(sys.exc_info()[1], now) if state == states.RETRY else None,
+            due=due_of(sys.exc_info()[1], now) if state == states.RETRY else kwargs.get("due"),
             traceback=traceback,
             exception=exception,
             children=children_of(self.current_task_children, request),
@@ -365,20 +366,11 @@ class KafkaBackend(TextIds, AsyncBackendMixin, Codec):  # type: ignore[misc]
     def _delete_group(self, group_id: str) -> None:
         self._forget(GROUP_PREFIX + group_id)
 
-    def mark_as_done(
-        self, task_id: str, result: Any, request: Any = None, store_result: bool = True, state: str = states.SUCCESS
-    ) -> None:
-        """Stores a task's end after it has told the chord of it: a task whose end is stored is not run again."""
-        if request and request.chord:
-            self.on_chord_part_return(request, state, result)
-        if store_result:
-            self.store_result(task_id, result, state, request=request)
-
     # -- chords --------------------------------------------------------------------------------------------------------
 
     def performers(self) -> Mapping[type[Effect], Performer]:
-        """The functions by which the control plane carries out its decisions about chords, by type of decision."""
-        return self._chords.performers()
+        """The functions by which the control plane carries out its decisions, by type of decision."""
+        return {**self._chords.performers(), **self.performers_of_suspensions()}
 
     def ensure_chords_allowed(self) -> None:
         self._chords.check()

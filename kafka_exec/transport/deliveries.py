@@ -266,21 +266,24 @@ class Deliveries:
         self._refill()
         return False
 
-    def confirm(self, delivery_tag: int, timeout: float) -> Begun | None:
+    def confirm(self, delivery_tag: int, timeout: float, *, surely: bool = False) -> Begun | None:
         """Waits until a message's run that was begun may start. Returns None if it must not start here.
+
+        Args:
+            surely: the begin must be durable whichever task it is.
 
         Raises:
             NotConfirmed: that is not known within ``timeout`` seconds.
         """
         found = self._unacked.get(delivery_tag)
-        if found is not None and (begun := found.item.confirm(timeout)) is not None:
+        if found is not None and (begun := found.item.confirm(timeout, surely=surely)) is not None:
             return begun
         self._settle(delivery_tag, False)
         self._refill()
         return None
 
     def will_retry(self, delivery_tag: int) -> None:
-        """Notes that a message's task was sent anew: when the message is acknowledged, its lane waits for the new one."""
+        """Notes that a task was sent anew, or will be: when its message is acknowledged, its lane waits for the new one."""
         self._will_end(delivery_tag, after_retry)
 
     def will_fail(self, delivery_tag: int) -> None:
