@@ -23,7 +23,7 @@ import kafka_exec  # noqa: F401 - registers the scheme
 from kafka_exec.beat import claim_acquired, claim_released
 from kafka_exec.errors import RunStopped
 from tests.integration import value_tasks
-from tests.integration.durable_tasks import add_durable_tasks
+from tests.integration.durable_tasks import add_durable_tasks, add_jobs
 from tests.integration.result_tasks import add_tasks
 from tests.integration.storing_tasks import add_storing_tasks
 from tests.integration.successor_tasks import add_successor_tasks
@@ -181,6 +181,7 @@ def make_app(url: str, backend: str | None = None, **conf: Any) -> Celery:
     add_storing_tasks(app, note)
     add_successor_tasks(app, note)
     add_durable_tasks(app, note)
+    add_jobs(app, note)
     value_tasks.add_tasks(app)
     return app
 

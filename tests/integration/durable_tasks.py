@@ -10,6 +10,8 @@ from typing import Any
 
 from celery import Celery, Task
 
+from kafka_exec import Delay, Done, Error, Job, Stop, Suspend, Wait
+
 #: What a task waits at most for the kill, seconds: a failing test must not leave workers behind.
 _PATIENCE = 120.0
 
@@ -142,5 +144,67 @@ def add_durable_tasks(app: Celery, note: Callable[[str, str], None]) -> None:
     def gather(self: Task, numbers: list[int], timeout: float | None = None) -> Any:
         """Waits for as many tasks; one with a negative number fails."""
         note("begin", self.request.id)
-        children = [app.signature("add" if each >= 0 else "fail", (each, 1) if each >= 0 else ("no",)) for each in numbers]
+        children = [
+            app.signature("add" if each >= 0 else "fail", (each, 1) if each >= 0 else ("no",)) for each in numbers
+        ]
         return self.wait_for(*children, timeout=timeout)
+
+
+def add_jobs(app: Celery, note: Callable[[str, str], None]) -> None:
+    """Gives an app a job."""
+
+    class Order(Job):
+        """A job with a step of each kind."""
+
+        name = "order"
+        steps = ("reserve", "approve", "pack", "ship", "never")
+        max_retries = 5
+
+        def begin(self, context: dict[str, Any]) -> None:
+            note("job-begin", self.request.id)
+
+        def commit(self, context: dict[str, Any]) -> None:
+            note("job-commit", self.request.id)
+
+        def rollback(self, context: dict[str, Any]) -> None:
+            note("job-rollback", self.request.id)
+
+        def reserve(self, context: dict[str, Any]) -> Any:
+            note("reserve", self.request.id)
+            context["tries"] = context.get("tries", 0) + 1
+            return Delay(0) if context["tries"] < 3 else None
+
+        def approve(self, context: dict[str, Any]) -> Any:
+            note("approve", self.request.id)
+            return Suspend(context["approval"], timeout=_PATIENCE)
+
+        def pack(self, context: dict[str, Any], data: Any) -> Any:
+            note("pack", self.request.id)
+            if context.get("stays"):
+                stay_once(self.request.id)
+            context["approved"] = data
+            return Wait(0.2)
+
+        def ship(self, context: dict[str, Any]) -> Any:
+            note("ship", self.request.id)
+            context["parcels"] = context.get("parcels", 0) + 1
+            if context["parcels"] < 3:
+                return Done(0)
+            return Error("no more") if context.get("fails") else Stop()
+
+        def never(self, context: dict[str, Any]) -> None:
+            note("never", self.request.id)
+
+    class Count(Job):
+        """A job of many short steps."""
+
+        name = "count"
+        steps = ("increase",)
+        max_steps_per_run = 10
+
+        def increase(self, context: dict[str, Any]) -> Any:
+            context["n"] = context.get("n", 0) + 1
+            return Done(0 if context["n"] < 35 else context.get("last", 1))
+
+    app.register_task(Order())
+    app.register_task(Count())
