@@ -12,6 +12,7 @@ from kombu.transport import TRANSPORT_ALIASES
 
 from kafka_exec.about import __version__
 from kafka_exec.app.durable.calls import TimedOut
+from kafka_exec.app.durable.inbox import INBOX_TABLE, once
 from kafka_exec.app.durable.resuming import Resumed, resume
 from kafka_exec.app.fixup import install, prepare_default_app
 from kafka_exec.app.job import Delay, Done, Error, Job, Stop, Suspend, Wait
@@ -25,6 +26,7 @@ from kafka_exec.settings.url import parse_url
 
 #: With those of the modules beat, broker and errors all that programs import: what is below them may move.
 __all__ = (
+    "INBOX_TABLE",
     "DeadLetters",
     "Delay",
     "Done",
@@ -43,6 +45,7 @@ __all__ = (
     "__version__",
     "dead_letters",
     "install",
+    "once",
     "remark",
     "resume",
 )

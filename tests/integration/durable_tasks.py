@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,30 @@ def add_durable_tasks(app: Celery, note: Callable[[str, str], None]) -> None:
         both = self.wait_for(app.signature("add", (5, 6)) | app.signature("add", (10,)))
         note("end", self.request.id)
         return [first["number"], answer, second["number"], pair, both]
+
+    def written(task_id: str, place: int) -> str:
+        """An effect that takes a moment; its value tells it from one of another run."""
+        note(f"in{place}", task_id)
+        time.sleep(0.05)
+        value = uuid.uuid4().hex[:8]
+        note(f"out{place}", f"{task_id}/{value}")
+        return value
+
+    @task
+    def ten(self: Task, name: str, children: int) -> list[str]:
+        """Ten steps, with a suspension, a sleep and a wait for other tasks between them."""
+        values = []
+        for place in range(10):
+            if place == 3:
+                self.suspend(f"ten-{name}", timeout=600)
+            elif place == 5:
+                self.sleep(1)
+            elif place == 7:
+                ones = self.wait_for(*(app.signature("add", (each, place)) for each in range(children)))
+                assert ones == [each + place for each in range(children)], ones
+            values.append(self.step(written, self.request.id, place))
+        note("end", self.request.id)
+        return values
 
     @task
     def wait(self: Task, correlation_id: str, options: dict[str, Any] | None = None) -> Any:
