@@ -162,7 +162,7 @@ class KafkaBackend(Suspensions, TextIds, AsyncBackendMixin, Codec):  # type: ign
 
     def _note(self, note: Note, *, in_worker: bool) -> None:
         try:
-            self.surely(lambda: append(self.space.cluster, self._notes, note), note.id, in_worker=in_worker)
+            self.surely(lambda: append(self.space.cluster, self.notes, note), note.id, in_worker=in_worker)
         except MessageTooLarge as error:  # the state record has the error too, cut if it must be
             logger.warning("an error of task %s is not noted: %s", note.id, error)
 
@@ -277,7 +277,8 @@ class KafkaBackend(Suspensions, TextIds, AsyncBackendMixin, Codec):  # type: ign
     # -- notes ---------------------------------------------------------------------------------------------------------
 
     @property
-    def _notes(self) -> TopicSpec:
+    def notes(self) -> TopicSpec:
+        """The topic of tasks' errors and remarks."""
         return notes_topic(self.space.settings, self.space.topics)
 
     def remark(self, task_id: str, text: str, by: str) -> Remark:
@@ -287,7 +288,7 @@ class KafkaBackend(Suspensions, TextIds, AsyncBackendMixin, Codec):  # type: ign
             NotConfirmed, MessageTooLarge, ConnectionFailed: the remark is not written.
         """
         remark = Remark(time.time(), by, uuid.uuid4().hex, text)
-        append(self.space.cluster, self._notes, Note(task_id, remark=remark))
+        append(self.space.cluster, self.notes, Note(task_id, remark=remark))
         return remark
 
     def history(self, task_id: str) -> StateRecord | None:
@@ -298,7 +299,7 @@ class KafkaBackend(Suspensions, TextIds, AsyncBackendMixin, Codec):  # type: ign
             Undecodable: the task's record was not written by kafka_exec.
         """
         found = self.reader.find(task_id)
-        return found and found.with_notes(read(self.space.cluster, self._notes, task_id))
+        return found and found.with_notes(read(self.space.cluster, self.notes, task_id))
 
     # -- reading -------------------------------------------------------------------------------------------------------
 

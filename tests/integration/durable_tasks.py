@@ -157,6 +157,16 @@ def add_durable_tasks(app: Celery, note: Callable[[str, str], None]) -> None:
         number: int = found["number"]
         return number
 
+    def stumbling(self: Task) -> str:
+        """Fails after its step, until a file exists: its message is a dead letter."""
+        found = self.step(effect, self.request.id, 1)
+        if not mark_of(self.request.id).exists():
+            raise ValueError("not yet")
+        note("end", self.request.id)
+        return str(found["number"])
+
+    app.task(shared=False, name="stumbling", bind=True, acks_on_failure=False)(stumbling)
+
     @task
     def heavy(self: Task, correlation_id: str, number: int, size: int) -> list[int]:
         """Has large values in steps before it is suspended."""

@@ -191,6 +191,37 @@ def test_it_waits_for_other_tasks_and_raises_what_one_of_them_raised(made: Crew)
         send(made, "gather", [1, -1, 2]).get(timeout=PATIENCE)
 
 
+def test_a_dead_letter_that_is_replayed_goes_on_where_it_failed(made: Crew) -> None:
+    result = send(made, "stumbling")
+    with pytest.raises(ValueError, match="not yet"):
+        result.get(timeout=PATIENCE)
+    mark(made, result).touch()
+    until(lambda: "stumbling" in made.command("kafka", "dead", "list", "celery"), what="the dead letter")
+    made.command("kafka", "dead", "replay", "celery", "--task", "stumbling", "--yes")
+    made.effects.wait_for([result.id])
+    assert count(made, result.id) == {"step1": 1, "end": 1}
+
+
+def test_the_history_of_a_task_has_its_messages_runs_steps_and_its_end_in_order(made: Crew) -> None:
+    result = send(made, "workflow", "told")
+    suspended(result)
+    kafka_exec.resume(made.app, "approve-told", 1)
+    assert result.get(timeout=PATIENCE)[0] == 1
+    told = [json.loads(line) for line in made.command("kafka", "history", result.id, "--json").splitlines()]
+    whats = [each["what"] for each in told]
+    assert whats[0] == "sent"
+    assert whats.count("continued") == whats.count("suspended") == 4
+    assert [each["detail"] for each in told if each["what"] == "step"] == ["effect", "effect-2"]
+    assert whats.index("suspended") < whats.index("continued")
+    assert "started" in whats
+    assert "DONE" in whats
+    assert all(each["offset"] >= 0 and each["topic"].startswith(made.prefix) for each in told)
+    assert result.id in made.command("kafka", "history", result.id)
+    tree = [json.loads(line) for line in made.command("kafka", "history", result.id, "--tree", "--json").splitlines()]
+    assert [each["name"] for each in tree if each["depth"] == 0] == ["workflow"]
+    assert {each["name"] for each in tree if each["depth"] > 0} >= {"add"}
+
+
 def test_the_command_resumes_a_task(made: Crew) -> None:
     result = send(made, "wait", "by hand")
     suspended(result)
