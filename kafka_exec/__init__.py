@@ -24,7 +24,7 @@ from kafka_exec.errors import Recoverable, Unrecoverable
 from kafka_exec.kafka.queue.dead import DeadLetters
 from kafka_exec.settings.url import parse_url
 
-#: With those of the modules beat, broker and errors all that programs import: what is below them may move.
+#: With those of the modules beat, broker, errors and signals all that programs import: what is below them may move.
 __all__ = (
     "INBOX_TABLE",
     "DeadLetters",

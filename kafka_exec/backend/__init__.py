@@ -51,6 +51,7 @@ from kafka_exec.kafka.results.states import StateReader
 from kafka_exec.kafka.results.states import states as state_reader
 from kafka_exec.settings.appconf import has_our_broker, result_home
 from kafka_exec.settings.options import cache_url
+from kafka_exec.signals import transition
 
 logger = logging.getLogger("kafka_exec")
 
@@ -240,6 +241,9 @@ class KafkaBackend(Suspensions, TextIds, AsyncBackendMixin, Codec):  # type: ign
         Raises:
             MessageTooLarge: the record is too large even if only its result is left.
         """
+        before = None if record.previous is None else record.previous.value
+        now = {"task_id": record.id, "previous": before, "state": record.state.value, "status": record.status}
+        transition.send(sender=record.name, **now)
         key, largest = record_key(record.id, record.state), self.space.cluster.largest
         for each in smaller(record, shorten):
             value = each.encode()

@@ -22,6 +22,7 @@ from kombu.common import Broadcast
 import kafka_exec  # noqa: F401 - registers the scheme
 from kafka_exec.beat import claim_acquired, claim_released
 from kafka_exec.errors import RunStopped
+from kafka_exec.signals import transition
 from tests.integration import value_tasks
 from tests.integration.durable_tasks import add_durable_tasks, add_jobs
 from tests.integration.result_tasks import add_tasks
@@ -213,6 +214,10 @@ if "BROKER_URL" in os.environ:
     claim_released.connect(lambda entry, **_: note("released", entry), weak=False)
     for name in os.environ.get("WITHOUT_TASKS", "").split():
         app.tasks.unregister(name)
+    if os.environ.get("TRANSITIONS"):
+        transition.connect(
+            lambda task_id, previous, state, **_: note(f"{previous}->{state}", task_id), weak=False, sender="wait"
+        )
     if os.environ.get("OWN_SCHEDULE"):
         app.conf.beat_schedule = {**app.conf.beat_schedule, "own": {"task": "work", "schedule": EverySecond()}}
     if os.environ.get("WITH_BROADCAST"):

@@ -14,6 +14,7 @@ from celery import chain, chord, group
 import kafka_exec
 from kafka_exec.broker import EmbeddedKafka
 from kafka_exec.errors import CorrelationInUse, NonDeterministic, NotDurable, ResultTooLarge, SuspensionTimedOut
+from kafka_exec.kafka.log.history import history
 from tests.integration.workers import PATIENCE, Crew, Worker, crew, until
 
 #: Few partitions, so that a worker that starts again has little to take over.
@@ -236,6 +237,42 @@ def test_outside_of_a_worker_steps_are_plain_calls_and_nothing_is_suspended(
     assert made.app.tasks["steps"].apply((3,)).get() == [0, 1, 4]
     with pytest.raises(NotDurable, match="only in a worker"):
         made.app.tasks["wait"].apply(("x",)).get()
+
+
+def test_each_change_of_a_state_is_a_signal_with_the_state_before(kafka: EmbeddedKafka, tmp_path: Path) -> None:
+    with crew(kafka, tmp_path, backend="same", **CONF) as made:
+        made.ready(made.start("one", "-c", "2", env={"TRANSITIONS": "1"}))
+        result = send(made, "wait", "signalled")
+        suspended(result)
+        kafka_exec.resume(made.app, "signalled", 1)
+        assert result.get(timeout=PATIENCE) == 1
+        told = [effect.what for effect in made.effects.everything() if "->" in effect.what]
+        assert [each for each in told if not each.endswith("->RUNNING")] == ["RUNNING->SUSPENDED", "RUNNING->DONE"]
+        # The start of a short run is not written: its end comes before.
+        assert {each for each in told if each.endswith("->RUNNING")} <= {"SCHEDULED->RUNNING", "SUSPENDED->RUNNING"}
+
+
+def test_the_records_of_a_task_that_has_succeeded_are_removed_and_those_of_one_that_has_failed_when_it_expires(
+    made: Crew,
+) -> None:
+    done, failed = send(made, "steps", 3), send(made, "gather", [1, -1])
+    assert done.get(timeout=PATIENCE) == [0, 1, 4]
+    with pytest.raises(ValueError, match="no"):
+        failed.get(timeout=PATIENCE)
+    topic = f"{made.prefix}.steps"
+
+    def kept(task_id: str) -> set[str]:
+        last = {}
+        for partition in range(2):
+            for batch in history(cluster, topic, partition, cluster.log.ends(topic, [partition])[partition]):
+                last.update((record.key().decode(), record.value()) for record in batch)
+        return {key for key, value in last.items() if value is not None and key.startswith(f"{task_id}/")}
+
+    cluster = made.app.backend.space.cluster
+    until(lambda: not kept(done.id), what="tombstones of all")
+    assert kept(failed.id)
+    made.app.backend.steps.erase_all({failed.id})
+    until(lambda: not kept(failed.id), what="tombstones of all")
 
 
 @pytest.mark.parametrize(
