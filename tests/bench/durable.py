@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -21,17 +22,14 @@ ROUNDS, STEPS = 100, 50
 
 
 def main() -> int:
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        EmbeddedKafka() as kafka,
-        crew(kafka, Path(folder), backend="same") as made,
-    ):
+    """Prints the figures."""
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        made = stack.enter_context(crew(stack.enter_context(EmbeddedKafka()), folder, backend="same"))
         made.ready(made.start("one", "-c", "4"))
         round_trip(made)
-        told = made.app.tasks["timed_steps"].delay(STEPS).get(timeout=PATIENCE)
-        print(
-            f"a step                    {told[0]:6.2f} ms   a confirmed publish  {told[1]:6.2f} ms   ratio {told[0] / told[1]:.2f}"
-        )
+        step, publish = made.app.tasks["timed_steps"].delay(STEPS).get(timeout=PATIENCE)
+        say("a step", step, "a confirmed publish", publish)
         alternate(made, "resume() to result", resumed, "a task's round trip", round_trip)
         alternate(made, "delay() to SUSPENDED", suspended, "a task's round trip", round_trip)
     return 0
@@ -40,10 +38,15 @@ def main() -> int:
 def alternate(
     made: Crew, one: str, first: Callable[[Crew], float], other: str, second: Callable[[Crew], float]
 ) -> None:
-    """Prints the medians of two measurements."""
+    """Takes two measurements in turn, and prints their medians."""
     taken = [(first(made), second(made)) for _ in range(ROUNDS)]
     left, right = (statistics.median(each) * 1000 for each in zip(*taken, strict=True))
-    print(f"{one:25} {left:6.2f} ms   {other:20} {right:6.2f} ms   ratio {left / right:.2f}")
+    say(one, left, other, right)
+
+
+def say(one: str, left: float, other: str, right: float) -> None:
+    """Prints two medians, milliseconds, and their ratio."""
+    print(f"{one:22} {left:6.2f} ms   {other:22} {right:6.2f} ms   ratio {left / right:.2f}", flush=True)
 
 
 def round_trip(made: Crew) -> float:
