@@ -239,6 +239,19 @@ def test_outside_of_a_worker_steps_are_plain_calls_and_nothing_is_suspended(
         made.app.tasks["wait"].apply(("x",)).get()
 
 
+@pytest.mark.parametrize("pool", ["threads", "gevent"])
+def test_other_pools_suspend_and_continue_too(kafka: EmbeddedKafka, tmp_path: Path, pool: str) -> None:
+    with crew(kafka, tmp_path, backend="same", **CONF) as made:
+        made.ready(made.start("one", "-P", pool, "-c", "4"))
+        results = {name: send(made, "workflow", name) for name in ("a", "b", "c")}
+        for result in results.values():
+            suspended(result)
+        for name, result in results.items():
+            assert kafka_exec.resume(made.app, f"approve-{name}", name).outcome == "continued"
+            assert result.get(timeout=PATIENCE) == [1, name, 2, [3, 7], 21]
+            assert count(made, result.id) == {"step1": 1, "step2": 1, "end": 1}
+
+
 def test_each_change_of_a_state_is_a_signal_with_the_state_before(kafka: EmbeddedKafka, tmp_path: Path) -> None:
     with crew(kafka, tmp_path, backend="same", **CONF) as made:
         made.ready(made.start("one", "-c", "2", env={"TRANSITIONS": "1"}))
