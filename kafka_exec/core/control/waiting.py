@@ -269,6 +269,7 @@ class WaitingReducer:
     def _restore_head(self, name: str, found: Any) -> None:
         if found is None:
             self._waiters.pop(name, None)
+            self._set_timer(name, None)
             return
         phase, task, created, number, page, expected, until, past = a_list(found)
         waiter = _waiter(WaitPhase[text(phase)], task, created, number, page, expected, until)
