@@ -164,7 +164,6 @@ class History:
 
     def read_full(self, page: Page) -> None:
         """Notes a page before the newest one."""
-        self._paged = max(self._paged, page.entries[-1].number + 1)
         self._entries.update((entry.number, entry) for entry in page.entries)
 
     def has(self, number: int) -> bool:
