@@ -197,6 +197,18 @@ def test_full_pages_are_written_once() -> None:
     assert [again.has(number) for number in range(21)] == [True] * 20 + [False]
 
 
+def test_an_answer_that_a_retried_run_has_not_used_is_not_lost() -> None:
+    """A run with an answer is killed after a step. The repeated run fails before its first call, and is retried."""
+    log, first = Log(), History("t")
+    second = log.load(log.write(first))
+    second.add(Entry(0, SUSPENSION, "x", "answer"))
+    log.step(second, "a", "1")
+    repeated = log.load(0, is_repeated=True)
+    retry = log.load(log.write(repeated))
+    retry.add(Entry(0, SUSPENSION, "x", "answer"))
+    assert [entry.number for entry in log.page(log.write(retry)).entries] == [0, 1]
+
+
 def test_of_two_entries_of_one_number_the_first_counts() -> None:
     found = History("t")
     found.known(Entry(0, STEP, "a", "first"))
