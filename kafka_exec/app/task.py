@@ -12,7 +12,7 @@ from celery import current_app, current_task
 from celery.app.task import Task as CeleryTask
 from celery.exceptions import ImproperlyConfigured, Reject, TaskPredicate
 
-from kafka_exec.app.durable import Durable, let_suspensions_pass, makes_durable_calls
+from kafka_exec.app.durable.calls import Durable, let_suspensions_pass, makes_durable_calls
 from kafka_exec.backend import KafkaBackend
 from kafka_exec.core.message.envelope import START_BY
 from kafka_exec.core.record.fields import id_text

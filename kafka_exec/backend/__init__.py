@@ -51,6 +51,7 @@ from kafka_exec.kafka.results.states import StateReader
 from kafka_exec.kafka.results.states import states as state_reader
 from kafka_exec.settings.appconf import has_our_broker, result_home
 from kafka_exec.settings.options import cache_url
+from kafka_exec.signals import transition
 
 logger = logging.getLogger("kafka_exec")
 
@@ -162,7 +163,7 @@ class KafkaBackend(Suspensions, TextIds, AsyncBackendMixin, Codec):  # type: ign
 
     def _note(self, note: Note, *, in_worker: bool) -> None:
         try:
-            self.surely(lambda: append(self.space.cluster, self._notes, note), note.id, in_worker=in_worker)
+            self.surely(lambda: append(self.space.cluster, self.notes, note), note.id, in_worker=in_worker)
         except MessageTooLarge as error:  # the state record has the error too, cut if it must be
             logger.warning("an error of task %s is not noted: %s", note.id, error)
 
@@ -240,6 +241,9 @@ class KafkaBackend(Suspensions, TextIds, AsyncBackendMixin, Codec):  # type: ign
         Raises:
             MessageTooLarge: the record is too large even if only its result is left.
         """
+        before = None if record.previous is None else record.previous.value
+        now = {"task_id": record.id, "previous": before, "state": record.state.value, "status": record.status}
+        transition.send(sender=record.name, **now)
         key, largest = record_key(record.id, record.state), self.space.cluster.largest
         for each in smaller(record, shorten):
             value = each.encode()
@@ -277,7 +281,8 @@ class KafkaBackend(Suspensions, TextIds, AsyncBackendMixin, Codec):  # type: ign
     # -- notes ---------------------------------------------------------------------------------------------------------
 
     @property
-    def _notes(self) -> TopicSpec:
+    def notes(self) -> TopicSpec:
+        """The topic of tasks' errors and remarks."""
         return notes_topic(self.space.settings, self.space.topics)
 
     def remark(self, task_id: str, text: str, by: str) -> Remark:
@@ -287,7 +292,7 @@ class KafkaBackend(Suspensions, TextIds, AsyncBackendMixin, Codec):  # type: ign
             NotConfirmed, MessageTooLarge, ConnectionFailed: the remark is not written.
         """
         remark = Remark(time.time(), by, uuid.uuid4().hex, text)
-        append(self.space.cluster, self._notes, Note(task_id, remark=remark))
+        append(self.space.cluster, self.notes, Note(task_id, remark=remark))
         return remark
 
     def history(self, task_id: str) -> StateRecord | None:
@@ -298,7 +303,7 @@ class KafkaBackend(Suspensions, TextIds, AsyncBackendMixin, Codec):  # type: ign
             Undecodable: the task's record was not written by kafka_exec.
         """
         found = self.reader.find(task_id)
-        return found and found.with_notes(read(self.space.cluster, self._notes, task_id))
+        return found and found.with_notes(read(self.space.cluster, self.notes, task_id))
 
     # -- reading -------------------------------------------------------------------------------------------------------
 

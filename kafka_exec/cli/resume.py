@@ -30,7 +30,7 @@ def resume(
     context: click.Context, correlation_id: str, data: str, callback_id: str | None, timeout: float, as_json: bool
 ) -> None:
     """Continue the task that is suspended with CORRELATION_ID; it gets DATA, a JSON value."""
-    from kafka_exec.app.resuming import resume as act
+    from kafka_exec.app.durable.resuming import resume as act
 
     try:
         value = json.loads(data)

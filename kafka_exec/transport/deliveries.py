@@ -14,6 +14,7 @@ from confluent_kafka import Message as Record
 from kombu.transport import base
 
 from kafka_exec.core.message import envelope, window
+from kafka_exec.core.message.dead import REPLAYED_FROM
 from kafka_exec.core.queue.lanes import Run, Ticket, after_failure, after_retry
 from kafka_exec.errors import KafkaExecError, Undecodable
 from kafka_exec.kafka.client.loop import run_once
@@ -371,4 +372,6 @@ def _located(message: envelope.Message, record: Record) -> dict[str, Any]:
         "offset": record.offset(),
         "timestamp": record.timestamp()[1] / 1000,
     }
+    if any(name == REPLAYED_FROM for name, _ in record.headers() or ()):
+        place["is_replay"] = True
     return {**message.headers, envelope.RECORD_HEADER: place}

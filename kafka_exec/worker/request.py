@@ -11,7 +11,7 @@ from celery.exceptions import Ignore, Retry, TimeLimitExceeded
 from celery.worker import request
 from kombu.utils.encoding import safe_repr
 
-from kafka_exec.app.durable_run import Suspended
+from kafka_exec.app.durable.run import Suspended
 from kafka_exec.core.message.envelope import STOPS_ON_FAILURE
 
 

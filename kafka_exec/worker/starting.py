@@ -10,7 +10,7 @@ from typing import Any
 from celery.worker.state import task_ready
 from kombu.exceptions import OperationalError
 
-from kafka_exec.app.durable import makes_durable_calls
+from kafka_exec.app.durable.calls import makes_durable_calls
 from kafka_exec.backend import KafkaBackend
 from kafka_exec.core.message.envelope import (
     CONTINUED,

@@ -244,6 +244,7 @@ def test_an_application_of_no_use_is_told_in_one_line(
             ("executions",),
             ("control-plane",),
             ("resume",),
+            ("history",),
         ):
             text = "has no kafka-exec:// result backend"
         else:

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 import kafka_exec
 from kafka_exec import Phase, Recoverable, RetryPolicy, Unrecoverable
-from kafka_exec.app.durable import Durable
+from kafka_exec.app.durable.calls import Durable
 from kafka_exec.core.worker.retry import LONGEST, SHORTEST
 from kafka_exec.worker.request import is_acknowledged_on_failure
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator
 
 from confluent_kafka import Message as Record
 
 from kafka_exec.core.cluster.topology import TopicSpec
 from kafka_exec.core.durable.history import Entry, read_entry
+from kafka_exec.core.queue.transitions import object_of
 from kafka_exec.errors import LostRecord, Undecodable
 from kafka_exec.kafka.client import native
 from kafka_exec.kafka.client.oddities import pass_over
@@ -45,6 +47,27 @@ class StepLog:
         partition = self.partition(task_id)
         for key in keys:
             self._cluster.publisher.post(self._topic, None, key=key, partition=partition)
+
+    def erase_all(self, task_ids: Collection[str]) -> None:
+        """Writes tombstones for all records of some tasks, which are over.
+
+        Raises:
+            ConnectionFailed: the cluster does not answer.
+        """
+        partitions = self._cluster.topics.partitions(self._topic, fresh=True) or 0
+        for partition in range(partitions) if task_ids else ():
+            for task_id, keys in native.call(self._keys_of, partition, task_ids).items():
+                self.erase(task_id, keys)
+
+    def _keys_of(self, partition: int, task_ids: Collection[str]) -> dict[str, set[str]]:
+        found = defaultdict[str, set[str]](set)
+        for batch in history(self._cluster, self._topic, partition, self._fetcher.end(partition)):
+            for record in batch:
+                key = (record.key() or b"").decode(errors="replace")
+                task_id = str(object_of(record.value()).get("task"))
+                if task_id in task_ids and key.startswith(f"{task_id}/"):
+                    found[task_id].add(key)
+        return found
 
     def fetch(self, partition: int, offset: int) -> Record:
         """The record at an offset.

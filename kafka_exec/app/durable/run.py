@@ -97,9 +97,17 @@ class DurableRun:
                 self._read_pages(partition, continued.at)
             except LostRecord as error:
                 raise Ignore(str(error)) from None
-        if (since := getattr(self._request, REPEATED, None)) is not None:
+        if (since := self._since()) is not None:
             for entry in self._steps.since(self.task_id, since - _MARGIN):
                 self.history.known(entry)
+
+    def _since(self) -> float | None:
+        """A time before all that a lost run, or that of a dead letter, can have written; None: there was none."""
+        place = getattr(self._request, RECORD_HEADER, None) or {}
+        if place.get("is_replay"):
+            return created_at(getattr(self._request, CREATED, None), place)
+        since: float | None = getattr(self._request, REPEATED, None)
+        return since
 
     def _read_pages(self, partition: int, newest: int) -> None:
         record = self._steps.fetch(partition, newest)
@@ -160,7 +168,10 @@ class DurableRun:
         ids = [str(uuid.uuid5(uuid.NAMESPACE_OID, f"{correlation_id}/{place}")) for place in range(len(tasks))]
         name = ",".join(f"{name}*{len(list(some))}" for name, some in groupby(str(each.task) for each in tasks))
         self._go_on()
-        if not self._is_answered(number):
+        if self._is_answered(number):
+            for each in ids:  # children of an earlier run are children of this task
+                self._task.add_trail(self._task.app.AsyncResult(each))
+        else:
             with confirmed():
                 for task_id, task in zip(ids, tasks, strict=True):
                     told = _waited_for(task.clone(), correlation_id)

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, TypeVar
 from celery import group
 from celery.canvas import Signature
 
-from kafka_exec.app.durable_run import FOR_EVER, DurableRun, now
+from kafka_exec.app.durable.run import FOR_EVER, DurableRun, now
 from kafka_exec.backend.control.suspensions import RUN
 from kafka_exec.core.durable.continuation import TIMED_OUT
 from kafka_exec.core.durable.history import SLEEP, SUSPENSION
