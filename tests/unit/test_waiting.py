@@ -303,6 +303,15 @@ def test_a_task_that_was_continued_is_not_refused_by_its_successor() -> None:
     assert plane.kept == {HEAD: "CONTINUED"}
 
 
+def test_of_a_tasks_refused_suspensions_the_newest_counts_whatever_it_was_continued_from() -> None:
+    plane = Plane()
+    plane.take(suspend("t", number=1))
+    assert plane.take(suspend("t", number=2)) == [in_use("t", 2)]
+    plane.take(call("a"))
+    plane.take(suspend("u"))
+    assert plane.take(suspend("t", number=2)) == []
+
+
 def test_so_many_refused_tasks_are_remembered() -> None:
     plane = Plane()
     plane.take(suspend("t"))

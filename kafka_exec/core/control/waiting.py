@@ -90,7 +90,9 @@ class _Waiter:
 
     def note(self, other: _Waiter) -> None:
         """Remembers a suspension as a past one."""
-        self.past = (*(each for each in self.past if each[:2] != other.place[:2]), other.place)[-_PAST:]
+        others = [each for each in self.past if each[:2] != other.place[:2]]
+        newest = max([other.place, *(each for each in self.past if each not in others)])
+        self.past = (*others, newest)[-_PAST:]
 
     def head(self) -> list[Any]:
         expected = self.expected if isinstance(self.expected, int) else sorted(self.expected)
