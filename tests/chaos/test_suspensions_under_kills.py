@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]
 TASKS = int(os.environ.get("CHAOS_TASKS", "5000"))
 
 #: The deadlines are so many seconds after the suspension.
-SHORTEST, LONGEST = 15.0, 45.0
+SHORTEST, LONGEST = 15.0 + TASKS / 100, 45.0 + TASKS / 25
 
 
 @pytest.fixture
