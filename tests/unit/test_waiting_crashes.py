@@ -42,7 +42,9 @@ class Driver:
         self.position += 1
 
     def commit(self) -> None:
-        self.changelog += {each.key: each for each in self.outputs if isinstance(each, Change)}.values()
+        changes = [each for each in self.outputs if isinstance(each, Change)]
+        last = {change.key: place for place, change in enumerate(changes)}
+        self.changelog += [change for place, change in enumerate(changes) if last[change.key] == place]
         self.effects += [each for each in self.outputs if not isinstance(each, Change)]
         self.committed, self.outputs = self.position, []
 

@@ -75,6 +75,7 @@ class _Waiter:
     def keep(self, callback: str, data: str) -> None:
         if not self.got:
             self.got = {}
+        self.got.pop(callback, None)  # one that is restored twice has the place of the second time
         self.got[callback] = data
 
     @property
