@@ -14,7 +14,7 @@ from celery.exceptions import Ignore
 
 from kafka_exec.app.sending import log_offset
 from kafka_exec.backend import KafkaBackend
-from kafka_exec.core.durable.continuation import REFUSED, TIMED_OUT, Continued, KeptMessage
+from kafka_exec.core.durable.continuation import FAILED, REFUSED, TIMED_OUT, Continued, KeptMessage
 from kafka_exec.core.durable.history import STEP, WAIT, Entry, History, Page
 from kafka_exec.core.message.envelope import (
     CONTINUATIONS,
@@ -33,6 +33,7 @@ from kafka_exec.errors import (
     NotDurable,
     ResultTooLarge,
     SuspensionTimedOut,
+    Unrecoverable,
 )
 from kafka_exec.kafka.publish import clock
 from kafka_exec.kafka.publish.scopes import captured, confirmed
@@ -156,6 +157,8 @@ class DurableRun:
             self._suspend(correlation_id, expected, timeout)
         if found.outcome == REFUSED:
             raise CorrelationInUse(found.reason)
+        if found.outcome == FAILED:
+            raise Unrecoverable(found.reason)
         return found
 
     def results_of(self, tasks: list[Any], timeout: float | None) -> list[Any]:

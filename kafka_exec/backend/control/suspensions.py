@@ -13,8 +13,8 @@ from celery.exceptions import TaskRevokedError
 from kafka_exec.backend import serial
 from kafka_exec.core.cluster.topology import control_topic, dead_topic, steps_topic
 from kafka_exec.core.control.reducers import Command, Effect
-from kafka_exec.core.control.waiting import BuryCallback, Continue, Refuse, Reply
-from kafka_exec.core.durable.continuation import REFUSED, KeptMessage
+from kafka_exec.core.control.wait_effects import BuryCallback, Continue, Refuse, Reply
+from kafka_exec.core.durable.continuation import KeptMessage
 from kafka_exec.core.durable.history import Page
 from kafka_exec.core.message.envelope import WAITED_FOR, dead_letter_headers
 from kafka_exec.errors import LostRecord, MessageTooLarge
@@ -171,7 +171,7 @@ class Suspensions:
         """The functions that make the records of the control plane's decisions about suspensions, by type of decision."""
         return {
             Continue: lambda effect: self._continue(effect, effect.outcome, effect.answers),
-            Refuse: lambda effect: self._continue(effect, REFUSED, {}, effect.reason),
+            Refuse: lambda effect: self._continue(effect, effect.outcome, {}, effect.reason),
             Reply: self._reply,
             BuryCallback: self._bury_callback,
         }
@@ -198,8 +198,9 @@ class Suspensions:
         letters = dead_topic(space.settings, space.topics, "control")
         space.cluster.topics.ensure(letters)
         topic = control_topic(space.settings, space.topics).name
-        error = f"no task was suspended with the correlation id {effect.id!r:.200} within kafka_exec_resume_timeout"
-        logger.error("a callback goes to the dead letters: %s", error)
-        headers = dead_letter_headers((), reason="resume-unknown", error=error, topic=topic, partition=0, offset=0)
+        logger.error("a callback goes to the dead letters: %s", effect.error)
+        headers = dead_letter_headers(
+            (), reason="resume-unknown", error=effect.error, topic=topic, partition=0, offset=0
+        )
         body = {"id": effect.id, "callback": effect.callback, "data": effect.data, "reply": None}
         return [Outgoing(letters.name, Command("wait.callback", body).encode(), effect.id, headers)]

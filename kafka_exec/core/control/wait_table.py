@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from enum import Enum
 from typing import NamedTuple
 
+from kafka_exec.core.record.tables import markdown
+
 
 class WaitPhase(Enum):
     """The phase of a correlation id."""
@@ -21,12 +23,13 @@ class WaitEvent(Enum):
     """An event of a correlation id."""
 
     SUSPEND = "SUSPEND: a task is suspended"
-    AGAIN = "AGAIN: the same suspension is told again"
+    AGAIN = "AGAIN: the same suspension, a refused one, or an earlier one of such a task is told again"
     OTHER = "OTHER: a second task is suspended while the first one waits"
     CALLBACK = "CALLBACK: a callback comes, and further ones are expected"
     LAST = "LAST: the last callback comes"
-    COPY = "COPY: a callback with the id of an earlier one comes"
+    COPY = "COPY: a callback comes that counts no more: one with its id has come before, or the wait is over"
     STRANGER = "STRANGER: a callback comes whose id is not among the expected ones"
+    TOO_LARGE = "TOO_LARGE: Kafka refuses to keep the suspension, or a callback"
     DEADLINE = "DEADLINE: the suspension's deadline is over"
     FORGET = "FORGET: the time for which it is remembered is over"
 
@@ -34,13 +37,14 @@ class WaitEvent(Enum):
 class WaitAct(Enum):
     """An action of the reducer."""
 
-    WAIT = "WAIT: remember the suspension, and take the early callbacks"
-    KEEP = "KEEP: remember the callback"
-    CONTINUE = "CONTINUE: continue the task with the callbacks"
-    TIME_OUT = "TIME_OUT: continue the task without them"
-    REFUSE = "REFUSE: continue the second task with an error"
-    BURY = "BURY: make dead letters of the callbacks"
-    REMOVE = "REMOVE: forget the correlation id"
+    WAIT = "remember the suspension, take the early callbacks, make dead letters of those that it does not take"
+    KEEP = "remember the callback"
+    CONTINUE = "continue the task with the callbacks"
+    TIME_OUT = "continue the task at its deadline"
+    FAIL = "continue the task with an error"
+    REFUSE = "continue the second task with an error, remember that"
+    DROP = "forget the callback, make a dead letter of it"
+    BURY = "make dead letters of the callbacks"
 
 
 class WaitOutcome(str, Enum):
@@ -63,36 +67,58 @@ class WaitMove(NamedTuple):
 
 
 _P, _E = WaitPhase, WaitEvent
+_WAITS = WaitMove(_P.WAITING, (WaitAct.WAIT,))
+_KEPT = WaitMove(_P.EARLY, (WaitAct.KEEP,), WaitOutcome.KEPT)
 
-
-def _stay(phase: WaitPhase) -> dict[tuple[WaitPhase, WaitEvent], WaitMove]:
-    """The cells of events that change nothing, or cannot happen, in a phase."""
-    return {(phase, event): WaitMove(phase) for event in WaitEvent}
-
-
-#: What each event does in each phase.
-TABLE: Mapping[tuple[WaitPhase, WaitEvent], WaitMove] = {
-    **_stay(_P.UNKNOWN),
-    (_P.UNKNOWN, _E.SUSPEND): WaitMove(_P.WAITING, (WaitAct.WAIT,)),
-    (_P.UNKNOWN, _E.CALLBACK): WaitMove(_P.EARLY, (WaitAct.KEEP,), WaitOutcome.KEPT),
-    **_stay(_P.EARLY),
-    (_P.EARLY, _E.SUSPEND): WaitMove(_P.WAITING, (WaitAct.WAIT,)),
-    (_P.EARLY, _E.CALLBACK): WaitMove(_P.EARLY, (WaitAct.KEEP,), WaitOutcome.KEPT),
-    (_P.EARLY, _E.COPY): WaitMove(_P.EARLY, (), WaitOutcome.ALREADY),
-    (_P.EARLY, _E.FORGET): WaitMove(_P.UNKNOWN, (WaitAct.BURY, WaitAct.REMOVE)),
-    **_stay(_P.WAITING),
-    (_P.WAITING, _E.OTHER): WaitMove(_P.WAITING, (WaitAct.REFUSE,)),
-    (_P.WAITING, _E.CALLBACK): WaitMove(_P.WAITING, (WaitAct.KEEP,), WaitOutcome.COUNTED),
-    (_P.WAITING, _E.LAST): WaitMove(_P.CONTINUED, (WaitAct.KEEP, WaitAct.CONTINUE), WaitOutcome.CONTINUED),
-    (_P.WAITING, _E.COPY): WaitMove(_P.WAITING, (), WaitOutcome.ALREADY),
-    (_P.WAITING, _E.STRANGER): WaitMove(_P.WAITING, (), WaitOutcome.UNEXPECTED),
-    (_P.WAITING, _E.DEADLINE): WaitMove(_P.OVER, (WaitAct.TIME_OUT,)),
-    **_stay(_P.CONTINUED),
-    (_P.CONTINUED, _E.SUSPEND): WaitMove(_P.WAITING, (WaitAct.WAIT,)),
-    (_P.CONTINUED, _E.COPY): WaitMove(_P.CONTINUED, (), WaitOutcome.ALREADY),
-    (_P.CONTINUED, _E.FORGET): WaitMove(_P.UNKNOWN, (WaitAct.REMOVE,)),
-    **_stay(_P.OVER),
-    (_P.OVER, _E.SUSPEND): WaitMove(_P.WAITING, (WaitAct.WAIT,)),
-    (_P.OVER, _E.COPY): WaitMove(_P.OVER, (), WaitOutcome.TOO_LATE),
-    (_P.OVER, _E.FORGET): WaitMove(_P.UNKNOWN, (WaitAct.REMOVE,)),
+#: The cells of events that happen. In a phase that is left, the callbacks are forgotten.
+_ROWS: Mapping[WaitPhase, Mapping[WaitEvent, WaitMove]] = {
+    _P.UNKNOWN: {
+        _E.SUSPEND: _WAITS,
+        _E.CALLBACK: _KEPT,
+    },
+    _P.EARLY: {
+        _E.SUSPEND: _WAITS,
+        _E.CALLBACK: _KEPT,
+        _E.COPY: WaitMove(_P.EARLY, (), WaitOutcome.ALREADY),
+        _E.TOO_LARGE: WaitMove(_P.EARLY, (WaitAct.DROP,)),
+        _E.FORGET: WaitMove(_P.UNKNOWN, (WaitAct.BURY,)),
+    },
+    _P.WAITING: {
+        _E.AGAIN: WaitMove(_P.WAITING),
+        _E.OTHER: WaitMove(_P.WAITING, (WaitAct.REFUSE,)),
+        _E.CALLBACK: WaitMove(_P.WAITING, (WaitAct.KEEP,), WaitOutcome.COUNTED),
+        _E.LAST: WaitMove(_P.CONTINUED, (WaitAct.CONTINUE,), WaitOutcome.CONTINUED),
+        _E.COPY: WaitMove(_P.WAITING, (), WaitOutcome.ALREADY),
+        _E.STRANGER: WaitMove(_P.WAITING, (), WaitOutcome.UNEXPECTED),
+        _E.TOO_LARGE: WaitMove(_P.CONTINUED, (WaitAct.FAIL,)),
+        _E.DEADLINE: WaitMove(_P.OVER, (WaitAct.TIME_OUT,)),
+    },
+    _P.CONTINUED: {
+        _E.SUSPEND: _WAITS,
+        _E.AGAIN: WaitMove(_P.CONTINUED),
+        _E.COPY: WaitMove(_P.CONTINUED, (), WaitOutcome.ALREADY),
+        _E.FORGET: WaitMove(_P.UNKNOWN),
+    },
+    _P.OVER: {
+        _E.SUSPEND: _WAITS,
+        _E.AGAIN: WaitMove(_P.OVER),
+        _E.COPY: WaitMove(_P.OVER, (), WaitOutcome.TOO_LATE),
+        _E.FORGET: WaitMove(_P.UNKNOWN),
+    },
 }
+
+#: What each event does in each phase. An event that is not here cannot happen in that phase.
+TABLE: Mapping[tuple[WaitPhase, WaitEvent], WaitMove] = {
+    (phase, event): move for phase, row in _ROWS.items() for event, move in row.items()
+}
+
+
+def document() -> str:
+    """The whole table in Markdown: a section for each phase, in which the events that cannot happen are one line."""
+    return markdown(
+        "A correlation id, phase by phase",
+        "Printed from the table in `core/control/wait_table.py`; a test compares them.",
+        ("event", "next phase", "what is done", "answer to the caller"),
+        _ROWS,
+        "Cannot happen",
+    )

@@ -17,107 +17,95 @@ from __future__ import annotations
 
 import heapq
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
-from kafka_exec.core.control.reducers import Change, Command, Effect, Output
+from kafka_exec.core.control.reducers import Change, Command, Output
+from kafka_exec.core.control.wait_effects import BuryCallback, Continue, Refuse, Reply
 from kafka_exec.core.control.wait_table import TABLE, WaitAct, WaitEvent, WaitOutcome, WaitPhase
-from kafka_exec.core.durable.continuation import ANSWERED, TIMED_OUT
-from kafka_exec.core.record.fields import a_list, from_json, moment, text, texts, whole
+from kafka_exec.core.durable.continuation import ANSWERED, FAILED, REFUSED, TIMED_OUT
+from kafka_exec.core.record.fields import a_list, from_json, moment, optional, text, texts, whole
 from kafka_exec.errors import Undecodable
 
-_NONE = type(None)
+#: The outcomes with which a suspension takes a callback.
+_TAKEN = frozenset({WaitOutcome.COUNTED, WaitOutcome.CONTINUED})
+
+#: The number of other tasks with one id that are remembered.
+_PAST = 8
+
+#: The callbacks of the many ids that have none. Nobody writes into it.
+_NONE: dict[str, str] = {}
 
 
-@dataclass(frozen=True)
-class Refuse(Effect):
-    """The effect that a suspended task continues with an error. ``page``: as in :class:`Continue`."""
-
-    task: str
-    number: int
-    page: tuple[int, int]
-    reason: str
+#: A suspension as it is remembered: its task, when that was first sent, and the number of the durable call.
+_Place = tuple[str, float, int]
 
 
-@dataclass(frozen=True)
-class Continue(Effect):
-    """The effect that a suspended task continues.
-
-    Attributes:
-        number: the number of the durable call that is answered.
-        page: the partition and the offset of the record with its message.
-        outcome: ``answered`` or ``timed-out``.
-        answers: the data of the callbacks, by their ids.
-    """
-
-    task: str
-    number: int
-    page: tuple[int, int]
-    outcome: str
-    answers: Mapping[str, str]
-
-    def failed(self, reason: str) -> Sequence[Effect]:
-        return (Refuse(self.task, self.number, self.page, reason),)
-
-
-@dataclass(frozen=True)
-class Reply(Effect):
-    """The effect that the caller of a callback learns its outcome: ``got`` of ``expected`` callbacks have come."""
-
-    reply: str
-    outcome: WaitOutcome
-    got: int
-    expected: int
-
-
-@dataclass(frozen=True)
-class BuryCallback(Effect):
-    """The effect that a callback becomes a dead letter: no task was suspended with its correlation id."""
-
-    id: str
-    callback: str
-    data: str
-
-
-@dataclass
+@dataclass(slots=True)
 class _Waiter:
-    """A correlation id.
+    """A correlation id. There are many of them.
 
     Attributes:
-        task, created, number: the suspension.
-        expected: the number of callbacks, or their ids.
+        task, created, number, partition, offset: the suspension.
+        expected: the number of callbacks, or, while it waits, their ids.
         until: the deadline of a suspension, or the time up to which the id is remembered; None: there is no deadline.
         got: the data of the callbacks, by their ids.
+        past: the newest suspensions of other tasks that were answered or refused: task, created, number.
     """
 
     phase: WaitPhase = WaitPhase.UNKNOWN
     task: str = ""
     created: float = 0.0
     number: int = 0
-    page: tuple[int, int] = (0, 0)
-    expected: int | tuple[str, ...] = 1
+    partition: int = 0
+    offset: int = 0
+    expected: int | frozenset[str] = 0
     until: float | None = None
-    got: dict[str, str] = field(default_factory=dict)
+    got: dict[str, str] = field(default_factory=lambda: _NONE)
+    past: tuple[_Place, ...] = ()
 
     @property
     def needs(self) -> int:
         return self.expected if isinstance(self.expected, int) else len(self.expected)
 
+    @property
+    def page(self) -> tuple[int, int]:
+        return self.partition, self.offset
+
+    def keep(self, callback: str, data: str) -> None:
+        if not self.got:
+            self.got = {}
+        self.got.pop(callback, None)  # one that is restored twice has the place of the second time
+        self.got[callback] = data
+
+    @property
+    def place(self) -> _Place:
+        return self.task, self.created, self.number
+
     def has_seen(self, other: _Waiter) -> bool:
-        """True if a suspension is this one, or an earlier one of the same task: a repeated run tells it again."""
-        return (self.task, self.created) == (other.task, other.created) and other.number <= self.number
+        """True if a suspension is this one, or a past one, or an earlier one of such a task."""
+        return any(
+            (other.task, other.created) == (task, created) and other.number <= number
+            for task, created, number in (self.place, *self.past)
+        )
+
+    def note(self, other: _Waiter) -> None:
+        """Remembers a suspension as a past one."""
+        others = [each for each in self.past if each[:2] != other.place[:2]]
+        newest = max([other.place, *(each for each in self.past if each not in others)])
+        self.past = (*others, newest)[-_PAST:]
 
     def head(self) -> list[Any]:
-        expected = self.expected if isinstance(self.expected, int) else list(self.expected)
-        return [self.phase.name, self.task, self.created, self.number, list(self.page), expected, self.until]
+        expected = self.expected if isinstance(self.expected, int) else sorted(self.expected)
+        suspension = [self.task, self.created, self.number, [*self.page], expected]
+        return [self.phase.name, *suspension, self.until, self.past]
 
 
 class WaitingReducer:
     """The suspensions of one partition.
 
     Args:
-        early: a callback without a suspension is kept for so many seconds.
+        early: a callback without a suspension is kept for so many seconds, and further ones of its id up to the same time.
         remembered: an id whose task was continued is remembered for so many seconds, to recognise copies.
     """
 
@@ -133,41 +121,44 @@ class WaitingReducer:
         return len(self._waiters)
 
     def take(self, command: Command, now: float) -> list[Output]:
-        verb, name = command.kind.partition(".")[2], command.get("id", str)
+        verb = command.kind.partition(".")[2]
         try:
+            name = text(command.body.get("id"))
             if verb == "suspend":
                 return self._suspend(name, _suspension(command), now)
             if verb == "callback":
                 callback, data = text(command.body.get("callback")), text(command.body.get("data"))
-                return self._callback(name, callback, data, command.get("reply", str, _NONE), now)
+                return self._callback(name, callback, data, optional(command.body, "reply", text), now)
         except ValueError as error:
             raise Undecodable("malformed", f"{command.kind}: {error}") from None
         raise Undecodable("unknown-command", f"suspensions know no {verb!r:.100}")
 
     def _suspend(self, name: str, found: _Waiter, now: float) -> list[Output]:
-        waiter = self._waiters.get(name, _Waiter())
-        if waiter.has_seen(found):
-            event = WaitEvent.AGAIN
-        else:
-            event = WaitEvent.OTHER if waiter.phase is WaitPhase.WAITING else WaitEvent.SUSPEND
-        early = waiter.got if waiter.phase is WaitPhase.EARLY else {}
+        waiter = self._waiters.get(name) or _Waiter()
+        event = _event_of_suspension(waiter, found)
         outputs = self._happens(name, event, now, suspension=found)
-        if WaitAct.WAIT in TABLE[waiter.phase, event].acts:
-            outputs += [_change(["callback", name, each], None) for each in early]
-            for callback, data in early.items():
-                outputs += self._callback(name, callback, data, None, now)
+        for callback, data in waiter.got.items() if waiter.phase is WaitPhase.EARLY else ():
+            outputs.append(_change(["callback", name, callback], None))
+            outcome, further = self._call_back(name, callback, data, now)
+            outputs += further
+            if outcome not in _TAKEN:
+                error = f"the suspension with the correlation id {name!r:.200} that came after it does not expect it"
+                outputs.append(BuryCallback(name, callback, data, error))
         return outputs
 
     def _callback(self, name: str, callback: str, data: str, reply: str | None, now: float) -> list[Output]:
-        waiter = self._waiters.get(name, _Waiter())
-        event = _event_of(waiter, callback)
-        needs = waiter.needs if waiter.task else 0
-        outputs = self._happens(name, event, now, callback=callback, data=data)
-        outcome = TABLE[waiter.phase, event].outcome
+        outcome, outputs = self._call_back(name, callback, data, now)
         if reply is None or outcome is None:
             return outputs
-        got = len(waiter.got) + (outcome in (WaitOutcome.CONTINUED, WaitOutcome.COUNTED, WaitOutcome.KEPT))
-        return [*outputs, Reply(reply, outcome, needs if outcome is WaitOutcome.CONTINUED else got, needs)]
+        waiter = self._waiters[name]
+        got = waiter.needs if outcome is WaitOutcome.CONTINUED else len(waiter.got)
+        return [*outputs, Reply(reply, outcome, got, waiter.needs)]
+
+    def _call_back(self, name: str, callback: str, data: str, now: float) -> tuple[WaitOutcome | None, list[Output]]:
+        waiter = self._waiters.get(name) or _Waiter()
+        event = _event_of_callback(waiter, callback)
+        outcome = TABLE[waiter.phase, event].outcome
+        return outcome, self._happens(name, event, now, callback=callback, data=data)
 
     def _happens(
         self,
@@ -176,62 +167,82 @@ class WaitingReducer:
         now: float,
         *,
         suspension: _Waiter | None = None,
-        callback: str = "",
+        callback: Any = "",
         data: str = "",
+        reason: str = "",
     ) -> list[Output]:
         """Lets an event happen to an id. Returns what follows from it."""
-        before = self._waiters.get(name, _Waiter())
-        move = TABLE[before.phase, event]
-        after = replace(before, phase=move.phase)
+        waiter = self._waiters.get(name) or _Waiter()
+        move = TABLE[waiter.phase, event]
+        enters = move.phase is not waiter.phase
         outputs: list[Output] = []
         for act in move.acts:
             if act is WaitAct.WAIT and suspension is not None:
-                after = suspension
+                suspension.past = waiter.past
+                if waiter.task and waiter.place[:2] != suspension.place[:2]:
+                    suspension.note(waiter)
+                waiter = suspension
             elif act is WaitAct.KEEP:
-                after.got = {**after.got, callback: data}
+                waiter.keep(callback, data)
                 outputs.append(_change(["callback", name, callback], data))
             elif act is WaitAct.CONTINUE:
-                outputs.append(Continue(before.task, before.number, before.page, ANSWERED, after.got))
+                answers = {**waiter.got, callback: data}
+                outputs.append(Continue(waiter.task, waiter.number, waiter.page, ANSWERED, answers))
             elif act is WaitAct.TIME_OUT:
-                outputs.append(Continue(before.task, before.number, before.page, TIMED_OUT, after.got))
+                outputs.append(Continue(waiter.task, waiter.number, waiter.page, TIMED_OUT, waiter.got))
+            elif act is WaitAct.FAIL:
+                outputs.append(Refuse(waiter.task, waiter.number, waiter.page, FAILED, reason))
             elif act is WaitAct.REFUSE and suspension is not None:
                 reason = (
-                    f"task {before.task} waits with the correlation id {name!r:.200} already: it must be another one"
+                    f"task {waiter.task} waits with the correlation id {name!r:.200} already: it must be another one"
                 )
-                outputs.append(Refuse(suspension.task, suspension.number, suspension.page, reason))
+                outputs.append(Refuse(suspension.task, suspension.number, suspension.page, REFUSED, reason))
+                waiter.note(suspension)
+                outputs.append(_head(name, waiter))
+            elif act is WaitAct.DROP:
+                outputs += [_head(name, waiter), BuryCallback(name, callback, waiter.got.pop(callback), reason)]
             elif act is WaitAct.BURY:
-                outputs += [BuryCallback(name, each, kept) for each, kept in before.got.items()]
-        if move.phase is before.phase and not move.acts:
-            return outputs
-        if move.phase in (WaitPhase.CONTINUED, WaitPhase.OVER, WaitPhase.UNKNOWN):
-            outputs = [output for output in outputs if not isinstance(output, Change)]  # it is removed at once
-            outputs += [_change(["callback", name, each], None) for each in before.got]
-            after.got, after.until = {}, now + self._remembered
-        elif move.phase is WaitPhase.EARLY and before.phase is not WaitPhase.EARLY:
-            after.until = now + self._early
-        return [*outputs, *self._keep(name, before, after)]
+                error = f"no task was suspended with the correlation id {name!r:.200} in time"
+                outputs += [BuryCallback(name, each, kept, error) for each, kept in waiter.got.items()]
+        return [*outputs, *self._enter(name, move.phase, waiter, now)] if enters else outputs
 
-    def _keep(self, name: str, before: _Waiter, after: _Waiter) -> list[Output]:
-        if after.phase is WaitPhase.UNKNOWN:
-            self._waiters.pop(name, None)
-            return [_change(["head", name], None)]
-        self._waiters[name] = after
-        if after.head() == before.head():
-            return []
-        if after.until is not None and after.until != before.until:
-            heapq.heappush(self._timers, (after.until, name))
-        return [_change(["head", name], after.head())]
+    def _enter(self, name: str, phase: WaitPhase, waiter: _Waiter, now: float) -> list[Output]:
+        """Notes that an id has another phase."""
+        outputs: list[Output] = []
+        if phase is WaitPhase.EARLY:
+            waiter.until = now + self._early
+        elif phase is not WaitPhase.WAITING:
+            outputs += [_change(["callback", name, each], None) for each in waiter.got]
+            waiter.got, waiter.expected, waiter.until = _NONE, waiter.needs, now + self._remembered
+        waiter.phase = phase
+        if phase is WaitPhase.UNKNOWN:
+            del self._waiters[name]
+            waiter.until = None
+        else:
+            self._waiters[name] = waiter
+        self._set_timer(name, waiter.until)
+        return [*outputs, _head(name, waiter)]
+
+    def _set_timer(self, name: str, until: float | None) -> None:
+        if until is not None:
+            heapq.heappush(self._timers, (until, name))
+        if len(self._timers) > 1.5 * len(self._waiters):  # a deadline that is years away would stay that long
+            self._timers = [(w.until, each) for each, w in self._waiters.items() if w.until is not None]
+            heapq.heapify(self._timers)
 
     def refused(self, command: Command, reason: str, now: float) -> list[Output]:
-        """The outputs after Kafka has refused to keep a callback or a suspension: it is too large.
+        """The outputs after Kafka has refused to keep a suspension or a callback: it is too large.
 
-        A suspension's task continues with an error. A callback is dropped, and its caller learns nothing: its command is
-        larger than the changelog takes, which only another limit of that topic can cause.
+        None follow if a later command has ended the wait meanwhile.
         """
-        if command.kind.partition(".")[2] != "suspend":
-            return []
-        found = _suspension(command)
-        return [Refuse(found.task, found.number, found.page, reason)]
+        name, callback = command.get("id", str), command.body.get("callback")
+        waiter = self._waiters.get(name) or _Waiter()
+        if command.kind.endswith("callback"):
+            is_kept = callback in waiter.got
+        else:
+            found = _suspension(command)
+            is_kept = waiter.phase is WaitPhase.WAITING and waiter.place == found.place
+        return self._happens(name, WaitEvent.TOO_LARGE, now, callback=callback, reason=reason) if is_kept else []
 
     def due(self, now: float) -> list[Output]:
         outputs: list[Output] = []
@@ -261,30 +272,32 @@ class WaitingReducer:
     def _restore_head(self, name: str, found: Any) -> None:
         if found is None:
             self._waiters.pop(name, None)
+            self._set_timer(name, None)
             return
-        phase, task, created, number, page, expected, until = a_list(found)
-        partition, offset = a_list(page)
-        waiter = self._waiters.setdefault(name, _Waiter())  # after a compaction a callback may come before the head
-        waiter.phase, waiter.task, waiter.created, waiter.number = (
-            WaitPhase[phase],
-            task,
-            moment(created),
-            whole(number),
-        )
-        waiter.page = (whole(partition), whole(offset))
-        waiter.expected = _expected(expected)
-        waiter.until = None if until is None else moment(until)
-        if waiter.until is not None:
-            heapq.heappush(self._timers, (waiter.until, name))
+        phase, task, created, number, page, expected, until, past = a_list(found)
+        waiter = _waiter(WaitPhase[text(phase)], task, created, number, page, expected, until)
+        waiter.past = tuple((text(t), moment(made), whole(n)) for t, made, n in map(a_list, a_list(past)))
+        if name in self._waiters:  # after a compaction a callback may come before the head
+            waiter.got = self._waiters[name].got
+        self._waiters[name] = waiter
+        self._set_timer(name, waiter.until)
 
     def _restore_callback(self, name: str, callback: str, data: Any) -> None:
         if data is not None:
-            self._waiters.setdefault(name, _Waiter()).got[callback] = text(data)
+            data = text(data)
+            self._waiters.setdefault(name, _Waiter()).keep(callback, data)
         elif name in self._waiters:
             self._waiters[name].got.pop(callback, None)
 
 
-def _event_of(waiter: _Waiter, callback: str) -> WaitEvent:
+def _event_of_suspension(waiter: _Waiter, found: _Waiter) -> WaitEvent:
+    """The event that a suspension is in the present phase of its correlation id."""
+    if waiter.has_seen(found):  # a repeated run tells it again
+        return WaitEvent.AGAIN
+    return WaitEvent.OTHER if waiter.phase is WaitPhase.WAITING else WaitEvent.SUSPEND
+
+
+def _event_of_callback(waiter: _Waiter, callback: str) -> WaitEvent:
     """The event that a callback is in the present phase of its correlation id."""
     if waiter.phase in (WaitPhase.CONTINUED, WaitPhase.OVER) or callback in waiter.got:
         return WaitEvent.COPY
@@ -297,21 +310,34 @@ def _event_of(waiter: _Waiter, callback: str) -> WaitEvent:
 
 def _suspension(command: Command) -> _Waiter:
     body = command.body
-    partition, offset = a_list(body.get("page"))
-    deadline = body.get("deadline")
+    fields = (body.get(name) for name in ("task", "created", "number", "page", "expected", "deadline"))
+    found = _waiter(WaitPhase.WAITING, *fields)
+    if not found.task:
+        raise ValueError("a suspension needs a task")
+    return found
+
+
+def _waiter(phase: WaitPhase, task: Any, created: Any, number: Any, page: Any, expected: Any, until: Any) -> _Waiter:
+    """The suspension with these fields.
+
+    Raises:
+        ValueError: they are no fields of a suspension.
+    """
+    partition, offset = a_list(page)
     return _Waiter(
-        WaitPhase.WAITING,
-        text(body.get("task")),
-        moment(body.get("created")),
-        whole(body.get("number")),
-        (whole(partition), whole(offset)),
-        _expected(body.get("expected")),
-        None if deadline is None else moment(deadline),
+        phase,
+        text(task),
+        moment(created),
+        whole(number),
+        whole(partition),
+        whole(offset),
+        frozenset(texts(expected)) if isinstance(expected, list) else whole(expected),
+        None if until is None else moment(until),
     )
 
 
-def _expected(value: Any) -> int | tuple[str, ...]:
-    return tuple(dict.fromkeys(texts(value))) if isinstance(value, list) else whole(value)
+def _head(name: str, waiter: _Waiter) -> Change:
+    return _change(["head", name], None if waiter.phase is WaitPhase.UNKNOWN else waiter.head())
 
 
 def _change(key: list[str], value: Any) -> Change:

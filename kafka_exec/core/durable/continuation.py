@@ -16,7 +16,7 @@ from kafka_exec.core.record.fields import a_list, an_object, from_json, optional
 from kafka_exec.errors import Undecodable
 
 #: The outcomes of a suspension, as its task learns them.
-ANSWERED, TIMED_OUT, REFUSED = "answered", "timed-out", "refused"
+ANSWERED, TIMED_OUT, REFUSED, FAILED = "answered", "timed-out", "refused", "failed"
 
 _HEADERS = "headers"
 
@@ -67,7 +67,7 @@ class KeptMessage(NamedTuple):
         Args:
             at: the offset of the page in which this record was kept.
             number: the number of the durable call that is answered.
-            outcome: :data:`ANSWERED`, :data:`TIMED_OUT` or :data:`REFUSED`.
+            outcome: :data:`ANSWERED`, :data:`TIMED_OUT`, :data:`REFUSED` or :data:`FAILED`.
             answers: the values by callback id, as texts.
             reason: why it is refused.
         """

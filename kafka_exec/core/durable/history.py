@@ -144,7 +144,8 @@ class History:
         self.base: int | None = None
         self.pages: list[str] = []
         self._entries: dict[int, Entry] = {}
-        self._paged = 0
+        # The numbers of the entries in full pages. One may be missing below others: its answer is in the run's message.
+        self._paged: set[int] = set()
         self._names: Counter[str] = Counter()
 
     @property
@@ -159,12 +160,11 @@ class History:
     def read_newest(self, page: Page, key: str) -> None:
         """Notes the newest page: its entries are not in full pages."""
         self.base, self.pages = page.before, [*page.keys, key]
-        self._paged = page.entries[0].number if page.entries else 0
         self._entries.update((entry.number, entry) for entry in page.entries)
 
     def read_full(self, page: Page) -> None:
         """Notes a page before the newest one."""
-        self._paged = max(self._paged, page.entries[-1].number + 1)
+        self._paged.update(entry.number for entry in page.entries)
         self._entries.update((entry.number, entry) for entry in page.entries)
 
     def has(self, number: int) -> bool:
@@ -212,7 +212,8 @@ class History:
 
     def wrote(self, page: Page, offset: int, key: str) -> None:
         """Notes that a full page was written."""
-        self.base, self._paged = offset, page.entries[-1].number + 1
+        self.base = offset
+        self._paged.update(entry.number for entry in page.entries)
         self.pages.append(key)
 
     def last_page(self, message: Mapping[str, Any] | None = None) -> Page:
@@ -223,7 +224,7 @@ class History:
         return Page(self.task_id, tuple(entries), self.base, tuple(self.pages))
 
     def _pending(self) -> list[Entry]:
-        return [self._entries[number] for number in sorted(self._entries) if number >= self._paged]
+        return [self._entries[number] for number in sorted(self._entries) if number not in self._paged]
 
 
 def _entry(found: Any) -> Entry:
