@@ -301,6 +301,19 @@ def test_who_is_killed_does_no_step_again_but_the_one_in_which_it_was(
     assert count(own, result.id) == {**{f"step{each}": 1 for each in range(5)}, "end": 1, **twice}
 
 
+def test_a_suspended_task_outlasts_its_queue(own: Crew) -> None:
+    result = send(own, "wait", "patient")
+    suspended(result)
+    until(lambda: own.backlog() == 0, what="the commit of its first run's end")
+    own.workers[-1].stop()
+    with own.app.connection_for_write() as connection:
+        connection.default_channel.queue_delete("celery")
+    kafka_exec.resume(own.app, "patient", 1, timeout=0.1)
+    own.ready(own.start("again", "-c", "2", task_default_queue="other", task_routes={}), queue=None)
+    own.ready(own.start("both", "-c", "2", "-Q", "celery"), queue=None)
+    assert result.get(timeout=PATIENCE) == 1
+
+
 def test_a_suspension_outlasts_all_workers_and_one_that_was_told_twice_goes_on_once(own: Crew) -> None:
     plain = send(own, "wait", "plain")
     suspended(plain)

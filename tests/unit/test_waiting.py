@@ -6,6 +6,7 @@ import json
 import tracemalloc
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -348,7 +349,10 @@ def test_a_callback_without_a_reply_is_as_good() -> None:
 
 
 def test_what_a_task_cannot_get_fails_it() -> None:
-    (instead,) = continues("answered", a="data of a").failed("too large")
+    first = continues("answered", a="data of a")
+    (second,) = first.failed("too large")
+    assert second == replace(first, again=True), "its queue may only be gone"
+    (instead,) = second.failed("too large")
     assert instead == Refuse("t", 1, (0, 1), "failed", "too large")
     assert list(instead.failed("this too")) == []
 

@@ -11,7 +11,7 @@ from celery import states
 from celery.exceptions import TaskRevokedError
 
 from kafka_exec.backend import serial
-from kafka_exec.core.cluster.topology import control_topic, dead_topic, steps_topic
+from kafka_exec.core.cluster.topology import control_topic, dead_topic, queue_topic_named, steps_topic
 from kafka_exec.core.control.reducers import Command, Effect
 from kafka_exec.core.control.wait_effects import BuryCallback, Continue, Refuse, Reply
 from kafka_exec.core.durable.continuation import KeptMessage
@@ -186,6 +186,9 @@ class Suspensions:
             logger.info("task %s is not continued: %s", effect.task, error)
             return []
         kept = KeptMessage.of_json(page.message or {}).continuing(offset, effect.number, outcome, answers, reason)
+        if isinstance(effect, Continue) and effect.again:  # who waits outlasts its queue
+            self.space.cluster.topics.ensure(queue_topic_named(self.space.settings, kept.topic))
+            kept = kept._replace(partition=None)
         return [Outgoing(kept.topic, kept.value, kept.key, kept.headers, kept.partition)]
 
     def _reply(self, effect: Reply) -> Sequence[Outgoing]:

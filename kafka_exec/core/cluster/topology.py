@@ -40,6 +40,11 @@ def queue_topic(
     return TopicSpec(topics.queue(name, step), number, _FOR_EVER, exact=partitions is not None)
 
 
+def queue_topic_named(settings: Settings, topic: str) -> TopicSpec:
+    """The topic of a work queue, by the topic's own name."""
+    return TopicSpec(topic, settings.partitions_of("queue"), _FOR_EVER)
+
+
 def journal_topic(topics: Topics, name: str, step: int, partitions: int) -> TopicSpec:
     """The topic of a queue's journal, which has as many partitions as the queue's topic."""
     return TopicSpec(topics.journal(name, step), partitions, _FOR_EVER)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from kafka_exec.core.control.reducers import Effect
 from kafka_exec.core.control.wait_table import WaitOutcome
@@ -34,6 +34,7 @@ class Continue(Effect):
         page: the partition and the offset of the record with its message.
         outcome: ``answered`` or ``timed-out``.
         answers: the data of the callbacks, by their ids.
+        again: it could not be carried out at first: the queue may be gone, and is made anew.
     """
 
     task: str
@@ -41,8 +42,11 @@ class Continue(Effect):
     page: tuple[int, int]
     outcome: str
     answers: Mapping[str, str]
+    again: bool = False
 
     def failed(self, reason: str) -> Sequence[Effect]:
+        if not self.again:
+            return (replace(self, again=True),)
         return (Refuse(self.task, self.number, self.page, FAILED, reason),)
 
 
