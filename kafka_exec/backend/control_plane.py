@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 from kafka_exec.backend import KafkaBackend
 from kafka_exec.backend.cache.projection import Projection
 from kafka_exec.core.cluster.topology import control_topic, state_topic
 from kafka_exec.core.control.chord import ChordReducer
+from kafka_exec.core.control.reducers import Command
 from kafka_exec.core.control.waiting import WaitingReducer
 from kafka_exec.kafka.control.processor import Processor
 from kafka_exec.kafka.nodes.node import Node
@@ -31,6 +33,14 @@ class ControlPlane:
         self._processor.start()
         if self._projection is not None:
             self._projection.start()
+
+    def revoke(self, task_ids: Sequence[str]) -> None:
+        """Ends the suspensions of revoked tasks. Each worker that hears of it tells it; the first one counts.
+
+        Raises:
+            KafkaExecError: the control plane may not learn it.
+        """
+        self._processor.tell(lambda some: Command("wait.revoke", {"tasks": list(some)}), task_ids)
 
     def stop(self, timeout: float) -> bool:
         """Ends the open transactions and leaves the partitions to other nodes. False: not within ``timeout`` seconds."""

@@ -165,6 +165,8 @@ def _kept(command: Callable[..., Any]) -> Callable[..., Any]:
         answer = command(state, task_id=ids, **arguments)
         if (revoked := getattr(state.consumer, "revoked", None)) is not None:
             revoked.add(ids)
+        if (plane := getattr(state.consumer, "control_plane", None)) is not None:
+            plane.revoke(ids)
         return answer
 
     return revoke

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from celery import chain, chord, group
+from celery.exceptions import TaskRevokedError
 
 import kafka_exec
 from kafka_exec.broker import EmbeddedKafka
@@ -221,6 +222,16 @@ def test_the_history_of_a_task_has_its_messages_runs_steps_and_its_end_in_order(
     tree = [json.loads(line) for line in made.command("kafka", "history", result.id, "--tree", "--json").splitlines()]
     assert [each["name"] for each in tree if each["depth"] == 0] == ["workflow"]
     assert {each["name"] for each in tree if each["depth"] > 0} >= {"add"}
+
+
+def test_a_suspended_task_that_is_revoked_ends_at_once(made: Crew) -> None:
+    result = send(made, "wait", "revoked")
+    suspended(result)
+    result.revoke()
+    with pytest.raises(TaskRevokedError):
+        result.get(timeout=PATIENCE)
+    assert kafka_exec.resume(made.app, "revoked").outcome == "already"
+    assert count(made, result.id) == {"begin": 1}
 
 
 def test_the_command_resumes_a_task(made: Crew) -> None:

@@ -121,6 +121,12 @@ CELLS: dict[Cell, tuple[list[Step], Step, list[Any], dict[tuple[str, ...], Any]]
         [Refuse("t", 1, (0, 1), "failed", "too large")],
         {HEAD: "CONTINUED"},
     ),
+    (P.WAITING, E.REVOKE): (
+        WAITS,
+        told(Command("wait.revoke", {"tasks": ["other", "t"]})),
+        [Refuse("t", 1, (0, 1), "failed", "it was revoked")],
+        {HEAD: "CONTINUED"},
+    ),
     (P.WAITING, E.DEADLINE): (
         [told(suspend(expected=2)), told(call("a"))],
         later(DEADLINE),
@@ -178,7 +184,7 @@ def test_a_cell(cell: Cell, owner: str, table: Recorded) -> None:
 
 def test_no_other_event_happens_in_a_phase_whatever_comes(table: Recorded) -> None:
     commands = [suspend(), suspend(number=2), suspend("u"), suspend("v", expected=["a", "b"], deadline=None)]
-    commands += [call("a"), call("b"), call("c")]
+    commands += [call("a"), call("b"), call("c"), Command("wait.revoke", {"tasks": ["t"]})]
     steps = [*map(told, commands), refused(suspend("v", number=3)), refused(call("b")), later(EARLY), later(REMEMBERED)]
     for played in product(steps, repeat=3):
         plane = Plane()

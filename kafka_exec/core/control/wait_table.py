@@ -30,6 +30,7 @@ class WaitEvent(Enum):
     COPY = "COPY: a callback comes that counts no more: one with its id has come before, or the wait is over"
     STRANGER = "STRANGER: a callback comes whose id is not among the expected ones"
     TOO_LARGE = "TOO_LARGE: Kafka refuses to keep the suspension, or a callback"
+    REVOKE = "REVOKE: the task is revoked"
     DEADLINE = "DEADLINE: the suspension's deadline is over"
     FORGET = "FORGET: the time for which it is remembered is over"
 
@@ -91,6 +92,7 @@ _ROWS: Mapping[WaitPhase, Mapping[WaitEvent, WaitMove]] = {
         _E.COPY: WaitMove(_P.WAITING, (), WaitOutcome.ALREADY),
         _E.STRANGER: WaitMove(_P.WAITING, (), WaitOutcome.UNEXPECTED),
         _E.TOO_LARGE: WaitMove(_P.CONTINUED, (WaitAct.FAIL,)),
+        _E.REVOKE: WaitMove(_P.CONTINUED, (WaitAct.FAIL,)),
         _E.DEADLINE: WaitMove(_P.OVER, (WaitAct.TIME_OUT,)),
     },
     _P.CONTINUED: {

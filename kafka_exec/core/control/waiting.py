@@ -8,6 +8,7 @@ A suspension has a correlation id, by which its callbacks name it. Commands (``i
   continues it. ``deadline``: epoch seconds, or null.
 - ``wait.callback`` {id, callback, data, reply}: a callback with an id of its own and a text as data. ``reply`` is the id
   under which its caller looks for the outcome, or null.
+- ``wait.revoke`` {tasks}: tasks were revoked. Their messages come, and the workers, which know it too, end them as revoked.
 
 A command may come twice, and a callback before its suspension: :mod:`~kafka_exec.core.control.wait_table` says what comes
 of each.
@@ -123,6 +124,8 @@ class WaitingReducer:
     def take(self, command: Command, now: float) -> list[Output]:
         verb = command.kind.partition(".")[2]
         try:
+            if verb == "revoke":
+                return self._revoke(frozenset(texts(command.body.get("tasks"))), now)
             name = text(command.body.get("id"))
             if verb == "suspend":
                 return self._suspend(name, _suspension(command), now)
@@ -145,6 +148,11 @@ class WaitingReducer:
                 error = f"the suspension with the correlation id {name!r:.200} that came after it does not expect it"
                 outputs.append(BuryCallback(name, callback, data, error))
         return outputs
+
+    def _revoke(self, tasks: frozenset[str], now: float) -> list[Output]:
+        found = [name for name, w in self._waiters.items() if w.phase is WaitPhase.WAITING and w.task in tasks]
+        reason = "it was revoked"
+        return [each for name in found for each in self._happens(name, WaitEvent.REVOKE, now, reason=reason)]
 
     def _callback(self, name: str, callback: str, data: str, reply: str | None, now: float) -> list[Output]:
         outcome, outputs = self._call_back(name, callback, data, now)
@@ -235,6 +243,8 @@ class WaitingReducer:
 
         None follow if a later command has ended the wait meanwhile.
         """
+        if command.kind.endswith("revoke"):
+            return []  # it makes no item larger
         name, callback = command.get("id", str), command.body.get("callback")
         waiter = self._waiters.get(name) or _Waiter()
         if command.kind.endswith("callback"):
