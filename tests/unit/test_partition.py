@@ -633,3 +633,16 @@ def test_an_owner_listens_until_all_that_was_there_when_it_came_has_ended() -> N
     assert play.run(0)
     play.end(0)
     assert not play.core.needs_journal()
+
+
+def test_a_run_that_yields_to_one_that_has_ended_leaves_no_lease() -> None:
+    ledger = Ledger("q", Progress(0))
+    lease = ledger.start(0, "other")
+    play = Play(ledger)
+    play.read(0)
+    play.core.reclaim(0, lease, play.now)
+    assert play.begin(0)
+    play.hear(Transition(STARTED, 0, 2), Transition(ENDED, 0))
+    assert not play.core.confirm(0, play.now)
+    assert play.core.leases_elsewhere() == []
+    assert play.is_empty()

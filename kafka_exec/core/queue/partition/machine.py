@@ -185,9 +185,11 @@ class Partition(Records[R]):
             False if it must not run: the partition was lost meanwhile, or another incarnation has begun the task first.
         """
         if (rival := self.contested.get(offset)) is not None:
-            self.ledger.leases[offset] = rival
+            has_ended = self.ledger.has_ended(offset)
+            if not has_ended:
+                self.ledger.leases[offset] = rival
             self.happens(offset, RecordEvent.YIELD if self.owned else RecordEvent.GIVE_BACK, now)
-            if self.ledger.has_ended(offset):
+            if has_ended:
                 self.happens(offset, RecordEvent.ENDED_ELSEWHERE, now)
             self._go_on(now)
         self.begins.settle(offset)
