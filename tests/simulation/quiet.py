@@ -39,7 +39,8 @@ def check(world: World) -> None:
             for number, work in works.items():
                 if kept := dict(_kept(work._core)):
                     raise Violation("kept", f"{node.incarnation}, partition {number}:", kept)
-        if node.buffer or node.returned or node.waiting or node.running:
+        pool = node.pool
+        if pool.buffer or pool.returned or pool.waiting or pool.running:
             raise Violation("kept", f"{node.incarnation}: records in buffers")
 
 

@@ -197,7 +197,7 @@ class World:
     def start(self, name: str) -> None:
         node = Node(self, name, len(self._incarnations), self.rng.choice((1, 2, 4)))
         self.nodes[name] = self._incarnations[node.incarnation] = node
-        self.note(node.incarnation, "is started", f"{node.slots} slots")
+        self.note(node.incarnation, "is started", f"{node.pool.slots} slots")
 
     def remove(self, node: Node) -> None:
         """Ends a worker's process, with all that runs there."""
