@@ -126,6 +126,19 @@ def test_a_task_that_is_given_again_is_not_judged_by_what_was_heard_before() -> 
     assert found.is_over("other", TASK)
 
 
+def test_what_was_heard_before_a_partition_came_says_nothing_of_its_tasks() -> None:
+    found = presence(("me", 0.0))
+    for at in range(LOST_AFTER + 1):
+        found.take(beat("other"), float(at))
+    found._watch.own(*TASK[:2])
+    for at in range(LOST_AFTER):
+        assert not found.is_over("other", TASK), "it may have begun it as its own"
+        found.take(beat("other"), 10.0 + at)
+    assert not found.is_over("other", TASK)
+    found.take(beat("other"), 20.0)
+    assert found.is_over("other", TASK)
+
+
 def test_a_silent_incarnation_is_forgotten_and_still_lost() -> None:
     found = presence(("other", 0.0), *(("me", float(at)) for at in range(200)))
     assert found.last("other") is None

@@ -136,6 +136,7 @@ class Ownership:
                 work.uncommitted |= ledgers[partition].progress.differs(progress or Progress(low=0))
                 self.owned[partition] = work
         if self._journal is not None:
+            self._journal.node.own(self._topic, ledgers)
             self._journal.listen(ledgers)
         starts = {
             partition: OFFSET_BEGINNING if progress is None else progress.low for partition, progress in found.items()

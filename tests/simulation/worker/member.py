@@ -76,6 +76,7 @@ class Member:
             work = self._work(partition, ledger)
             work.uncommitted |= ledger.progress.differs(progress or Progress(low=0))
             self._node.owned[partition] = work
+            self._node.watched.own(QUEUE, partition)
             self.positions[partition] = 0 if progress is None else progress.low
         for partition, sink in sinks.items():
             kept, sink.kept = sink.kept or (), None
