@@ -464,6 +464,7 @@ def test_what_waits_for_a_run_is_parked_and_what_may_run_or_follows_what_runs_is
 def test_what_is_parked_comes_before_what_is_read_later_in_its_lane() -> None:
     ledger = Ledger("q", Progress(0))
     ledger.park(KEY, [3, 7])
+    ledger.progress.reach(8)
     play = Play(ledger)
     assert play.core.wanted == {3, 7}
     play.headers = {3: {"ordering_key": "k"}, 7: {"ordering_key": "k"}}
@@ -478,6 +479,7 @@ def test_what_is_parked_comes_before_what_is_read_later_in_its_lane() -> None:
 def test_what_is_parked_and_was_purged_frees_its_lane() -> None:
     ledger = Ledger("q", Progress(0))
     ledger.park(KEY, [3, 7])
+    ledger.progress.reach(8)
     play = Play(ledger)
     play.read(9, ordering_key="k")
     for offset in (3, 7):
@@ -646,3 +648,20 @@ def test_a_run_that_yields_to_one_that_has_ended_leaves_no_lease() -> None:
     assert not play.core.confirm(0, play.now)
     assert play.core.leases_elsewhere() == []
     assert play.is_empty()
+
+
+def test_a_parked_record_waits_for_one_before_it_of_which_the_journal_lacks_that_it_is_parked() -> None:
+    ledger = Ledger("q", Progress(0))
+    ledger.park(KEY, [1])
+    play = Play(ledger)
+    assert play.found() == []
+    assert play.read(0, ordering_key="k")
+    assert not play.read(1, ordering_key="k")
+    assert play.run(0)
+    assert play.end(0) == [1]
+
+
+def test_a_record_that_a_former_owner_parks_late_is_read_in_its_order() -> None:
+    play = Play()
+    play.hear(parked(KEY, [0]), by="former")
+    assert play.read(0, ordering_key="k")

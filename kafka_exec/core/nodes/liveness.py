@@ -251,8 +251,9 @@ class TaskWatch:
         self._tasks[incarnation, task] = _Watched(self._beats.setdefault(incarnation, 0), now)
 
     def own(self, topic: str, partition: int) -> None:
-        """Notes that this incarnation owns a partition from now on. Until now others may have run its tasks as their own, which
-        heartbeats do not name.
+        """Notes that this incarnation owns a partition from now on.
+
+        Until now others may have run its tasks as their own ones, which heartbeats do not name.
         """
         self._tasks = {each: task for each, task in self._tasks.items() if each[1][:2] != (topic, partition)}
 

@@ -117,6 +117,16 @@ class Ledger:
                 self.progress.end(offset)
                 self.parked[offset] = lane
 
+    def unpark(self) -> None:
+        """Notes that parked records which the commit has not passed wait as all others: a new owner reads them again anyway.
+
+        A record of their lane that comes before them may not be parked, since the journal lacks that it is.
+        """
+        if unpassed := [offset for offset in self.parked if offset >= self.progress.low]:
+            self.progress = self.progress.without(unpassed)
+            for offset in unpassed:
+                del self.parked[offset]
+
     def remember(self, name: str, memory: Memory) -> None:
         """Notes the end of a task whose copies are dropped."""
         self.remembered.pop(name, None)
@@ -129,8 +139,8 @@ class Ledger:
         found = self.remembered.get(name)
         return found if found is not None and found.at >= since else None
 
-    def apply(self, value: bytes | None) -> list[tuple[Transition, str]] | None:
-        """Folds the transitions in a record of the journal; a checkpoint changes nothing.
+    def apply(self, value: bytes | None, *, but: str = "") -> list[tuple[Transition, str]] | None:
+        """Folds the transitions in a record of the journal, but for those of one kind; a checkpoint changes nothing.
 
         Returns:
             The transitions, each with the incarnation that has written it; None if it is no record of a journal.
@@ -138,7 +148,7 @@ class Ledger:
         found = object_of(value)
         if found.get("queue") != self.queue:
             return [] if "queue" in found else None
-        transitions = list(transitions_of(found))
+        transitions = [each for each in transitions_of(found) if each[0].kind != but]
         for transition, incarnation in transitions:
             self.fold([transition], incarnation)
         return transitions

@@ -130,6 +130,7 @@ class Progress:
         """A copy of this progress in which some records have not ended."""
         open_ = sorted(offset for offset in offsets if self.has_ended(offset))
         found = Progress(low=min([self.low, *open_[:1]]), high=self.high, delivered=self.delivered)
+        found.checkpoint, found.folded = self.checkpoint, self.folded
         for start, stop in [(found.low, self.low), *zip(self._starts, self._stops, strict=True)]:
             for offset in open_[bisect_left(open_, start) : bisect_left(open_, stop)]:
                 if start < offset:

@@ -21,17 +21,7 @@ from kafka_exec.core.queue.partition.kept import R
 from kafka_exec.core.queue.partition.parking import Standstill
 from kafka_exec.core.queue.partition.records import BEGUN, Now, Ready, Records
 from kafka_exec.core.queue.partition.states import RecordEvent, RecordState
-from kafka_exec.core.queue.transitions import (
-    ENDED,
-    GRANTED,
-    RELEASED,
-    STARTED,
-    Lease,
-    freed,
-    is_of,
-    object_of,
-    transitions_of,
-)
+from kafka_exec.core.queue.transitions import ENDED, GRANTED, PARKED, RELEASED, STARTED, Lease, freed, is_of
 from kafka_exec.errors import NotConfirmed
 
 
@@ -185,12 +175,11 @@ class Partition(Records[R]):
             False if it must not run: the partition was lost meanwhile, or another incarnation has begun the task first.
         """
         if (rival := self.contested.get(offset)) is not None:
-            has_ended = self.ledger.has_ended(offset)
-            if not has_ended:
-                self.ledger.leases[offset] = rival
             self.happens(offset, RecordEvent.YIELD if self.owned else RecordEvent.GIVE_BACK, now)
-            if has_ended:
+            if self.ledger.has_ended(offset):
                 self.happens(offset, RecordEvent.ENDED_ELSEWHERE, now)
+            elif self.owned:
+                self.ledger.leases[offset] = rival
             self._go_on(now)
         self.begins.settle(offset)
         self.happens(offset, RecordEvent.CONFIRM, now)
@@ -280,10 +269,11 @@ class Partition(Records[R]):
         This process knows already all that it has told itself. Its own records only decide which of two begins came first.
         """
         if is_of(value, self._incarnation):
-            self._hear_own(value)
+            self.hear_own(value)
             return True
         held = list(self.ledger.holds)
-        if (heard := self.ledger.apply(value)) is None:
+        # What a former owner has parked late, this process has read already, or will read in its order.
+        if (heard := self.ledger.apply(value, but=PARKED)) is None:
             return False
         self.lanes_to_go_on += [lane for lane in held if lane not in self.ledger.holds]
         for each, incarnation in heard:
@@ -299,11 +289,6 @@ class Partition(Records[R]):
                 self._look_again(each.offset, now)
         self._go_on(now)
         return True
-
-    def _hear_own(self, value: bytes | None) -> None:
-        for each, _ in transitions_of(object_of(value)) if self.contested else ():
-            if each.kind == STARTED and self.is_undecided(each.offset) and self.state(each.offset) in BEGUN:
-                del self.contested[each.offset]
 
     def reclaim(self, offset: int, lease: Lease, now: Now) -> None:
         """Notes that another incarnation with this lease is lost, or has ceased to run the task."""
@@ -354,6 +339,7 @@ class Partition(Records[R]):
 
     def _enter_parked(self, now: Now) -> None:
         """Puts parked records into their lanes, and has the next record of each lane read again."""
+        self.ledger.unpark()
         for offset, lane in sorted(self.ledger.parked.items()):
             self.lanes.enter(offset, Ticket(lane, UNREAD))
             self.wait(offset)

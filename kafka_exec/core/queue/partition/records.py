@@ -14,7 +14,17 @@ from kafka_exec.core.queue.partition.kept import Kept, R
 from kafka_exec.core.queue.partition.outbox import Outbox
 from kafka_exec.core.queue.partition.parking import to_park
 from kafka_exec.core.queue.partition.states import TABLE, Action, RecordEvent, RecordState
-from kafka_exec.core.queue.transitions import RELEASED, STARTED, Lease, Memory, Transition, granted, parked
+from kafka_exec.core.queue.transitions import (
+    RELEASED,
+    STARTED,
+    Lease,
+    Memory,
+    Transition,
+    granted,
+    object_of,
+    parked,
+    transitions_of,
+)
 
 #: The states of a record that is handed out, or runs here, while its partition is owned.
 _OPEN = frozenset({RecordState.READY, RecordState.BEGINNING, RecordState.RUNNING})
@@ -145,6 +155,12 @@ class Records(Generic[R]):
     def is_undecided(self, offset: int) -> bool:
         """True if another incarnation may have told its begin of a task before this one has."""
         return offset in self.contested and self.contested[offset] is None
+
+    def hear_own(self, value: bytes | None) -> None:
+        """Notes a record of the journal that this process has written: its begins come first if no other's came before."""
+        for each, _ in transitions_of(object_of(value)) if self.contested else ():
+            if each.kind == STARTED and self.is_undecided(each.offset) and self.state(each.offset) in BEGUN:
+                del self.contested[each.offset]
 
     def decide(self, restored: Ledger) -> None:
         """Decides which begins came first: this process hears no more of its own ones that the restored ledger holds."""
