@@ -32,6 +32,7 @@ class Node:
 
     Attributes:
         owned, disowned: the partitions that it owns, and those it has owned, or runs granted tasks of.
+        unsent: the partitions of the journal of which it has died with records that it had not sent.
         pauses, cuts: its pauses and cuts, each with its begin and its end.
     """
 
@@ -44,8 +45,9 @@ class Node:
         self.node = self
         self.writer = JournalWriter(self, "journal", self.incarnation)
         self.dead = self.stopping = self.left = False
-        self.paused_until = self.cut_until = self.slow_until = 0.0
+        self.paused_until = self.cut_until = self.slow_until = self.lags_until = 0.0
         self.children_go_on = False
+        self.unsent: set[int] = set()
         self.pauses: list[tuple[float, float]] = []
         self.cuts: list[tuple[float, float]] = []
         self.owned: dict[int, Work] = {}
@@ -79,6 +81,11 @@ class Node:
 
     def note(self, event: str, *details: object) -> None:
         self.world.note(self.incarnation, event, *details)
+
+    def moment(self, name: str) -> Thread:
+        """Lets a moment pass at which faults may be aimed."""
+        if self.world.faults.aim(name, self):
+            yield 0.0
 
     # -- the publisher of the journal ----------------------------------------------------------------------------------
 

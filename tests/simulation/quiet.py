@@ -34,6 +34,9 @@ def check(world: World) -> None:
     ]
     if lost:
         raise Violation("lost", *lost)
+    for number, log in enumerate(world.topic.partitions):
+        if (committed := world.group.commits[number][0]) != log.end:
+            raise Violation("kept", f"partition {number} is committed up to {committed} of {log.end} only")
     for node in world.nodes.values():
         for works in (node.owned, node.disowned):
             for number, work in works.items():

@@ -65,6 +65,7 @@ class Member:
         taken = {each: list(sink.kept or ()) for each, sink in sinks.items()}
         for sink in sinks.values():
             sink.kept = []
+        yield from self._node.moment("restored")
         ledgers = {each: restore(self._node.identity, taken[each], found[each])[0] for each in partitions}
         new = [each for each in partitions if found[each] is None and sinks[each].position]
         for each in new:
@@ -106,6 +107,7 @@ class Member:
         works = [self._node.owned[each] for each in partitions if each in self._node.owned]
         for work in works:
             work.close_down()
+        yield from self._node.moment("closed")
         if not (yield from self._node.flush(partitions, _FLUSH_TIMEOUT)):
             self._node.cuts.append(
                 (self._world.now - _FLUSH_TIMEOUT, self._world.now)

@@ -65,6 +65,7 @@ class Pool:
                 may_begin = work.begin(offset, item.term)
             except NotConfirmed:
                 yield 0.3
+        yield from self._node.moment("begun")
         while may_begin and begun is None:
             yield self._rng.random() * 0.004
             try:
@@ -77,6 +78,7 @@ class Pool:
             self.running -= 1
             return
         yield self._rng.random() * self._rng.choice((0.004, 0.6))
+        yield from self._node.moment("confirmed")
         self._world.spawn(self._runs(item, begun.start_by), self._node, is_child=True)
 
     def _runs(self, item: Item, start_by: float | None) -> Thread:
@@ -93,6 +95,7 @@ class Pool:
             while self._node.is_cut:
                 yield 0.1
             self._world.send_retry(run.record)
+            yield from self._node.moment("retried")
             yield self._rng.random() * 0.01
         judge.finishes(run, outcome)
         self._world.spawn(self._ends(run, item, outcome), self._node)
@@ -107,6 +110,7 @@ class Pool:
             if outcome is not Outcome.SUCCESS:
                 work.will_end(offset, after_retry if outcome is Outcome.RETRY else after_failure)
                 yield self._rng.random() * 0.01
+            yield from self._node.moment("ending")
             self._world.judge.acknowledges(run, outcome)
             work.end(offset)
         self.running -= 1

@@ -36,6 +36,8 @@ class Sharing:
     def _share(self, since: float) -> Thread:
         able = [each for each in (self._pool.buffer, self._pool.waiting) if each]
         peers = idle_peers(self._node.liveness.peers(since), QUEUE, sum(map(len, able)))
+        if peers:
+            yield from self._node.moment("sharing")
         given: list[Grant] = []
         for items in able:
             kept = []
@@ -46,6 +48,8 @@ class Sharing:
                 kept += [item] if grant is None else []
                 given += [] if grant is None else [grant]
             items.extend(reversed(kept))
+        if given:
+            yield from self._node.moment("granting")
         if given and (yield from self._node.flush({each.partition for each in given}, _GRANT_TIMEOUT)):
             self._node.note("grants", *(f"{each.partition}/{each.offset} to {each.to}" for each in given))
             written = {number: work.stream.written_to for number, work in self._node.owned.items()}
@@ -53,6 +57,7 @@ class Sharing:
             for each in grants:
                 self._node.watched.watch(each.to, (QUEUE, each.partition, each.offset), self._node.now)
             self._world.say(self._node, grants)
+            yield from self._node.moment("granted")
 
     def accept(self, grant: Grant, at: float) -> Thread:
         yield self._rng.random() * 0.02
@@ -71,3 +76,4 @@ class Sharing:
             work.lose()
         if work.accept(grant, record, at, heard=(self._node.position(grant.partition) or 0) > grant.since):
             self._pool.buffer.append(Item(record, work, work.term))
+            yield from self._node.moment("accepted")
