@@ -135,14 +135,17 @@ class Faults:
         node.note("reads slowly", f"until {node.slow_until:.3f}")
 
     def _purge(self, node: Node) -> None:
-        """An operator deletes what has not ended, up to the first retry: its lane would wait for it."""
+        """An operator deletes what waits, up to the first retry, whose lane would wait for it, or end that is not known."""
         world, judge = self._world, self._world.judge
         for log in world.topic.partitions:
             doomed = []
             for record in log.found.values():
-                if record is not None and record.place not in judge.acknowledged:
-                    if record.sent_by is not None:
-                        break
+                if record is None:
+                    continue
+                is_needed = record.sent_by is not None or record.place in judge.acknowledged
+                if is_needed and record.place not in judge.known_ends:
+                    break
+                if record.place not in judge.acknowledged:
                     doomed.append(record)
             if doomed:
                 world.note("operator", "deletes", *doomed)

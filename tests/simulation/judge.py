@@ -200,10 +200,10 @@ class Judge:
             if each.kind == ENDED:
                 self._known_by_commits.discard(place)
                 run = self._ended_by.get((place, incarnation))
-                if run is not None and run.outcome is not Outcome.RETRY and self._is_repetition(run):
-                    self._repeated.setdefault(place, self._world.now + _HEARS)
                 if place not in self.known_ends:
                     first.add(each.offset)
+                    if run is not None and run.outcome is not Outcome.RETRY and self._is_repetition(run):
+                        self._repeated[place] = self._world.now + _HEARS
                     is_late = run is not None and _may_be_lost(run, self._world.now)
                     self.known_ends[place] = self._world.now + (_HEARS if is_late else 0.0)
             elif each.kind == STARTED:

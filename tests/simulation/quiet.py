@@ -13,8 +13,9 @@ if TYPE_CHECKING:
 
 
 def unfinished(world: World) -> list[object]:
-    """The records of the topic that have not ended, by what their owners know."""
-    found: list[object] = []
+    """The records of the topic that have not ended, by what their owners know, and workers with tasks of deleted records."""
+    pools = {node.incarnation: node.pool for node in world.nodes.values() if not node.dead}
+    found: list[object] = [f"{name} is busy" for name, pool in pools.items() if pool.is_busy]
     for number, log in enumerate(world.topic.partitions):
         owners = [node.owned[number]._core for node in world.nodes.values() if number in node.owned]
         if len(owners) != 1 or owners[0].ledger.queue != world.topic.id:
@@ -42,8 +43,7 @@ def check(world: World) -> None:
             for number, work in works.items():
                 if kept := dict(_kept(work._core)):
                     raise Violation("kept", f"{node.incarnation}, partition {number}:", kept)
-        pool = node.pool
-        if pool.buffer or pool.returned or pool.waiting or pool.running:
+        if node.pool.is_busy:
             raise Violation("kept", f"{node.incarnation}: records in buffers")
 
 

@@ -665,3 +665,40 @@ def test_a_record_that_a_former_owner_parks_late_is_read_in_its_order() -> None:
     play = Play()
     play.hear(parked(KEY, [0]), by="former")
     assert play.read(0, ordering_key="k")
+
+
+def test_a_given_task_that_is_taken_back_is_told_to_nobody() -> None:
+    play = Play()
+    play.read(0)
+    lease = Lease("other", play.core.give(0, play.core.term, b"0", "other", play.now))
+    assert play.core.has_given(0, lease)
+    play.core.reclaim(0, lease, play.now)
+    assert not play.core.has_given(0, lease)
+
+
+def test_what_a_lost_worker_ends_before_its_task_runs_again_does_not_run_again() -> None:
+    play = Play()
+    play.read(0, ordering_key="k")
+    assert play.begin(0)
+    play.hear(Transition(ENDED, 0), by="lost")
+    assert not play.core.confirm(0, play.now)
+    assert play.core.ledger.has_ended(0)
+    assert play.is_empty()
+
+
+def test_of_two_ends_of_a_task_the_first_decides_what_its_lane_waits_for() -> None:
+    ledger = Ledger("q", Progress(0))
+    ledger.fold([Transition(ENDED, 0), held(0, KEY, Run("t0", 1))], "owner")
+    ledger.fold([Transition(ENDED, 0), held(0, KEY, Run("t0", STOPPED))], "lost")
+    assert ledger.holds == {KEY: Run("t0", 1)}
+
+
+def test_a_guests_run_that_is_broken_off_when_it_is_the_owner_keeps_its_place() -> None:
+    play = guest(ordering_key="k")
+    assert play.run(0)
+    play.core.own(Ledger("q", Progress(0)), play.now)
+    assert play.core.put_back(0, play.core.term, play.now)
+    assert play.run(0)
+    play.core.will_end(0, after_retry)
+    play.end(0)
+    assert play.core.ledger.holds == {KEY: Run("t0", 1)}

@@ -149,22 +149,27 @@ class Ledger:
         if found.get("queue") != self.queue:
             return [] if "queue" in found else None
         transitions = [each for each in transitions_of(found) if each[0].kind != but]
-        for transition, incarnation in transitions:
-            self.fold([transition], incarnation)
+        for _, incarnation in transitions[:1]:
+            self.fold((transition for transition, _ in transitions), incarnation)
         return transitions
 
     def fold(self, transitions: Iterable[Transition], incarnation: str) -> None:
-        """Folds transitions that an incarnation has written."""
+        """Folds transitions that an incarnation has written, in the order of the log.
+
+        Of two ends of a task the first counts: a run that was taken for lost does not hold the lane later.
+        """
+        late: set[int] = set()
         for transition in transitions:
             if transition.kind == STARTED:
                 self._start(transition.offset, Lease(incarnation, transition.attempt))
             elif transition.kind == GRANTED:
                 self._lease(transition.offset, Lease(transition.about[0], transition.attempt))
             elif transition.kind == ENDED:
+                late |= {transition.offset} if self.has_ended(transition.offset) else set()
                 self.end(transition.offset)
             elif transition.kind == RELEASED:
                 self._release(transition.offset, Lease(incarnation, transition.attempt))
-            else:
+            elif transition.kind != HELD or transition.offset not in late:
                 self._apply_to_lane(transition)
 
     def commit(self) -> tuple[int, str]:
@@ -239,7 +244,7 @@ class Ledger:
         with suppress(ValueError):  # a later version has written it
             if transition.kind == HELD:
                 kind, name, task_id, retries = transition.about
-                if sent_by(transition.offset) not in self.remembered:  # else it comes late: that run is over
+                if sent_by(transition.offset) not in self.remembered:  # else that run is over
                     self.hold(lane_of(kind, name), run_of(task_id, retries))
             elif transition.kind == FREED:
                 kind, name, *run = transition.about

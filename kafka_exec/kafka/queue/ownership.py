@@ -300,13 +300,13 @@ class Ownership:
         return grants
 
     def made_durable(self, grants: Sequence[Grant]) -> list[Grant]:
-        """Waits until grants are durable, so that new owners know of them. Returns none if they are not in time."""
+        """Waits until grants are durable, so that new owners know of them. Returns those that are, and stand."""
         partitions = {each.partition for each in grants}
         if self._journal is None or not self._journal.writer.flush(partitions, _GRANT_TIMEOUT):
             return []
-        streams = {partition: work.stream for partition, work in list(self.owned.items())}
-        written = {partition: stream.written_to for partition, stream in streams.items() if stream is not None}
-        return [each._replace(since=written.get(each.partition) or 0) for each in grants]
+        owned = dict(self.owned)
+        told = (owned[each.partition].durable(each) for each in grants if each.partition in owned)
+        return [each for each in told if each is not None]
 
     def accept(self, grant: Grant, at: float) -> None:
         """Takes a task that another owner has granted, to run it here. Reads its record in a thread of its own.

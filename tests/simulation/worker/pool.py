@@ -30,6 +30,11 @@ class Pool:
         self.running = 0
         self.threads = (self._loop(),)
 
+    @property
+    def is_busy(self) -> bool:
+        """True if it has anything to do."""
+        return bool(self.running or self.buffer or self.returned or self.waiting)
+
     def _loop(self) -> Thread:
         while True:
             yield self._rng.random() * 0.03

@@ -51,9 +51,10 @@ class Sharing:
         if given:
             yield from self._node.moment("granting")
         if given and (yield from self._node.flush({each.partition for each in given}, _GRANT_TIMEOUT)):
-            self._node.note("grants", *(f"{each.partition}/{each.offset} to {each.to}" for each in given))
-            written = {number: work.stream.written_to for number, work in self._node.owned.items()}
-            grants = [each._replace(since=written.get(each.partition) or 0) for each in given]
+            owned = self._node.owned
+            told = [owned[each.partition].durable(each) for each in given if each.partition in owned]
+            grants = [each for each in told if each is not None]
+            self._node.note("grants", *(f"{each.partition}/{each.offset} to {each.to}" for each in grants))
             for each in grants:
                 self._node.watched.watch(each.to, (QUEUE, each.partition, each.offset), self._node.now)
             self._world.say(self._node, grants)

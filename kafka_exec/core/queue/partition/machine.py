@@ -234,6 +234,10 @@ class Partition(Records[R]):
         self.happens(offset, RecordEvent.GIVE, now, record)
         return self.attempts(offset)
 
+    def has_given(self, offset: int, lease: Lease) -> bool:
+        """True if a task that was given to another incarnation was neither taken back nor ended since."""
+        return self.ledger.leases.get(offset) == lease
+
     def accept(
         self, offset: int, ticket: Ticket | None, record: R, *, attempts: int, heard: bool, at: float, now: Now
     ) -> None:
@@ -365,8 +369,8 @@ class Partition(Records[R]):
 
     def own(self, restored: Ledger, now: Now) -> None:
         """Owns the partition again: adds to a restored ledger the ends, and the transitions, that this process knows."""
-        restored.merge(self.ledger.progress, self.ledger.parked)
         restored.fold(self.outbox.kept(), self._incarnation)
+        restored.merge(self.ledger.progress, self.ledger.parked)
         self.decide(restored)
         self.ledger, self.position, self.owned = restored, -1, True
         self._furthest, self._epoch, self._inherited = 0, -1, None

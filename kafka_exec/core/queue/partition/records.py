@@ -140,6 +140,9 @@ class Records(Generic[R]):
     def forget_lanes(self) -> None:
         """Forgets the places of all records, but for those that have begun here."""
         self.lanes, self.kept = Lanes(), Kept()
+        for offset, ticket in sorted(self.running.items()):
+            if ticket is not None:
+                self.lanes.enter(offset, ticket)
 
     def lease_elsewhere(self, offset: int) -> bool:
         """True if another incarnation has a task's lease. Only a process that keeps a journal heeds leases."""
@@ -228,8 +231,10 @@ class Records(Generic[R]):
                 self._hand_out(offset, record)
             elif do is Action.KEEP and record is not None:
                 self._keep(offset, record, is_waiting=event is RecordEvent.BEHIND)
-            elif do is Action.NOTE_RIVAL and self.is_undecided(offset):
-                self.contested[offset] = rival
+            elif do is Action.NOTE_RIVAL:
+                # An end counts in any case, and a begin only if it may have come first.
+                if event is RecordEvent.ENDED_ELSEWHERE or self.is_undecided(offset):
+                    self.contested[offset] = rival
             else:
                 self._do(do, offset, now, is_copy=event is RecordEvent.COPY)
         if move.state is not before:
