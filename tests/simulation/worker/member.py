@@ -33,6 +33,8 @@ class Member:
         self.member: str | None = None
         self._members = 0
         self._lost = False
+        # The partitions that it has given away, and of which the group has not heard that.
+        self._given: list[int] = []
         self._answers: deque[tuple[KafkaError | None, list[TopicPartition]]] = deque()
         self.threads = self._polls(), self._keeps_membership()
 
@@ -89,7 +91,7 @@ class Member:
         def written(offset: int) -> None:
             ledger.progress.check_in(offset, heard)
 
-        self._node.writer.stream(partition, self._node.identity).checkpoint(
+        self._node.writer.find(partition, self._node.identity).checkpoint(
             ledger.checkpoint(self._node.incarnation), written
         )
 
@@ -184,6 +186,7 @@ class Member:
             self._node.note("has lost", *self._node.owned)
             self._lose(list(self._node.owned))
             self._lost, self.member = False, None
+            self._given.clear()
         if self._node.is_cut:
             return
         if self.member is None:
@@ -192,8 +195,10 @@ class Member:
             group.join(self.member, self._world.now)
         if leaving := group.to_give_up(self.member):
             yield from self._give_away(leaving)
-            if not self._node.is_cut:
-                group.give_up(self.member, leaving)
+            self._given += leaving
+        if not self._node.is_cut:
+            group.give_up(self.member, self._given)
+            self._given.clear()
         if not self._node.is_cut and (coming := group.take(self.member)):
             yield from self._take_over(coming)
 
