@@ -33,7 +33,7 @@ from typing import TYPE_CHECKING
 from kafka_exec.core.queue.lanes import Lane, Run
 from kafka_exec.core.queue.progress import Progress
 from kafka_exec.core.queue.restoring import JournalEntry, restore
-from kafka_exec.core.queue.transitions import ENDED, FREED, HELD, STARTED, object_of, transitions_of
+from kafka_exec.core.queue.transitions import ENDED, FREED, HELD, PARKED, STARTED, object_of, transitions_of
 from tests.simulation.brokers import Place, Record
 
 if TYPE_CHECKING:
@@ -92,6 +92,7 @@ class Judge:
         self.purged: set[Place] = set()
         self.runs = 0
         self._known_by_commits: set[Place] = set()
+        self._parked: set[Place] = set()
         self._world = world
         self._running: dict[object, list[TaskRun]] = defaultdict(list)
         self._began: set[Place] = set()
@@ -121,7 +122,7 @@ class Judge:
         if place.topic != self._world.topic.id:
             return  # its topic is gone, and with it all that is promised
         known = self.known_ends.get(place)
-        if known is not None and known < run.started and not _may_not_know(run):
+        if known is not None and known < run.started and place not in self.purged and not _may_not_know(run):
             raise Violation("begun after its end", run, f"which was known at {known:.3f}")
         for other in self._running[_exclusive(record)]:
             is_excused = _may_not_know(run) or _may_be_lost(other, run.started)
@@ -204,8 +205,12 @@ class Judge:
                     first.add(each.offset)
                     if run is not None and run.outcome is not Outcome.RETRY and self._is_repetition(run):
                         self._repeated[place] = self._world.now + _HEARS
-                    is_late = run is not None and _may_be_lost(run, self._world.now)
+                    is_late = run is not None and (
+                        partition not in run.node.owned or run.node.dead or _may_be_lost(run, self._world.now)
+                    )
                     self.known_ends[place] = self._world.now + (_HEARS if is_late else 0.0)
+            elif each.kind == PARKED:
+                self._parked |= {place._replace(offset=offset) for offset in each.about[2:]}
             elif each.kind == STARTED:
                 self._told_first.setdefault(place, (self._world.now, incarnation))
             elif each.kind in (HELD, FREED):
@@ -243,8 +248,9 @@ class Judge:
         log = topic.partitions[partition]
         new = [record for each in range(covered, offset) if (record := log.found.get(each)) is not None]
         for record in new:
-            # What may have been dropped as a copy may be parked as well, and may run: the journal tells its end.
-            if record.place in self.acknowledged and record.place not in self.known_ends:
+            # The commit passes parked records, and copies, though they may run: the journal tells their ends.
+            is_known = record.place in self.known_ends or record.place in self._parked
+            if record.place in self.acknowledged and not is_known:
                 self.known_ends[record.place] = self._world.now
                 self._known_by_commits.add(record.place)
         if thoroughly or any(not self.has_ended(record) for record in new):
@@ -280,8 +286,8 @@ class Judge:
                 return True
         if record.task.unique and not record.run.retries and (record.place.topic, record.task.id) in self.over:
             return True
-        # The run that has sent this retry was lost, and its second run has ended the task.
-        return _origin(record) in self._final
+        # The run that has sent this retry was lost, and its second run has ended the task, or it was deleted.
+        return _origin(record) in self._final or _origin(record) in self.purged
 
 
 def _lane(record: Record) -> Place_of_lane:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -261,11 +261,14 @@ class Ledger:
         if lease is not None and lease.incarnation == told.incarnation and lease.attempt <= told.attempt:
             self.release(offset)
 
-    def restore(self, value: bytes | None) -> int:
+    def restore(self, value: bytes | None, told: Container[Lane] = ()) -> int:
         """Adds a record of a checkpoint. Returns the number of records of the whole checkpoint; 0 if it is none.
 
         A checkpoint counts only if a commit names it, or there is no commit any more: the writer of another one may not have
         owned the partition.
+
+        Args:
+            told: the lanes of which the transitions before it have told: it may have been made before these.
         """
         with suppress(ValueError, KeyError):  # a later version has written it: that costs repeated runs, never a loss
             record = object_of(value)
@@ -299,7 +302,8 @@ class Ledger:
             for offset, lease in leases:
                 self._lease(offset, lease)
             for lane, run in holds:
-                self.hold(lane, run)
+                if lane not in told:
+                    self.hold(lane, run)
             for name, memory in remembered:
                 self.remember(name, memory)
             return parts
