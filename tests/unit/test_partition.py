@@ -702,3 +702,38 @@ def test_a_guests_run_that_is_broken_off_when_it_is_the_owner_keeps_its_place() 
     play.core.will_end(0, after_retry)
     play.end(0)
     assert play.core.ledger.holds == {KEY: Run("t0", 1)}
+
+
+def test_a_parked_record_is_needed_until_it_is_durable_what_its_lane_waits_for_after_it() -> None:
+    ledger = Ledger("q", Progress(0))
+    ledger.park(KEY, [0])
+    play = Play(ledger)
+    play.headers = {0: {"ordering_key": "k"}}
+    assert play.found() == [0]
+    assert play.run(0)
+    play.core.will_end(0, after_retry)
+    play.end(0)
+    assert play.core.commit(lambda number: False) is None
+    assert play.core.outbox.needed == 0
+    assert play.core.commit(lambda number: True) is not None
+    assert play.core.outbox.needed == 1
+
+
+def test_what_is_taken_back_before_it_is_read_is_contested_until_its_end() -> None:
+    ledger = Ledger("q", Progress(0))
+    lease = ledger.start(0, "other")
+    play = Play(ledger)
+    play.core.reclaim(0, lease, play.now)
+    play.hear(Transition(ENDED, 0))
+    assert play.core.leases_elsewhere() == []
+    assert play.is_empty()
+
+
+def test_a_checkpoint_that_this_process_made_before_it_lost_the_partition_is_not_named_when_it_comes_back() -> None:
+    play = Play()
+    play.core.ledger.progress.check_in(71, 8)
+    play.core.lose(play.now)
+    restored = Ledger("q", Progress(0))
+    restored.progress.check_in(22, 19)
+    play.core.own(restored, play.now)
+    assert (play.core.ledger.progress.checkpoint, play.core.ledger.progress.folded) == (22, 19)

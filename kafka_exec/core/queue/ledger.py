@@ -221,6 +221,7 @@ class Ledger:
     def take_commit(self, progress: Progress) -> None:
         """Adds a commit. It does not name parked records, so all transitions written before it must be folded already."""
         self.progress.merge(progress)
+        self.progress.check_in(progress.checkpoint, progress.folded)
         self.tidy()
 
     def tidy(self) -> None:

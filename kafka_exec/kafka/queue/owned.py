@@ -348,7 +348,8 @@ class OwnedPartition:
         """
         with self._lock:
             committed = None if self.committed is None else Progress.restore(*self.committed)
-            return (0, 0) if committed is None else (min(self._core.ledger.needed, committed.low), committed.folded)
+            needed = min(self._core.ledger.needed, self._core.outbox.needed)
+            return (0, 0) if committed is None else (min(needed, committed.low), committed.folded)
 
     def check_in(self) -> None:
         """Writes a checkpoint into the journal, if it is due. A commit names it when it is there."""

@@ -269,23 +269,18 @@ class Member:
 
     def commit(self, offsets: list[TopicPartition], asynchronous: bool) -> list[TopicPartition]:
         if asynchronous:
-            self._world.spawn(self._commits(offsets), self._node)
-        elif self._is_refused(offsets):
+            self._world.spawn(self._commits(offsets, self.member), self._node)
+        elif self._is_refused(offsets, self.member):
             raise KafkaException(_REFUSED)
         return offsets
 
-    def _commits(self, offsets: list[TopicPartition]) -> Thread:
+    def _commits(self, offsets: list[TopicPartition], member: str | None) -> Thread:
         yield 0.001
-        if self._is_refused(offsets):
+        if self._is_refused(offsets, member):
             self._answers.append((_REFUSED, offsets))
 
-    def _is_refused(self, offsets: list[TopicPartition]) -> bool:
-        if (
-            self._node.is_cut
-            or self.member is None
-            or not self._world.group.knows(self.member)
-            or self._world.refuses()
-        ):
+    def _is_refused(self, offsets: list[TopicPartition], member: str | None) -> bool:
+        if self._node.is_cut or member is None or not self._world.group.knows(member) or self._world.refuses():
             return True
         for each in offsets:
             self._world.commit(each.partition, each.offset, each.metadata)

@@ -152,6 +152,8 @@ class Records(Generic[R]):
     def leases_elsewhere(self) -> list[tuple[int, Lease]]:
         """The leases of other incarnations, each with its offset."""
         self.ledger.tidy()
+        for offset in [each for each in self.contested if self.state(each) is RecordState.ENDED]:
+            del self.contested[offset]
         leases = self.ledger.leases.items()
         return [(offset, lease) for offset, lease in leases if lease.incarnation != self._incarnation]
 
