@@ -27,7 +27,8 @@ FAULTS = {
 
 #: The moments at which faults are aimed: a worker has told that a task begins; may run it; is about to share; has granted
 #: tasks in its journal only; has granted them; has accepted one; has read the ledger of a partition that comes; begins no
-#: more tasks of one that goes; has sent a retry, and not ended the task; has noted that the task will wait for a retry.
+#: more tasks of one that goes; has sent a retry, and not ended the task; has noted that the task will wait for a retry; is
+#: about to park what waits.
 MOMENTS = (
     "begun",
     "confirmed",
@@ -39,10 +40,11 @@ MOMENTS = (
     "closed",
     "retried",
     "ending",
+    "parking",
 )
 
 #: What happens at such a moment, one or two of these.
-_AIMED = ("pause", "cut", "lag", "kill", "rebalance", "slow")
+AIMED = ("pause", "cut", "lag", "kill", "rebalance", "slow")
 
 #: The mean time between two aimed faults, seconds.
 _AIMED_EVERY = 4.0
@@ -79,7 +81,7 @@ class Faults:
         if moment != self._world.plan.moment or self.are_over or now < self._next_aimed:
             return False
         self._next_aimed = now + self._rng.expovariate(1 / _AIMED_EVERY)
-        for fault in dict.fromkeys(self._rng.choices(_AIMED, k=self._rng.choice((1, 1, 2, 2)))):
+        for fault in dict.fromkeys(self._rng.choices(self._world.plan.aimed, k=self._rng.choice((1, 1, 2, 2)))):
             self._happens(fault, node)
         return True
 

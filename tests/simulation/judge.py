@@ -17,7 +17,8 @@ The first two rules are excused, as the guarantees say, for these and nothing el
 
 - the worker that begins is cut off from the brokers, or was until a moment ago (``_LEARNS``): it cannot know that it has
   lost the partition;
-- of two runs at a time: the worker of the first one is stopped, or cut off, during its run, so that others took it for lost;
+- of two runs at a time: the worker of the first one is stopped, or cut off, during its run, so that others took it for lost,
+  or it has given its partition away, and could not tell that it has begun a task whose begin need not be durable;
   or its task has ended in another run, which was excused; or its record was deleted by an operator.
 
 That a worker was stopped is no excuse for what it begins when it goes on.
@@ -318,5 +319,10 @@ def _may_not_know(run: TaskRun) -> bool:
 
 
 def _may_be_lost(run: TaskRun, now: float) -> bool:
-    """True if the worker of a run may have been taken for lost since."""
-    return any(begin <= now and run.started <= end + _LEARNS for begin, end in [*run.node.cuts, *run.node.pauses])
+    """True if the worker of a run may have been taken for lost since, or could not tell that it has begun the task.
+
+    It could if the task has a key, or a deduplication id: such a task runs only when its begin is durable.
+    """
+    node, task = run.node, run.record.task
+    excuses = [*node.cuts, *node.pauses, *(() if task.key or task.unique else node.untold)]
+    return any(begin <= now and run.started <= end + _LEARNS for begin, end in excuses)

@@ -34,6 +34,7 @@ class Node:
         owned, disowned: the partitions that it owns, and those it has owned, or runs granted tasks of.
         unsent: the partitions of the journal of which it has died with records that it had not sent.
         pauses, cuts: its pauses and cuts, each with its begin and its end.
+        untold: the times in which it has given partitions away, and could not tell what runs there.
     """
 
     period = PERIOD
@@ -50,6 +51,7 @@ class Node:
         self.unsent: set[int] = set()
         self.pauses: list[tuple[float, float]] = []
         self.cuts: list[tuple[float, float]] = []
+        self.untold: list[tuple[float, float]] = []
         self.owned: dict[int, Work] = {}
         self.disowned: dict[int, Work] = {}
         self.sinks: dict[int, Sink] = {}

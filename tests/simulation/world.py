@@ -15,7 +15,7 @@ from kafka_exec.core.worker.sharing import Grant
 from tests.simulation import quiet
 from tests.simulation.brokers import Group, Log, Record, Said, Task, Topic
 from tests.simulation.clock import Clock, simulated
-from tests.simulation.faults import FAULTS, MOMENTS, Faults
+from tests.simulation.faults import AIMED, FAULTS, MOMENTS, Faults
 from tests.simulation.judge import Judge, Outcome, Violation
 from tests.simulation.node import Node
 
@@ -56,6 +56,7 @@ class Plan:
         tasks: the number of tasks.
         faults: the names of faults that happen.
         moment: the moment at which faults are aimed; empty: at none.
+        aimed: the names of faults that happen then.
         kinds: the kinds of tasks: ``plain``, ``key``, ``unique``, ``expires``.
         lossy: the share of the journal's appends that go wrong.
         retries, broken: the shares of runs that end in a retry, or are broken off.
@@ -74,6 +75,7 @@ class Plan:
     broken: float = 0.05
     longest: float = 1.0
     moment: str = ""
+    aimed: tuple[str, ...] = AIMED
 
     @classmethod
     def of(cls, seed: int, nodes: int | None = None) -> Plan:

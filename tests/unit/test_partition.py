@@ -737,3 +737,17 @@ def test_a_checkpoint_that_this_process_made_before_it_lost_the_partition_is_not
     restored.progress.check_in(22, 19)
     play.core.own(restored, play.now)
     assert (play.core.ledger.progress.checkpoint, play.core.ledger.progress.folded) == (22, 19)
+
+
+def test_what_is_given_back_late_and_was_given_to_the_same_worker_again_runs_once() -> None:
+    play = Play()
+    play.read(0)
+    play.core.give(0, play.core.term, b"0", "other", play.now)
+    play.core.reclaim(0, Lease("other", 0), play.now)
+    play.core.give(0, play.core.term, b"0", "other", play.now)
+    play.effects()
+    assert play.hear(Transition(RELEASED, 0, 0)) == [0], "it is the first one that is given back"
+    assert play.begin(0)
+    assert play.core.is_undecided(0)
+    play.hear(Transition(STARTED, 0, 1))
+    assert not play.core.confirm(0, play.now)

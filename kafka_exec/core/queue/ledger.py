@@ -165,7 +165,8 @@ class Ledger:
             elif transition.kind == GRANTED:
                 self._lease(transition.offset, Lease(transition.about[0], transition.attempt))
             elif transition.kind == ENDED:
-                late |= {transition.offset} if self.has_ended(transition.offset) else set()
+                if self.has_ended(transition.offset):
+                    late.add(transition.offset)
                 self.end(transition.offset)
             elif transition.kind == RELEASED:
                 self._release(transition.offset, Lease(incarnation, transition.attempt))

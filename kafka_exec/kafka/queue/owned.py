@@ -358,7 +358,7 @@ class OwnedPartition:
                 return
             progress, heard = self._core.ledger.progress, self._journal.position(self.partition)
             # Transitions that are told later may come before it all the same, if it is refused at first.
-            folded = heard if heard is not None else self.stream.written_to or 0
+            folded = max(progress.folded, heard if heard is not None else self.stream.written_to or 0)
             checked_in = partial(progress.check_in, folded=folded)
             self.stream.checkpoint(self._core.outbox.checkpoint(self._core.ledger), checked_in)
 

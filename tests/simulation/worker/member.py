@@ -111,9 +111,7 @@ class Member:
             work.close_down()
         yield from self._node.moment("closed")
         if not (yield from self._node.flush(partitions, _FLUSH_TIMEOUT)):
-            self._node.cuts.append(
-                (self._world.now - _FLUSH_TIMEOUT, self._world.now)
-            )  # what runs may be unknown to others
+            self._node.untold.append((self._world.now - _FLUSH_TIMEOUT, self._world.now))
         yield from self._commit_now(works)
         self._lose(partitions)
 
@@ -174,6 +172,7 @@ class Member:
             yield from self._reads()
             if self._node.now - committed > 0.25:
                 committed = self._node.now
+                yield from self._node.moment("parking")
                 for work in self._node.owned.values():
                     work.park()
                     work.check_in()

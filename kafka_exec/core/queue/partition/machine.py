@@ -305,6 +305,8 @@ class Partition(Records[R]):
 
     def _look_again(self, offset: int, now: Now) -> None:
         if self.state(offset) is RecordState.ELSEWHERE and not self.lease_elsewhere(offset):
+            # What it gives back may have been given to it again meanwhile, so that it begins the task all the same.
+            self.contested[offset] = None
             is_absent = offset not in self.kept
             self.happens(offset, RecordEvent.ABSENT if is_absent else self.arrival(offset, now), now)
 
