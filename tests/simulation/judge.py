@@ -131,6 +131,7 @@ class Judge:
                 raise Violation("two runs at once", run, "and", other, f"from {other.started:.3f} on")
         self._running[_exclusive(record)].append(run)
         self._last[place] = run
+        self._repeated.pop(place, None)
         if place not in self._began:
             self._began.add(place)
             self._first_begin(run)
@@ -216,7 +217,7 @@ class Judge:
                 self._told_first.setdefault(place, (self._world.now, incarnation))
             elif each.kind in (HELD, FREED):
                 lane, awaited = (place.topic, partition, Lane(*each.about[:2])), Run(*each.about[2:])
-                if each.kind == HELD and each.offset in first:
+                if each.kind == HELD and each.offset in first and place not in self.purged:
                     self.awaited[lane] = awaited, place
                 elif lane in self.awaited and self.awaited[lane][0] == awaited:
                     del self.awaited[lane]

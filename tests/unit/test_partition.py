@@ -27,6 +27,7 @@ from kafka_exec.core.queue.transitions import (
     granted,
     held,
     parked,
+    remembered,
 )
 from kafka_exec.core.queue.transitions import encode as encode_transitions
 from kafka_exec.errors import NotConfirmed
@@ -689,8 +690,18 @@ def test_what_a_lost_worker_ends_before_its_task_runs_again_does_not_run_again()
 def test_of_two_ends_of_a_task_the_first_decides_what_its_lane_waits_for() -> None:
     ledger = Ledger("q", Progress(0))
     ledger.fold([Transition(ENDED, 0), held(0, KEY, Run("t0", 1))], "owner")
-    ledger.fold([Transition(ENDED, 0), held(0, KEY, Run("t0", STOPPED))], "lost")
-    assert ledger.holds == {KEY: Run("t0", 1)}
+    ledger.fold([Transition(ENDED, 0), held(0, KEY, Run("t0", STOPPED)), remembered(0, "@0", 1.0, "")], "lost")
+    assert (ledger.holds, ledger.remembered) == ({KEY: Run("t0", 1)}, {})
+
+
+def test_a_run_that_ends_after_another_one_of_its_task_changes_nothing_for_its_lane() -> None:
+    play = Play()
+    play.read(0, ordering_key="k")
+    assert play.run(0)
+    play.hear(Transition(ENDED, 0), held(0, KEY, Run("t0", 1)), by="lost")
+    play.core.will_end(0, after_failure)
+    play.end(0)
+    assert play.core.ledger.holds == {KEY: Run("t0", 1)}
 
 
 def test_a_guests_run_that_is_broken_off_when_it_is_the_owner_keeps_its_place() -> None:

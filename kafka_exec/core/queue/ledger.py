@@ -156,7 +156,7 @@ class Ledger:
     def fold(self, transitions: Iterable[Transition], incarnation: str) -> None:
         """Folds transitions that an incarnation has written, in the order of the log.
 
-        Of two ends of a task the first counts: a run that was taken for lost does not hold the lane later.
+        Of two ends of a task the first counts: by the later one no lane waits for another run, and no retry is a copy.
         """
         late: set[int] = set()
         for transition in transitions:
@@ -170,7 +170,7 @@ class Ledger:
                 self.end(transition.offset)
             elif transition.kind == RELEASED:
                 self._release(transition.offset, Lease(incarnation, transition.attempt))
-            elif transition.kind != HELD or transition.offset not in late:
+            elif transition.kind not in (HELD, REMEMBERED) or transition.offset not in late:
                 self._apply_to_lane(transition)
 
     def commit(self) -> tuple[int, str]:
