@@ -188,6 +188,8 @@ class Node:
     # -- its partitions -------------------------------------------------------------------------------------------------
 
     def new_work(self, partition: int, ledger: Ledger) -> Work:
+        if (gone := self.disowned.pop(partition, None)) is not None:
+            gone.lose()
         return Work(
             QUEUE,
             partition,

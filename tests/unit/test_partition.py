@@ -762,3 +762,12 @@ def test_what_is_given_back_late_and_was_given_to_the_same_worker_again_runs_onc
     assert play.core.is_undecided(0)
     play.hear(Transition(STARTED, 0, 1))
     assert not play.core.confirm(0, play.now)
+
+
+def test_a_guest_whose_queue_is_gone_waits_for_no_journal() -> None:
+    play = guest()
+    assert play.begin(0)
+    assert play.core.is_undecided(0)
+    play.core.lose(play.now)
+    assert not play.core.is_undecided(0)
+    assert not play.core.confirm(0, play.now)

@@ -52,7 +52,7 @@ class Member:
             return False
         marks = {each: self._world.group.commits.get(each) for each in partitions}
         self._node.topic = self._world.topic
-        self._node.identity = self._node.topic.id
+        identity = self._node.identity = self._node.topic.id
         found = {p: None if mark is None else Progress.restore(*mark, self._node.identity) for p, mark in marks.items()}
         for each in partitions:
             if each in self._node.disowned:
@@ -73,6 +73,8 @@ class Member:
         for each in new:
             self._sum_up(each, ledgers[each], sinks[each].position)
         if not (yield from self._node.flush(new, 30.0)):
+            return False
+        if self._node.identity != identity:
             return False
         for partition, progress in found.items():
             ledger = ledgers[partition]
@@ -96,9 +98,10 @@ class Member:
         )
 
     def _work(self, partition: int, ledger: Ledger) -> Work:
-        work = self._node.disowned.pop(partition, None)
+        work = self._node.disowned.get(partition)
         if work is None or work.queue != ledger.queue:
             return self._node.new_work(partition, ledger)
+        del self._node.disowned[partition]
         work.own(ledger)
         return work
 

@@ -62,7 +62,7 @@ class Sharing:
 
     def accept(self, grant: Grant, at: float) -> Thread:
         yield self._rng.random() * 0.02
-        self._node.identity = self._world.topic.id
+        self._node.identity = self._node.identity if self._node.owned else self._world.topic.id
         if self._node.is_cut or grant.queue != self._node.identity:
             return
         record = self._world.topic.partitions[grant.partition].found.get(grant.offset)
