@@ -8,6 +8,7 @@ from kafka_exec.backend import KafkaBackend
 from kafka_exec.backend.cache.projection import Projection
 from kafka_exec.core.cluster.topology import control_topic, state_topic
 from kafka_exec.core.control.chord import ChordReducer
+from kafka_exec.core.control.waiting import WaitingReducer
 from kafka_exec.kafka.control.processor import Processor
 from kafka_exec.kafka.nodes.node import Node
 
@@ -47,12 +48,15 @@ def control_plane(backend: KafkaBackend, node: Node) -> ControlPlane:
         ConfigurationError: a cache of results is configured, and it cannot be used.
     """
     space, cache = backend.space, backend.cache
-    fired = backend.expires or _CHORDS_FIRED
+    fired, kept = backend.expires or _CHORDS_FIRED, space.settings.resume_timeout
     processor = Processor(
         space.cluster,
         space.topics,
         node,
-        {"chord": lambda: ChordReducer(unfinished=_CHORDS_UNFINISHED, fired=fired)},
+        {
+            "chord": lambda: ChordReducer(unfinished=_CHORDS_UNFINISHED, fired=fired),
+            "wait": lambda: WaitingReducer(early=kept, remembered=kept),
+        },
         backend.performers(),
     )
     if cache is None:

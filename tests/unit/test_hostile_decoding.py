@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from kafka_exec.core.beat.claimlog import ClaimLog, Signal, restored
 from kafka_exec.core.control.chord import ChordReducer
-from kafka_exec.core.control.delay import Delay, eta_of
+from kafka_exec.core.control.delay import DelayHeaders, eta_of
 from kafka_exec.core.control.reducers import Command, Reducers
 from kafka_exec.core.message import envelope
 from kafka_exec.core.message.dead import Letter, LetterAddress, Marked, is_mark, mark
@@ -200,7 +200,7 @@ def read_message(headers: Any, body: bytes | None) -> None:
     envelope.ticket_of(headers, body, "q", 0, restarted=True)
     envelope.keys_over(headers)
     try:
-        Delay.read(headers)
+        DelayHeaders.read(headers)
     except Undecodable:
         pass
     letter = Letter(LetterAddress(0, 1), NOW, b"\xff", body, list(headers))

@@ -96,6 +96,19 @@ def notes_topic(settings: Settings, topics: Topics) -> TopicSpec:
     return TopicSpec(topics.notes, settings.partitions_of("state"), config)
 
 
+def steps_topic(settings: Settings, topics: Topics) -> TopicSpec:
+    """The topic of what durable tasks have done so far: kept until the task has ended, and for the audit time after that.
+
+    The broker stamps the records, since a repeated run reads them from a time on.
+    """
+    config = {
+        "cleanup.policy": "compact",
+        "min.compaction.lag.ms": _ms(settings.audit_retention),
+        "message.timestamp.type": "LogAppendTime",
+    }
+    return TopicSpec(topics.steps, settings.partitions_of("state"), config)
+
+
 def control_topic(settings: Settings, topics: Topics) -> TopicSpec:
     """The topic of the control plane's commands: never deleted by time or size, and stamped by the broker."""
     config = {**_FOR_EVER, "message.timestamp.type": "LogAppendTime"}

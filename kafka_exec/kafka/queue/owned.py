@@ -205,15 +205,18 @@ class OwnedPartition:
         """
         return self._act(self._core.begin, offset, term)
 
-    def confirm(self, offset: int, timeout: float) -> Begun | None:
+    def confirm(self, offset: int, timeout: float, *, surely: bool = False) -> Begun | None:
         """Waits until a begun task may run. Returns None if it must not run here.
+
+        Args:
+            surely: its begin must be durable whichever task it is.
 
         Raises:
             NotConfirmed: that is not known within ``timeout`` seconds.
         """
         fence = None
         deadline = time.monotonic() + timeout
-        if self.stream is not None and (number := self._core.awaits(offset)) is not None:
+        if self.stream is not None and (number := self._core.awaits(offset, surely=surely)) is not None:
             if not self.stream.await_durable(number, timeout):
                 raise NotConfirmed("Kafka has not taken down that its run begins")
             fence = self.stream.written_to

@@ -164,9 +164,9 @@ class Partition(Records[R]):
         self.happens(offset, RecordEvent.BEGIN, now)
         return True
 
-    def awaits(self, offset: int) -> int | None:
-        """The number of the transitions that must be durable before a begun task runs; None if none must be."""
-        return self.begins.awaits(offset)
+    def awaits(self, offset: int, *, surely: bool = False) -> int | None:
+        """The number of the transitions that must be durable before a begun task runs; None if none must be (``surely``)."""
+        return self.begins.awaits(offset) or (self.outbox.number if surely else None)
 
     def confirm(self, offset: int, now: Now) -> bool:
         """Notes that a begun task is about to run: what it :meth:`awaits` is durable, and it is not undecided.

@@ -45,6 +45,11 @@ class Outbox:
             self._kept += transitions
         return self._number
 
+    @property
+    def number(self) -> int:
+        """The number of the transitions that were told last."""
+        return self._number
+
     def keep(self) -> None:
         """Keeps the transitions that are told from now on."""
         self._kept = []
