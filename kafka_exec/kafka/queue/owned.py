@@ -72,8 +72,7 @@ class OwnedPartition:
         remember: float,
         on_free: Callable[[Record, OwnedPartition], None],
     ) -> None:
-        self.topic = topic
-        self.partition = partition
+        self.topic, self.partition = topic, partition
         self.queue = ledger.queue
         self.committed: tuple[int, str] | None = None
         self._journal = journal
@@ -351,8 +350,7 @@ class OwnedPartition:
         """
         with self._lock:
             committed = None if self.committed is None else Progress.restore(*self.committed)
-            needed = min(self._core.ledger.needed, self._core.outbox.needed)
-            return (0, 0) if committed is None else (min(needed, committed.low), committed.folded)
+            return (0, 0) if committed is None else (min(self._core.needed, committed.low), committed.folded)
 
     def check_in(self) -> None:
         """Writes a checkpoint into the journal, if it is due. A commit names it when it is there."""

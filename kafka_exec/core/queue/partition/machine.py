@@ -74,6 +74,11 @@ class Partition(Records[R]):
         return self.kept.wanted
 
     @property
+    def needed(self) -> int:
+        """The lowest offset of the queue that a new owner needs."""
+        return min(self.ledger.needed, self.outbox.needed)
+
+    @property
     def outstanding(self) -> int:
         """The number of records that are handed out, or run here, and have not ended."""
         return self.open if self.owned else 0
