@@ -127,7 +127,8 @@ class Judge:
             raise Violation("begun after its end", run, f"which was known at {known:.3f}")
         for other in self._running[_exclusive(record)]:
             is_excused = _may_not_know(run) or _may_be_lost(other, run.started)
-            if not is_excused and other.record.place not in self.known_ends and other.record.place not in self.purged:
+            is_excused |= other.record.place in self.known_ends
+            if not (is_excused or self._is_of_deleted(record) or self._is_of_deleted(other.record)):
                 raise Violation("two runs at once", run, "and", other, f"from {other.started:.3f} on")
         self._running[_exclusive(record)].append(run)
         self._last[place] = run
@@ -189,6 +190,10 @@ class Judge:
             self.over.add((record.place.topic, record.task.id))
             self.purged.add(record.place)
         self._once = {name: place for name, place in self._once.items() if place not in self.purged}
+
+    def _is_of_deleted(self, record: Record) -> bool:
+        """True if an operator has deleted a record, or the one whose run has sent it: its key did not wait for it."""
+        return record.place in self.purged or _origin(record) in self.purged
 
     def freed(self, topic: str, task_id: str) -> None:
         """Notes that an operator has freed a lane that a task had stopped."""
