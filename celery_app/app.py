@@ -10,7 +10,7 @@ import kafka_exec  # noqa: F401 - registers the kafka-exec:// scheme, and the in
 
 BROKER_URL = os.environ.get("EXAMPLE_BROKER_URL", "kafka-exec://127.0.0.1:9092")
 
-app = Celery("celery_app", broker=BROKER_URL, backend=BROKER_URL, include=["celery_app.tasks"])
+app = Celery("celery_app", broker=BROKER_URL, backend=BROKER_URL, include=["celery_app.tasks", "celery_app.orders"])
 app.conf.update(
     # A queue of its own: on a broker in use, workers of this application must not take (and discard) others' tasks.
     task_default_queue="celery_app",

@@ -19,7 +19,8 @@ from celery import chord, states
 from celery.exceptions import TimeoutError as ResultTimeout
 from kombu.exceptions import OperationalError
 
-from celery_app import corpus, report, tasks
+import kafka_exec
+from celery_app import corpus, orders, report, tasks
 from celery_app.app import app
 from celery_app.events import EventLog
 from celery_app.workers import WorkerError, Workers
@@ -124,6 +125,20 @@ class Demo:
         if waiting.state != states.REVOKED:
             raise DemoError(f"the revoked task ended as {waiting.state}")
 
+    def order(self) -> Iterator[str]:
+        """Two orders that wait for their approval, without a slot; yields what came of each."""
+        kinds = {"function": (orders.order, (1,)), "job": (orders.job, ({"number": 2},))}
+        sent = {kind: task.apply_async(args) for kind, (task, args) in kinds.items()}
+        for number, kind in enumerate(kinds, 1):
+            answer = kafka_exec.resume(app, f"approve-{number}", {"approved": True, "by": "ann"}, timeout=REPLY_TIMEOUT)
+            if answer.outcome not in ("continued", "kept"):
+                raise DemoError(f"the approval of order {number} came to nothing: {answer.outcome}")
+            result = self.result(sent[kind])
+            told = result["result"] if kind == "job" else result
+            if told != (expected := f"invoice of order {number} for 3 parcels"):
+                raise DemoError(f"order {number} ended with {told!r} instead of {expected!r}")
+            yield f"the {kind} waited for its approval ({answer.outcome}) and for a second, and sent the {told}"
+
     def check_events(self) -> None:
         """Require an event for every task sent (the revoked one is received too, but does not run)."""
         succeeded = self.sent.total()
@@ -183,6 +198,8 @@ def run(options: argparse.Namespace, logs: Path, say: Progress) -> None:
         demo.check_revoked(revoked)
         demo.check_events()
         stats = demo.stats()
+        for told in demo.order():
+            say(told)
         say("counting once more in this process, without Celery")
         started = time.perf_counter()
         expected = corpus.count_files(files.root, files.names)

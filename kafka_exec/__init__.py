@@ -11,7 +11,12 @@ from kombu import connection as _kombus
 from kombu.transport import TRANSPORT_ALIASES
 
 from kafka_exec.about import __version__
+from kafka_exec.app.durable.calls import TimedOut
+from kafka_exec.app.durable.inbox import INBOX_TABLE, once
+from kafka_exec.app.durable.resuming import Resumed, resume
+from kafka_exec.app.executors.registry import Executor, use_executor
 from kafka_exec.app.fixup import install, prepare_default_app
+from kafka_exec.app.job import Delay, Done, Error, Job, Stop, Suspend, Wait
 from kafka_exec.app.kinds_of_errors import join_kombus
 from kafka_exec.app.letters import dead_letters
 from kafka_exec.app.task import Task, remark
@@ -20,18 +25,32 @@ from kafka_exec.errors import Recoverable, Unrecoverable
 from kafka_exec.kafka.queue.dead import DeadLetters
 from kafka_exec.settings.url import parse_url
 
-#: With those of the modules beat, broker and errors all that programs import: what is below them may move.
+#: With those of the modules beat, broker, errors, executors and signals all that programs import: all else may move.
 __all__ = (
+    "INBOX_TABLE",
     "DeadLetters",
+    "Delay",
+    "Done",
+    "Error",
+    "Executor",
+    "Job",
     "Phase",
     "Recoverable",
+    "Resumed",
     "RetryPolicy",
+    "Stop",
+    "Suspend",
     "Task",
+    "TimedOut",
     "Unrecoverable",
+    "Wait",
     "__version__",
     "dead_letters",
     "install",
+    "once",
     "remark",
+    "resume",
+    "use_executor",
 )
 
 TRANSPORT_ALIASES["kafka-exec"] = "kafka_exec.transport:Transport"

@@ -100,3 +100,19 @@ class Recoverable(Exception):
 
 class Unrecoverable(Exception):
     """A task raises this error, or a subclass, to fail at once, whatever its policy says: a retry would fail as well."""
+
+
+class NonDeterministic(Unrecoverable):
+    """A durable task made other calls than in an earlier run: its author must give the new code another name or version."""
+
+
+class SuspensionTimedOut(Unrecoverable):
+    """Nobody has resumed the task before its deadline: the task's author decides what follows from it."""
+
+
+class NotDurable(KafkaExecError):
+    """The task cannot be suspended here: it must run in a worker, with a kafka-exec broker and result back end."""
+
+
+class CorrelationInUse(Unrecoverable):
+    """Another task waits with the same correlation id: the task's author must choose ids that differ."""

@@ -11,8 +11,11 @@ from typing import Any
 from celery import current_task
 from kombu.utils.functional import maybe_list
 
+from kafka_exec.backend.control.suspensions import RUN
 from kafka_exec.core.control.delay import level_for, time_of
 from kafka_exec.core.message.envelope import (
+    CONTINUATIONS,
+    CONTINUED,
     CREATED,
     DEDUPLICATION_ID,
     LOG_OFFSET,
@@ -79,10 +82,18 @@ def addressed(
     headers.pop(RETRY_OF, None)
     headers.pop(REPEATED, None)
     request = current_task.request if current_task else None
-    if request is not None and options.get("retries") and options.get("task_id") == request.id:
+    is_itself = request is not None and options.get("task_id") == request.id
+    if request is not None and not (
+        is_itself and name == getattr(request, "task", None)
+    ):  # another task has a history of its own
+        headers.pop(CONTINUED, None)
+        headers.pop(CONTINUATIONS, None)
+    if is_itself and (options.get("retries") or headers.get(CONTINUATIONS)):
         _check_retry(name, request, options.get("queue"), headers)
         if place := getattr(request, RECORD_HEADER, None):
             headers[RETRY_OF] = place_name(place["topic"], place["partition"], place["offset"])
+        if headers.get(CONTINUATIONS) == getattr(request, CONTINUATIONS, None):
+            _hand_history_on(request, headers)
     # Without an id it is a task of its own, whichever run sends it.
     if options.get("task_id") and (since := getattr(request, REPEATED, None)) is not None:
         headers[REPEATED] = since
@@ -92,6 +103,12 @@ def addressed(
         if options.get(callbacks):
             options[callbacks] = [_with_id(each) for each in maybe_list(options[callbacks])]
     return options
+
+
+def _hand_history_on(request: Any, headers: dict[str, Any]) -> None:
+    """Names in the headers of a retry where the history of its durable task is, if this run has added to it."""
+    if (run := getattr(request, RUN, None)) is not None and (found := run.header()) is not None:
+        headers[CONTINUED] = found
 
 
 def log_offset() -> float | None:

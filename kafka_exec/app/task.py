@@ -12,6 +12,7 @@ from celery import current_app, current_task
 from celery.app.task import Task as CeleryTask
 from celery.exceptions import ImproperlyConfigured, Reject, TaskPredicate
 
+from kafka_exec.app.durable.calls import Durable, let_suspensions_pass, makes_durable_calls
 from kafka_exec.backend import KafkaBackend
 from kafka_exec.core.message.envelope import START_BY
 from kafka_exec.core.record.fields import id_text
@@ -45,7 +46,7 @@ def settle(task: Any) -> None:
             setattr(task, name, getattr(task, name))
 
 
-class Task(CeleryTask):  # type: ignore[misc]
+class Task(Durable, CeleryTask):  # type: ignore[misc]
     """Celery's task, which a policy may retry. It is the base class of an app's tasks unless the app has another one.
 
     If the app, or a task, has another base class, such as Celery's for Django, this class is put beneath it: see
@@ -94,6 +95,9 @@ class Task(CeleryTask):  # type: ignore[misc]
         for name, value in followed.items():
             if vars(cls)[name] is None:  # Celery sets what is None
                 setattr(cls, name, value)
+        for task in app._tasks.values():
+            if type(task) is cls and makes_durable_calls(task):
+                let_suspensions_pass(task)
         if cls.retrying is None:
             return bound
         if not isinstance(cls.retrying, RetryPolicy):

@@ -20,9 +20,10 @@ from kombu.utils.encoding import bytes_to_str
 
 from kafka_exec.backend import raised
 from kafka_exec.backend.cache.copies import Cache
-from kafka_exec.backend.chords import Chords
 from kafka_exec.backend.codec import Codec
 from kafka_exec.backend.consumer import ResultConsumer
+from kafka_exec.backend.control.chords import Chords
+from kafka_exec.backend.control.suspensions import Suspensions
 from kafka_exec.backend.housekeeping import clean_up
 from kafka_exec.backend.ids import TextIds
 from kafka_exec.backend.pauses import Pauses
@@ -50,6 +51,7 @@ from kafka_exec.kafka.results.states import StateReader
 from kafka_exec.kafka.results.states import states as state_reader
 from kafka_exec.settings.appconf import has_our_broker, result_home
 from kafka_exec.settings.options import cache_url
+from kafka_exec.signals import transition
 
 logger = logging.getLogger("kafka_exec")
 
@@ -57,7 +59,7 @@ logger = logging.getLogger("kafka_exec")
 _PAUSE = 0.5
 
 
-class KafkaBackend(TextIds, AsyncBackendMixin, Codec):  # type: ignore[misc]
+class KafkaBackend(Suspensions, TextIds, AsyncBackendMixin, Codec):  # type: ignore[misc]
     """The back end by which Celery keeps results in Kafka. Thread-safe, one for a process. It connects when first used."""
 
     ResultConsumer = ResultConsumer
@@ -133,7 +135,7 @@ class KafkaBackend(TextIds, AsyncBackendMixin, Codec):  # type: ignore[misc]
             self.serialized(result, exception),
             now=now,
             started=self._started.get(task_id) if runs_on else self._started.pop(task_id, None),
-            due=due_of(sys.exc_info()[1], now) if state == states.RETRY else None,
+            due=due_of(sys.exc_info()[1], now) if state == states.RETRY else kwargs.get("due"),
             traceback=traceback,
             exception=exception,
             children=children_of(self.current_task_children, request),
@@ -161,7 +163,7 @@ class KafkaBackend(TextIds, AsyncBackendMixin, Codec):  # type: ignore[misc]
 
     def _note(self, note: Note, *, in_worker: bool) -> None:
         try:
-            self.surely(lambda: append(self.space.cluster, self._notes, note), note.id, in_worker=in_worker)
+            self.surely(lambda: append(self.space.cluster, self.notes, note), note.id, in_worker=in_worker)
         except MessageTooLarge as error:  # the state record has the error too, cut if it must be
             logger.warning("an error of task %s is not noted: %s", note.id, error)
 
@@ -239,6 +241,9 @@ class KafkaBackend(TextIds, AsyncBackendMixin, Codec):  # type: ignore[misc]
         Raises:
             MessageTooLarge: the record is too large even if only its result is left.
         """
+        before = None if record.previous is None else record.previous.value
+        now = {"task_id": record.id, "previous": before, "state": record.state.value, "status": record.status}
+        transition.send(sender=record.name, **now)
         key, largest = record_key(record.id, record.state), self.space.cluster.largest
         for each in smaller(record, shorten):
             value = each.encode()
@@ -276,7 +281,8 @@ class KafkaBackend(TextIds, AsyncBackendMixin, Codec):  # type: ignore[misc]
     # -- notes ---------------------------------------------------------------------------------------------------------
 
     @property
-    def _notes(self) -> TopicSpec:
+    def notes(self) -> TopicSpec:
+        """The topic of tasks' errors and remarks."""
         return notes_topic(self.space.settings, self.space.topics)
 
     def remark(self, task_id: str, text: str, by: str) -> Remark:
@@ -286,7 +292,7 @@ class KafkaBackend(TextIds, AsyncBackendMixin, Codec):  # type: ignore[misc]
             NotConfirmed, MessageTooLarge, ConnectionFailed: the remark is not written.
         """
         remark = Remark(time.time(), by, uuid.uuid4().hex, text)
-        append(self.space.cluster, self._notes, Note(task_id, remark=remark))
+        append(self.space.cluster, self.notes, Note(task_id, remark=remark))
         return remark
 
     def history(self, task_id: str) -> StateRecord | None:
@@ -297,7 +303,7 @@ class KafkaBackend(TextIds, AsyncBackendMixin, Codec):  # type: ignore[misc]
             Undecodable: the task's record was not written by kafka_exec.
         """
         found = self.reader.find(task_id)
-        return found and found.with_notes(read(self.space.cluster, self._notes, task_id))
+        return found and found.with_notes(read(self.space.cluster, self.notes, task_id))
 
     # -- reading -------------------------------------------------------------------------------------------------------
 
@@ -365,20 +371,11 @@ class KafkaBackend(TextIds, AsyncBackendMixin, Codec):  # type: ignore[misc]
     def _delete_group(self, group_id: str) -> None:
         self._forget(GROUP_PREFIX + group_id)
 
-    def mark_as_done(
-        self, task_id: str, result: Any, request: Any = None, store_result: bool = True, state: str = states.SUCCESS
-    ) -> None:
-        """Stores a task's end after it has told the chord of it: a task whose end is stored is not run again."""
-        if request and request.chord:
-            self.on_chord_part_return(request, state, result)
-        if store_result:
-            self.store_result(task_id, result, state, request=request)
-
     # -- chords --------------------------------------------------------------------------------------------------------
 
     def performers(self) -> Mapping[type[Effect], Performer]:
-        """The functions by which the control plane carries out its decisions about chords, by type of decision."""
-        return self._chords.performers()
+        """The functions by which the control plane carries out its decisions, by type of decision."""
+        return {**self._chords.performers(), **self.performers_of_suspensions()}
 
     def ensure_chords_allowed(self) -> None:
         self._chords.check()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -43,6 +44,14 @@ class Codec(Backend):  # type: ignore[misc]
         short = raised.shorter(result, longest)
         told = raised.facts(short) or Raised("Exception")
         return self.serialized(short, told), told
+
+    def payloads(self, state: str, result: Any) -> Iterator[str]:
+        """The texts of a task's result: one, or of an exception also two shorter forms, in case a message is too large."""
+        stored = self.encode_result(result, state)
+        exception = raised.facts(stored) if state in self.EXCEPTION_STATES else None
+        yield serial.as_text(self.serialized(stored, exception))
+        for longest in (10_000, 100) if exception is not None else ():
+            yield serial.as_text(self.shortened(stored, longest)[0])
 
     def deserialized(self, stored: Any) -> Any:
         """The inverse of :meth:`serialized`, for results of any process."""

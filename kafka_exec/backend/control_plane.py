@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 from kafka_exec.backend import KafkaBackend
 from kafka_exec.backend.cache.projection import Projection
 from kafka_exec.core.cluster.topology import control_topic, state_topic
 from kafka_exec.core.control.chord import ChordReducer
+from kafka_exec.core.control.reducers import Command
+from kafka_exec.core.control.waiting import WaitingReducer
 from kafka_exec.kafka.control.processor import Processor
 from kafka_exec.kafka.nodes.node import Node
 
@@ -31,6 +34,14 @@ class ControlPlane:
         if self._projection is not None:
             self._projection.start()
 
+    def revoke(self, task_ids: Sequence[str]) -> None:
+        """Ends the suspensions of revoked tasks. Each worker that hears of it tells it; the first one counts.
+
+        Raises:
+            KafkaExecError: the control plane may not learn it.
+        """
+        self._processor.tell(lambda some: Command("wait.revoke", {"tasks": list(some)}), task_ids)
+
     def stop(self, timeout: float) -> bool:
         """Ends the open transactions and leaves the partitions to other nodes. False: not within ``timeout`` seconds."""
         deadline = time.monotonic() + timeout
@@ -47,12 +58,15 @@ def control_plane(backend: KafkaBackend, node: Node) -> ControlPlane:
         ConfigurationError: a cache of results is configured, and it cannot be used.
     """
     space, cache = backend.space, backend.cache
-    fired = backend.expires or _CHORDS_FIRED
+    fired, kept = backend.expires or _CHORDS_FIRED, space.settings.resume_timeout
     processor = Processor(
         space.cluster,
         space.topics,
         node,
-        {"chord": lambda: ChordReducer(unfinished=_CHORDS_UNFINISHED, fired=fired)},
+        {
+            "chord": lambda: ChordReducer(unfinished=_CHORDS_UNFINISHED, fired=fired),
+            "wait": lambda: WaitingReducer(early=kept, remembered=kept),
+        },
         backend.performers(),
     )
     if cache is None:

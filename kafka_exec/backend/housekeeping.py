@@ -20,6 +20,7 @@ from kafka_exec.kafka.nodes.node import last_heard
 from kafka_exec.kafka.publish.scopes import Outgoing
 from kafka_exec.kafka.queue.letters import bury
 from kafka_exec.kafka.results.states import StateReader
+from kafka_exec.kafka.results.step_log import StepLog
 
 logger = logging.getLogger("kafka_exec")
 
@@ -34,6 +35,10 @@ class HousekeepingBackend(Protocol):
     @property
     def reader(self) -> StateReader:
         """The back end's reader of the state records."""
+
+    @property
+    def steps(self) -> StepLog:
+        """The records of durable tasks."""
 
     def has_expired(self, record: StateRecord) -> bool:
         """True if a task ended longer than ``result_expires`` ago."""
@@ -69,12 +74,14 @@ def clean_up(backend: HousekeepingBackend) -> None:
     Raises:
         ConnectionFailed: the cluster does not answer.
     """
-    running = []
+    running, forgotten = [], set[str]()
     for record in backend.reader.scan():
         if backend.has_expired(record):
             backend.forget(record.id)
+            forgotten.add(record.id)
         elif record.state is State.RUNNING:
             running.append(record)
+    backend.steps.erase_all(forgotten)
     for record in lost(backend, running):
         if _message_is_gone(backend, record):
             _fail(backend, record)

@@ -49,7 +49,11 @@ def record_of(
         name=getattr(request, "task", None),
         previous=None
         if request is None
-        else previous(started=started is not None and status != STARTED, retried=bool(retries)),
+        else previous(
+            started=started is not None and status != STARTED,
+            retried=bool(retries),
+            continued=bool(getattr(request, envelope.CONTINUATIONS, None)),
+        ),
         created=envelope.created_at(getattr(request, envelope.CREATED, None), place),
         due=due,
         started=started,

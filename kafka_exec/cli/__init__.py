@@ -9,8 +9,10 @@ from kafka_exec.cli.common import Guarded
 from kafka_exec.cli.control_plane import control_plane
 from kafka_exec.cli.dead import dead
 from kafka_exec.cli.executions import executions, remark, show
+from kafka_exec.cli.history import history
 from kafka_exec.cli.keys import keys
 from kafka_exec.cli.nodes import nodes
+from kafka_exec.cli.resume import resume
 from kafka_exec.cli.schedule import claims, schedule
 from kafka_exec.settings.inventory import versions
 
@@ -35,7 +37,7 @@ def kafka() -> None:
     """Run and look after kafka_exec's Kafka."""
 
 
-for command in (broker, claims, control_plane, dead, executions, keys, nodes, remark, schedule, show):
+for command in (broker, claims, control_plane, dead, executions, history, keys, nodes, remark, resume, schedule, show):
     kafka.add_command(command)
 
 # The former name of ``keys``: it still works, and the help does not list it.

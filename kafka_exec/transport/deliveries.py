@@ -14,6 +14,7 @@ from confluent_kafka import Message as Record
 from kombu.transport import base
 
 from kafka_exec.core.message import envelope, window
+from kafka_exec.core.message.dead import REPLAYED_FROM
 from kafka_exec.core.queue.lanes import Run, Ticket, after_failure, after_retry
 from kafka_exec.errors import KafkaExecError, Undecodable
 from kafka_exec.kafka.client.loop import run_once
@@ -266,21 +267,24 @@ class Deliveries:
         self._refill()
         return False
 
-    def confirm(self, delivery_tag: int, timeout: float) -> Begun | None:
+    def confirm(self, delivery_tag: int, timeout: float, *, surely: bool = False) -> Begun | None:
         """Waits until a message's run that was begun may start. Returns None if it must not start here.
+
+        Args:
+            surely: the begin must be durable whichever task it is.
 
         Raises:
             NotConfirmed: that is not known within ``timeout`` seconds.
         """
         found = self._unacked.get(delivery_tag)
-        if found is not None and (begun := found.item.confirm(timeout)) is not None:
+        if found is not None and (begun := found.item.confirm(timeout, surely=surely)) is not None:
             return begun
         self._settle(delivery_tag, False)
         self._refill()
         return None
 
     def will_retry(self, delivery_tag: int) -> None:
-        """Notes that a message's task was sent anew: when the message is acknowledged, its lane waits for the new one."""
+        """Notes that a task was sent anew, or will be: when its message is acknowledged, its lane waits for the new one."""
         self._will_end(delivery_tag, after_retry)
 
     def will_fail(self, delivery_tag: int) -> None:
@@ -368,4 +372,6 @@ def _located(message: envelope.Message, record: Record) -> dict[str, Any]:
         "offset": record.offset(),
         "timestamp": record.timestamp()[1] / 1000,
     }
+    if any(name == REPLAYED_FROM for name, _ in record.headers() or ()):
+        place["is_replay"] = True
     return {**message.headers, envelope.RECORD_HEADER: place}

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Protocol
 
 from kombu import exceptions as kombu
 
-from kafka_exec.core.control.delay import Delay, eta_of
+from kafka_exec.core.control.delay import DelayHeaders, eta_of
 from kafka_exec.core.message import window
 from kafka_exec.core.message.envelope import ORDERING_KEY, Headers, Message, bind
 from kafka_exec.errors import ConnectionFailed, KafkaExecError, NotConfirmed
@@ -69,7 +69,7 @@ def place_in(space: Namespace, queue: str, message: Message, headers: Headers) -
     delayed = None if eta is None else space.delay_to_publish(eta - clock.now())
     if eta is None or delayed is None:
         return Destination(space.queue_to_publish(queue, step), headers, partition)
-    return Destination(delayed[0], Delay(queue, step, eta).write(headers), delayed[1])
+    return Destination(delayed[0], DelayHeaders(queue, step, eta).write(headers), delayed[1])
 
 
 def tell_of_priority(queue: str, most: int | None, *, has_key: bool) -> None:

@@ -47,9 +47,9 @@ class Item(NamedTuple):
         """Notes that the item's run begins in this process. False: it must not begin, another consumer has it by now."""
         return self.work is None or self.work.begin(self.record.offset(), self.term)
 
-    def confirm(self, timeout: float) -> Begun | None:
+    def confirm(self, timeout: float, *, surely: bool = False) -> Begun | None:
         """Waits until the item may run, after it was begun; see :meth:`OwnedPartition.confirm`."""
-        return Begun() if self.work is None else self.work.confirm(self.record.offset(), timeout)
+        return Begun() if self.work is None else self.work.confirm(self.record.offset(), timeout, surely=surely)
 
     @property
     def is_ours(self) -> bool:

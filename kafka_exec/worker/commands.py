@@ -15,7 +15,7 @@ from confluent_kafka import Message as Record
 from kombu.serialization import prepare_accept_content
 from kombu.transport import base
 
-from kafka_exec.core.control.delay import Delay
+from kafka_exec.core.control.delay import DelayHeaders
 from kafka_exec.core.message.envelope import Headers, decode
 from kafka_exec.core.message.taskmessage import as_task
 from kafka_exec.core.queue.lanes import Lane, LaneView
@@ -104,7 +104,7 @@ def _told_of(state: Any, record: Record) -> dict[str, Any] | None:
 
 def _delayed_request(state: Any, record: Record) -> Request | None:
     try:
-        delay, headers = Delay.read(record.headers())
+        delay, headers = DelayHeaders.read(record.headers())
     except Undecodable:
         return None  # the node that moves the record logs it
     return _request(state, record, headers, delay.queue)
@@ -165,6 +165,8 @@ def _kept(command: Callable[..., Any]) -> Callable[..., Any]:
         answer = command(state, task_id=ids, **arguments)
         if (revoked := getattr(state.consumer, "revoked", None)) is not None:
             revoked.add(ids)
+        if (plane := getattr(state.consumer, "control_plane", None)) is not None:
+            plane.revoke(ids)
         return answer
 
     return revoke

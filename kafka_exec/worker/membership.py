@@ -104,7 +104,8 @@ class Membership(bootsteps.StartStopStep):
             backend = c.app.backend
             # Only if broker and back end are one: otherwise there are no chords to drive.
             if isinstance(backend, KafkaBackend) and backend.space is space:
-                shares.append(control_plane(backend, self._node))
+                c.control_plane = control_plane(backend, self._node)
+                shares.append(c.control_plane)
             self._shares = shares
         for share in self._shares:
             share.start()

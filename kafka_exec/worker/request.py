@@ -11,6 +11,7 @@ from celery.exceptions import Ignore, Retry, TimeLimitExceeded
 from celery.worker import request
 from kombu.utils.encoding import safe_repr
 
+from kafka_exec.app.durable.run import Suspended
 from kafka_exec.core.message.envelope import STOPS_ON_FAILURE
 
 
@@ -46,6 +47,10 @@ class Request(request.Request):  # type: ignore[misc]
         error = exc_info.exception
         if isinstance(error, ExceptionWithTraceback):  # in pools without processes
             error = error.exc
+        if isinstance(error, Suspended):
+            if (deliveries := self._deliveries) is not None:
+                deliveries.will_retry(self.message.delivery_tag)
+            self.send_event("task-suspended", correlation_id=error.args[1], due=error.args[2])
         self._error = safe_repr(error)
         has_failed = not isinstance(error, (Retry, Ignore))
         self._is_dead = (

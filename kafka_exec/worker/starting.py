@@ -10,14 +10,17 @@ from typing import Any
 from celery.worker.state import task_ready
 from kombu.exceptions import OperationalError
 
+from kafka_exec.app.durable.calls import makes_durable_calls
 from kafka_exec.backend import KafkaBackend
 from kafka_exec.core.message.envelope import (
+    CONTINUED,
     CREATED,
     FENCE,
     LOG_OFFSET,
     RECORD_HEADER,
     REPEATED,
     START_BY,
+    WAITED_FOR,
     created_at,
 )
 from kafka_exec.core.results.lifecycle import State
@@ -159,7 +162,7 @@ class Starter:
     def _start_when_confirmed(self, key: tuple[Deliveries, int], request: Any) -> None:
         deliveries, tag = key
         try:
-            begun = deliveries.confirm(tag, _PATIENCE)
+            begun = deliveries.confirm(tag, _PATIENCE, surely=makes_durable_calls(request.task))
         except KafkaExecError as error:
             self._later(self._start_when_confirmed, key, request, error)
             return
@@ -168,6 +171,8 @@ class Starter:
         else:
             ahead = request.message.channel.connection.log_offset
             request.request_dict.update({FENCE: begun.fence, START_BY: begun.start_by, LOG_OFFSET: ahead})
+            if request.request_dict.get(CONTINUED) is not None:
+                request.send_event("task-resumed")
             self._start(request)
 
     def _later(self, act: Callable[..., None], key: tuple[Deliveries, int], request: Any, error: Exception) -> None:
@@ -194,7 +199,7 @@ class Starter:
         if record is None:
             return None
         context = request._context
-        nothing_follows = not (context.errbacks or context.chord or context.chain)
+        nothing_follows = not (context.errbacks or context.chord or context.chain or context.get(WAITED_FOR))
         if attempts and record.ends_run_of(_where(request), also_failed=nothing_follows):
             return record
         created = created_at(context.get(CREATED), _place(request))

@@ -13,7 +13,7 @@ import pytest
 from confluent_kafka import Producer
 
 from kafka_exec.broker import EmbeddedKafka
-from kafka_exec.core.control.delay import MARGIN, Delay, level_for
+from kafka_exec.core.control.delay import MARGIN, DelayHeaders, level_for
 from kafka_exec.core.message.envelope import Message, encode
 from tests.integration.records import read
 from tests.integration.workers import Crew, crew, until
@@ -42,7 +42,7 @@ def seed(made: Crew, producer: Producer, times: Iterator[float], name: str) -> N
         eta = datetime.fromtimestamp(when, timezone.utc).isoformat()
         headers = {"task": "work", "id": f"{name}-{number}", "retries": 0, "lang": "py", "eta": eta}
         message = Message(body, "application/json", "utf-8", headers, {"correlation_id": f"{name}-{number}"})
-        record = Delay("due", 0, when).write(encode(message))
+        record = DelayHeaders("due", 0, when).write(encode(message))
         while True:
             try:
                 level = level_for(when - time.time(), levels)

@@ -22,7 +22,9 @@ from kombu.common import Broadcast
 import kafka_exec  # noqa: F401 - registers the scheme
 from kafka_exec.beat import claim_acquired, claim_released
 from kafka_exec.errors import RunStopped
+from kafka_exec.signals import transition
 from tests.integration import value_tasks
+from tests.integration.durable_tasks import add_durable_tasks, add_jobs
 from tests.integration.result_tasks import add_tasks
 from tests.integration.storing_tasks import add_storing_tasks
 from tests.integration.successor_tasks import add_successor_tasks
@@ -179,6 +181,8 @@ def make_app(url: str, backend: str | None = None, **conf: Any) -> Celery:
     add_tasks(app, note)
     add_storing_tasks(app, note)
     add_successor_tasks(app, note)
+    add_durable_tasks(app, note)
+    add_jobs(app, note)
     value_tasks.add_tasks(app)
     return app
 
@@ -210,6 +214,10 @@ if "BROKER_URL" in os.environ:
     claim_released.connect(lambda entry, **_: note("released", entry), weak=False)
     for name in os.environ.get("WITHOUT_TASKS", "").split():
         app.tasks.unregister(name)
+    if os.environ.get("TRANSITIONS"):
+        transition.connect(
+            lambda task_id, previous, state, **_: note(f"{previous}->{state}", task_id), weak=False, sender="wait"
+        )
     if os.environ.get("OWN_SCHEDULE"):
         app.conf.beat_schedule = {**app.conf.beat_schedule, "own": {"task": "work", "schedule": EverySecond()}}
     if os.environ.get("WITH_BROADCAST"):

@@ -14,7 +14,7 @@ from celery import chord
 from confluent_kafka import Producer
 
 from kafka_exec import dead_letters
-from kafka_exec.core.control.delay import Delay
+from kafka_exec.core.control.delay import DelayHeaders
 from kafka_exec.core.message import envelope
 from kafka_exec.core.worker.sharing import Grant
 from kafka_exec.settings.appconf import broker_home
@@ -90,7 +90,7 @@ def _keyed(topic: str, rows: Sequence[tuple[Any, Any]], prefix: str, rng: Random
 
 
 def _all(rng: Random, identity: str) -> list[Iterator[Spoiled]]:
-    waiting: Headers = [*Delay("celery", 0, NOW).write([])]
+    waiting: Headers = [*DelayHeaders("celery", 0, NOW).write([])]
     row = {
         "source": "added",
         "definition": "d",

@@ -67,6 +67,8 @@ def test_the_demo_counts_a_folder_and_leaves_nothing_behind(folder: Path) -> Non
     assert ["licences", "90", "90", "OK"] in report
     assert ["none", "stated", "60"] in report
     assert ["MIT", "30"] in report
+    assert "the function waited for its approval" in output
+    assert "sent the invoice of order 2 for 3 parcels" in output
     assert "WRONG" not in output
     assert output.splitlines()[-1].startswith("demo: OK")
     assert len(started) >= 3

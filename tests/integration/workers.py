@@ -58,6 +58,10 @@ class Effects:
 
     def all(self, what: str = "end") -> list[Effect]:
         """All that began, or ended, so far."""
+        return [effect for effect in self.everything() if effect.what == what]
+
+    def everything(self) -> list[Effect]:
+        """All lines so far."""
         if self.path.exists():
             with self.path.open("rb") as file:
                 file.seek(self._read)
@@ -68,7 +72,7 @@ class Effects:
             for line in new.decode().splitlines():
                 kind, task, worker, pid, at = line.split()
                 self._effects.append(Effect(kind, task, worker, int(pid), float(at)))
-        return [effect for effect in self._effects if effect.what == what]
+        return self._effects
 
     def count(self, what: str = "end") -> Counter[str]:
         """The number of times that each task has begun, or ended."""

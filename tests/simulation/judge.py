@@ -7,17 +7,19 @@ It keeps a log of effects outside of the simulated workers, and holds these rule
   after the worker has asked if it may.
 - *One run at a time*: of a record, of the records of an ordering key, and of the copies of a task.
 - *The order of a key*: a task's first begin comes after the ends of all tasks before it, with their retries.
-- *One of the copies*: of the records of one deduplication id, or of one retry, only one ever begins.
+- *One of the copies*: of the records of one deduplication id, or of one retry, only one ever begins; and none of a retry if
+  the run that has sent it was lost, and its repetition has ended the task.
 - *No commit ahead*: what it covers has ended, or is parked, or is a copy; and whoever restores the partition from the log
-  at that moment knows all known ends, and the lanes that wait for a retry.
+  at that moment knows all known ends, and the lanes that wait for a retry. No commit goes back.
 - *Nothing lost, nothing stuck, nothing kept*: see :mod:`tests.simulation.quiet`.
 
 The first two rules are excused, as the guarantees say, for these and nothing else:
 
 - the worker that begins is cut off from the brokers, or was until a moment ago (``_LEARNS``): it cannot know that it has
   lost the partition;
-- of two runs at a time: the worker of the first one is stopped, or cut off, during its run, so that others took it for lost;
-  or its task has ended in another run, which was excused.
+- of two runs at a time: the worker of the first one is stopped, or cut off, during its run, so that others took it for lost,
+  or it has given its partition away, and could not tell that it has begun a task whose begin need not be durable;
+  or its task has ended in another run, which was excused; or its record was deleted by an operator.
 
 That a worker was stopped is no excuse for what it begins when it goes on.
 """
@@ -25,13 +27,14 @@ That a worker was stopped is no excuse for what it begins when it goes on.
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 from enum import Enum, auto
 from typing import TYPE_CHECKING
 
 from kafka_exec.core.queue.lanes import Lane, Run
 from kafka_exec.core.queue.progress import Progress
 from kafka_exec.core.queue.restoring import JournalEntry, restore
-from kafka_exec.core.queue.transitions import ENDED, FREED, HELD, object_of, transitions_of
+from kafka_exec.core.queue.transitions import ENDED, FREED, HELD, PARKED, STARTED, object_of, transitions_of
 from tests.simulation.brokers import Place, Record
 
 if TYPE_CHECKING:
@@ -70,6 +73,7 @@ class TaskRun:
 
     def __init__(self, record: Record, node: Node) -> None:
         self.record, self.node, self.started = record, node, 0.0
+        self.outcome: Outcome | None = None
 
     def __repr__(self) -> str:
         return f"{self.record} on {self.node.incarnation}"
@@ -85,16 +89,25 @@ class Judge:
         self.acknowledged: dict[Place, Outcome] = {}
         #: The runs that lanes wait for, and the record whose end made them wait.
         self.awaited: dict[Place_of_lane, tuple[Run, Place]] = {}
+        #: The records that an operator has deleted before they had ended.
+        self.purged: set[Place] = set()
         self.runs = 0
         self._known_by_commits: set[Place] = set()
+        self._parked: set[Place] = set()
         self._world = world
         self._running: dict[object, list[TaskRun]] = defaultdict(list)
         self._began: set[Place] = set()
         self._final: set[Place | None] = set()
+        # The last run of each record to start; when the journal had the first start of each; and when it was known that a
+        # repetition has ended the task.
+        self._last: dict[Place, TaskRun] = {}
+        self._told_first: dict[Place, tuple[float, str]] = {}
+        self._repeated: dict[Place, float] = {}
         self._ended_by: dict[tuple[Place, str], TaskRun] = {}
         self._once: dict[object, Place] = {}
         self._lanes: dict[Place_of_lane, list[Record]] = defaultdict(list)
         self._covered: dict[tuple[str, int], int] = defaultdict(int)
+        self._committed: dict[tuple[str, int], tuple[int, int]] = defaultdict(lambda: (0, 0))
 
     # -- what happens --------------------------------------------------------------------------------------------------
 
@@ -110,19 +123,29 @@ class Judge:
         if place.topic != self._world.topic.id:
             return  # its topic is gone, and with it all that is promised
         known = self.known_ends.get(place)
-        if known is not None and known < run.started and not _may_not_know(run):
+        if known is not None and known < run.started and place not in self.purged and not _may_not_know(run):
             raise Violation("begun after its end", run, f"which was known at {known:.3f}")
         for other in self._running[_exclusive(record)]:
             is_excused = _may_not_know(run) or _may_be_lost(other, run.started)
-            if not is_excused and other.record.place not in self.known_ends:
+            is_excused |= other.record.place in self.known_ends
+            if not (is_excused or self._is_of_deleted(record) or self._is_of_deleted(other.record)):
                 raise Violation("two runs at once", run, "and", other, f"from {other.started:.3f} on")
         self._running[_exclusive(record)].append(run)
+        self._last[place] = run
+        self._repeated.pop(place, None)
         if place not in self._began:
             self._began.add(place)
-            self._first_begin(record)
+            self._first_begin(run)
 
-    def _first_begin(self, record: Record) -> None:
-        place, task = record.place, record.task
+    def _first_begin(self, run: TaskRun) -> None:
+        record, place, task = run.record, run.record.place, run.record.task
+        if place in self.purged:
+            return
+        origin = _origin(record)
+        if origin in self._repeated and self._repeated[origin] < run.started and not _may_not_know(run):
+            raise Violation(
+                "a copy begins", run, "was sent by a run that was lost, and its repetition has ended the task"
+            )
         for once in _names(record):
             if self._once.setdefault(once, place) != place:
                 raise Violation("a copy begins", record, "of", self._once[once])
@@ -147,6 +170,7 @@ class Judge:
 
     def acknowledges(self, run: TaskRun, outcome: Outcome) -> None:
         record = run.record
+        run.outcome = outcome
         self._world.note(run.node.incarnation, "ends", record)
         self.acknowledged[record.place] = outcome
         self._ended_by[record.place, run.node.incarnation] = run
@@ -160,6 +184,17 @@ class Judge:
         self.over.add((record.place.topic, record.task.id))
         self.acknowledged[record.place] = Outcome.SUCCESS
 
+    def deletes(self, records: Sequence[Record]) -> None:
+        """Notes that an operator has deleted records that had not ended. A worker that has read them may still run them."""
+        for record in records:
+            self.over.add((record.place.topic, record.task.id))
+            self.purged.add(record.place)
+        self._once = {name: place for name, place in self._once.items() if place not in self.purged}
+
+    def _is_of_deleted(self, record: Record) -> bool:
+        """True if an operator has deleted a record, or the one whose run has sent it: its key did not wait for it."""
+        return record.place in self.purged or _origin(record) in self.purged
+
     def freed(self, topic: str, task_id: str) -> None:
         """Notes that an operator has freed a lane that a task had stopped."""
         self.over.add((topic, task_id))
@@ -172,22 +207,37 @@ class Judge:
             place = Place(found["queue"], partition, each.offset)
             if each.kind == ENDED:
                 self._known_by_commits.discard(place)
+                run = self._ended_by.get((place, incarnation))
                 if place not in self.known_ends:
                     first.add(each.offset)
-                    run = self._ended_by.get((place, incarnation))
-                    is_late = run is not None and _may_be_lost(run, self._world.now)
+                    if run is not None and run.outcome is not Outcome.RETRY and self._is_repetition(run):
+                        self._repeated[place] = self._world.now + _HEARS
+                    is_late = run is not None and (
+                        partition not in run.node.owned or run.node.dead or _may_be_lost(run, self._world.now)
+                    )
                     self.known_ends[place] = self._world.now + (_HEARS if is_late else 0.0)
+            elif each.kind == PARKED:
+                self._parked |= {place._replace(offset=offset) for offset in each.about[2:]}
+            elif each.kind == STARTED:
+                self._told_first.setdefault(place, (self._world.now, incarnation))
             elif each.kind in (HELD, FREED):
                 lane, awaited = (place.topic, partition, Lane(*each.about[:2])), Run(*each.about[2:])
-                if each.kind == HELD and each.offset in first:
+                if each.kind == HELD and each.offset in first and place not in self.purged:
                     self.awaited[lane] = awaited, place
                 elif lane in self.awaited and self.awaited[lane][0] == awaited:
                     del self.awaited[lane]
+
+    def _is_repetition(self, run: TaskRun) -> bool:
+        """True if this is the last run of a record, and its worker knew that another one had begun it."""
+        place = run.record.place
+        at, first = self._told_first.get(place, (run.started, ""))
+        return run is self._last.get(place) and first != run.node.incarnation and at + _HEARS < run.started
 
     def forgets_commits(self) -> None:
         for place in self._known_by_commits:
             del self.known_ends[place]
         self._known_by_commits.clear()
+        self._committed.clear()
 
     # -- commits -------------------------------------------------------------------------------------------------------
 
@@ -196,14 +246,18 @@ class Judge:
         progress = Progress.restore(offset, metadata, topic.id)
         if progress is None:
             return  # it is of a topic that is gone
+        before = self._committed[topic.id, partition]
+        if offset < before[0] or progress.folded < before[1]:
+            raise Violation("commit goes back", partition, offset, metadata, "from", before)
+        self._committed[topic.id, partition] = offset, progress.folded
         covered = self._covered[topic.id, partition]
         self._covered[topic.id, partition] = max(covered, offset)
         log = topic.partitions[partition]
         new = [record for each in range(covered, offset) if (record := log.found.get(each)) is not None]
         for record in new:
-            if (
-                self.has_ended(record) and record.place not in self.known_ends
-            ):  # else it is parked, as is looked at next
+            # The commit passes parked records, and copies, though they may run: the journal tells their ends.
+            is_known = record.place in self.known_ends or record.place in self._parked
+            if record.place in self.acknowledged and not is_known:
                 self.known_ends[record.place] = self._world.now
                 self._known_by_commits.add(record.place)
         if thoroughly or any(not self.has_ended(record) for record in new):
@@ -230,23 +284,26 @@ class Judge:
                 raise Violation("commit ahead", f"{lane} is not held for {run} any more")
 
     def has_ended(self, record: Record) -> bool:
-        """True if a record has ended, or is a copy that must not run."""
-        return record.place in self.acknowledged or self.is_copy(record)
+        """True if a record has ended, or was deleted, or is a copy that must not run."""
+        return record.place in self.acknowledged or record.place in self.purged or self.is_copy(record)
 
     def is_copy(self, record: Record) -> bool:
-        topic, partition, _ = record.place
         for name in _names(record):
             if self._once.get(name, record.place) != record.place:
                 return True
-        if record.task.unique and not record.run.retries and (topic, record.task.id) in self.over:
+        if record.task.unique and not record.run.retries and (record.place.topic, record.task.id) in self.over:
             return True
-        # The run that has sent this retry was lost, and its second run has ended the task.
-        origin = None if record.sent_by is None else Place(topic, partition, record.sent_by)
-        return origin in self._final
+        # The run that has sent this retry was lost, and its second run has ended the task, or it was deleted.
+        return _origin(record) in self._final or _origin(record) in self.purged
 
 
 def _lane(record: Record) -> Place_of_lane:
     return record.place.topic, record.place.partition, record.lane
+
+
+def _origin(record: Record) -> Place | None:
+    """The record whose run has sent a retry."""
+    return None if record.sent_by is None else record.place._replace(offset=record.sent_by)
 
 
 def _exclusive(record: Record) -> object:
@@ -268,5 +325,10 @@ def _may_not_know(run: TaskRun) -> bool:
 
 
 def _may_be_lost(run: TaskRun, now: float) -> bool:
-    """True if the worker of a run may have been taken for lost since."""
-    return any(begin <= now and run.started <= end + _LEARNS for begin, end in [*run.node.cuts, *run.node.pauses])
+    """True if the worker of a run may have been taken for lost since, or could not tell that it has begun the task.
+
+    It could if the task has a key, or a deduplication id: such a task runs only when its begin is durable.
+    """
+    node, task = run.node, run.record.task
+    excuses = [*node.cuts, *node.pauses, *(() if task.key or task.unique else node.untold)]
+    return any(begin <= now and run.started <= end + _LEARNS for begin, end in excuses)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from typing import Any
 from unittest.mock import patch
 
+from kafka_exec.core.nodes.liveness import TaskWatch
 from kafka_exec.core.queue import restoring
 from kafka_exec.core.queue.lanes import Lanes
 from kafka_exec.core.queue.ledger import Ledger
-from kafka_exec.core.queue.partition import begins, ends, records
+from kafka_exec.core.queue.partition import ends, records
 from kafka_exec.core.queue.partition.begins import Begins
 from kafka_exec.core.queue.partition.kept import Kept
 from kafka_exec.core.queue.partition.machine import Partition
@@ -19,8 +21,7 @@ from kafka_exec.core.queue.partition.records import Records
 from kafka_exec.core.queue.partition.states import TABLE, Action, Cell, RecordEvent, RecordState
 from kafka_exec.core.queue.progress import Progress
 from kafka_exec.core.queue.transitions import Lease
-from kafka_exec.kafka.queue.journal_writer import Stream
-from tests.simulation import node
+from kafka_exec.kafka.queue.journal_writer import JournalWriter, Stream
 from tests.simulation.search import FAILS, Result, simulate
 from tests.simulation.world import Plan
 
@@ -65,18 +66,18 @@ def _lists_without(*names: str) -> Callable[[Ledger], Iterator[tuple[str, list[A
 
 
 def _applies_all(original: Callable[..., Any]) -> Callable[..., Any]:
-    def apply(self: Ledger, value: bytes) -> Any:
+    def apply(self: Ledger, value: bytes, **more: Any) -> Any:
         self.restore(value)
-        return original(self, value)
+        return original(self, value, **more)
 
     return apply
 
 
 def _applies_of_any_topic(original: Callable[..., Any]) -> Callable[..., Any]:
-    def apply(self: Ledger, value: bytes) -> Any:
+    def apply(self: Ledger, value: bytes, **more: Any) -> Any:
         queue, self.queue = self.queue, restoring.object_of(value).get("queue", "")
         try:
-            return original(self, value)
+            return original(self, value, **more)
         finally:
             self.queue = queue
 
@@ -87,18 +88,8 @@ def _reclaims_as_its_own(self: Partition[Any], offset: int, lease: Lease, now: A
     if self.ledger.leases.get(offset) == lease:
         self.ledger.release(offset)
         self._look_again(offset, now)
+        self.contested.pop(offset, None)
         self._go_on(now)
-
-
-def _grant_lasts(self: Partition[Any], offset: int, term: int, now: Any) -> bool:
-    return term == self.term and self.state(offset) in (_S.READY, _S.GRANTED)
-
-
-def _awaits_reservation(
-    started: int, reserved: int | None, *, has_lane: bool, attempts: int, is_contested: bool
-) -> Any:
-    needed = begins.must_be_told(has_lane=has_lane, attempts=attempts, is_contested=is_contested)
-    return (started if reserved is None else reserved) if needed else None
 
 
 def _tells_only_the_end(ledger: Ledger, offset: int, *args: Any, **more: Any) -> Any:
@@ -111,6 +102,11 @@ def _does_not_free(ledger: Ledger, offset: int, ticket: Any, awaited: Any, **mor
     if awaited is None:
         ledger.holds.update(holds)
     return [each for each in told if each.kind != "f"]
+
+
+def _folds_one_by_one(self: Ledger, transitions: Iterable[Any], incarnation: str) -> None:
+    for each in transitions:
+        ledger_fold(self, [each], incarnation)
 
 
 def _blocks_all(self: Lanes, holds: Any) -> Any:
@@ -134,23 +130,24 @@ def _is_in_records(self: Stream, number: int) -> bool:
     return self._in_records >= number
 
 
-ends_end = ends.end
+ends_end, ledger_fold = ends.end, Ledger.fold
 _AT_ANY_TIME: Change = (Partition, "start_by", lambda self, offset, now: float("inf"))
 _restore_progress = Progress.restore.__func__
 
-#: The planted faults.
+#: The planted faults. What unit tests show, and hardly any world, is not among them: that a guest does not tell what it
+#: gives back (the owner takes it back some seconds later); that a late lease is ignored (its worker was taken for lost, so
+#: that both runs are excused); that a second begin awaits the reservation (a new owner knows one begin less); that the
+#: journal lacks, or has late, that a record is parked, or is written no more; that a void grant is told; that
+#: a run has no place when its partition comes; and a fault of a check behind which there is another one: the doubt in the
+#: membership, the end of a grant, and the note of a rival are followed by the latest start.
 MUTANTS: dict[str, list[Change]] = {
     "a commit of another topic counts": [
         (Progress, "restore", classmethod(lambda cls, offset, text, queue="": _restore_progress(cls, offset, text)))
     ],
     "a journal of another topic counts": [(Ledger, "apply", _applies_of_any_topic(Ledger.apply))],
-    "a grant lasts for ever, and runs start late": [(Partition, "may_run", _grant_lasts), _AT_ANY_TIME],
     "confirm always says yes": [(Partition, "confirm", _lets_all_run)],
     "no begin is awaited": [(Begins, "awaits", lambda self, offset: None)],
-    "a second begin awaits the reservation": [(begins, "to_await", _awaits_reservation)],
-    "a late lease is ignored": _cells((_S.READY, _E.LEASE, Cell(_S.READY))),
     "a run may start at any time": [_AT_ANY_TIME],
-    "a rival is not noted, and runs start late": [*_cells((_S.BEGINNING, _E.LEASE, Cell(_S.BEGINNING))), _AT_ANY_TIME],
     "an end before the own begin is not noted, and runs start late": [
         *_cells((_S.BEGINNING, _E.ENDED_ELSEWHERE, Cell(_S.BEGINNING))),
         _AT_ANY_TIME,
@@ -170,7 +167,6 @@ MUTANTS: dict[str, list[Change]] = {
         (_S.RUNNING, _E.PUT_BACK, Cell(_S.UNREAD, (_A.TELL_RELEASED,))),
         (_S.BEGINNING, _E.PUT_BACK, Cell(_S.UNREAD, (_A.TELL_RELEASED,))),
     ),
-    "what a guest gives back is not told": _without(_A.TELL_RELEASED, _E.GIVE_BACK, _E.LATE),
     "grants are not told": _without(_A.TELL_GRANTED),
     "begins are not told": _without(_A.TELL_STARTED, _E.BEGIN),
     "commits do not wait for the journal": [(Outbox, "commit", _commits_at_once)],
@@ -178,7 +174,6 @@ MUTANTS: dict[str, list[Change]] = {
     "the last of two begins wins": [(Ledger, "_start", Ledger._lease)],
     "starts are not counted": [(Ledger, "start", _starts_first)],
     "a release frees a later lease": [(Ledger, "_release", lambda self, offset, told: self.release(offset))],
-    "membership is never in doubt": [(Partition, "_is_sure", lambda self, now: True)],
     "copies run": [(Records, "_original", lambda self, ticket, now: None)],
     "lanes do not go on": [(Partition, "_go_on", lambda self, now: self.lanes_to_go_on.clear())],
     "wanted records are never read": [(Partition, "wanted", property(lambda self: set()))],
@@ -199,45 +194,118 @@ MUTANTS: dict[str, list[Change]] = {
     "the awaited retry is parked too": [(Lanes, "blocked", _blocks_all)],
     "parked records are deleted": [(Ledger, "needed", property(lambda self: self.progress.low))],
     "what is on its way is durable": [(Stream, "is_durable", _is_in_records)],
-    "refused records are not sent again": [(node.JournalWriter, "serve", lambda self: self.write_untold())],
+    "refused records are not sent again": [(JournalWriter, "serve", lambda self: self.write_untold())],
+    "of two ends the last one counts": [(Ledger, "fold", _folds_one_by_one)],
+    "a checkpoint that comes late holds lanes": [(restoring, "_lanes", lambda heard: ())],
+    "a watch outlasts the ownership": [(TaskWatch, "own", lambda self, topic, partition: None)],
+}
+
+#: The worlds in which some of them can be found soon: what differs there from the plan of a seed.
+WORLDS: dict[str, dict[str, Any]] = {
+    "of two ends the last one counts": {"moment": "sharing"},
+    "a checkpoint that comes late holds lanes": {"moment": "closed"},
+    "no begin is awaited": {"faults": ("lag", "rebalance"), "kinds": ("key", "unique"), "longest": 12.0, "tasks": 20},
+    "a run may start at any time": {"faults": (), "moment": "confirmed", "aimed": ("pause",), "longest": 0.1},
+    "an end before the own begin is not noted, and runs start late": {
+        "faults": ("lag", "pause"),
+        "moment": "begun",
+        "longest": 0.1,
+    },
+    "a checkpoint has folded all before it": {"faults": ("kill", "rebalance"), "kinds": ("key", "unique"), "tasks": 80},
+    "any checkpoint is trusted": {
+        "longest": 0.1,
+        "faults": ("lag", "rebalance"),
+        "kinds": ("key", "unique"),
+        "retries": 0.5,
+        "tasks": 80,
+    },
+    "a begin outlasts the loss": {"faults": ("lag", "cut"), "moment": "begun", "kinds": ("key",), "longest": 0.1},
+    "what is put back is gone": {"faults": (), "moment": "", "broken": 0.3},
+    "grants are not told": {"faults": ("lag", "rebalance"), "moment": "granted", "longest": 4.0, "kinds": ("plain",)},
+    "a commit outlasts the loss": {"faults": ("lag", "cut"), "kinds": ("key",), "retries": 0.5, "lossy": 0.2},
+    "the last of two begins wins": {"faults": ("lag", "rebalance"), "moment": "begun", "longest": 12.0},
+    "a release frees a later lease": {
+        "faults": ("rebalance",),
+        "broken": 0.3,
+        "lossy": 0.4,
+        "longest": 4.0,
+        "moment": "retried",
+    },
+    "a missing record waits for ever": {"faults": ("purge",), "kinds": ("key", "unique"), "retries": 0.5},
+    "what is reclaimed is not contested": {"faults": ("lag", "pause"), "moment": "begun", "longest": 4.0},
+    "the own begins are not decided at a takeover": {
+        "faults": ("slow", "rebalance"),
+        "moment": "begun",
+        "longest": 4.0,
+    },
+    "strays are not named": {"faults": ("rebalance",), "moment": "", "longest": 12.0, "tasks": 20},
+    "the awaited retry is parked too": {
+        "faults": ("kill", "rebalance"),
+        "kinds": ("key",),
+        "retries": 0.5,
+        "longest": 4.0,
+    },
+    "a watch outlasts the ownership": {
+        "faults": ("cut", "stop"),
+        "moment": "",
+        "nodes": 4,
+        "partitions": 3,
+        "longest": 4.0,
+        "lossy": 0.2,
+        "retries": 0.0,
+        "kinds": ("plain",),
+    },
 }
 
 #: A seed that finds each; for the others ``./dev simulate --mutants`` looks for one.
 SEEDS: dict[str, int] = {
-    "a journal of another topic counts": 2,
-    "a commit of another topic counts": 66,
-    "confirm always says yes": 0,
-    "no begin is awaited": 30,
+    "a commit of another topic counts": 1,
+    "a journal of another topic counts": 1,
+    "confirm always says yes": 5,
+    "no begin is awaited": 34,
+    "a run may start at any time": 0,
+    "an end before the own begin is not noted, and runs start late": 54,
     "an end elsewhere leaves no lane": 3,
-    "an end leaves no lane": 0,
-    "a checkpoint has folded all before it": 3,
-    "one record of a checkpoint is taken": 5,
-    "any checkpoint is trusted": 80,
+    "an end leaves no lane": 2,
+    "a checkpoint has folded all before it": 29,
+    "any checkpoint is trusted": 21,
+    "one record of a checkpoint is taken": 3,
     "parked records are not in checkpoints": 3,
     "holds are not in checkpoints": 3,
-    "memories are not in checkpoints": 3,
-    "parked records count as ended in checkpoints": 9,
-    "a grant lasts for ever, and runs start late": 199,
-    "a second begin awaits the reservation": 215,
-    "a rival is not noted, and runs start late": 148,
-    "leases are not in checkpoints": 195,
-    "what is put back is gone": 6,
+    "leases are not in checkpoints": 0,
+    "memories are not in checkpoints": 1,
+    "parked records count as ended in checkpoints": 3,
+    "a begin outlasts the loss": 12,
+    "what is put back is gone": 0,
+    "grants are not told": 15,
     "begins are not told": 0,
-    "commits do not wait for the journal": 0,
-    "copies run": 3,
-    "lanes do not go on": 0,
-    "wanted records are never read": 3,
-    "records are not kept when they wait": 0,
-    "what is reclaimed is not contested": 9,
-    "what was told during a takeover is forgotten": 0,
-    "what has ended here is forgotten at a takeover": 5,
-    "the journal is left too early": 0,
-    "a guest leaves the journal at once": 2,
-    "only the end of a task is told": 0,
-    "the end of a retry frees no lane": 0,
+    "commits do not wait for the journal": 1,
+    "a commit outlasts the loss": 1,
+    "the last of two begins wins": 44,
+    "starts are not counted": 4,
+    "a release frees a later lease": 0,
+    "copies run": 0,
+    "lanes do not go on": 2,
+    "wanted records are never read": 2,
+    "records are not kept when they wait": 2,
+    "a missing record waits for ever": 4,
+    "a marker is waited for": 0,
+    "what is reclaimed is not contested": 29,
+    "the own begins are not decided at a takeover": 6,
+    "what was told during a takeover is forgotten": 3,
+    "what has ended here is forgotten at a takeover": 4,
+    "strays are not named": 0,
+    "the journal is left too early": 2,
+    "a guest leaves the journal at once": 4,
+    "only the end of a task is told": 2,
+    "the end of a retry frees no lane": 3,
+    "the awaited retry is parked too": 30,
     "parked records are deleted": 3,
-    "what is on its way is durable": 0,
-    "refused records are not sent again": 1,
+    "what is on its way is durable": 4,
+    "refused records are not sent again": 2,
+    "of two ends the last one counts": 492,
+    "a checkpoint that comes late holds lanes": 691,
+    "a watch outlasts the ownership": 209,
 }
 
 
@@ -253,5 +321,5 @@ def planted(name: str) -> Iterator[None]:
 def find(name: str, seeds: Iterable[int]) -> Result | None:
     """The first of some simulations that finds a planted fault; None if none does. An error is no find."""
     with planted(name):
-        results = (simulate(Plan.of(seed)) for seed in seeds)
+        results = (simulate(replace(Plan.of(seed), **WORLDS.get(name, {}))) for seed in seeds)
         return next((result for result in results if result.broken not in ("", FAILS)), None)

@@ -13,8 +13,9 @@ if TYPE_CHECKING:
 
 
 def unfinished(world: World) -> list[object]:
-    """The records of the topic that have not ended, by what their owners know."""
-    found: list[object] = []
+    """The records of the topic that have not ended, by what their owners know, and workers with tasks of deleted records."""
+    pools = {node.incarnation: node.pool for node in world.nodes.values() if not node.dead}
+    found: list[object] = [f"{name} is busy" for name, pool in pools.items() if pool.is_busy]
     for number, log in enumerate(world.topic.partitions):
         owners = [node.owned[number]._core for node in world.nodes.values() if number in node.owned]
         if len(owners) != 1 or owners[0].ledger.queue != world.topic.id:
@@ -34,12 +35,15 @@ def check(world: World) -> None:
     ]
     if lost:
         raise Violation("lost", *lost)
+    for number, log in enumerate(world.topic.partitions):
+        if (committed := world.group.commits[number][0]) != log.end:
+            raise Violation("kept", f"partition {number} is committed up to {committed} of {log.end} only")
     for node in world.nodes.values():
         for works in (node.owned, node.disowned):
             for number, work in works.items():
                 if kept := dict(_kept(work._core)):
                     raise Violation("kept", f"{node.incarnation}, partition {number}:", kept)
-        if node.buffer or node.returned or node.waiting or node.running:
+        if node.pool.is_busy:
             raise Violation("kept", f"{node.incarnation}: records in buffers")
 
 

@@ -47,7 +47,7 @@ def simulate(plan: Plan, *, keeps_history: bool = False) -> Result:
     finally:
         logger.setLevel(level)
     history = [_line(*each) for each in world.history or ()]
-    return Result(plan, broken, error, world.steps, world.happened, world.judge.runs, world.now, history)
+    return Result(plan, broken, error, world.steps, world.faults.happened, world.judge.runs, world.now, history)
 
 
 def _line(at: float, who: str, event: str, details: tuple[object, ...]) -> str:
@@ -76,6 +76,8 @@ def shrunk(found: Result, seconds: float) -> Result:
 def _smaller(plan: Plan) -> Iterator[Plan]:
     for fault in plan.faults:
         yield replace(plan, faults=tuple(each for each in plan.faults if each != fault))
+    if plan.moment:
+        yield replace(plan, moment="")
     if plan.lossy:
         yield replace(plan, lossy=0.0)
     if plan.partitions > 1:

@@ -9,7 +9,7 @@ from tests.simulation.search import simulate
 from tests.simulation.world import Plan
 
 
-@pytest.mark.parametrize("first", range(0, 100, 10))
+@pytest.mark.parametrize("first", range(0, 70, 10))
 def test_no_rule_is_broken_in_any_of_ten_worlds(first: int) -> None:
     for seed in range(first, first + 10):
         result = simulate(Plan.of(seed))

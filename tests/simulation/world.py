@@ -15,20 +15,9 @@ from kafka_exec.core.worker.sharing import Grant
 from tests.simulation import quiet
 from tests.simulation.brokers import Group, Log, Record, Said, Task, Topic
 from tests.simulation.clock import Clock, simulated
+from tests.simulation.faults import AIMED, FAULTS, MOMENTS, Faults
 from tests.simulation.judge import Judge, Outcome, Violation
 from tests.simulation.node import Node
-
-#: The faults, by name, each with the mean time between two, seconds.
-FAULTS = {
-    "pause": 6.0,
-    "cut": 8.0,
-    "kill": 10.0,
-    "stop": 15.0,
-    "rebalance": 8.0,
-    "slow": 8.0,
-    "recreate": 25.0,
-    "blackout": 30.0,
-}
 
 #: How the journal's appends go wrong: they are refused; taken, and the producer hears that they were not; taken after it has
 #: given up; or they take seconds.
@@ -66,8 +55,12 @@ class Plan:
         seconds: for so long tasks are sent, and faults happen.
         tasks: the number of tasks.
         faults: the names of faults that happen.
+        moment: the moment at which faults are aimed; empty: at none.
+        aimed: the names of faults that happen then.
         kinds: the kinds of tasks: ``plain``, ``key``, ``unique``, ``expires``.
         lossy: the share of the journal's appends that go wrong.
+        retries, broken: the shares of runs that end in a retry, or are broken off.
+        longest: a run takes so many seconds at most.
     """
 
     seed: int
@@ -79,6 +72,10 @@ class Plan:
     kinds: tuple[str, ...] = ("plain", "key", "unique", "expires")
     lossy: float = 0.05
     retries: float = 0.2
+    broken: float = 0.05
+    longest: float = 1.0
+    moment: str = ""
+    aimed: tuple[str, ...] = AIMED
 
     @classmethod
     def of(cls, seed: int, nodes: int | None = None) -> Plan:
@@ -95,6 +92,9 @@ class Plan:
             kinds=tuple(each for each in kinds if rng.random() < 0.6) or ("plain", "key"),
             lossy=rng.choice((0.0, 0.05, 0.2)),
             retries=rng.choice((0.0, 0.2, 0.5)),
+            broken=rng.choice((0.05, 0.05, 0.3)),
+            longest=rng.choice((0.1, 1.0, 4.0, 12.0)),
+            moment=rng.choice((*MOMENTS, *MOMENTS, "", "", "", "")),
         )
 
 
@@ -106,7 +106,7 @@ class World:
         self.rng = random.Random(f"world {plan.seed}")
         self.clock = Clock()
         self.steps = 0
-        self.happened = self.under_way = 0
+        self.under_way = 0
         self.history: list[tuple[float, str, str, tuple[object, ...]]] | None = [] if keeps_history else None
         self.topic = Topic(0, plan.partitions)
         self.journal = [Log() for _ in range(plan.partitions)]
@@ -117,10 +117,9 @@ class World:
         self._incarnations: dict[str, Node] = {}
         self._queue: list[tuple[float, int, Node | None, bool, Iterator[float]]] = []
         self._spawned = 0
-        self._topics = 0
         self._appended: dict[tuple[Node, int], float] = {}
-        self._longest_run = self.rng.choice((0.1, 1.0, 4.0))
-        self._is_faulty = True
+        self._longest_run = plan.longest
+        self.faults = Faults(self)
         self._knows_deaths = self.rng.random() < 0.2
 
     # -- time ----------------------------------------------------------------------------------------------------------
@@ -151,7 +150,8 @@ class World:
         with simulated(self.clock, **choices):
             for number in range(self.plan.nodes):
                 self.start(f"n{number}")
-            for thread in (self._sends(), self._minds_group(), self._frees(), *map(self._fails, self.plan.faults)):
+            threads = self._sends(), self._minds_group(), self._frees(), *map(self.faults.happen, self.plan.faults)
+            for thread in threads:
                 self.spawn(thread)
             self._go(until=self.plan.seconds)
             self._heal()
@@ -185,7 +185,7 @@ class World:
 
     def _heal(self) -> None:
         """Ends all faults."""
-        self._is_faulty = False
+        self.faults.are_over = True
         self._longest_run = min(self._longest_run, 0.3)
         self.note("world", "faults cease")
         for name, node in list(self.nodes.items()):
@@ -197,7 +197,7 @@ class World:
     def start(self, name: str) -> None:
         node = Node(self, name, len(self._incarnations), self.rng.choice((1, 2, 4)))
         self.nodes[name] = self._incarnations[node.incarnation] = node
-        self.note(node.incarnation, "is started", f"{node.slots} slots")
+        self.note(node.incarnation, "is started", f"{node.pool.slots} slots")
 
     def remove(self, node: Node) -> None:
         """Ends a worker's process, with all that runs there."""
@@ -208,85 +208,9 @@ class World:
         """True if a worker sees on its machine that another one's process is gone."""
         return self._knows_deaths and incarnation in self._incarnations and self._incarnations[incarnation].dead
 
-    def _living(self) -> Node | None:
+    def living(self) -> Node | None:
         living = [node for node in self.nodes.values() if not node.dead]
         return self.rng.choice(living) if living else None
-
-    # -- faults --------------------------------------------------------------------------------------------------------
-
-    def _fails(self, fault: str) -> Iterator[float]:
-        act = getattr(self, f"_{fault}")
-        while True:
-            yield self.rng.expovariate(1 / FAULTS[fault])
-            node = self._living()
-            if not self._is_faulty:
-                return
-            if node is not None:
-                self.happened += 1
-                act(node)
-
-    def _length(self) -> float:
-        return self.rng.choice((0.3, 2.0, 5.0, 9.0, 14.0)) * (0.5 + self.rng.random())
-
-    def _until(self) -> float:
-        """The end of a fault that begins now."""
-        return min(self.now + self._length(), self.plan.seconds)
-
-    def _pause(self, node: Node) -> None:
-        node.paused_until = self._until()
-        node.children_go_on = self.rng.random() < 0.5
-        node.pauses.append((self.now, node.paused_until))
-        self.note(node.incarnation, "is paused", f"until {node.paused_until:.3f}")
-
-    def _cut(self, node: Node) -> None:
-        node.cut_until = self._until()
-        node.cuts.append((self.now, node.cut_until))
-        self.note(node.incarnation, "is cut off", f"until {node.cut_until:.3f}")
-
-    def _kill(self, node: Node) -> None:
-        self.note(node.incarnation, "is killed")
-        self.remove(node)
-        self.spawn(self._restart(node.name))
-
-    def _stop(self, node: Node) -> None:
-        self.note(node.incarnation, "is stopped")
-        node.stopping = True
-        self.spawn(self._restart(node.name))
-
-    def _restart(self, name: str) -> Iterator[float]:
-        yield 0.2 + self._length() / 3
-        while not self.nodes[name].dead:
-            yield 0.5
-        self.start(name)
-
-    def _rebalance(self, node: Node) -> None:
-        self.note("group", "rebalances")
-        self.group.rebalance()
-
-    def _slow(self, node: Node) -> None:
-        node.slow_until = self._until()
-        self.note(node.incarnation, "reads slowly", f"until {node.slow_until:.3f}")
-
-    def _recreate(self, node: Node) -> None:
-        self._topics += 1
-        self.topic = Topic(self._topics, self.plan.partitions)
-        self.note("client", "deletes the queue and makes it anew", self.topic.id)
-
-    def _blackout(self, node: Node) -> None:
-        """All workers are killed, for so long that the group has no member; then Kafka may forget its commits."""
-        for each in self.nodes.values():
-            if not each.dead:
-                self._kill(each)
-        for member in [*self.group._heard]:
-            self.group.leave(member)
-        if self.rng.random() < 0.5:
-            self.note("group", "forgets its commits")
-            self.group.commits.clear()
-            self.judge.forgets_commits()
-
-    def refuses(self) -> bool:
-        """True if the group refuses a commit for a moment, as during a rebalance."""
-        return self._is_faulty and self.rng.random() < 0.05
 
     # -- the brokers ---------------------------------------------------------------------------------------------------
 
@@ -298,10 +222,10 @@ class World:
 
     def append(self, node: Node, partition: int, value: bytes, settle: Callable[..., None]) -> None:
         """Takes a record for the journal from a producer, which keeps their order."""
-        fate = self.rng.choice(APPENDS) if self._is_faulty and self.rng.random() < self.plan.lossy else "taken"
+        fate = self.rng.choice(APPENDS) if not self.faults.are_over and self.rng.random() < self.plan.lossy else "taken"
         if self.now < node.cut_until and self.rng.random() < 0.3:
             fate = "refused"
-        at = max(self.now, node.cut_until if fate != "refused" else 0.0)
+        at = max(self.now, node.lags_until, node.cut_until if fate != "refused" else 0.0)
         at += self.rng.random() * (6.0 if fate == "slow" else 0.02)
         at = self._appended[node, partition] = max(at, self._appended.get((node, partition), 0.0))
         self.spawn(self._appends(node, partition, value, settle, fate, at - self.now))
@@ -310,7 +234,8 @@ class World:
         self, node: Node, partition: int, value: bytes, settle: Callable[..., None], fate: str, wait: float
     ) -> Iterator[float]:
         yield wait
-        if node.dead and self.rng.random() < 0.5:
+        if node.dead and (partition in node.unsent or self.rng.random() < 0.3):
+            node.unsent.add(partition)  # a producer keeps the order of its records
             return
         if fate in ("refused", "ghost"):
             # The producer gives up. A ghost is in the journal all the same, a while later.
@@ -337,6 +262,10 @@ class World:
     def _says(self, said: Heartbeat | list[Grant]) -> Iterator[float]:
         yield self.rng.random() * 0.02
         self.registry.append(Said(self.now, said))
+
+    def refuses(self) -> bool:
+        """True if the group refuses a commit for a moment, as during a rebalance."""
+        return not self.faults.are_over and self.rng.random() < 0.05
 
     def commit(self, partition: int, offset: int, metadata: str) -> None:
         self.note("group", "commits", partition, offset, metadata)
@@ -366,6 +295,8 @@ class World:
             for _ in range(rng.choice((1, 1, 1, 6))):
                 self._send(f"t{sent}")
                 sent += 1
+        for log in self.topic.partitions:
+            self._mark(log)
         self.under_way -= 1
 
     def _send(self, name: str) -> None:
@@ -376,18 +307,23 @@ class World:
             key, unique = "ku", f"v{rng.randrange(4)}"  # a deduplication id goes with one key only
         name_of_partition = key or unique or name
         partition = sum(map(ord, name_of_partition)) % self.plan.partitions
-        log = self.topic.partitions[partition]
-        if rng.random() < 0.1:
-            log.append(None)  # a transaction's marker
+        self._mark(self.topic.partitions[partition])
         record = self.topic.send(partition, Task(name, key, unique, kind == "expires"), self.now)
         self.judge.sent(record)
         self.note("client", "sends", record)
+
+    def _mark(self, log: Log) -> None:
+        """Appends the marker of a transaction now and then."""
+        if self.rng.random() < 0.1:
+            log.append(None)
 
     def send_retry(self, record: Record) -> None:
         """Sends the retry of a task, which comes after a while."""
         self.under_way += 1
         self.spawn(
-            self._comes_again(self.topic, record, self.rng.choice((0.01, 0.5, 4.0, 12.0)) if self._is_faulty else 0.1)
+            self._comes_again(
+                self.topic, record, self.rng.choice((0.01, 0.5, 4.0, 12.0)) if not self.faults.are_over else 0.1
+            )
         )
 
     def _comes_again(self, topic: Topic, record: Record, wait: float) -> Iterator[float]:
@@ -398,15 +334,17 @@ class World:
             retry = topic.send(place.partition, record.task, self.now, run.retries + 1, place.offset)
             self.judge.sent(retry)
             self.note("delays", "sends", retry)
+            self._mark(topic.partitions[place.partition])
 
     def duration(self) -> float:
         return self.rng.random() * self._longest_run
 
     def outcome(self, record: Record) -> Outcome:
         chance = self.rng.random()
-        if self._is_faulty and chance < 0.05:
+        broken = 0.0 if self.faults.are_over else self.plan.broken
+        if chance < broken:
             return Outcome.BROKEN_OFF
-        if chance < 0.05 + self.plan.retries and record.run.retries < 3:
+        if chance < broken + self.plan.retries and record.run.retries < 3:
             return Outcome.RETRY
         return Outcome.STOP if record.task.key and chance > 0.95 else Outcome.SUCCESS
 

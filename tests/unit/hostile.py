@@ -210,8 +210,31 @@ def chord_commands() -> list[bytes]:
     return [Command(kind, body).encode() for kind, body in kinds.items()]
 
 
+def wait_commands() -> list[bytes]:
+    wait = {
+        "id": "x",
+        "task": "t",
+        "created": NOW,
+        "number": 1,
+        "page": [3, 7],
+        "expected": ["a", "b"],
+        "deadline": NOW + 9,
+    }
+    callback = {"id": "x", "callback": "a", "data": "1", "reply": "r"}
+    return [Command("wait.suspend", wait).encode(), Command("wait.callback", callback).encode()]
+
+
+def changelog_of_waits() -> list[bytes]:
+    """As :func:`changelog`."""
+    items: list[tuple[Any, Any]] = [
+        (["head", "x"], ["WAITING", "t", NOW, 1, [3, 7], ["a", "b"], NOW + 9, [["u", NOW, 2]]]),
+        (["callback", "x", "a"], "1"),
+    ]
+    return [json.dumps({"key": key, "value": value}).encode() for key, value in items]
+
+
 def changelog() -> list[bytes]:
-    """Keys and values of the control plane's changelog, as one JSON object each."""
+    """Keys and values of chords in the control plane's changelog, as one JSON object each."""
     items: list[tuple[Any, Any]] = [
         (["head", "g"], [NOW, 2, None, "{}", ["r"]]),
         (["part", "g", "t", 0], [True, "1"]),

@@ -238,7 +238,14 @@ def test_an_application_of_no_use_is_told_in_one_line(
     for words in COMMANDS.keys() - ALONE:
         sys.modules.pop(name, None)
         told = run(celery, "-A", f"{name}:app" if "app =" in source else name, "kafka", *words_of(words))
-        if kind == "another broker" and words in (("show",), ("remark",), ("executions",), ("control-plane",)):
+        if kind == "another broker" and words in (
+            ("show",),
+            ("remark",),
+            ("executions",),
+            ("control-plane",),
+            ("resume",),
+            ("history",),
+        ):
             text = "has no kafka-exec:// result backend"
         else:
             text = APPS[kind][1]

@@ -41,6 +41,8 @@ WRONG: dict[str, list[Any]] = {
     "audit_retention": NO_TIME,
     "deduplication_retention": NO_TIME,
     "wrong_node_timeout": NO_TIME,
+    "suspend_timeout": NO_TIME,
+    "resume_timeout": NO_TIME,
     "revoked_retention": NO_TIME,
     "buffer": [*NO_COUNT, None],
     "max_deliveries": [*NO_COUNT, None],

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kafka_exec.core.cluster.settings import DEFAULT_PARTITIONS
-from kafka_exec.core.control.delay import MARGIN, Delay, eta_of, hold_for, level_for, wait_of
+from kafka_exec.core.control.delay import MARGIN, DelayHeaders, eta_of, hold_for, level_for, wait_of
 from kafka_exec.core.message.envelope import Message
 from kafka_exec.errors import Undecodable
 from tests.unit.scenario import assert_played
@@ -101,8 +101,8 @@ HEADERS = st.lists(st.tuples(st.text(max_size=8), st.none() | st.binary(max_size
 def test_what_a_message_carries_while_it_waits_is_gone_at_the_end(
     headers: list[tuple[str, bytes | None]], queue: str, step: int, until: float
 ) -> None:
-    delay = Delay(queue, step, until)
-    assert Delay.read(delay.write(headers)) == (delay, headers)
+    delay = DelayHeaders(queue, step, until)
+    assert DelayHeaders.read(delay.write(headers)) == (delay, headers)
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ def test_what_a_message_carries_while_it_waits_is_gone_at_the_end(
 )
 def test_a_record_that_does_not_say_where_it_goes_is_no_message(headers: list[tuple[str, bytes | None]] | None) -> None:
     with pytest.raises(Undecodable) as caught:
-        Delay.read(headers)
+        DelayHeaders.read(headers)
     assert caught.value.reason == "no-delay"
 
 

@@ -31,6 +31,8 @@ RIGHT: dict[str, tuple[str, Any]] = {
     "buffer": ("100", 100),
     "max_deliveries": ("2", 2),
     "wrong_node_timeout": ("60", 60.0),
+    "suspend_timeout": ("60", 60.0),
+    "resume_timeout": ("60", 60.0),
     "work_sharing": ("false", False),
     "control_plane": ("TRUE", True),
     "beat_catch_up": ("all", "all"),

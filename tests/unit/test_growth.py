@@ -55,7 +55,7 @@ class Queue(WorkQueue):
             attempts=lambda offset: 0,
             begin=lambda offset, term: self.may_begin,
             may_run=lambda offset, term: True,
-            confirm=lambda offset, timeout: Begun(),
+            confirm=lambda offset, timeout, surely: Begun(),
         )
         self.items = deque(Item(Read(offset), owned, 0, False) for offset in range(TASKS))  # type: ignore[arg-type]
         self.ended: list[int] = []
@@ -150,7 +150,7 @@ def test_a_starter_keeps_nothing_of_a_task_that_has_ended(
     settings = SimpleNamespace(max_deliveries=5)
     for message in messages:
         message.channel.connection = SimpleNamespace(space=SimpleNamespace(settings=settings), log_offset=None)
-        starter(SimpleNamespace(id="t", message=message, request_dict={}))
+        starter(SimpleNamespace(id="t", message=message, request_dict={}, task=SimpleNamespace(durable=False)))
     assert len(started) == 4
     while found._unacked:
         end(found, min(found._unacked))

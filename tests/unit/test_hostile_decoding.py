@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 
 from kafka_exec.core.beat.claimlog import ClaimLog, Signal, restored
 from kafka_exec.core.control.chord import ChordReducer
-from kafka_exec.core.control.delay import Delay, eta_of
+from kafka_exec.core.control.delay import DelayHeaders, eta_of
 from kafka_exec.core.control.reducers import Command, Reducers
+from kafka_exec.core.control.waiting import WaitingReducer
 from kafka_exec.core.message import envelope
 from kafka_exec.core.message.dead import Letter, LetterAddress, Marked, is_mark, mark
 from kafka_exec.core.message.taskmessage import as_task
@@ -38,6 +39,7 @@ from tests.unit.hostile import (
     OLD,
     PROPERTIES,
     changelog,
+    changelog_of_waits,
     chord_commands,
     dump,
     journal,
@@ -45,6 +47,7 @@ from tests.unit.hostile import (
     mutations,
     signals,
     states,
+    wait_commands,
 )
 
 Decoder = Callable[[bytes | None], Any]
@@ -72,7 +75,12 @@ def read_heartbeat(value: bytes | None) -> None:
 
 
 def reducers() -> Reducers:
-    return Reducers({"chord": lambda: ChordReducer(unfinished=100.0, fired=100.0)})
+    return Reducers(
+        {
+            "chord": lambda: ChordReducer(unfinished=100.0, fired=100.0),
+            "wait": lambda: WaitingReducer(early=100.0, remembered=100.0),
+        }
+    )
 
 
 def read_command(value: bytes | None) -> None:
@@ -85,7 +93,7 @@ def read_command(value: bytes | None) -> None:
     assert made.next_timer is None or made.next_timer > 0
 
 
-def read_changelog(value: bytes | None) -> None:
+def read_changelog(value: bytes | None, name: str = "chord", commands: Sequence[bytes] = ()) -> None:
     made = reducers()
     try:
         found = json.loads(value or b"null")
@@ -94,10 +102,10 @@ def read_changelog(value: bytes | None) -> None:
         key, content = (value or b"").decode(errors="replace"), value or b""
     for _ in range(2):
         try:
-            made.restore(f"chord:{key}", content)
+            made.restore(f"{name}:{key}", content)
         except Undecodable:
             break
-    for command in chord_commands():
+    for command in commands or chord_commands():
         made.take(Command.decode(command), NOW)
     made.due(NOW + 1000)
 
@@ -132,6 +140,11 @@ LOGS: dict[str, tuple[Callable[[], Sequence[bytes]], Decoder]] = {
     "heartbeats": (lambda: [HEARTBEAT.encode(), Grant.encode([Grant("i", "q", 0, 5, 1, "id", 7)])], read_heartbeat),
     "commands": (chord_commands, read_command),
     "changelog": (changelog, read_changelog),
+    "commands of suspensions": (wait_commands, read_command),
+    "changelog of suspensions": (
+        changelog_of_waits,
+        lambda value: read_changelog(value, "wait", wait_commands()),
+    ),
     "claims": (signals, read_signal),
     "states and notes": (states, read_state),
     "marks": (lambda: [mark([1, 5])[0]], lambda value: Marked(0, 10).take(value)),
@@ -200,7 +213,7 @@ def read_message(headers: Any, body: bytes | None) -> None:
     envelope.ticket_of(headers, body, "q", 0, restarted=True)
     envelope.keys_over(headers)
     try:
-        Delay.read(headers)
+        DelayHeaders.read(headers)
     except Undecodable:
         pass
     letter = Letter(LetterAddress(0, 1), NOW, b"\xff", body, list(headers))

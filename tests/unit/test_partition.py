@@ -28,6 +28,7 @@ from kafka_exec.core.queue.transitions import (
     granted,
     held,
     parked,
+    remembered,
 )
 from kafka_exec.core.queue.transitions import encode as encode_transitions
 from kafka_exec.errors import NotConfirmed
@@ -497,6 +498,7 @@ def test_what_waits_for_a_run_is_parked_and_what_may_run_or_follows_what_runs_is
 def test_what_is_parked_comes_before_what_is_read_later_in_its_lane() -> None:
     ledger = Ledger("q", Progress(0))
     ledger.park(KEY, [3, 7])
+    ledger.progress.reach(8)
     play = Play(ledger)
     assert play.core.wanted == {3, 7}
     play.headers = {3: {"ordering_key": "k"}, 7: {"ordering_key": "k"}}
@@ -511,6 +513,7 @@ def test_what_is_parked_comes_before_what_is_read_later_in_its_lane() -> None:
 def test_what_is_parked_and_was_purged_frees_its_lane() -> None:
     ledger = Ledger("q", Progress(0))
     ledger.park(KEY, [3, 7])
+    ledger.progress.reach(8)
     play = Play(ledger)
     play.read(9, ordering_key="k")
     for offset in (3, 7):
@@ -666,3 +669,138 @@ def test_an_owner_listens_until_all_that_was_there_when_it_came_has_ended() -> N
     assert play.run(0)
     play.end(0)
     assert not play.core.needs_journal()
+
+
+def test_a_run_that_yields_to_one_that_has_ended_leaves_no_lease() -> None:
+    ledger = Ledger("q", Progress(0))
+    lease = ledger.start(0, "other")
+    play = Play(ledger)
+    play.read(0)
+    play.core.reclaim(0, lease, play.now)
+    assert play.begin(0)
+    play.hear(Transition(STARTED, 0, 2), Transition(ENDED, 0))
+    assert not play.core.confirm(0, play.now)
+    assert play.core.leases_elsewhere() == []
+    assert play.is_empty()
+
+
+def test_a_parked_record_waits_for_one_before_it_of_which_the_journal_lacks_that_it_is_parked() -> None:
+    ledger = Ledger("q", Progress(0))
+    ledger.park(KEY, [1])
+    play = Play(ledger)
+    assert play.found() == []
+    assert play.read(0, ordering_key="k")
+    assert not play.read(1, ordering_key="k")
+    assert play.run(0)
+    assert play.end(0) == [1]
+
+
+def test_a_record_that_a_former_owner_parks_late_is_read_in_its_order() -> None:
+    play = Play()
+    play.hear(parked(KEY, [0]), by="former")
+    assert play.read(0, ordering_key="k")
+
+
+def test_a_given_task_that_is_taken_back_is_told_to_nobody() -> None:
+    play = Play()
+    play.read(0)
+    lease = Lease("other", play.core.give(0, play.core.term, b"0", "other", play.now))
+    assert play.core.has_given(0, lease)
+    play.core.reclaim(0, lease, play.now)
+    assert not play.core.has_given(0, lease)
+
+
+def test_what_a_lost_worker_ends_before_its_task_runs_again_does_not_run_again() -> None:
+    play = Play()
+    play.read(0, ordering_key="k")
+    assert play.begin(0)
+    play.hear(Transition(ENDED, 0), by="lost")
+    assert not play.core.confirm(0, play.now)
+    assert play.core.ledger.has_ended(0)
+    assert play.is_empty()
+
+
+def test_of_two_ends_of_a_task_the_first_decides_what_its_lane_waits_for() -> None:
+    ledger = Ledger("q", Progress(0))
+    ledger.fold([Transition(ENDED, 0), held(0, KEY, Run("t0", 1))], "owner")
+    ledger.fold([Transition(ENDED, 0), held(0, KEY, Run("t0", STOPPED)), remembered(0, "@0", 1.0, "")], "lost")
+    assert (ledger.holds, ledger.remembered) == ({KEY: Run("t0", 1)}, {})
+
+
+def test_a_run_that_ends_after_another_one_of_its_task_changes_nothing_for_its_lane() -> None:
+    play = Play()
+    play.read(0, ordering_key="k")
+    assert play.run(0)
+    play.hear(Transition(ENDED, 0), held(0, KEY, Run("t0", 1)), by="lost")
+    play.core.will_end(0, after_failure)
+    play.end(0)
+    assert play.core.ledger.holds == {KEY: Run("t0", 1)}
+
+
+def test_a_guests_run_that_is_broken_off_when_it_is_the_owner_keeps_its_place() -> None:
+    play = guest(ordering_key="k")
+    assert play.run(0)
+    play.core.own(Ledger("q", Progress(0)), play.now)
+    assert play.core.put_back(0, play.core.term, play.now)
+    assert play.run(0)
+    play.core.will_end(0, after_retry)
+    play.end(0)
+    assert play.core.ledger.holds == {KEY: Run("t0", 1)}
+
+
+def test_a_parked_record_is_needed_until_it_is_durable_what_its_lane_waits_for_after_it() -> None:
+    ledger = Ledger("q", Progress(0))
+    ledger.park(KEY, [0])
+    play = Play(ledger)
+    play.headers = {0: {"ordering_key": "k"}}
+    assert play.found() == [0]
+    assert play.run(0)
+    play.core.will_end(0, after_retry)
+    play.end(0)
+    assert play.core.commit(lambda number: False) is None
+    assert play.core.outbox.needed == 0
+    assert play.core.commit(lambda number: True) is not None
+    assert play.core.outbox.needed == 1
+
+
+def test_what_is_taken_back_before_it_is_read_is_contested_until_its_end() -> None:
+    ledger = Ledger("q", Progress(0))
+    lease = ledger.start(0, "other")
+    play = Play(ledger)
+    play.core.reclaim(0, lease, play.now)
+    play.hear(Transition(ENDED, 0))
+    assert play.core.leases_elsewhere() == []
+    assert play.is_empty()
+
+
+def test_a_checkpoint_that_this_process_made_before_it_lost_the_partition_is_not_named_when_it_comes_back() -> None:
+    play = Play()
+    play.core.ledger.progress.check_in(71, 8)
+    play.core.lose(play.now)
+    restored = Ledger("q", Progress(0))
+    restored.progress.check_in(22, 19)
+    play.core.own(restored, play.now)
+    assert (play.core.ledger.progress.checkpoint, play.core.ledger.progress.folded) == (22, 19)
+
+
+def test_what_is_given_back_late_and_was_given_to_the_same_worker_again_runs_once() -> None:
+    play = Play()
+    play.read(0)
+    play.core.give(0, play.core.term, b"0", "other", play.now)
+    play.core.reclaim(0, Lease("other", 0), play.now)
+    play.core.give(0, play.core.term, b"0", "other", play.now)
+    play.effects()
+    assert play.hear(Transition(RELEASED, 0, 0)) == [0], "it is the first one that is given back"
+    assert play.begin(0)
+    assert play.core.is_undecided(0)
+    play.hear(Transition(STARTED, 0, 1))
+    assert not play.core.confirm(0, play.now)
+
+
+def test_a_guest_whose_queue_is_gone_waits_for_no_journal() -> None:
+    play = guest()
+    assert play.begin(0)
+    assert play.core.is_undecided(0)
+    play.core.lose(play.now)
+    assert not play.core.is_undecided(0)
+    assert not play.core.confirm(0, play.now)

@@ -42,7 +42,7 @@ class Handle:
         while self.due and not self.silent:
             topic, report = self.due.popleft()
             error = KafkaError(self.errors[topic]) if topic in self.errors else None
-            report(error, SimpleNamespace(topic=lambda topic=topic: topic))
+            report(error, SimpleNamespace(topic=lambda topic=topic: topic, offset=lambda: 0))
         return 0
 
 

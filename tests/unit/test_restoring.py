@@ -55,3 +55,12 @@ def test_a_commit_of_a_topic_that_had_the_name_before_counts_for_nothing() -> No
     assert Progress.restore(7, metadata, "now") is None
     ledger, oddities = restore("now", entries(encode("a", "before", [Transition(STARTED, 0, 1)]), b"{}"), None)
     assert (ledger, oddities) == (Ledger("now", Progress(0)), 1)
+
+
+def test_without_a_commit_a_checkpoint_that_comes_late_holds_no_lane_of_which_the_journal_has_told_since() -> None:
+    ledger = Ledger("q", Progress(0))
+    ledger.hold(KEY, Run("t0", 1))
+    ledger.hold(Lane("key", "trimmed"), Run("t9", 1))
+    later = encode("owner", "q", [Transition(ENDED, 1), held(1, KEY, Run("t0", 2))])
+    restored, _ = restore("q", entries(later, *ledger.checkpoint("lost")), None)
+    assert restored.holds == {KEY: Run("t0", 2), Lane("key", "trimmed"): Run("t9", 1)}

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from enum import Enum
 from typing import NamedTuple
 
+from kafka_exec.core.record.tables import markdown
+
 
 class ClaimState(Enum):
     """The state of an entry's claim, as a node knows it."""
@@ -225,24 +227,12 @@ TABLE: Mapping[tuple[ClaimState, Event], Move] = {
 }
 
 
-def rows() -> list[tuple[str, str, str, str]]:
-    """The whole table as text: state, event, next state, actions."""
-    return [
-        (state.value, event.value, move.state.value, ", ".join(action.value for action in move.actions))
-        for (state, event), move in TABLE.items()
-    ]
-
-
 def document() -> str:
     """The whole table in Markdown: a section for each state, in which the events that change nothing are one line."""
-    lines = ["# The claim of a periodic entry, state by state", "", "Printed by `celery kafka claims --table`.", ""]
-    for state in ClaimState:
-        lines += [f"## {state.value}", "", "| event | next state | what is done |", "|---|---|---|"]
-        lines += [
-            f"| {event} | {after} | {done} |"
-            for name, event, after, done in rows()
-            if name == state.value and (after, done) != (name, "")
-        ]
-        ignored = ", ".join(event.value for event in Event if (state, event) in IGNORED)
-        lines += ["", f"Nothing happens at: {ignored}.", ""]
-    return "\n".join(lines)
+    return markdown(
+        "The claim of a periodic entry, state by state",
+        "Printed by `celery kafka claims --table`.",
+        ("event", "next state", "what is done"),
+        _ROWS,
+        "Nothing happens at",
+    )

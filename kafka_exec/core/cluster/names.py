@@ -24,6 +24,7 @@ TEMPLATES: Mapping[str, str] = {
     "nodes": "{prefix}.nodes",
     "state": "{prefix}.state",
     "notes": "{prefix}.notes",
+    "steps": "{prefix}.steps",
     "control": "{prefix}.control",
     "control-state": "{prefix}.control-state",
     "delay": "{prefix}.delay",
@@ -136,6 +137,11 @@ class Topics:
     def notes(self) -> str:
         """The topic of the errors and remarks of all tasks."""
         return self._topic("notes", "")
+
+    @property
+    def steps(self) -> str:
+        """The topic of the steps of durable tasks."""
+        return self._topic("steps", "")
 
     @property
     def control(self) -> str:

@@ -56,6 +56,9 @@ class Settings:
         buffer: the number of records that a consumer holds in memory, per queue, before it pauses.
         max_deliveries: a task is begun so often, if its runs are lost, before it becomes a dead letter.
         wrong_node_timeout: a task that no worker knows waits for this time before it becomes a dead letter.
+        suspend_timeout: a suspended task waits for this time, if it names no other, before it fails.
+        resume_timeout: a callback waits for this time for its task's suspension before it becomes a dead letter; a
+            suspension that is over is remembered for as long, to recognise copies of its callbacks.
         work_sharing: a full worker gives tasks that wait for a pool slot to workers that have one free.
         control_plane: workers drive the control plane (chords, delays); if not, another process must.
         beat_catch_up: the missed slots that are fired, unless the periodic entry says it: none (``skip``), the last one
@@ -63,8 +66,8 @@ class Settings:
         beat_labels: labels of this machine, for periodic entries that not every beat is able to fire.
         beat_claim_heartbeat: the time between two repetitions of a beat's claims.
         topics: other names of topics, by kind (``queue``, ``journal``, ``exchange``, ``dead``, ``bindings``, ``nodes``,
-            ``state``, ``notes``, ``control``, ``control-state``, ``delay``, ``delay-state``, ``revoked``, ``sync``,
-            ``schedule``).
+            ``state``, ``notes``, ``steps``, ``control``, ``control-state``, ``delay``, ``delay-state``, ``revoked``,
+            ``sync``, ``schedule``).
         secrets_file: the path of a JSON object of librdkafka properties.
         cache_url: the URL of the Redis that holds copies of results; None: there is none. It may hold a password, so it is
             never shown.
@@ -85,6 +88,8 @@ class Settings:
     buffer: int = 4000
     max_deliveries: int = 5
     wrong_node_timeout: float = 3600.0
+    suspend_timeout: float = 7200.0
+    resume_timeout: float = 86400.0
     work_sharing: bool = True
     control_plane: bool = True
     beat_catch_up: str = "one"
@@ -125,6 +130,8 @@ KINDS: Mapping[str, values.ValueKind] = {
     "buffer": values.COUNT,
     "max_deliveries": values.COUNT,
     "wrong_node_timeout": values.TIME,
+    "suspend_timeout": values.TIME,
+    "resume_timeout": values.TIME,
     "work_sharing": values.FLAG,
     "control_plane": values.FLAG,
     "beat_catch_up": values.choice("skip", "one", "all"),

@@ -40,6 +40,11 @@ def queue_topic(
     return TopicSpec(topics.queue(name, step), number, _FOR_EVER, exact=partitions is not None)
 
 
+def queue_topic_named(settings: Settings, topic: str) -> TopicSpec:
+    """The topic of a work queue, by the topic's own name."""
+    return TopicSpec(topic, settings.partitions_of("queue"), _FOR_EVER)
+
+
 def journal_topic(topics: Topics, name: str, step: int, partitions: int) -> TopicSpec:
     """The topic of a queue's journal, which has as many partitions as the queue's topic."""
     return TopicSpec(topics.journal(name, step), partitions, _FOR_EVER)
@@ -94,6 +99,19 @@ def notes_topic(settings: Settings, topics: Topics) -> TopicSpec:
     """The topic of tasks' errors and remarks: each stays as long as a dead letter."""
     config = {"cleanup.policy": "delete", "retention.ms": _ms(settings.dead_retention)}
     return TopicSpec(topics.notes, settings.partitions_of("state"), config)
+
+
+def steps_topic(settings: Settings, topics: Topics) -> TopicSpec:
+    """The topic of what durable tasks have done so far: kept until the task has ended, and for the audit time after that.
+
+    The broker stamps the records, since a repeated run reads them from a time on.
+    """
+    config = {
+        "cleanup.policy": "compact",
+        "min.compaction.lag.ms": _ms(settings.audit_retention),
+        "message.timestamp.type": "LogAppendTime",
+    }
+    return TopicSpec(topics.steps, settings.partitions_of("state"), config)
 
 
 def control_topic(settings: Settings, topics: Topics) -> TopicSpec:

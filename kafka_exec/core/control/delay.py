@@ -34,7 +34,7 @@ _UNTIL = "delay-until"
 _OWN = frozenset({_QUEUE, _PRIORITY_STEP, _UNTIL})
 
 
-class Delay(NamedTuple):
+class DelayHeaders(NamedTuple):
     """The destination of a delayed message: a queue and its priority step. ``until``: the message's time, epoch seconds."""
 
     queue: str
@@ -51,7 +51,7 @@ class Delay(NamedTuple):
         ]
 
     @classmethod
-    def read(cls, headers: Headers | None) -> tuple[Delay, Headers]:
+    def read(cls, headers: Headers | None) -> tuple[DelayHeaders, Headers]:
         """The delay in a record's headers, and the headers without it: the inverse of :meth:`write`.
 
         Raises:

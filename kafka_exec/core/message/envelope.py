@@ -57,6 +57,15 @@ _REPEATED = "repeated"
 #: The header of a task that holds the time when it was first sent, epoch seconds. Retries keep it.
 CREATED = "kafka_created"
 
+#: The header of a task that continues after a suspension, or is retried: where its history is, and what it waited for.
+CONTINUED = "kafka_continued"
+
+#: The header of such a task: how often it was continued. The number of retries does not count continuations.
+CONTINUATIONS = "kafka_continuations"
+
+#: The header of a task for which another one waits: the correlation id under which its end is told.
+WAITED_FOR = "kafka_waited_for"
+
 #: The record header with the number of partitions over which the keys of its queue are spread. Added ones do not count.
 _KEYS_OVER = "keys-over"
 
@@ -254,7 +263,8 @@ def ticket_of(
         return None
     try:
         task = facts(_object(named.get("headers")), value, (named.get("content-type") or b"").decode())
-        run, name = Run(text(task.get("id")), whole(task.get("retries") or 0)), text(task.get("task"))
+        number = whole(task.get("retries") or 0) + whole(task.get(CONTINUATIONS) or 0)
+        run, name = Run(text(task.get("id")), number), text(task.get("task"))
         lane = Lane("key", key.decode(errors="replace")) if key else Lane("id", run.task_id)
     except ValueError:
         return None  # it is no task, and decoding it will say so

@@ -158,5 +158,8 @@ _FIELDS: Mapping[str, Callable[[Any], Any]] = {
     "stamped_headers": _names,
     "timelimit": _limits,
     "task_version": _version,
+    "kafka_continued": _mapping,
+    "kafka_continuations": whole,
+    "kafka_waited_for": text,
     **dict.fromkeys(("kafka_created", "kafka_repeated"), moment),
 }

@@ -250,10 +250,20 @@ class TaskWatch:
         """Notes that an incarnation runs a task from now on: heartbeats from before do not say that it does not."""
         self._tasks[incarnation, task] = _Watched(self._beats.setdefault(incarnation, 0), now)
 
+    def own(self, topic: str, partition: int) -> None:
+        """Notes that this incarnation owns a partition from now on.
+
+        Until now others may have run its tasks as their own ones, which heartbeats do not name.
+        """
+        self._tasks = {each: task for each, task in self._tasks.items() if each[1][:2] != (topic, partition)}
+
     def is_over(self, incarnation: str, task: Stray, now: float) -> bool:
         """True if an incarnation does not run a task any more: it is gone, or no longer names the task."""
-        if (watched := self._tasks.get((incarnation, task))) is None:
+        if (incarnation, task) not in self._tasks:
             self.watch(incarnation, task, now)
-            return self._liveness.is_gone(incarnation)
+        watched = self._tasks[incarnation, task]
+        if self._liveness.is_gone(incarnation) or self._beats[incarnation] - watched.named > LOST_AFTER:
+            del self._tasks[incarnation, task]  # it is taken back, and may be given to the same incarnation again
+            return True
         self._tasks[incarnation, task] = watched._replace(asked=now)
-        return self._liveness.is_gone(incarnation) or self._beats[incarnation] - watched.named > LOST_AFTER
+        return False

@@ -23,14 +23,14 @@ class Lane(NamedTuple):
 
 
 class Run(NamedTuple):
-    """A task id, and how often the task was retried before."""
+    """A task id, and how often the task was retried, or continued after a suspension, before."""
 
     task_id: str
     retries: int
 
     @property
     def next(self) -> Run:
-        """The next retry of the same task."""
+        """The next retry or continuation of the same task."""
         return self._replace(retries=self.retries + 1)
 
     @property
@@ -93,7 +93,7 @@ def sent_by(offset: int) -> str:
 
 
 def after_retry(ticket: Ticket) -> Run:
-    """The run that a lane waits for when its task is retried."""
+    """The run that a lane waits for when its task is retried, or suspended."""
     return ticket.run.next
 
 

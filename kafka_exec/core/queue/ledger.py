@@ -133,6 +133,16 @@ class Ledger:
                 self.progress.end(offset)
                 self.parked[offset] = lane
 
+    def unpark(self) -> None:
+        """Notes that parked records which the commit has not passed wait as all others: a new owner reads them again anyway.
+
+        A record of their lane that comes before them may not be parked, since the journal lacks that it is.
+        """
+        if unpassed := [offset for offset in self.parked if offset >= self.progress.low]:
+            self.progress = self.progress.without(unpassed)
+            for offset in unpassed:
+                del self.parked[offset]
+
     def remember(self, name: str, memory: Memory) -> None:
         """Notes the end of a task whose copies are dropped."""
         self.remembered.pop(name, None)
@@ -145,8 +155,8 @@ class Ledger:
         found = self.remembered.get(name)
         return found if found is not None and found.at >= since else None
 
-    def apply(self, value: bytes | None) -> list[tuple[Transition, str]] | None:
-        """Folds the transitions in a record of the journal; a checkpoint changes nothing.
+    def apply(self, value: bytes | None, *, but: str = "") -> list[tuple[Transition, str]] | None:
+        """Folds the transitions in a record of the journal, but for those of one kind; a checkpoint changes nothing.
 
         Returns:
             The transitions, each with the incarnation that has written it; None if it is no record of a journal.
@@ -154,23 +164,29 @@ class Ledger:
         found = object_of(value)
         if found.get("queue") != self.queue:
             return [] if "queue" in found else None
-        transitions = list(transitions_of(found))
-        for transition, incarnation in transitions:
-            self.fold([transition], incarnation)
+        transitions = [each for each in transitions_of(found) if each[0].kind != but]
+        for _, incarnation in transitions[:1]:
+            self.fold((transition for transition, _ in transitions), incarnation)
         return transitions
 
     def fold(self, transitions: Iterable[Transition], incarnation: str) -> None:
-        """Folds transitions that an incarnation has written."""
+        """Folds transitions that an incarnation has written, in the order of the log.
+
+        Of two ends of a task the first counts: by the later one no lane waits for another run, and no retry is a copy.
+        """
+        late: set[int] = set()
         for transition in transitions:
             if transition.kind == STARTED:
                 self._start(transition.offset, Lease(incarnation, transition.attempt))
             elif transition.kind == GRANTED:
                 self._lease(transition.offset, Lease(transition.about[0], transition.attempt))
             elif transition.kind == ENDED:
+                if self.has_ended(transition.offset):
+                    late.add(transition.offset)
                 self.end(transition.offset)
             elif transition.kind == RELEASED:
                 self._release(transition.offset, Lease(incarnation, transition.attempt))
-            else:
+            elif transition.kind not in (HELD, REMEMBERED) or transition.offset not in late:
                 self._apply_to_lane(transition)
 
     def commit(self) -> tuple[int, str]:
@@ -222,6 +238,7 @@ class Ledger:
     def take_commit(self, progress: Progress) -> None:
         """Adds a commit. It does not name parked records, so all transitions written before it must be folded already."""
         self.progress.merge(progress)
+        self.progress.check_in(progress.checkpoint, progress.folded)
         self.tidy()
 
     def tidy(self) -> None:
@@ -245,7 +262,7 @@ class Ledger:
         with suppress(ValueError):  # a later version has written it
             if transition.kind == HELD:
                 kind, name, task_id, retries = transition.about
-                if sent_by(transition.offset) not in self.remembered:  # else it comes late: that run is over
+                if sent_by(transition.offset) not in self.remembered:  # else that run is over
                     self.hold(lane_of(kind, name), run_of(task_id, retries))
             elif transition.kind == FREED:
                 kind, name, *run = transition.about
@@ -262,11 +279,14 @@ class Ledger:
         if lease is not None and lease.incarnation == told.incarnation and lease.attempt <= told.attempt:
             self.release(offset)
 
-    def restore(self, value: bytes | None) -> int:
+    def restore(self, value: bytes | None, told: Container[Lane] = ()) -> int:
         """Adds a record of a checkpoint. Returns the number of records of the whole checkpoint; 0 if it is none.
 
         A checkpoint counts only if a commit names it, or there is no commit any more: the writer of another one may not have
         owned the partition.
+
+        Args:
+            told: the lanes of which the transitions before it have told: it may have been made before these.
         """
         with suppress(ValueError, KeyError):  # a later version has written it: that costs repeated runs, never a loss
             record = object_of(value)
@@ -300,7 +320,8 @@ class Ledger:
             for offset, lease in leases:
                 self._lease(offset, lease)
             for lane, run in holds:
-                self.hold(lane, run)
+                if lane not in told:
+                    self.hold(lane, run)
             for name, memory in remembered:
                 self.remember(name, memory)
             return parts

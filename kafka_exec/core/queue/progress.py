@@ -116,7 +116,7 @@ class Progress:
             self.high = max(self.high, self.low)
 
     def merge(self, other: Progress) -> None:
-        """Adds progress of the same partition from another source. An end counts, whichever worker has seen it."""
+        """Adds the ends that another source has seen of the same partition, but not its checkpoint: it may be an old one."""
         if other.low > self.low:
             self._finish(self.low, other.low)
         for start, stop in zip(other._starts, other._stops, strict=True):
@@ -124,7 +124,6 @@ class Progress:
                 self._finish(max(start, self.low), stop)
         self.high = max(self.high, self.low)
         self.delivered = max(self.delivered, other.delivered)
-        self.check_in(other.checkpoint, other.folded)
 
     def check_in(self, checkpoint: int, folded: int) -> None:
         """Notes a checkpoint in the journal, and the offset up to which it has folded the journal. The last one counts."""
@@ -135,6 +134,7 @@ class Progress:
         """A copy of this progress in which some records have not ended."""
         open_ = sorted(offset for offset in offsets if self.has_ended(offset))
         found = Progress(low=min([self.low, *open_[:1]]), high=self.high, delivered=self.delivered)
+        found.checkpoint, found.folded = self.checkpoint, self.folded
         for start, stop in [(found.low, self.low), *zip(self._starts, self._stops, strict=True)]:
             for offset in open_[bisect_left(open_, start) : bisect_left(open_, stop)]:
                 if start < offset:

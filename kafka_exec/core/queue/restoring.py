@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from typing import Any, NamedTuple
 
+from kafka_exec.core.queue.lanes import Lane
 from kafka_exec.core.queue.ledger import Ledger
 from kafka_exec.core.queue.progress import Progress
-from kafka_exec.core.queue.transitions import object_of
+from kafka_exec.core.queue.transitions import FREED, HELD, Transition, lane_of, object_of
 
 
 class JournalEntry(NamedTuple):
@@ -35,13 +37,24 @@ def restore(queue: str, journal: Iterable[JournalEntry], committed: Progress | N
     for entry in named or ():
         ledger.restore(entry.value)
     oddities = 0
+    told: set[Lane] = set()
     for entry in entries:
         if committed is None:
-            ledger.restore(entry.value)
-        oddities += ledger.apply(entry.value) is None
+            ledger.restore(entry.value, told)
+        heard = ledger.apply(entry.value)
+        oddities += heard is None
+        told.update(_lanes(heard or ()))
     if committed is not None:
         ledger.take_commit(committed)
     return ledger, oddities
+
+
+def _lanes(heard: Iterable[tuple[Transition, str]]) -> Iterator[Lane]:
+    """The lanes of which transitions tell for what they wait."""
+    for transition, _ in heard:
+        if transition.kind in (HELD, FREED):
+            with suppress(ValueError, TypeError):  # a later version has written it
+                yield lane_of(*transition.about[:2])
 
 
 def _named(entries: list[JournalEntry], checkpoint: int) -> list[JournalEntry]:

@@ -68,10 +68,18 @@ def may_follow(new: State, current: State | None) -> bool:
     return new in TRANSITIONS[current]
 
 
-def previous(*, started: bool, retried: bool) -> State:
-    """The state before a run's end. ``started``: the run's start was written; ``retried``: the run is not the first one."""
+def previous(*, started: bool, retried: bool, continued: bool = False) -> State:
+    """The state before a run's end.
+
+    Args:
+        started: the run's start was written.
+        retried: the run is not the first one.
+        continued: the run continues a suspended task.
+    """
     if started:
         return State.RUNNING
+    if continued:
+        return State.SUSPENDED
     return State.DELAYED if retried else State.SCHEDULED
 
 

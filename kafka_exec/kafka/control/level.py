@@ -12,7 +12,7 @@ from confluent_kafka import Message as Record
 
 from kafka_exec.core.cluster.names import Topics
 from kafka_exec.core.cluster.topology import TopicSpec, dead_topic, queue_topic
-from kafka_exec.core.control.delay import Delay, level_for, wait_of
+from kafka_exec.core.control.delay import DelayHeaders, level_for, wait_of
 from kafka_exec.core.record.fields import digits, whole
 from kafka_exec.errors import ConnectionFailed, InvalidName, NotConfirmed, Undecodable
 from kafka_exec.kafka.client.log_reading import read_from, read_no_more
@@ -213,7 +213,7 @@ class Level:
 
     def _move(self, record: Record, now: float) -> _Move:
         try:
-            delay, headers = Delay.read(record.headers())
+            delay, headers = DelayHeaders.read(record.headers())
             partition = level_for(delay.until - now, self._levels)
             if partition is not None:
                 topic, headers = self._topics.waiting.name, record.headers()
@@ -236,7 +236,7 @@ class Level:
         """Makes a message a dead letter of its queue, as if it had died there, so that a replay sends it there."""
         reason, topic = "undeliverable", record.topic()
         try:
-            delay, headers = Delay.read(record.headers())
+            delay, headers = DelayHeaders.read(record.headers())
             queue, topic = delay.queue, self._names.queue(delay.queue, delay.step)
         except (Undecodable, InvalidName):
             reason, queue, headers = "no-delay", "delay", record.headers()

@@ -241,7 +241,10 @@ class ControlPartition:
             self.done = last.position
 
     def _changes(self, steps: Sequence[_Step]) -> list[Outgoing]:
-        changes = {key: change for step in steps for key, change in step.changes.items()}
+        changes: dict[str, Change] = {}
+        for key, change in ((key, change) for step in steps for key, change in step.changes.items()):
+            changes.pop(key, None)  # items are restored in the order of their last changes
+            changes[key] = change
         changes[_POSITION] = Change(_POSITION, str(steps[-1].position).encode())
         return [self._change(change) for change in changes.values()]
 

@@ -17,12 +17,17 @@ from kafka_exec.kafka.cluster.cluster import Cluster
 from kafka_exec.kafka.control.partition import MOST, ControlPartition, ControlTopics, Performer
 from kafka_exec.kafka.nodes.node import Node
 from kafka_exec.kafka.nodes.share import Share
+from kafka_exec.kafka.publish.scopes import confirmed
 
 #: The longest poll, seconds: bounds the wait at a change of owners, and of changes for their commit.
 _POLL = 0.2
 
 #: The shortest time between two commands that only tell the time, in a quiet log, seconds.
 _TICK = 1.0
+
+
+#: A command is about so many tasks at most, which bounds its size.
+_MOST_NAMES = 1000
 
 
 class Processor(Share[ControlPartition]):
@@ -60,6 +65,19 @@ class Processor(Share[ControlPartition]):
     def driven(self) -> frozenset[int]:
         """The partitions whose commands this node takes."""
         return frozenset(number for number, partition in list(self._partitions.items()) if partition.restored)
+
+    def tell(self, command: Callable[[Sequence[str]], Command], names: Sequence[str]) -> None:
+        """Writes commands into all partitions; each command is about some of the names.
+
+        Raises:
+            KafkaExecError: they may not have been written.
+        """
+        self._cluster.topics.ensure(self._topics.commands)
+        with confirmed():
+            for number in range(self._cluster.topics.partitions(self._topics.commands.name) or 0):
+                for begin in range(0, len(names), _MOST_NAMES):
+                    value = command(names[begin : begin + _MOST_NAMES]).encode()
+                    self._cluster.publisher.send(self._topics.commands.name, value, partition=number)
 
     def _make(self, number: int) -> ControlPartition:
         return ControlPartition(

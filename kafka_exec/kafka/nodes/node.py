@@ -8,7 +8,7 @@ import os
 import socket
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -198,6 +198,12 @@ class Node:
     def add_strays(self, strays: Callable[[], list[Stray]]) -> None:
         """Has the heartbeats name tasks that this process runs though other workers own their partitions."""
         self._strays.append(strays)
+
+    def own(self, topic: str, partitions: Iterable[int]) -> None:
+        """Notes that this process owns partitions from now on: what is known of their tasks on other nodes is outdated."""
+        with self._counting:
+            for each in partitions:
+                self._watched.own(topic, each)
 
     def runs_no_more(self, incarnation: str, task: Stray) -> bool:
         """True if another incarnation has ceased to run a task; it takes a few heartbeats to know.

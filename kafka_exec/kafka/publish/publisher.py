@@ -153,6 +153,29 @@ class Publisher:
                 self.wait(scope, MOST_OUTSTANDING // 2, timeout)
             self._produce(topic, value, key, headers, partition, scope)
             return
+        self._send_now(topic, value, key, headers, partition, timeout)
+
+    def append(self, topic: str, value: bytes, *, key: str, partition: int) -> int:
+        """Publishes a record at once, whichever scope this code runs in. Returns its offset when it is acknowledged.
+
+        Raises:
+            NotConfirmed: the broker has not acknowledged it in time.
+            MessageTooLarge: it is larger than client or topic accept.
+        """
+        offset = self._send_now(topic, value, key, (), partition, None)
+        if offset is None:
+            raise NotConfirmed(f"publishing to {topic}: the broker has not said at which offset the record is")
+        return offset
+
+    def _send_now(
+        self,
+        topic: str,
+        value: bytes | None,
+        key: str | bytes | None,
+        headers: Sequence[tuple[str, bytes | None]],
+        partition: int | None,
+        timeout: float | None,
+    ) -> int | None:
         confirmation = Confirmation()
         confirmation.publisher = self
         try:
@@ -160,6 +183,7 @@ class Publisher:
             confirmation.confirm(timeout)
         finally:
             confirmation.close()
+        return confirmation.offset
 
     def post(
         self,

@@ -24,9 +24,14 @@ class Waits(Protocol):
 
 
 class Confirmation:
-    """The messages of one scope that wait for their acknowledgement."""
+    """The messages of one scope that wait for their acknowledgement.
+
+    Attributes:
+        offset: the offset of the last message that was acknowledged; None before the first.
+    """
 
     def __init__(self) -> None:
+        self.offset: int | None = None
         self.sent = 0
         self.settled = 0
         self.errors: list[KafkaExecError] = []
@@ -43,6 +48,8 @@ class Confirmation:
         """Takes the delivery report of one message. Called in the thread that polls."""
         if error is not None:
             self.errors.append(publish_error(error, record.topic()))
+        else:
+            self.offset = record.offset()
         with self._lock:
             self.settled += 1
             complete = self.settled >= self.sent

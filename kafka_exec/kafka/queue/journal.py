@@ -88,7 +88,7 @@ class Journal:
     def _sum_up(self, uncommitted: Mapping[int, Ledger]) -> None:
         """Writes checkpoints of ledgers that were restored without a commit, so that the next commit can name them."""
         for each, ledger in uncommitted.items():
-            stream = self.writer.stream(each, self.identity)
+            stream = self.writer.find(each, self.identity)
             heard = self._sinks[each].position
             stream.checkpoint(ledger.checkpoint(self.incarnation), partial(ledger.progress.check_in, folded=heard))
         if not self.writer.flush(uncommitted, TIMEOUT):

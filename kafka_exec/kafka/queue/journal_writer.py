@@ -75,6 +75,11 @@ class JournalWriter:
             self._streams.append(stream)
         return stream
 
+    def find(self, partition: int, queue: str) -> Stream:
+        """The stream that this process has of a partition, or a new one. ``queue``: as in :meth:`stream`."""
+        found = (each for each in reversed(self._streams) if (each.partition, each.queue) == (partition, queue))
+        return next(found, None) or self.stream(partition, queue)
+
     def note(self) -> None:
         """Notes that a transition was told: it is written at once, or together with others a moment later if there are many.
 
@@ -160,14 +165,15 @@ class Stream:
     """The transitions of one partition, in the order in which they are told; see :meth:`JournalWriter.stream`.
 
     Attributes:
+        partition, queue: as in :meth:`JournalWriter.stream`.
         written_to: the offset of its last record that Kafka has acknowledged; None if there is none.
     """
 
     def __init__(self, writer: JournalWriter, partition: int, queue: str) -> None:
         self.partition = partition
+        self.queue = queue
         self.written_to: int | None = None
         self._writer = writer
-        self._queue = queue
         # The number that :meth:`tell` gave last, and the last one of which the transitions are in a record.
         self._told = self._in_records = 0
         self._unacknowledged: list[_Entry] = []
@@ -207,7 +213,7 @@ class Stream:
         self._in_records = self._told
 
     def _write_parted(self, groups: Sequence[tuple[Transition, ...]]) -> None:
-        value = encode(self._writer.incarnation, self._queue, itertools.chain.from_iterable(groups))
+        value = encode(self._writer.incarnation, self.queue, itertools.chain.from_iterable(groups))
         if len(value) <= _LONGEST or len(groups) == 1:
             self._write(value, None)
             return

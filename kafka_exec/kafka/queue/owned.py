@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Container
+from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 from confluent_kafka import Message as Record
@@ -25,7 +26,6 @@ from kafka_exec.kafka.queue.journal import Journal
 from kafka_exec.kafka.queue.newcomers import Newcomer, Newcomers
 
 logger = logging.getLogger("kafka_exec")
-
 
 T = TypeVar("T")
 
@@ -72,8 +72,7 @@ class OwnedPartition:
         remember: float,
         on_free: Callable[[Record, OwnedPartition], None],
     ) -> None:
-        self.topic = topic
-        self.partition = partition
+        self.topic, self.partition = topic, partition
         self.queue = ledger.queue
         self.committed: tuple[int, str] | None = None
         self._journal = journal
@@ -205,15 +204,18 @@ class OwnedPartition:
         """
         return self._act(self._core.begin, offset, term)
 
-    def confirm(self, offset: int, timeout: float) -> Begun | None:
+    def confirm(self, offset: int, timeout: float, *, surely: bool = False) -> Begun | None:
         """Waits until a begun task may run. Returns None if it must not run here.
+
+        Args:
+            surely: its begin must be durable whichever task it is.
 
         Raises:
             NotConfirmed: that is not known within ``timeout`` seconds.
         """
         fence = None
         deadline = time.monotonic() + timeout
-        if self.stream is not None and (number := self._core.awaits(offset)) is not None:
+        if self.stream is not None and (number := self._core.awaits(offset, surely=surely)) is not None:
             if not self.stream.await_durable(number, timeout):
                 raise NotConfirmed("Kafka has not taken down that its run begins")
             fence = self.stream.written_to
@@ -249,11 +251,15 @@ class OwnedPartition:
 
     def give(self, record: Record, term: int, incarnation: str) -> Grant | None:
         """Gives a task that has not begun to another incarnation. Returns None if this process may not give it."""
-        offset = record.offset()
-        attempts = self._act(self._core.give, offset, term, record, incarnation)
-        if attempts is None:
-            return None
-        return Grant(incarnation, self.topic, self.partition, offset, attempts, self.queue, since=0)
+        place = self.topic, self.partition, record.offset()
+        attempts = self._act(self._core.give, place[2], term, record, incarnation)
+        return None if attempts is None else Grant(incarnation, *place, attempts, self.queue, since=0)
+
+    def durable(self, grant: Grant) -> Grant | None:
+        """A grant as it is told, since it is durable now; None if the task was taken back, or has ended, meanwhile."""
+        with self._lock:
+            stands = self._core.has_given(grant.offset, Lease(grant.to, grant.attempts))
+            return grant._replace(since=(self.stream and self.stream.written_to) or 0) if stands else None
 
     def accept(self, grant: Grant, record: Record, at: float) -> bool:
         """Notes a task that another owner has given at a log time. Returns True if it is to be handed out."""
@@ -342,7 +348,7 @@ class OwnedPartition:
         """
         with self._lock:
             committed = None if self.committed is None else Progress.restore(*self.committed)
-            return (0, 0) if committed is None else (min(self._core.ledger.needed, committed.low), committed.folded)
+            return (0, 0) if committed is None else (min(self._core.needed, committed.low), committed.folded)
 
     def check_in(self) -> None:
         """Writes a checkpoint into the journal, if it is due. A commit names it when it is there."""
@@ -351,12 +357,8 @@ class OwnedPartition:
                 return
             progress, heard = self._core.ledger.progress, self._journal.position(self.partition)
             # Transitions that are told later may come before it all the same, if it is refused at first.
-            folded = heard if heard is not None else self.stream.written_to or 0
-
-            def checked_in(offset: int) -> None:
-                """Called in the producer's thread."""
-                progress.check_in(offset, folded)
-
+            folded = max(progress.folded, heard if heard is not None else self.stream.written_to or 0)
+            checked_in = partial(progress.check_in, folded=folded)
             self.stream.checkpoint(self._core.outbox.checkpoint(self._core.ledger), checked_in)
 
     # -- carrying out --------------------------------------------------------------------------------------------------

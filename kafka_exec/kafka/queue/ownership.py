@@ -123,12 +123,14 @@ class Ownership:
 
     def _take_over(self, marks: list[TopicPartition]) -> list[TopicPartition]:
         self._identify()
-        found = {p.partition: self._committed(p) for p in marks}
+        identity, found = self._identity, {p.partition: self._committed(p) for p in marks}
         if self._journal is None:
             ledgers = {partition: self._ledger(progress) for partition, progress in found.items()}
         else:
             self._tell_all(self._journal, found)
             ledgers = self._journal.restore(found)
+        if self._identity != identity:
+            raise ConnectionFailed("it was made anew meanwhile, as a granted task has told")
         with self._lock:
             for partition, progress in found.items():
                 work = self._work(partition, ledgers[partition])
@@ -136,10 +138,9 @@ class Ownership:
                 work.uncommitted |= ledgers[partition].progress.differs(progress or Progress(low=0))
                 self.owned[partition] = work
         if self._journal is not None:
+            self._journal.node.own(self._topic, ledgers)
             self._journal.listen(ledgers)
-        starts = {
-            partition: OFFSET_BEGINNING if progress is None else progress.low for partition, progress in found.items()
-        }
+        starts = {each: OFFSET_BEGINNING if progress is None else progress.low for each, progress in found.items()}
         return [TopicPartition(self._topic, partition, offset) for partition, offset in starts.items()]
 
     def _committed(self, mark: TopicPartition) -> Progress | None:
@@ -302,13 +303,12 @@ class Ownership:
         return grants
 
     def made_durable(self, grants: Sequence[Grant]) -> list[Grant]:
-        """Waits until grants are durable, so that new owners know of them. Returns none if they are not in time."""
+        """Waits until grants are durable, so that new owners know of them. Returns those that are, and stand."""
         partitions = {each.partition for each in grants}
         if self._journal is None or not self._journal.writer.flush(partitions, _GRANT_TIMEOUT):
             return []
-        streams = {partition: work.stream for partition, work in list(self.owned.items())}
-        written = {partition: stream.written_to for partition, stream in streams.items() if stream is not None}
-        return [each._replace(since=written.get(each.partition) or 0) for each in grants]
+        told = (work.durable(each) for each in grants if (work := self.owned.get(each.partition)) is not None)
+        return [each for each in told if each is not None]
 
     def accept(self, grant: Grant, at: float) -> None:
         """Takes a task that another owner has granted at a log time (``at``), to run it here, in a thread of its own."""

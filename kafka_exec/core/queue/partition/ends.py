@@ -18,10 +18,10 @@ def end(
         at: the time of the end, epoch seconds.
         is_copy: another record of the task has ended before.
     """
-    restarted = ledger.attempts.get(offset, 0) > 1
+    restarted, is_late = ledger.attempts.get(offset, 0) > 1, ledger.has_ended(offset)
     ledger.end(offset)
     told = [Transition(ENDED, offset)]
-    if ticket is None:
+    if ticket is None or is_late:  # the first end counts
         return told
     if awaited is not None and ticket.keeps_place:
         ledger.hold(ticket.lane, awaited)

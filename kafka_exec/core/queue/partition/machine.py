@@ -21,17 +21,7 @@ from kafka_exec.core.queue.partition.kept import R
 from kafka_exec.core.queue.partition.parking import Standstill
 from kafka_exec.core.queue.partition.records import BEGUN, Now, Ready, Records
 from kafka_exec.core.queue.partition.states import RecordEvent, RecordState
-from kafka_exec.core.queue.transitions import (
-    ENDED,
-    GRANTED,
-    RELEASED,
-    STARTED,
-    Lease,
-    freed,
-    is_of,
-    object_of,
-    transitions_of,
-)
+from kafka_exec.core.queue.transitions import ENDED, GRANTED, PARKED, RELEASED, STARTED, Lease, freed, is_of
 from kafka_exec.errors import NotConfirmed
 
 
@@ -82,6 +72,11 @@ class Partition(Records[R]):
     def wanted(self) -> set[int]:
         """The offsets of records that wait, are needed soon, and must be read again."""
         return self.kept.wanted
+
+    @property
+    def needed(self) -> int:
+        """The lowest offset of the queue that a new owner needs."""
+        return min(self.ledger.needed, self.outbox.needed)
 
     @property
     def outstanding(self) -> int:
@@ -174,9 +169,9 @@ class Partition(Records[R]):
         self.happens(offset, RecordEvent.BEGIN, now)
         return True
 
-    def awaits(self, offset: int) -> int | None:
-        """The number of the transitions that must be durable before a begun task runs; None if none must be."""
-        return self.begins.awaits(offset)
+    def awaits(self, offset: int, *, surely: bool = False) -> int | None:
+        """The number of the transitions that must be durable before a begun task runs; None if none must be (``surely``)."""
+        return self.begins.awaits(offset) or (self.outbox.number if surely else None)
 
     def confirm(self, offset: int, now: Now) -> bool:
         """Notes that a begun task is about to run: what it :meth:`awaits` is durable, and it is not undecided.
@@ -185,10 +180,11 @@ class Partition(Records[R]):
             False if it must not run: the partition was lost meanwhile, or another incarnation has begun the task first.
         """
         if (rival := self.contested.get(offset)) is not None:
-            self.ledger.leases[offset] = rival
             self.happens(offset, RecordEvent.YIELD if self.owned else RecordEvent.GIVE_BACK, now)
             if self.ledger.has_ended(offset):
                 self.happens(offset, RecordEvent.ENDED_ELSEWHERE, now)
+            elif self.owned:
+                self.ledger.leases[offset] = rival
             self._go_on(now)
         self.begins.settle(offset)
         self.happens(offset, RecordEvent.CONFIRM, now)
@@ -243,6 +239,10 @@ class Partition(Records[R]):
         self.happens(offset, RecordEvent.GIVE, now, record)
         return self.attempts(offset)
 
+    def has_given(self, offset: int, lease: Lease) -> bool:
+        """True if a task that was given to another incarnation was neither taken back nor ended since."""
+        return self.ledger.leases.get(offset) == lease
+
     def accept(self, offset: int, ticket: Ticket | None, record: R, *, attempts: int, at: float, now: Now) -> None:
         """Notes a task that another owner gives to this process. The journal was heard up to the grant.
 
@@ -273,10 +273,11 @@ class Partition(Records[R]):
         This process knows already all that it has told itself. Its own records only decide which of two begins came first.
         """
         if is_of(value, self._incarnation):
-            self._hear_own(value)
+            self.hear_own(value)
             return True
         held = list(self.ledger.holds)
-        if (heard := self.ledger.apply(value)) is None:
+        # What a former owner has parked late, this process has read already, or will read in its order.
+        if (heard := self.ledger.apply(value, but=PARKED)) is None:
             return False
         self.lanes_to_go_on += [lane for lane in held if lane not in self.ledger.holds]
         for each, incarnation in heard:
@@ -293,11 +294,6 @@ class Partition(Records[R]):
         self._go_on(now)
         return True
 
-    def _hear_own(self, value: bytes | None) -> None:
-        for each, _ in transitions_of(object_of(value)) if self.contested else ():
-            if each.kind == STARTED and self.is_undecided(each.offset) and self.state(each.offset) in BEGUN:
-                del self.contested[each.offset]
-
     def reclaim(self, offset: int, lease: Lease, now: Now) -> None:
         """Notes that another incarnation with this lease is lost, or has ceased to run the task."""
         if self.ledger.leases.get(offset) == lease:
@@ -309,6 +305,8 @@ class Partition(Records[R]):
 
     def _look_again(self, offset: int, now: Now) -> None:
         if self.state(offset) is RecordState.ELSEWHERE and not self.lease_elsewhere(offset):
+            # What it gives back may have been given to it again meanwhile, so that it begins the task all the same.
+            self.contested[offset] = None
             is_absent = offset not in self.kept
             self.happens(offset, RecordEvent.ABSENT if is_absent else self.arrival(offset, now), now)
 
@@ -347,6 +345,7 @@ class Partition(Records[R]):
 
     def _enter_parked(self, now: Now) -> None:
         """Puts parked records into their lanes, and has the next record of each lane read again."""
+        self.ledger.unpark()
         for offset, lane in sorted(self.ledger.parked.items()):
             self.lanes.enter(offset, Ticket(lane, UNREAD))
             self.wait(offset)
@@ -372,8 +371,8 @@ class Partition(Records[R]):
 
     def own(self, restored: Ledger, now: Now) -> None:
         """Owns the partition again: adds to a restored ledger the ends, and the transitions, that this process knows."""
-        restored.merge(self.ledger.progress, self.ledger.parked)
         restored.fold(self.outbox.kept(), self._incarnation)
+        restored.merge(self.ledger.progress, self.ledger.parked)
         self.decide(restored)
         self.ledger, self.position, self.owned = restored, -1, True
         self._furthest, self._epoch, self._inherited = 0, -1, None

@@ -19,15 +19,17 @@ class Outbox:
 
     Attributes:
         told: the groups to write into the journal, each in one record.
+        needed: the lowest offset of the queue that a new owner needs, by the last commit that was made and is not ahead.
     """
 
     def __init__(self, incarnation: str) -> None:
         self.told: list[tuple[Transition, ...]] = []
+        self.needed = 0
         self._incarnation = incarnation
         # The number of the last group of transitions, and of the last one of lanes, which no commit holds.
         self._number = self._last_of_lanes = 0
         self._since_checkpoint = 0
-        self._commit: tuple[int, tuple[int, str]] | None = None
+        self._commit: tuple[int, tuple[int, str], int] | None = None
         self._kept: list[Transition] | None = None
 
     def tell(self, *transitions: Transition) -> int:
@@ -41,6 +43,11 @@ class Outbox:
             self._last_of_lanes = self._number
         if self._kept is not None:
             self._kept += transitions
+        return self._number
+
+    @property
+    def number(self) -> int:
+        """The number of the transitions that were told last."""
         return self._number
 
     def keep(self) -> None:
@@ -60,9 +67,12 @@ class Outbox:
         Args:
             is_durable: returns True if all groups up to a number are durable.
         """
-        needed, commit = self._commit or (self._last_of_lanes, ledger.commit())
-        self._commit = None if is_durable(needed) else (needed, commit)
-        return None if self._commit else commit
+        self._commit = self._commit or (self._last_of_lanes, ledger.commit(), ledger.needed)
+        number, commit, needed = self._commit
+        if not is_durable(number):
+            return None
+        self._commit, self.needed = None, needed
+        return commit
 
     @property
     def has_commit(self) -> bool:

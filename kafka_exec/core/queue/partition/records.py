@@ -14,7 +14,17 @@ from kafka_exec.core.queue.partition.kept import Kept, R
 from kafka_exec.core.queue.partition.outbox import Outbox
 from kafka_exec.core.queue.partition.parking import to_park
 from kafka_exec.core.queue.partition.states import TABLE, Action, RecordEvent, RecordState
-from kafka_exec.core.queue.transitions import RELEASED, STARTED, Lease, Memory, Transition, granted, parked
+from kafka_exec.core.queue.transitions import (
+    RELEASED,
+    STARTED,
+    Lease,
+    Memory,
+    Transition,
+    granted,
+    object_of,
+    parked,
+    transitions_of,
+)
 
 #: The states of a record that is handed out, or runs here, while its partition is owned.
 _OPEN = frozenset({RecordState.READY, RecordState.BEGINNING, RecordState.RUNNING})
@@ -134,6 +144,9 @@ class Records(Generic[R]):
     def forget_lanes(self) -> None:
         """Forgets the places of all records, but for those that have begun here."""
         self.lanes, self.kept = Lanes(), Kept()
+        for offset, ticket in sorted(self.running.items()):
+            if ticket is not None:
+                self.lanes.enter(offset, ticket)
 
     def lease_elsewhere(self, offset: int) -> bool:
         """True if another incarnation has a task's lease. Only a process that keeps a journal heeds leases."""
@@ -143,12 +156,20 @@ class Records(Generic[R]):
     def leases_elsewhere(self) -> list[tuple[int, Lease]]:
         """The leases of other incarnations, each with its offset."""
         self.ledger.tidy()
+        for offset in [each for each in self.contested if self.state(each) is RecordState.ENDED]:
+            del self.contested[offset]
         leases = self.ledger.leases.items()
         return [(offset, lease) for offset, lease in leases if lease.incarnation != self._incarnation]
 
     def is_undecided(self, offset: int) -> bool:
         """True if another incarnation may have told its begin of a task before this one has."""
         return offset in self.contested and self.contested[offset] is None
+
+    def hear_own(self, value: bytes | None) -> None:
+        """Notes a record of the journal that this process has written: its begins come first if no other's came before."""
+        for each, _ in transitions_of(object_of(value)) if self.contested else ():
+            if each.kind == STARTED and self.is_undecided(each.offset) and self.state(each.offset) in BEGUN:
+                del self.contested[each.offset]
 
     def decide(self, restored: Ledger) -> None:
         """Decides which begins came first: this process hears no more of its own ones that the restored ledger holds."""
@@ -216,8 +237,10 @@ class Records(Generic[R]):
                 self._hand_out(offset, record)
             elif do is Action.KEEP and record is not None:
                 self._keep(offset, record, is_waiting=event is RecordEvent.BEHIND)
-            elif do is Action.NOTE_RIVAL and self.is_undecided(offset):
-                self.contested[offset] = rival
+            elif do is Action.NOTE_RIVAL:
+                # An end counts in any case, and a begin only if it may have come first.
+                if event is RecordEvent.ENDED_ELSEWHERE or self.is_undecided(offset):
+                    self.contested[offset] = rival
             else:
                 self._do(do, offset, now, is_copy=event is RecordEvent.COPY)
         if move.state is not before:

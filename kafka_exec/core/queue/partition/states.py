@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from enum import Enum
 from typing import NamedTuple
 
+from kafka_exec.core.record.tables import markdown
+
 
 class RecordState(Enum):
     """The state of a record. Only :attr:`READY` and :attr:`GRANTED` ones may begin."""
@@ -177,22 +179,10 @@ TABLE: Mapping[tuple[RecordState, RecordEvent], Cell] = {
 
 def document() -> str:
     """The whole table in Markdown: a section for each state, in which the events that change nothing are one line."""
-    lines = [
-        "# A record of a queue's partition, state by state",
-        "",
+    return markdown(
+        "A record of a queue's partition, state by state",
         "Printed from the table in `core/queue/partition/states.py`; a test compares them.",
-        "",
-    ]
-    for state in RecordState:
-        lines += [f"## {state.value}", ""]
-        if _ROWS[state]:
-            lines += ["| event | next state | what is done |", "|---|---|---|"]
-        lines += [
-            f"| {event.value} | {move.state.value} | {', '.join(action.value for action in move.actions)} |"
-            for event, move in _ROWS[state].items()
-        ]
-        ignored = ", ".join(event.name for event in RecordEvent if (state, event) in IGNORED)
-        lines += (
-            ["", f"Nothing happens at: {ignored}.", ""] if _ROWS[state] else [f"Nothing happens at: {ignored}.", ""]
-        )
-    return "\n".join(lines)
+        ("event", "next state", "what is done"),
+        _ROWS,
+        "Nothing happens at",
+    )

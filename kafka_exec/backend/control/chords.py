@@ -17,14 +17,13 @@ from kombu.exceptions import EncodeError
 from kombu.serialization import prepare_accept_content, registry
 from kombu.utils.uuid import uuid
 
-from kafka_exec.backend import raised, serial
+from kafka_exec.backend import serial
 from kafka_exec.core.cluster.topology import control_topic
 from kafka_exec.core.control.chord import FailChord, Fire, Part
 from kafka_exec.core.control.reducers import Command, Effect
 from kafka_exec.core.message.envelope import RECORD_HEADER
 from kafka_exec.core.record.fields import id_text
 from kafka_exec.core.record.plain import plain, shown
-from kafka_exec.core.results.state_record import Raised
 from kafka_exec.errors import MessageTooLarge, ResultTooLarge
 from kafka_exec.kafka.publish.scopes import Outgoing, captured
 from kafka_exec.settings.appconf import has_our_broker
@@ -53,11 +52,7 @@ class ChordsBackend(Protocol):
 
     # -- values as they are stored -------------------------------------------------------------------------------------
 
-    def encode_result(self, result: Any, state: str) -> Any: ...
-
-    def serialized(self, value: Any, exception: Raised | None = None) -> Any: ...
-
-    def shortened(self, value: Any, longest: int) -> tuple[Any, Raised]: ...
+    def payloads(self, state: str, result: Any) -> Iterator[str]: ...
 
     def deserialized(self, payload: Any) -> Any: ...
 
@@ -95,8 +90,8 @@ class Chords:
             if home is self._backend.space:
                 return
         raise ImproperlyConfigured(
-            "chords need broker and result back end in the same Kafka cluster, with the same prefix and the same settings "
-            "(what stands in the query of one URL stands in the other's too): "
+            "chords and durable tasks need broker and result back end in the same Kafka cluster, with the same prefix and "
+            "the same settings (what stands in the query of one URL stands in the other's too): "
             f"the broker is {app.connection_for_write().as_uri()}, the back end {self._backend.as_uri()}"
         )
 
@@ -127,7 +122,7 @@ class Chords:
             return
         try:
             body = self._body_of(request)
-            for payload in self._payloads(state, result):
+            for payload in self._backend.payloads(state, result):
                 try:
                     return self._return(request, state, payload, body)
                 except MessageTooLarge as error:
@@ -139,15 +134,6 @@ class Chords:
         if state in self._backend.EXCEPTION_STATES:
             return self._fail_body(request, too_large)
         raise ResultTooLarge(f"task {request.id} returns too much for its chord: return less ({too_large})") from None
-
-    def _payloads(self, state: str, result: Any) -> Iterator[str]:
-        """The result of a part, serialized; of an exception also two shorter forms, in case the message is too large."""
-        backend = self._backend
-        stored = backend.encode_result(result, state)
-        exception = raised.facts(stored) if state in backend.EXCEPTION_STATES else None
-        yield serial.as_text(backend.serialized(stored, exception))
-        for longest in (10_000, 100) if exception is not None else ():
-            yield serial.as_text(backend.shortened(stored, longest)[0])
 
     def _return(self, request: Any, state: str, payload: str, body: str) -> None:
         def send() -> None:

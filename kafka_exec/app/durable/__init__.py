@@ -1,0 +1,1 @@
+"""Durable tasks, as programs use them: their calls, their runs, and resuming suspended ones."""

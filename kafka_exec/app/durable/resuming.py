@@ -1,0 +1,71 @@
+"""Resuming suspended tasks, from any process."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any, NamedTuple
+
+from celery import current_app
+from celery.exceptions import TimeoutError as NoResult
+
+from kafka_exec.backend import KafkaBackend
+from kafka_exec.core.control.wait_table import WaitOutcome
+from kafka_exec.errors import ConfigurationError
+
+_LONGEST = 512
+
+
+class Resumed(NamedTuple):
+    """The outcome of a callback.
+
+    Attributes:
+        outcome: ``continued``: it was the last one, and the task goes on; ``counted``: further ones are expected;
+            ``already``: a callback with this id has come before, or the task was continued before; ``kept``: no task is
+            suspended with this correlation id yet, and the callback waits for it; ``unexpected``: the task does not expect
+            a callback with this id; ``too late``: the suspension has timed out; ``sent``: the callback is safe in Kafka,
+            and the control plane has not answered yet.
+        got: the number of callbacks that have come; of a suspension that was continued before, 0.
+        expected: the number of callbacks that are expected; 0: it is not known yet.
+    """
+
+    outcome: str
+    got: int = 0
+    expected: int = 0
+
+
+def resume(
+    app: Any, correlation_id: str, data: Any = None, callback_id: str | None = None, *, timeout: float = 10.0
+) -> Resumed:
+    """Resumes the task that is suspended with a correlation id, or will be. The callback is durable when this returns.
+
+    A second call with the same ids changes nothing.
+
+    Args:
+        app: the application, or None: the current one.
+        data: the value that the task gets; the serializer of results serializes it.
+        callback_id: tells the callbacks of one suspension apart, if it expects several.
+        timeout: seconds for which the answer of the control plane is waited for.
+
+    Raises:
+        ConfigurationError: the application has no kafka-exec result back end, or an id is wrong.
+        EncodeError: the data cannot be serialized.
+        NotConfirmed, MessageTooLarge, ConnectionFailed: the callback is not durable.
+    """
+    app = app or current_app
+    backend = app.backend
+    if not isinstance(backend, KafkaBackend):
+        raise ConfigurationError("the application has no kafka-exec:// result backend, which resume() needs")
+    for what, each in (("a correlation id", correlation_id), ("a callback id", callback_id or " ")):
+        if not isinstance(each, str) or not 0 < len(each) <= _LONGEST:
+            raise ConfigurationError(f"{what} must be a text of 1 to {_LONGEST} characters, not {each!r:.60}")
+    reply = f"resume-{uuid.uuid4()}"
+    result = app.AsyncResult(reply)
+    backend.result_consumer.note_sent(reply)
+    backend.call_back(correlation_id, callback_id or "", backend.text_of(data), reply)
+    try:
+        outcome, got, expected = result.get(timeout=timeout, disable_sync_subtasks=False)
+    except NoResult:
+        return Resumed("sent")
+    finally:
+        backend.result_consumer.cancel_for(reply)
+    return Resumed(WaitOutcome(outcome).value, got, expected)

@@ -1,0 +1,281 @@
+"""One run of a durable task: it finds what earlier runs have done, writes what this one does, and gives its slot up."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Callable, Mapping
+from itertools import groupby
+from typing import Any, TypeVar
+
+from celery import group
+from celery.canvas import _chain, _chord
+from celery.exceptions import Ignore
+
+from kafka_exec.app.sending import log_offset
+from kafka_exec.backend import KafkaBackend
+from kafka_exec.core.durable.continuation import FAILED, REFUSED, TIMED_OUT, Continued, KeptMessage
+from kafka_exec.core.durable.history import STEP, WAIT, Entry, History, Page
+from kafka_exec.core.message.envelope import (
+    CONTINUATIONS,
+    CONTINUED,
+    CREATED,
+    RECORD_HEADER,
+    REPEATED,
+    WAITED_FOR,
+    created_at,
+)
+from kafka_exec.errors import (
+    CorrelationInUse,
+    KafkaExecError,
+    LostRecord,
+    MessageTooLarge,
+    NotDurable,
+    ResultTooLarge,
+    SuspensionTimedOut,
+    Unrecoverable,
+)
+from kafka_exec.kafka.publish import clock
+from kafka_exec.kafka.publish.scopes import captured, confirmed
+from kafka_exec.kafka.results.step_log import StepLog
+
+T = TypeVar("T")
+
+#: A repeated run looks for what earlier runs have written from so many seconds before its message was published: the clocks
+#: of brokers and publishers may differ.
+_MARGIN = 600.0
+
+#: The longest time of a sleep, or of a wait with a deadline, seconds.
+FOR_EVER = 100 * 366 * 86400.0
+
+#: Celery's name of the state of a suspended task.
+SUSPENDED = "SUSPENDED"
+
+
+class Suspended(Ignore):  # type: ignore[misc]
+    """The exception by which a task gives its slot up: the task's function must let it pass.
+
+    Its arguments are a text, the correlation id, and the deadline, epoch seconds, or None.
+    """
+
+
+class DurableRun:
+    """One run of a durable task, from its first durable call on."""
+
+    def __init__(self, task: Any) -> None:
+        if not isinstance(task.backend, KafkaBackend):
+            raise NotDurable(f"task {task.name} makes durable calls: that needs a kafka-exec:// result backend")
+        task.backend.ensure_chords_allowed()
+        self.backend = task.backend
+        self.task_id = str(task.request.id)
+        self.history = History(self.task_id)
+        self.suspended: Suspended | None = None
+        self._task = task
+        self._request = task.request
+        self._nonce = uuid.uuid4().hex[:8]
+        # The answer that has come with this run's message.
+        self._continued: Continued | None = None
+        self._load()
+
+    @property
+    def settings(self) -> Any:
+        """The settings of the result back end."""
+        return self.backend.space.settings
+
+    @property
+    def _steps(self) -> StepLog:
+        return self.backend.steps
+
+    # -- what earlier runs have done -----------------------------------------------------------------------------------
+
+    def _load(self) -> None:
+        partition = self._steps.partition(self.task_id)
+        if (told := getattr(self._request, CONTINUED, None)) is not None:
+            continued = Continued.of_json(told)
+            self._continued = continued if continued.number is not None else None
+            try:
+                self._read_pages(partition, continued.at)
+            except LostRecord as error:
+                raise Ignore(str(error)) from None
+        if (since := self._since()) is not None:
+            for entry in self._steps.since(self.task_id, since - _MARGIN):
+                self.history.known(entry)
+
+    def _since(self) -> float | None:
+        """A time before all that a lost run, or that of a dead letter, can have written; None: there was none."""
+        place = getattr(self._request, RECORD_HEADER, None) or {}
+        if place.get("is_replay"):
+            return created_at(getattr(self._request, CREATED, None), place)
+        since: float | None = getattr(self._request, REPEATED, None)
+        return since
+
+    def _read_pages(self, partition: int, newest: int) -> None:
+        record = self._steps.fetch(partition, newest)
+        page = Page.decode(record.value())
+        self.history.read_newest(page, record.key().decode())
+        while page.before is not None:
+            page = Page.decode(self._steps.fetch(partition, page.before).value())
+            self.history.read_full(page)
+
+    def _text_of(self, entry: Entry) -> str:
+        if entry.value is not None:
+            return entry.value
+        found = self._steps.fetch(self._steps.partition(self.task_id), entry.offset or 0)
+        value: str = json.loads(found.value())["value"]
+        return value
+
+    # -- durable calls -------------------------------------------------------------------------------------------------
+
+    def step(self, name: str, function: Callable[..., T], args: Any, kwargs: Any) -> T:
+        """The value of a step."""
+        self._go_on()
+        name = self.history.numbered(name)
+        if (known := self.history.take(STEP, name)) is not None:
+            value: T = self.backend.value_of(self._text_of(known))
+            return value
+        value = function(*args, **kwargs)
+        entry = Entry(self.history.position, STEP, name, self.backend.text_of(value))
+        facts = {"at": now(), "worker": self._request.hostname}
+        try:
+            key, offset = self._append(entry.number, entry.encode(self.task_id, facts))
+        except MessageTooLarge as error:
+            raise ResultTooLarge(
+                f"step {name} of task {self.task_id} returns too much: return less ({error})"
+            ) from None
+        self.history.add(entry._replace(key=key, offset=offset))
+        return value
+
+    def wait(self, kind: str, name: str, correlation_id: str, expected: Any, timeout: float | None) -> Continued:
+        """The answer to a durable call for which the task gives its slot up, unless it is there."""
+        self._go_on()
+        if (known := self.history.take(kind, name)) is not None:
+            found = Continued.of_json(json.loads(self._text_of(known)))
+        elif self._continued is not None and self._continued.number == self.history.position:
+            found = self._continued
+            self.history.add(Entry(self.history.position, kind, name, json.dumps(found._asdict())))
+        else:
+            self._suspend(correlation_id, expected, timeout)
+        if found.outcome == REFUSED:
+            raise CorrelationInUse(found.reason)
+        if found.outcome == FAILED:
+            raise Unrecoverable(found.reason)
+        return found
+
+    def results_of(self, tasks: list[Any], timeout: float | None) -> list[Any]:
+        """The results of tasks that this run, or an earlier one, has sent."""
+        number = self.history.position
+        correlation_id = f"{self.task_id}/{number}"
+        ids = [str(uuid.uuid5(uuid.NAMESPACE_OID, f"{correlation_id}/{place}")) for place in range(len(tasks))]
+        name = ",".join(f"{name}*{len(list(some))}" for name, some in groupby(str(each.task) for each in tasks))
+        self._go_on()
+        if self._is_answered(number):
+            for each in ids:  # children of an earlier run are children of this task
+                self._task.add_trail(self._task.app.AsyncResult(each))
+        else:
+            with confirmed():
+                for task_id, task in zip(ids, tasks, strict=True):
+                    told = _waited_for(task.clone(), correlation_id)
+                    told.apply_async(task_id=task_id)
+        continued = self.wait(WAIT, name, correlation_id, ids, timeout)
+        outcomes = [self.backend.outcome_of(continued.answers[each]) for each in ids if each in continued.answers]
+        for outcome in outcomes:
+            if isinstance(outcome, BaseException):
+                raise outcome
+        if continued.outcome == TIMED_OUT:
+            raise SuspensionTimedOut(f"{len(outcomes)} of {len(ids)} tasks have ended within {timeout:g} s")
+        return outcomes
+
+    def _is_answered(self, number: int) -> bool:
+        answered = self._continued is not None and self._continued.number == number
+        return answered or self.history.has(number)
+
+    def _go_on(self) -> None:
+        """Ends a run that is suspended and goes on: its function has caught the exception that ends it."""
+        if self.suspended is not None:
+            raise self.suspended
+
+    # -- giving the slot up --------------------------------------------------------------------------------------------
+
+    def _suspend(self, correlation_id: str, expected: Any, timeout: float | None) -> Any:
+        number = self.history.position
+        deadline = None if timeout is None else now() + min(timeout, FOR_EVER)
+        offset = self._write_pages(self._message().as_json())
+        if not (self._task.ignore_result if self._request.ignore_result is None else self._request.ignore_result):
+            told = {"correlation_id": correlation_id, "callbacks": expected}
+            self.backend.store_result(self.task_id, told, SUSPENDED, request=self._request, due=deadline)
+        created = created_at(getattr(self._request, CREATED, None), getattr(self._request, RECORD_HEADER, None) or {})
+        self._surely(
+            lambda: self.backend.suspend(
+                correlation_id,
+                self.task_id,
+                created=created or 0.0,
+                number=number,
+                page=offset,
+                expected=expected,
+                deadline=deadline,
+            )
+        )
+        self.suspended = Suspended(f"waits for {correlation_id}", correlation_id, deadline)
+        raise self.suspended
+
+    def _message(self) -> KeptMessage:
+        """The message with which the task will continue."""
+        request = self._request
+        headers = {**(request.headers or {}), CONTINUATIONS: (getattr(request, CONTINUATIONS, None) or 0) + 1}
+        signature = self._task.signature_from_request(
+            request, retries=request.retries, headers=headers, expires=None, countdown=None, eta=None
+        )
+        with captured() as records:
+            signature.apply_async()
+        [found] = [record for record in records if dict(record.headers).get("retry-of")]
+        return KeptMessage(found.topic, found.value, found.key, found.headers, found.partition)
+
+    def header(self) -> dict[str, Any] | None:
+        """The header with which a retry of the task finds its history; None if there is none yet."""
+        if not self.history.has(0) and self._continued is None:
+            return None
+        at, answer = self._write_pages(None), self._continued
+        if answer is None or self.history.has(answer.number or 0):
+            return Continued(at)._asdict()
+        return answer._replace(at=at)._asdict()
+
+    def _write_pages(self, message: Mapping[str, Any] | None) -> int:
+        """Writes all entries that are in no full page. Returns the offset of the last page."""
+        for page in self.history.full_pages():
+            key, offset = self._append(None, page.encode())
+            self.history.wrote(page, offset, key)
+        return self._append(None, self.history.last_page(message).encode())[1]
+
+    def _append(self, number: int | None, value: bytes) -> tuple[str, int]:
+        key = f"{self.task_id}/{uuid.uuid4().hex if number is None else f'{number}/{self._nonce}'}"
+        offset = self._surely(lambda: self._steps.append(self.task_id, key, value))
+        return key, offset
+
+    def _surely(self, write: Callable[[], T]) -> T:
+        found: list[T] = []
+        self.backend.surely(lambda: found.append(write()), self.task_id, in_worker=True)
+        return found[0]
+
+    def erase(self) -> None:
+        """Removes the records of the task, which has ended."""
+        try:
+            self._steps.erase(self.task_id, self.history.keys)
+        except KafkaExecError:  # they cost only room
+            return
+
+
+def now() -> float:
+    """The time, epoch seconds: that of the log if the machine's clock is wrong."""
+    with clock.by_the_log(log_offset()):
+        return clock.now()
+
+
+def _waited_for(task: Any, correlation_id: str) -> Any:
+    """A signature whose end is told: that of the last task of a chain, and of the body of a chord."""
+    last = task
+    while isinstance(last, (_chain, _chord)):
+        last = last.body if isinstance(last, _chord) else last.tasks[-1]
+    if isinstance(last, group):
+        raise TypeError("wait_for() cannot wait for a chain that ends in a group: put a task behind the group")
+    last.options["headers"] = {**(last.options.get("headers") or {}), WAITED_FOR: correlation_id}
+    return task

@@ -1,0 +1,209 @@
+"""Suspended tasks between Celery and the control plane: their records and callbacks, and the messages that continue them."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from typing import Any
+
+from celery import states
+from celery.exceptions import TaskRevokedError
+
+from kafka_exec.backend import serial
+from kafka_exec.core.cluster.topology import control_topic, dead_topic, queue_topic_named, steps_topic
+from kafka_exec.core.control.reducers import Command, Effect
+from kafka_exec.core.control.wait_effects import BuryCallback, Continue, Refuse, Reply
+from kafka_exec.core.durable.continuation import KeptMessage
+from kafka_exec.core.durable.history import Page
+from kafka_exec.core.message.envelope import WAITED_FOR, dead_letter_headers
+from kafka_exec.errors import LostRecord, MessageTooLarge
+from kafka_exec.kafka.publish.scopes import Outgoing, captured
+from kafka_exec.kafka.results.step_log import StepLog, step_log
+
+logger = logging.getLogger("kafka_exec")
+
+#: The attribute of a request that holds the run of a durable task.
+RUN = "kafka_run"
+
+
+class Suspensions:
+    """The part of a result back end that is for suspended tasks, and for tasks for which others wait."""
+
+    app: Any
+    space: Any
+    EXCEPTION_STATES: frozenset[str]
+    surely: Callable[..., None]
+    payloads: Callable[[str, Any], Iterator[str]]
+    serialized: Callable[..., Any]
+    deserialized: Callable[..., Any]
+    exception_to_python: Callable[..., Any]
+    store_result: Callable[..., Any]
+    on_chord_part_return: Callable[..., Any]
+
+    @property
+    def steps(self) -> StepLog:
+        """The records of durable tasks."""
+        space = self.space
+        return step_log(space.cluster, steps_topic(space.settings, space.topics))
+
+    def text_of(self, value: Any) -> str:
+        """The text of a value, as records of durable tasks hold it.
+
+        Raises:
+            EncodeError: the serializer of results cannot serialize it.
+        """
+        return serial.as_text(self.serialized(value))
+
+    def value_of(self, text: str) -> Any:
+        """The inverse of :meth:`text_of`."""
+        return self.deserialized(serial.of_text(text))
+
+    # -- from Celery to the control plane ------------------------------------------------------------------------------
+
+    def suspend(
+        self,
+        correlation_id: str,
+        task_id: str,
+        *,
+        created: float,
+        number: int,
+        page: int,
+        expected: int | Collection[str],
+        deadline: float | None,
+    ) -> None:
+        """Tells the control plane that a task is suspended. For the arguments see :mod:`~kafka_exec.core.control.waiting`.
+
+        Args:
+            page: the offset of the record with which it continues.
+
+        Raises:
+            KafkaExecError: the control plane will not learn it.
+        """
+        self._tell(
+            "wait.suspend",
+            correlation_id,
+            task=task_id,
+            created=created,
+            number=number,
+            page=[self.steps.partition(task_id), page],
+            expected=expected if isinstance(expected, int) else sorted(expected),
+            deadline=deadline,
+        )
+
+    def call_back(self, correlation_id: str, callback: str, data: str, reply: str | None = None) -> None:
+        """Tells the control plane of a callback; it is durable when this returns.
+
+        Raises:
+            KafkaExecError: the callback is not durable.
+        """
+        self._tell("wait.callback", correlation_id, callback=callback, data=data, reply=reply)
+
+    def _tell(self, kind: str, correlation_id: str, **body: Any) -> None:
+        space = self.space
+        topic = control_topic(space.settings, space.topics)
+        space.cluster.topics.ensure(topic)
+        command = Command(kind, {"id": correlation_id, **body})
+        space.cluster.publisher.send(topic.name, command.encode(), key=correlation_id, at_once=True)
+
+    # -- ends of tasks -------------------------------------------------------------------------------------------------
+
+    def mark_as_done(
+        self, task_id: str, result: Any, request: Any = None, store_result: bool = True, state: str = states.SUCCESS
+    ) -> None:
+        """Stores a task's end after it has told the chord of it: a task whose end is stored is not run again."""
+        if request and request.chord:
+            self.on_chord_part_return(request, state, result)
+        self._tell_waiter(request, state, result)
+        if store_result:
+            self.store_result(task_id, result, state, request=request)
+        if (run := getattr(request, RUN, None)) is not None:
+            run.erase()
+
+    def mark_as_failure(
+        self, task_id: str, exc: Any, traceback: Any = None, request: Any = None, *args: Any, **kwargs: Any
+    ) -> Any:
+        """Tells who waits for the task of its failure, then does what Celery does."""
+        self._tell_waiter(request, states.FAILURE, exc)
+        return super().mark_as_failure(  # type: ignore[misc]
+            task_id, exc, traceback, request, *args, **kwargs
+        )
+
+    def mark_as_revoked(self, task_id: str, reason: str = "", request: Any = None, *args: Any, **kwargs: Any) -> Any:
+        """Tells who waits for the task that it was revoked, then does what Celery does."""
+        self._tell_waiter(request, states.REVOKED, TaskRevokedError(reason))
+        return super().mark_as_revoked(task_id, reason, request, *args, **kwargs)  # type: ignore[misc]
+
+    def _tell_waiter(self, request: Any, state: str, result: Any) -> None:
+        """Tells a task that waits for this one of its end, durably; the end is not stored before."""
+        waiter = getattr(request, WAITED_FOR, None)
+        if not isinstance(waiter, str):
+            return
+        for payload in self.payloads(state, result):
+            if self._has_told(waiter, request.id, state, payload):
+                return
+        error = MessageTooLarge(
+            f"the result of task {request.id} is too large for the task that waits for it: return less"
+        )
+        self._tell_waiter(request, states.FAILURE, error)
+
+    def _has_told(self, waiter: str, task_id: str, state: str, payload: str) -> bool:
+        data = json.dumps([state not in self.EXCEPTION_STATES, payload])
+        try:
+            self.surely(lambda: self.call_back(waiter, task_id, data), task_id, in_worker=True)
+        except MessageTooLarge:
+            return False
+        return True
+
+    def outcome_of(self, data: str) -> Any:
+        """The result of a task that was waited for: the inverse of what its end has told.
+
+        Returns:
+            its result, or the exception that it has raised.
+        """
+        is_ok, payload = json.loads(data)
+        value = self.deserialized(serial.of_text(payload))
+        return value if is_ok else self.exception_to_python(value)
+
+    # -- decisions of the control plane --------------------------------------------------------------------------------
+
+    def performers_of_suspensions(self) -> Mapping[type[Effect], Any]:
+        """The functions that make the records of the control plane's decisions about suspensions, by type of decision."""
+        return {
+            Continue: lambda effect: self._continue(effect, effect.outcome, effect.answers),
+            Refuse: lambda effect: self._continue(effect, effect.outcome, {}, effect.reason),
+            Reply: self._reply,
+            BuryCallback: self._bury_callback,
+        }
+
+    def _continue(
+        self, effect: Continue | Refuse, outcome: str, answers: Mapping[str, str], reason: str = ""
+    ) -> Sequence[Outgoing]:
+        partition, offset = effect.page
+        try:
+            page = Page.decode(self.steps.fetch(partition, offset).value())
+        except LostRecord as error:
+            logger.info("task %s is not continued: %s", effect.task, error)
+            return []
+        kept = KeptMessage.of_json(page.message or {}).continuing(offset, effect.number, outcome, answers, reason)
+        if isinstance(effect, Continue) and effect.again:  # who waits outlasts its queue
+            self.space.cluster.topics.ensure(queue_topic_named(self.space.settings, kept.topic))
+            kept = kept._replace(partition=None)
+        return [Outgoing(kept.topic, kept.value, kept.key, kept.headers, kept.partition)]
+
+    def _reply(self, effect: Reply) -> Sequence[Outgoing]:
+        with captured() as records:
+            self.store_result(effect.reply, [effect.outcome.value, effect.got, effect.expected], states.SUCCESS)
+        return records
+
+    def _bury_callback(self, effect: BuryCallback) -> Sequence[Outgoing]:
+        space = self.space
+        letters = dead_topic(space.settings, space.topics, "control")
+        space.cluster.topics.ensure(letters)
+        topic = control_topic(space.settings, space.topics).name
+        logger.error("a callback goes to the dead letters: %s", effect.error)
+        headers = dead_letter_headers(
+            (), reason="resume-unknown", error=effect.error, topic=topic, partition=0, offset=0
+        )
+        body = {"id": effect.id, "callback": effect.callback, "data": effect.data, "reply": None}
+        return [Outgoing(letters.name, Command("wait.callback", body).encode(), effect.id, headers)]
