@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from confluent_kafka import Producer, TopicPartition
+from confluent_kafka import KafkaError, Producer, TopicPartition
 from confluent_kafka.admin import NewPartitions, OffsetSpec
 
 from kafka_exec.broker import EmbeddedKafka
@@ -253,13 +253,23 @@ def test_partitions_that_are_added_to_a_queue_are_consumed_like_the_others(made:
     topic, admin = f"{made.prefix}.queue.celery", made.kafka.admin()
     admin.create_partitions([NewPartitions(topic, 24)])[topic].result(10)
     producer = Producer(made.kafka.client_config())  # the app's learns of them in some minutes
+    # A broker learns of them some milliseconds later; until then a message for them is refused.
+    until(lambda: len(producer.list_topics(topic, 10).topics[topic].partitions) == 24, what="the new partitions")
+    refused: list[KafkaError] = []
     added = [f"added-{number}" for number in range(16, 24)]
     for number, task in enumerate(added, start=16):
         headers = {"task": "work", "id": task, "lang": "py", "root_id": task}
         body = b'[[], {}, {"callbacks": null, "errbacks": null, "chain": null, "chord": null}]'
         message = envelope.Message(body, "application/json", "utf-8", headers, {"correlation_id": task})
-        producer.produce(topic, body, task, number, headers=envelope.encode(message))
-    assert producer.flush(10) == 0
+        producer.produce(
+            topic,
+            body,
+            task,
+            number,
+            headers=envelope.encode(message),
+            on_delivery=lambda error, _: refused.extend([error] if error else []),
+        )
+    assert (producer.flush(10), refused) == (0, [])
     two = made.start("two", "-c", "2")  # so that the group looks again, which it would do in some minutes
     two.wait_for_line(" ready.")
     made.effects.wait_for(added, timeout=150)  # the first worker's client looks for new partitions once a minute
