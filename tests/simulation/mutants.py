@@ -267,7 +267,7 @@ SEEDS: dict[str, int] = {
     "an end before the own begin is not noted, and runs start late": 54,
     "an end elsewhere leaves no lane": 3,
     "an end leaves no lane": 2,
-    "a checkpoint has folded all before it": 64,
+    "a checkpoint has folded all before it": 225,
     "any checkpoint is trusted": 21,
     "one record of a checkpoint is taken": 3,
     "parked records are not in checkpoints": 3,
