@@ -95,8 +95,9 @@ class Task(Durable, CeleryTask):  # type: ignore[misc]
         for name, value in followed.items():
             if vars(cls)[name] is None:  # Celery sets what is None
                 setattr(cls, name, value)
-        for task in app._tasks.values():
-            if type(task) is cls and makes_durable_calls(task):
+        if type(task := app._tasks.get(cls.name)) is cls:
+            task.durable = makes_durable_calls(task)  # a worker asks for each message
+            if task.durable:
                 let_suspensions_pass(task)
         if cls.retrying is None:
             return bound

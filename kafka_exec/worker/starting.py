@@ -10,7 +10,6 @@ from typing import Any
 from celery.worker.state import task_ready
 from kombu.exceptions import OperationalError
 
-from kafka_exec.app.durable.calls import makes_durable_calls
 from kafka_exec.backend import KafkaBackend
 from kafka_exec.core.message.envelope import (
     CONTINUED,
@@ -162,7 +161,7 @@ class Starter:
     def _start_when_confirmed(self, key: tuple[Deliveries, int], request: Any) -> None:
         deliveries, tag = key
         try:
-            begun = deliveries.confirm(tag, _PATIENCE, surely=makes_durable_calls(request.task))
+            begun = deliveries.confirm(tag, _PATIENCE, surely=bool(getattr(request.task, "durable", False)))
         except KafkaExecError as error:
             self._later(self._start_when_confirmed, key, request, error)
             return

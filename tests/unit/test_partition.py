@@ -199,6 +199,7 @@ def test_a_run_is_told_before_it_starts_and_only_some_begins_must_be_durable() -
     assert play.begin(0)
     assert play.begin(1)
     assert play.states(0, 1) == ["BEGINNING", "BEGINNING"]
+    assert play.core.awaits(0, surely=True) == play.core.outbox.number > 0, "the caller says that it must be"
     assert [play.core.awaits(0), play.core.awaits(1)] == [None, 1], (
         "the reservation of the key's task is the first told"
     )

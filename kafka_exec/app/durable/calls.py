@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from datetime import datetime
 from functools import wraps
+from inspect import unwrap
 from types import CodeType
 from typing import Any, NamedTuple, TypeVar
 
@@ -202,7 +203,7 @@ def makes_durable_calls(task: Any) -> bool:
     """True if a task makes durable calls, as far as it says, or its function's code shows it."""
     if task.durable is not None:
         return bool(task.durable)
-    code = getattr(getattr(task.run, "__wrapped__", task.run), "__code__", None)
+    code = getattr(unwrap(task.run), "__code__", None)
     return isinstance(code, CodeType) and not CALLS.isdisjoint(_names(code))
 
 

@@ -5,6 +5,7 @@ Another package offers an executor by an entry point of the group ``kafka_exec.e
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from importlib.metadata import entry_points
 from typing import Any, ClassVar
@@ -20,7 +21,7 @@ from kafka_exec.core.worker.strategies import LOCAL, Offer, chosen
 GROUP = "kafka_exec.executors"
 
 
-class Executor:
+class Executor(ABC):
     """A strategy by which tasks are run. Subclass it, and give an instance to :func:`use_executor`.
 
     Attributes:
@@ -39,6 +40,7 @@ class Executor:
         """True if it can run a task of this name, here and now. A worker asks once, when it starts."""
         return task in self.tasks
 
+    @abstractmethod
     def run(self, task: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         """Runs a task. Returns its result.
 
@@ -49,7 +51,6 @@ class Executor:
             Recoverable: the task is retried by the policy.
             Unrecoverable: the task fails.
         """
-        raise NotImplementedError
 
 
 def use_executor(app: Celery, executor: Executor | str, **options: Any) -> Executor:
