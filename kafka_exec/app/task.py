@@ -95,7 +95,10 @@ class Task(Durable, CeleryTask):  # type: ignore[misc]
         for name, value in followed.items():
             if vars(cls)[name] is None:  # Celery sets what is None
                 setattr(cls, name, value)
-        if type(task := app._tasks.get(cls.name)) is cls:
+        task = app._tasks.get(cls.name)
+        if type(task) is not cls:  # Celery has named the instance of a class without a name
+            task = next((each for each in app._tasks.values() if type(each) is cls), None)
+        if task is not None:
             task.durable = makes_durable_calls(task)  # a worker asks for each message
             if task.durable:
                 let_suspensions_pass(task)

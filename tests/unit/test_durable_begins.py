@@ -52,3 +52,14 @@ def test_a_task_is_durable_if_it_says_so_or_its_code_shows_it(
     app.finalize()
     assert app.tasks["t"].durable is durable
     assert hasattr(task, "_run_through") is durable
+
+
+def test_a_task_that_is_a_class_without_a_name_is_looked_at_too(app: Celery) -> None:
+    class Waiting(kafka_exec.Task):
+        def run(self) -> Any:
+            return self.suspend("x")
+
+    task = app.register_task(Waiting())
+    app.finalize()
+    assert task.durable is True
+    assert hasattr(task, "_run_through")
