@@ -25,7 +25,7 @@ CONF = {"kafka_exec_partitions": {"queue": 2, "state": 2, "control": 2}, "kafka_
 @pytest.fixture(scope="module")
 def made(kafka: EmbeddedKafka, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Crew]:
     """A crew whose one worker nobody kills."""
-    with crew(kafka, tmp_path_factory.mktemp("durable"), backend="same", **CONF, kafka_exec_resume_timeout=5) as found:
+    with crew(kafka, tmp_path_factory.mktemp("durable"), backend="same", **CONF) as found:
         found.ready(found.start("one", "-c", "4"))
         yield found
 
@@ -97,7 +97,7 @@ def test_callbacks_may_come_early_and_twice_and_at_once_and_each_caller_learns_w
 
 def test_a_deadline_fails_the_task_or_continues_it_and_a_late_callback_changes_nothing(made: Crew) -> None:
     failing = send(made, "wait", "slow", {"timeout": 1})
-    going_on = send(made, "wait", "lazy", {"timeout": 1, "callbacks": 2, "on_timeout": "continue"})
+    going_on = send(made, "wait", "lazy", {"timeout": 10, "callbacks": 2, "on_timeout": "continue"})
     suspended(going_on)
     assert kafka_exec.resume(made.app, "lazy", "one of two", "a").outcome == "counted"
     with pytest.raises(SuspensionTimedOut, match="0 callbacks of suspension slow"):
@@ -107,14 +107,16 @@ def test_a_deadline_fails_the_task_or_continues_it_and_a_late_callback_changes_n
     assert count(made, failing.id) == {"begin": 2}
 
 
-def test_a_callback_for_which_no_task_waits_becomes_a_dead_letter(made: Crew) -> None:
-    assert kafka_exec.resume(made.app, "nobody", {"n": 1}).outcome == "kept"
+def test_a_callback_for_which_no_task_waits_becomes_a_dead_letter(kafka: EmbeddedKafka, tmp_path: Path) -> None:
+    with crew(kafka, tmp_path, backend="same", **CONF, kafka_exec_resume_timeout=2) as made:
+        made.ready(made.start("one", "-c", "1"))
+        assert kafka_exec.resume(made.app, "nobody", {"n": 1}, timeout=PATIENCE).outcome == "kept"
 
-    def letters() -> list[Any]:
-        told = made.command("kafka", "dead", "list", "control", "--json")
-        return [json.loads(line) for line in told.splitlines()]
+        def letters() -> list[Any]:
+            told = made.command("kafka", "dead", "list", "control", "--json")
+            return [json.loads(line) for line in told.splitlines()]
 
-    until(lambda: any(each["reason"] == "resume-unknown" for each in letters()), what="the dead letter")
+        until(lambda: any(each["reason"] == "resume-unknown" for each in letters()), what="the dead letter")
 
 
 def test_one_correlation_id_may_be_used_again_but_not_by_two_at_once(made: Crew) -> None:
