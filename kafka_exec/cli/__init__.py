@@ -7,6 +7,7 @@ import click
 from kafka_exec.cli.broker import broker
 from kafka_exec.cli.common import Guarded
 from kafka_exec.cli.control_plane import control_plane
+from kafka_exec.cli.exporter import exporter
 from kafka_exec.cli.nodes import nodes
 from kafka_exec.cli.schedule import claims, schedule
 from kafka_exec.cli.tasks.executions import executions, remark, show
@@ -44,6 +45,7 @@ for command in (
     control_plane,
     dead,
     executions,
+    exporter,
     history,
     keys,
     nodes,
