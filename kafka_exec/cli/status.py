@@ -16,9 +16,6 @@ from kafka_exec.settings.appconf import broker_home
 #: The exit status of a check that has found something wrong.
 WRONG = 3
 
-#: Nodes count that were heard in so many seconds.
-_HEARD_WITHIN = 3600.0
-
 
 @click.command()
 @click.option("--check", is_flag=True, help=f"End with status {WRONG} if something is wrong, for monitors.")
@@ -32,17 +29,12 @@ def status(context: click.Context, check: bool, as_json: bool) -> None:
     \b
     Example: celery -A shop kafka status --check
     """
-    from kafka_exec.core.cluster.topology import nodes_topic
-    from kafka_exec.core.nodes.heartbeat import NodeState, roll
+    from kafka_exec.core.nodes.heartbeat import NodeState
     from kafka_exec.core.overview.problems import Severity, problems
-    from kafka_exec.kafka.nodes.node import heard
     from kafka_exec.kafka.overview.queues import Overview
 
     space, now = broker_home(context.obj.app), time.time()
-    overview = Overview(space.cluster, space.topics)
-    reports = overview.reports(overview.names(), now)
-    beats = heard(space.cluster, nodes_topic(space.topics), now - _HEARD_WITHIN)
-    nodes = list(roll(beats, now=now, period=space.settings.heartbeat))
+    reports, nodes = Overview(space.cluster, space.topics).survey(now)
     found = problems(reports, nodes, now)
     kinds = Counter(f"{seen.beat.kind or 'node'}" for seen, state in nodes if state is NodeState.ALIVE)
     facts: dict[str, Any] = {
