@@ -30,8 +30,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(3000)]
 #: So many records.
 _NUMBER = int(os.environ.get("HOSTILE", "100000"))
 
-#: What the worker's parent may keep more at the end than after three tenths, megabytes: a tenth of a kilobyte for each.
-_MOST_MORE = 7.0
+#: What the worker's parent may keep more at the end than after three tenths, megabytes: 140 bytes for each record.
+_MOST_MORE = 10.0
 
 
 @pytest.fixture
