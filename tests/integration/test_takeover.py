@@ -108,6 +108,19 @@ def test_who_is_told_to_end_while_its_pool_takes_a_task_ends_that_task_and_then_
     until(lambda: made.backlog() == 0, what="a commit of all")
 
 
+def test_a_busy_worker_that_is_told_to_end_runs_nothing_that_is_begun_again(made: Crew) -> None:
+    leaving = made.start("leaving", "-c", "4")
+    made.ready(leaving)
+    sent = made.send("work", number=1000, ignore_result=True)
+    until(lambda: len(made.effects.all()) > 200, what="a part of the tasks")
+    leaving.terminate()
+    assert leaving.wait(25) == 0, leaving.output[-5000:]
+    staying = made.start("staying", "-c", "4")
+    made.ready(staying)
+    made.effects.wait_for(sent)
+    made.effects.assert_once(sent, "begin")
+
+
 def test_a_task_that_does_not_heed_a_cold_shutdown_is_killed_and_begins_again_elsewhere(made: Crew) -> None:
     leaving = made.start("leaving", "-c", "1", worker_soft_shutdown_timeout=0.5)
     made.ready(leaving)
