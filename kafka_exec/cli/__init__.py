@@ -12,6 +12,7 @@ from kafka_exec.cli.schedule import claims, schedule
 from kafka_exec.cli.tasks.executions import executions, remark, show
 from kafka_exec.cli.tasks.history import history
 from kafka_exec.cli.tasks.resume import resume
+from kafka_exec.cli.tasks.why import why
 from kafka_exec.cli.waiting.dead import dead
 from kafka_exec.cli.waiting.keys import keys
 from kafka_exec.cli.waiting.queues import queues
@@ -52,6 +53,7 @@ for command in (
     resume,
     schedule,
     show,
+    why,
 ):
     kafka.add_command(command)
 
