@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from kafka_exec.broker import EmbeddedKafka
+from kafka_exec.core.cluster.settings import DEFAULT_PARTITIONS
 from kafka_exec.core.overview.sentences import sentence
 from kafka_exec.core.overview.why import Answer, Reason
 from kafka_exec.kafka.overview import why as reading
@@ -45,6 +46,12 @@ def wait_for(made: Crew, task_id: str, reason: Reason, **facts: object) -> Answe
     return seen[-1]
 
 
+def read_little(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Has one message of each partition of a topic be read."""
+    for module in ("why", "unfinished"):
+        monkeypatch.setattr(f"kafka_exec.kafka.overview.{module}.MOST", DEFAULT_PARTITIONS["queue"])
+
+
 def head_of(answer: Answer) -> tuple[str, Reason]:
     assert answer.head is not None
     return answer.head.id, answer.head.reason
@@ -68,7 +75,7 @@ def test_without_a_worker_it_tells_what_a_task_waits_for(made: Crew) -> None:
     assert ["reason", "unknown"] in [line.split() for line in facts]
 
 
-def test_it_tells_what_runs_waits_stops_and_dies_with_real_workers(made: Crew) -> None:
+def test_it_tells_what_runs_waits_stops_and_dies_with_real_workers(made: Crew, monkeypatch: pytest.MonkeyPatch) -> None:
     able = made.start("able", "-c", "2")
     made.ready(able)
     [dead], [ended], [failed] = made.send("picky", "no"), made.send("work"), made.send("fail", "wrong")
@@ -101,9 +108,14 @@ def test_it_tells_what_runs_waits_stops_and_dies_with_real_workers(made: Crew) -
     gate = made.gate()
     [held] = made.send("hold", str(gate), ordering_key="h")
     of_held, full = made.send("work", ordering_key="h")[0], made.send("work", number=3)[-1]
-    assert wait_for(made, held, Reason.RUNNING, node="without@test").facts["since"] <= time.time()
+    wait_for(made, held, Reason.RUNNING, node="without@test")
+    assert until(lambda: ask(made, held).facts["since"], what="its state with its start") <= time.time()
     assert head_of(wait_for(made, of_held, Reason.BEHIND, key="h", ahead=1)) == (held, Reason.RUNNING)
     wait_for(made, full, Reason.NO_SLOT, slots=1, before=3)
+    until(lambda: made.app.backend.reader.find(of_held), what="its state, which names its message")
+    with monkeypatch.context() as little:
+        read_little(little)
+        assert head_of(wait_for(made, of_held, Reason.BEHIND, key="h", ahead=1)) == (held, Reason.RUNNING)
 
     without.kill()
     wait_for(made, held, Reason.LOST, node="without@test", workers=0)
@@ -114,14 +126,13 @@ def test_it_tells_what_runs_waits_stops_and_dies_with_real_workers(made: Crew) -
     again.stop()
 
 
-def test_without_a_result_back_end_a_task_is_looked_for_among_the_messages(
+def test_without_a_result_back_end_a_task_is_looked_for_among_the_first_messages(
     kafka: EmbeddedKafka, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with crew(kafka, tmp_path) as made:
-        sent = made.send("work", number=40)
-        assert {ask(made, each).reason for each in sent[:3]} == {Reason.NO_WORKER}
-        for module in ("why", "unfinished"):
-            monkeypatch.setattr(f"kafka_exec.kafka.overview.{module}.MOST", 16)
-        answers = [ask(made, each) for each in sent]
-        assert {each.reason for each in answers} == {Reason.NO_WORKER, Reason.UNKNOWN}
-        assert {each.facts["is_cut"] for each in answers if each.reason is Reason.UNKNOWN} == {True}
+        [first], [second] = (made.send("work", ordering_key="k") for _ in range(2))
+        assert [ask(made, each).reason for each in (first, second)] == [Reason.NO_WORKER, Reason.BEHIND]
+        read_little(monkeypatch)
+        assert ask(made, first).reason is Reason.NO_WORKER
+        cut = ask(made, second)
+        assert (cut.reason, cut.facts["is_cut"], cut.facts["results"]) == (Reason.UNKNOWN, True, False)

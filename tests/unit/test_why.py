@@ -12,11 +12,11 @@ from kafka_exec.core.message.dead import Letter, LetterAddress
 from kafka_exec.core.message.envelope import dead_letter_headers
 from kafka_exec.core.nodes.heartbeat import Heartbeat, NodeState, Seen
 from kafka_exec.core.overview.sentences import sentence
-from kafka_exec.core.overview.standing import QueuePartition, Standing, TaskRecord
+from kafka_exec.core.overview.standing import MessageStanding, QueuePartition, TaskRecord
 from kafka_exec.core.overview.why import (
     Answer,
     Buried,
-    Delay,
+    DelayedMessage,
     Evidence,
     Reason,
     Searched,
@@ -33,7 +33,7 @@ from kafka_exec.core.results.state_record import Raised, StateRecord
 NOW = 1000.0
 PLACE = ("s.queue.q", 0, 7)
 SEARCHED = Searched("s", 2, True, 30 * 86400.0, 10_000)
-WAITING = Standing("q", PLACE, 900.0, "work")
+WAITING = MessageStanding("q", PLACE, 900.0, "work")
 RUNNING = WAITING._replace(incarnation="i1")
 BEHIND = WAITING._replace(is_blocked=True, key="k", ahead=3, head="h")
 WHERE = dead_letter_headers((), reason="rejected", error="no", topic="s.queue.q", partition=3, offset=5)
@@ -63,8 +63,8 @@ ALIVE = (node(),)
 ANSWERS: list[tuple[Reason, dict[str, Any], list[str]]] = [
     (Reason.UNKNOWN, {}, ["unknown under the prefix s", "2 queues", "30 days", "no state"]),
     (Reason.NOT_FOUND, {"state": state(State.GROUP)}, ["has the state GROUP", "not found"]),
-    (Reason.WAITS_FOR_TIME, {"delay": Delay("q", 4, 2000.0)}, ["for its time, @2000", "level 4", "queue q"]),
-    (Reason.WAITS_FOR_TIME, {"delay": Delay("q", 4, 2000.0, True)}, ["for its retry, @2000"]),
+    (Reason.WAITS_FOR_TIME, {"delay": DelayedMessage("q", 4, 2000.0)}, ["for its time, @2000", "level 4", "queue q"]),
+    (Reason.WAITS_FOR_TIME, {"delay": DelayedMessage("q", 4, 2000.0, True)}, ["for its retry, @2000"]),
     (Reason.WAITS_FOR_TIME, {"standings": (WAITING._replace(due=1001.0),), "nodes": ALIVE}, ["@1001"]),
     (Reason.WAITS_FOR_TIME, {"state": state(State.SCHEDULED, due=2000.0, queue="q")}, ["@2000"]),
     (Reason.BEHIND, {"standings": (BEHIND,)}, ["behind 3 tasks of key k", "not read"]),
@@ -81,9 +81,9 @@ ANSWERS: list[tuple[Reason, dict[str, Any], list[str]]] = [
         {"standings": (RUNNING,), "nodes": (node(found=NodeState.LOST),)},
         ["one, which was last heard @990"],
     ),
-    (Reason.LOST, {"standings": (RUNNING,)}, ["a worker that is gone", "no worker reads queue q"]),
+    (Reason.LOST, {"standings": (RUNNING,)}, ["a worker, which is gone: no worker reads queue q"]),
     (Reason.REVOKED, {"standings": (WAITING,), "nodes": ALIVE, "revoked": 900.0}, ["was revoked @900: the worker"]),
-    (Reason.REVOKED, {"delay": Delay("q", 4, 2000.0), "revoked": 900.0}, ["was revoked @900"]),
+    (Reason.REVOKED, {"delay": DelayedMessage("q", 4, 2000.0), "revoked": 900.0}, ["was revoked @900"]),
     (Reason.REVOKED, {"revoked": 900.0}, ["was revoked @900"]),
     (Reason.REVOKED, {"state": state(State.REVOKED, finished=950.0)}, ["was revoked @950"]),
     (Reason.DEAD, {"letter": LETTER, "state": state(State.FAILED)}, ["rejected (no)", "kafka dead replay q 3:17"]),
@@ -124,7 +124,7 @@ def test_no_reason_is_left_out() -> None:
 @pytest.mark.parametrize(
     ("head", "words"),
     [
-        ({"delay": Delay("q", 4, 2000.0, True)}, "the first, h, waits for its retry, @2000"),
+        ({"delay": DelayedMessage("q", 4, 2000.0, True)}, "the first, h, waits for its retry, @2000"),
         ({"suspension": Suspension("c", "h", 1.0, 0, 1, None)}, "the first, h, is suspended for c"),
         ({"standings": (RUNNING,), "nodes": ALIVE}, "the first, h, runs at one"),
         ({"standings": (WAITING,)}, "the first, h, waits in queue q, which no living worker reads"),
@@ -175,7 +175,9 @@ def test_the_end_of_a_run_counts_before_the_journal_tells_it_and_that_of_another
 
 def test_a_copy_that_waits_for_the_retry_of_its_task_does_not_hide_the_retry() -> None:
     copy = WAITING._replace(is_blocked=True, head="t")
-    assert decide(evidence(standings=(copy,), delay=Delay("q", 2, 2000.0, True))).reason is Reason.WAITS_FOR_TIME
+    assert (
+        decide(evidence(standings=(copy,), delay=DelayedMessage("q", 2, 2000.0, True))).reason is Reason.WAITS_FOR_TIME
+    )
     assert decide(evidence(standings=(copy, RUNNING), nodes=ALIVE)).reason is Reason.RUNNING
 
 

@@ -92,7 +92,7 @@ def _running(facts: Facts, say: Say) -> str:
 
 def _lost(facts: Facts, say: Say) -> str:
     node, heard = facts["node"], facts["heard"]
-    who = "a worker that is gone" if node is None else f"{node}, which was last heard {say(heard)}"
+    who = f"{node or 'a worker'}, which {'is gone' if heard is None else f'was last heard {say(heard)}'}"
     then = "another one begins it again" if facts["workers"] else f"no worker reads queue {facts['queue']} now"
     return f"ran{_since(facts, say)} at {who}: {then}"
 

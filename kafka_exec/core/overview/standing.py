@@ -29,7 +29,7 @@ class TaskRecord(NamedTuple):
     due: float | None = None
 
 
-class Standing(NamedTuple):
+class MessageStanding(NamedTuple):
     """The standing of an unfinished message.
 
     Attributes:
@@ -60,25 +60,37 @@ class QueuePartition:
 
     def __init__(self, queue: str, topic: str, partition: int, ledger: Ledger, records: Iterable[TaskRecord]) -> None:
         self.queue = queue
-        self._place = (topic, partition)
+        self.place = (topic, partition)
         self._ledger = ledger
         self._records = {each.offset: each for each in records if not ledger.has_ended(each.offset)}
         self._lanes = lanes_of(ledger, {each.offset: each.ticket for each in self._records.values()})
 
-    def standings(self, task_id: str) -> list[Standing]:
+    def standings(self, task_id: str) -> list[MessageStanding]:
         """The standings of a task's messages."""
         return [self._standing(each) for each in self._records.values() if each.id == task_id]
+
+    def has_ended(self, offset: int) -> bool:
+        """True if a message has ended."""
+        return self._ledger.has_ended(offset)
+
+    def add(self, record: TaskRecord) -> None:
+        """Adds a message that has not ended, and is parked or lies behind those that were read."""
+        self._records[record.offset] = record
+        if record.ticket is not None and self._lanes.ticket(record.offset) is None:
+            self._lanes.enter(record.offset, record.ticket)
+        elif record.ticket is not None:
+            self._lanes.know(record.offset, record.ticket)
 
     def ready_before(self, at: float) -> int:
         """The number of messages that may begin and were written before a time, epoch seconds."""
         waiting = (each for each in self._records.values() if each.at < at and each.offset not in self._ledger.leases)
         return sum(self._lanes.may_run(each.offset, self._ledger.holds) for each in waiting)
 
-    def _standing(self, record: TaskRecord) -> Standing:
+    def _standing(self, record: TaskRecord) -> MessageStanding:
         lease = self._ledger.leases.get(record.offset)
-        found = Standing(
+        found = MessageStanding(
             self.queue,
-            (*self._place, record.offset),
+            (*self.place, record.offset),
             record.at,
             record.needed,
             record.due,

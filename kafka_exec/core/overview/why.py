@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from kafka_exec.core.control.waiting import Suspension
 from kafka_exec.core.message.dead import Letter
 from kafka_exec.core.nodes.heartbeat import NodeState, Seen
-from kafka_exec.core.overview.standing import Standing
+from kafka_exec.core.overview.standing import MessageStanding
 from kafka_exec.core.results.lifecycle import TERMINAL, State
 from kafka_exec.core.results.state_record import StateRecord
 
@@ -39,7 +39,7 @@ class Reason(Enum):
     ENDED = "ended"
 
 
-class Delay(NamedTuple):
+class DelayedMessage(NamedTuple):
     """A message that waits in Kafka for its time.
 
     Attributes:
@@ -100,9 +100,9 @@ class Evidence:
     now: float
     searched: Searched
     state: StateRecord | None = None
-    standings: tuple[Standing, ...] = ()
+    standings: tuple[MessageStanding, ...] = ()
     before: int = 0
-    delay: Delay | None = None
+    delay: DelayedMessage | None = None
     suspension: Suspension | None = None
     letter: Buried | None = None
     revoked: float | None = None
@@ -111,7 +111,7 @@ class Evidence:
     head: Evidence | None = None
 
     @property
-    def standing(self) -> Standing | None:
+    def standing(self) -> MessageStanding | None:
         """The standing of the message that comes first: one that runs, else one that may begin."""
         return min(self.standings, key=lambda each: (not each.incarnation, each.is_blocked), default=None)
 
@@ -177,21 +177,21 @@ def _unless_revoked(found: Evidence, reason: Reason, facts: dict[str, Any]) -> t
     return Reason.REVOKED, {"at": found.revoked, "queue": facts.get("queue"), "ends": True}
 
 
-def _of_run(found: Evidence, standing: Standing) -> tuple[Reason, dict[str, Any]]:
+def _of_run(found: Evidence, standing: MessageStanding) -> tuple[Reason, dict[str, Any]]:
     state = found.state
     is_of_it = state is not None and (state.topic, state.partition, state.offset) == standing.place
-    since = state.started if state is not None and is_of_it else None
+    since, worker = (state.started, state.worker) if state is not None and is_of_it else (None, None)
     seen, node_state = next(
         ((seen, each) for seen, each in found.nodes if seen.beat.incarnation == standing.incarnation), (None, None)
     )
-    facts = {"queue": standing.queue, "node": None if seen is None else seen.name, "since": since}
+    facts = {"queue": standing.queue, "node": worker if seen is None else seen.name, "since": since}
     if node_state is NodeState.ALIVE:
         return Reason.RUNNING, facts
     readers = len(readers_of(found.living, standing.queue))
     return Reason.LOST, {**facts, "heard": None if seen is None else seen.at, "workers": readers}
 
 
-def _of_standing(found: Evidence, standing: Standing) -> tuple[Reason, dict[str, Any]]:
+def _of_standing(found: Evidence, standing: MessageStanding) -> tuple[Reason, dict[str, Any]]:
     """The reason of a message that waits in its queue."""
     facts: dict[str, Any] = {"queue": standing.queue}
     if standing.is_blocked and not standing.key:

@@ -14,11 +14,11 @@ from kafka_exec.core.control.delay import DelayHeaders, eta_of
 from kafka_exec.core.control.waiting import Suspension, WaitingReducer
 from kafka_exec.core.message.envelope import CONTINUATIONS, decode, ticket_of
 from kafka_exec.core.nodes.heartbeat import NodeState, Seen, roll
-from kafka_exec.core.overview.standing import QueuePartition, Standing, TaskRecord
+from kafka_exec.core.overview.standing import MessageStanding, QueuePartition, TaskRecord
 from kafka_exec.core.overview.why import (
     Answer,
     Buried,
-    Delay,
+    DelayedMessage,
     Evidence,
     Reason,
     Searched,
@@ -27,6 +27,7 @@ from kafka_exec.core.overview.why import (
     last_knower,
 )
 from kafka_exec.core.record.fields import from_json
+from kafka_exec.core.results.lifecycle import TERMINAL
 from kafka_exec.core.results.state_record import StateRecord
 from kafka_exec.core.worker.versions import needed
 from kafka_exec.errors import Undecodable
@@ -77,13 +78,17 @@ class _Search:
         """The facts of a task, and those of the task that it waits for."""
         # In this order, in which messages move and end, so that no task seems to be nowhere.
         delay = self._delays.get(task_id)
-        standings = [each for partition in self._partitions for each in partition.standings(task_id)]
+        standings = self._standings(task_id)
         letter = self._letters.get(task_id)
+        state = None if self._find is None else self._find(task_id)
+        if self._is_cut and not standings and state is not None and state.state not in TERMINAL:
+            self._read_place_of(state)
+            standings = self._standings(task_id)
         found = Evidence(
             task_id,
             self._now,
-            Searched(self._topics.prefix, self._queues, self._find is not None, self._kept, MOST, self._is_cut),
-            state=None if self._find is None else self._find(task_id),
+            self._searched,
+            state=state,
             standings=tuple(standings),
             delay=delay,
             suspension=self._suspensions.get(task_id),
@@ -101,16 +106,25 @@ class _Search:
             found = replace(found, head=self.evidence(standing.head))
         return replace(found, before=self._before(standing))
 
-    def _before(self, standing: Standing) -> int:
+    def _standings(self, task_id: str) -> list[MessageStanding]:
+        return [each for partition in self._partitions for each in partition.standings(task_id)]
+
+    def _read_place_of(self, state: StateRecord) -> None:
+        """Reads the message that a state names: it may lie behind those that were read."""
+        if (offset := state.offset) is None:
+            return
+        for each in self._partitions:
+            if each.place == (state.topic, state.partition) and not each.has_ended(offset):
+                for record in read(self._cluster, {each.place: (offset, offset + 1)}, _task_record)[each.place]:
+                    each.add(record)
+
+    def _before(self, standing: MessageStanding) -> int:
         return sum(each.ready_before(standing.at) for each in self._partitions if each.queue == standing.queue)
 
     @property
-    def _kept(self) -> float:
-        return self._cluster.settings.dead_retention
-
-    @property
-    def _queues(self) -> int:
-        return len({name for name, _ in queue_topics(self._cluster, self._topics)})
+    def _searched(self) -> Searched:
+        queues, kept = {each.queue for each in self._partitions}, self._cluster.settings.dead_retention
+        return Searched(self._topics.prefix, len(queues), self._find is not None, kept, MOST, self._is_cut)
 
     @cached_property
     def _nodes(self) -> list[tuple[Seen, NodeState]]:
@@ -135,7 +149,7 @@ class _Search:
         ]
 
     @cached_property
-    def _delays(self) -> dict[str, Delay]:
+    def _delays(self) -> dict[str, DelayedMessage]:
         records, is_cut = delayed(self._cluster, self._topics, MOST)
         self._is_cut |= is_cut
         return dict(each for record in records for each in _delay(record))
@@ -197,11 +211,11 @@ def _task_record(record: Record) -> TaskRecord:
     return found._replace(ticket=ticket, id=str(task.get("id") or ""), needed=needed(task), due=eta_of(message))
 
 
-def _delay(record: Record) -> Iterator[tuple[str, Delay]]:
+def _delay(record: Record) -> Iterator[tuple[str, DelayedMessage]]:
     try:
         headers, rest = DelayHeaders.read(record.headers())
         task = decode(rest, record.value()).task
     except Undecodable:
         return  # its owner passes it over
     is_retry = bool(task.get("retries") or task.get(CONTINUATIONS))
-    yield str(task.get("id")), Delay(headers.queue, record.partition(), headers.until, is_retry)
+    yield str(task.get("id")), DelayedMessage(headers.queue, record.partition(), headers.until, is_retry)
