@@ -7,8 +7,10 @@ import click
 from kafka_exec.cli.broker import broker
 from kafka_exec.cli.common import Guarded
 from kafka_exec.cli.control_plane import control_plane
+from kafka_exec.cli.exporter import exporter
 from kafka_exec.cli.nodes import nodes
 from kafka_exec.cli.schedule import claims, schedule
+from kafka_exec.cli.status import status
 from kafka_exec.cli.tasks.executions import executions, remark, show
 from kafka_exec.cli.tasks.history import history
 from kafka_exec.cli.tasks.resume import resume
@@ -45,6 +47,7 @@ for command in (
     control_plane,
     dead,
     executions,
+    exporter,
     history,
     keys,
     nodes,
@@ -53,6 +56,7 @@ for command in (
     resume,
     schedule,
     show,
+    status,
     why,
 ):
     kafka.add_command(command)

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import pytest
 
+from kafka_exec import __version__
 from kafka_exec.broker import EmbeddedKafka
 from kafka_exec.cli.waiting.queues import reports
 from kafka_exec.settings.appconf import broker_home
-from tests.integration.workers import Crew, crew, until
+from tests.integration.workers import APP, PATIENCE, ROOT, Crew, crew, environment, until
 
 #: Some of what a queue's report says.
 Facts = dict[str, Any]
@@ -95,3 +100,58 @@ def test_a_queue_that_does_not_exist_is_an_error_that_names_those_that_do(made: 
     made.send("work")
     done = made.run("kafka", "queues", "nothing")
     assert (done.returncode, done.stderr) == (1, "Error: there is no queue 'nothing'; there are celery\n")
+
+
+@contextmanager
+def exporter(made: Crew) -> Iterator[Callable[[], dict[str, float]]]:
+    """The command beside the block, at whose end it must end cleanly. Yields a function that scrapes it."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "celery", "-A", APP, "kafka", "exporter", "--port", "0"],
+        cwd=ROOT,
+        env=environment(made.url, made.folder),
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+    def scrape() -> dict[str, float]:
+        with urlopen(address, timeout=PATIENCE) as answer:
+            lines = answer.read().decode().splitlines()
+        return {name: float(value) for name, value in (each.rsplit(" ", 1) for each in lines if each[0] != "#")}
+
+    try:
+        assert process.stdout is not None
+        address = process.stdout.readline().split()[3].rstrip(".")
+        yield scrape
+        process.terminate()
+        assert process.wait(PATIENCE) == 0
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_the_exporter_serves_them_to_prometheus(made: Crew) -> None:
+    made.send("work", number=3)
+    with exporter(made) as scrape:
+        scraped = scrape()
+        assert scraped['kafka_exec_queue_ready{queue="celery"}'] == 3
+        assert scraped["kafka_exec_up"] == 1
+        assert scraped[f'kafka_exec_build_info{{version="{__version__}"}}'] == 1
+        made.send("work")
+        assert scrape()['kafka_exec_queue_ready{queue="celery"}'] == 4
+
+
+def test_the_status_says_what_needs_an_operator(made: Crew) -> None:
+    made.send("work", number=2)
+    done = made.run("kafka", "status", "--check")
+    assert done.returncode == 3
+    assert "wrong: 2 tasks wait in celery, and no worker reads it (celery -A APP worker -Q celery)" in done.stdout
+    assert "nodes: none is alive" in done.stdout
+    only = made.start("only", "-c", "1", "-P", "solo")
+    made.ready(only)
+    wait_for(made, ready=0, running=0, workers=1)
+    done = made.run("kafka", "status", "--check")
+    assert (done.returncode, "wrong: " in done.stdout) == (0, False), done.stdout
+    (line,) = made.command("kafka", "status", "--json").splitlines()
+    told = json.loads(line)
+    assert (told["schema"], told["prefix"], told["nodes"]) == (1, made.prefix, {"worker": 1})
+    assert [each["queue"] for each in told["queues"]] == ["celery"]

@@ -54,6 +54,11 @@ class QueueCounts:
         """The tasks that wait for another one of their ordering key."""
         return self.ordered + self.held + self.stopped
 
+    @property
+    def total(self) -> int:
+        """All tasks that have not ended."""
+        return self.ready + self.running + self.lost + self.blocked
+
     def __add__(self, other: QueueCounts) -> QueueCounts:
         known = [each for each in (self.oldest, other.oldest) if each is not None]
         return QueueCounts(
