@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import pytest
 
-from kafka_exec.core.overview.audit import Audit, Breach, Told, audit
+from kafka_exec.core.overview.audit import Audit, Breach, JournalEvent, audit
 from kafka_exec.core.overview.counts import QueueRecord
 from kafka_exec.core.queue.lanes import STOPPED, Lane, Run, Ticket
 from kafka_exec.core.queue.ledger import Ledger
@@ -38,7 +38,7 @@ def result(records: Iterable[QueueRecord], *journal: Transition, by: str = "one"
     ledger.fold(journal, by)
     if committed:
         ledger.take_commit(Progress(committed))
-    told = [Told(transition, by, place) for place, transition in enumerate(journal)]
+    told = [JournalEvent(transition, by, place) for place, transition in enumerate(journal)]
     return audit(records, told, ledger, lambda incarnation: incarnation == "one")
 
 

@@ -40,7 +40,7 @@ class Finding(NamedTuple):
     by: str = ""
 
 
-class Told(NamedTuple):
+class JournalEvent(NamedTuple):
     """A transition of the journal, the incarnation that has written it, and the offset of its record."""
 
     transition: Transition
@@ -113,7 +113,7 @@ class _Lane:
 
 def audit(
     records: Iterable[QueueRecord],
-    journal: Iterable[Told],
+    journal: Iterable[JournalEvent],
     ledger: Ledger,
     lives: Callable[[str], bool],
 ) -> Audit:
@@ -145,7 +145,7 @@ class _Fold:
                 if not ticket.run.retries:
                     lane.waiting.append(record.offset)
 
-    def take(self, told: Told) -> None:
+    def take(self, told: JournalEvent) -> None:
         """Folds a transition."""
         transition = told.transition
         if transition.kind in (HELD, FREED):
@@ -160,7 +160,7 @@ class _Fold:
         elif transition.kind == RELEASED:
             self._leave(transition.offset)
 
-    def _start(self, told: Told) -> None:
+    def _start(self, told: JournalEvent) -> None:
         offset = told.transition.offset
         if offset in self._ended:
             self._note(Breach.AGAIN, told)
@@ -196,7 +196,7 @@ class _Fold:
         elif run is None or found.hold == run:
             found.hold = None
 
-    def _note(self, breach: Breach, told: Told) -> None:
+    def _note(self, breach: Breach, told: JournalEvent) -> None:
         self._found.findings.append(Finding(breach, told.transition.offset, told.offset, told.incarnation))
 
     def result(self, ledger: Ledger, lives: Callable[[str], bool]) -> Audit:

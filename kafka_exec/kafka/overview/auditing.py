@@ -8,7 +8,7 @@ from typing import NamedTuple
 from confluent_kafka.admin import OffsetSpec
 
 from kafka_exec.core.cluster.names import Topics
-from kafka_exec.core.overview.audit import Audit, Told, audit
+from kafka_exec.core.overview.audit import Audit, JournalEvent, audit
 from kafka_exec.core.queue.transitions import object_of, transitions_of
 from kafka_exec.kafka.client.failures import within
 from kafka_exec.kafka.cluster.admin import TIMEOUT, Admin, administration
@@ -78,11 +78,11 @@ def _at(time: float) -> OffsetSpec:
     return OffsetSpec.for_timestamp(max(0, int(time * 1000)))
 
 
-def _told(cluster: Cluster, journal: Place, span: tuple[int, int], queue: str) -> Iterator[Told]:
+def _told(cluster: Cluster, journal: Place, span: tuple[int, int], queue: str) -> Iterator[JournalEvent]:
     """The transitions in a part of a journal that are of a queue's present topic. ``queue``: the topic's id."""
     for batch in histories(cluster, {journal: span}):
         for record in batch:
             found = object_of(record.value())
             if found.get("queue") == queue:
                 for transition, incarnation in transitions_of(found):
-                    yield Told(transition, incarnation, record.offset())
+                    yield JournalEvent(transition, incarnation, record.offset())
