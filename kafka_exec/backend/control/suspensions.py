@@ -14,7 +14,7 @@ from kafka_exec.backend import serial
 from kafka_exec.core.cluster.topology import control_topic, dead_topic, queue_topic_named, steps_topic
 from kafka_exec.core.control.reducers import Command, Effect
 from kafka_exec.core.control.wait_effects import BuryCallback, Continue, Refuse, Reply
-from kafka_exec.core.durable.continuation import KeptMessage
+from kafka_exec.core.durable.continuation import Continued, KeptMessage
 from kafka_exec.core.durable.history import Page
 from kafka_exec.core.message.envelope import WAITED_FOR, dead_letter_headers
 from kafka_exec.errors import LostRecord, MessageTooLarge
@@ -181,12 +181,16 @@ class Suspensions:
     ) -> Sequence[Outgoing]:
         partition, offset = effect.page
         try:
-            page = Page.decode(self.steps.fetch(partition, offset).value())
+            record = self.steps.fetch(partition, offset)
         except LostRecord as error:
             logger.info("task %s is not continued: %s", effect.task, error)
             return []
-        kept = KeptMessage.of_json(page.message or {}).continuing(offset, effect.number, outcome, answers, reason)
-        if isinstance(effect, Continue) and effect.again:  # who waits outlasts its queue
+        page = Page.decode(record.value(), offset)
+        is_again = isinstance(effect, Continue) and effect.again
+        inline = None if is_again or page.inline is None else (record.key().decode(), page.inline)
+        continued = Continued(offset, effect.number, outcome, answers, reason, inline)
+        kept = KeptMessage.of_json(page.message or {}).continuing(continued)
+        if is_again:  # who waits outlasts its queue
             self.space.cluster.topics.ensure(queue_topic_named(self.space.settings, kept.topic))
             kept = kept._replace(partition=None)
         return [Outgoing(kept.topic, kept.value, kept.key, kept.headers, kept.partition)]

@@ -34,7 +34,8 @@ class Continue(Effect):
         page: the partition and the offset of the record with its message.
         outcome: ``answered`` or ``timed-out``.
         answers: the data of the callbacks, by their ids.
-        again: it could not be carried out at first: the queue may be gone, and is made anew.
+        again: it could not be carried out at first: the queue may be gone, and is made anew; or the message was too large
+            with the page in it, and goes without.
     """
 
     task: str

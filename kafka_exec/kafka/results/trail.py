@@ -9,6 +9,7 @@ from confluent_kafka import Message as Record
 from kafka_exec.core.cluster.names import Topics
 from kafka_exec.core.cluster.topology import TopicSpec
 from kafka_exec.core.durable import trail
+from kafka_exec.core.durable.history import MARGIN
 from kafka_exec.core.message.dead import REPLAYED_FROM
 from kafka_exec.core.message.envelope import decode
 from kafka_exec.core.message.window import MOST_STEPS
@@ -20,9 +21,6 @@ from kafka_exec.kafka.cluster.cluster import Cluster
 from kafka_exec.kafka.log.history import Fetcher, history
 from kafka_exec.kafka.publish.partitioner import partition_of
 from kafka_exec.kafka.results.notes import read
-
-#: The topics are read from so many seconds before the task was sent: the clocks of publishers and brokers may differ.
-_MARGIN = 600.0
 
 _CLOSING = 1.0
 
@@ -51,7 +49,7 @@ def _journal_of(topics: Topics, state: StateRecord) -> str:
 
 
 def _read_trail(cluster: Cluster, topics: Topics, state: StateRecord) -> list[trail.Happening]:
-    since = (state.created or 0.0) - _MARGIN
+    since = (state.created or 0.0) - MARGIN
     found: list[trail.Happening] = []
     offsets: set[int] = set()
     if state.partition is not None:
