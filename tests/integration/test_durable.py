@@ -187,6 +187,15 @@ def test_values_larger_than_a_page_are_found_again_and_one_larger_than_a_message
         send(made, "heavy", "too heavy", 1, 2_000_000).get(timeout=PATIENCE)
 
 
+def test_an_answer_that_leaves_no_room_for_the_steps_in_the_message_goes_without_them(made: Crew) -> None:
+    result = send(made, "heavy", "heavy answer", 6, 2000)
+    suspended(result)
+    answer = "x" * (made.app.backend.space.cluster.largest - 8000)
+    assert kafka_exec.resume(made.app, "heavy answer", answer).outcome == "continued"
+    assert result.get(timeout=PATIENCE) == [2000] * 6
+    assert count(made, result.id) == {**{f"step{each}": 1 for each in range(6)}, "end": 1}
+
+
 def test_it_waits_for_other_tasks_and_raises_what_one_of_them_raised(made: Crew) -> None:
     assert send(made, "gather", list(range(40))).get(timeout=PATIENCE) == [each + 1 for each in range(40)]
     assert send(made, "gather", [5]).get(timeout=PATIENCE) == 6

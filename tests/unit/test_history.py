@@ -388,6 +388,13 @@ def test_a_message_continues_with_one_header_more() -> None:
     assert (told, headers["retry-of"]) == ({"id": "t"}, None)
 
 
+def test_a_message_with_large_answers_goes_without_the_page() -> None:
+    for size, page in ((10, ("t/1", "{}")), (100_000, None)):
+        continued = Continued(7, 2, ANSWERED, {"a": "x" * size}, page=("t/1", "{}"))
+        told = json.loads(dict(KEPT.continuing(continued).headers)["headers"] or b"")
+        assert Continued.of_json(told[CONTINUED]) == continued._replace(page=page)
+
+
 def test_a_message_that_continues_again_has_the_newest_answer_only() -> None:
     again = KEPT.continuing(Continued(7, 2, ANSWERED, {"a": "1"})).continuing(Continued(9, 5, ANSWERED, {"b": "2"}))
     told = json.loads(dict(again.headers)["headers"] or b"")

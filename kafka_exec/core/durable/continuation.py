@@ -20,6 +20,9 @@ ANSWERED, TIMED_OUT, REFUSED, FAILED = "answered", "timed-out", "refused", "fail
 
 _HEADERS = "headers"
 
+#: A continuation has headers of at most so many bytes, or no page in them.
+_SMALL = 64 * 1024
+
 
 class KeptMessage(NamedTuple):
     """The record of a message, as a page keeps it."""
@@ -60,9 +63,11 @@ class KeptMessage(NamedTuple):
             raise Undecodable("no-step", f"the message of a suspended task cannot be read: {error}") from None
 
     def continuing(self, continued: Continued) -> KeptMessage:
-        """The record with which the task continues."""
+        """The record with which the task continues. It goes without the page if it would be large with it."""
         told = {CONTINUED: continued._asdict()}
         headers = [(name, _with(value, told) if name == _HEADERS else value) for name, value in self.headers]
+        if continued.page is not None and sum(len(value or b"") for _, value in headers) > _SMALL:
+            return self.continuing(continued._replace(page=None))
         return self._replace(headers=headers)
 
 
