@@ -22,14 +22,13 @@ from kafka_exec.app.durable.run import FOR_EVER, DurableRun, now
 from kafka_exec.backend.control.suspensions import RUN
 from kafka_exec.core.durable.continuation import TIMED_OUT
 from kafka_exec.core.durable.history import SLEEP, SUSPENSION
-from kafka_exec.errors import ConfigurationError, NotDurable, SuspensionTimedOut
+from kafka_exec.core.record.fields import an_id
+from kafka_exec.errors import NotDurable, SuspensionTimedOut
 
 T = TypeVar("T")
 
 #: The names of the durable calls.
 CALLS = frozenset({"step", "suspend", "sleep", "sleep_until", "wait_for"})
-
-_LONGEST = 512
 
 
 class TimedOut(NamedTuple):
@@ -100,7 +99,7 @@ class Durable:
             NonDeterministic: an earlier run has made another call in this place.
             NotDurable: the task does not run in a worker.
         """
-        _check_id(correlation_id)
+        an_id(correlation_id, "a correlation id")
         if on_timeout not in ("fail", "continue"):
             raise ValueError(f'on_timeout must be "fail" or "continue", not {on_timeout!r:.60}')
         expected = _expected(callbacks)
@@ -216,13 +215,6 @@ def _seconds(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= FOR_EVER:
         raise ValueError(f"a number of seconds from 0 to {FOR_EVER:.0f} is expected, not {value!r:.60}")
     return float(value)
-
-
-def _check_id(correlation_id: Any) -> None:
-    if not isinstance(correlation_id, str) or not 0 < len(correlation_id) <= _LONGEST:
-        raise ConfigurationError(
-            f"a correlation id must be a text of 1 to {_LONGEST} characters, not {correlation_id!r:.60}"
-        )
 
 
 def _expected(callbacks: Any) -> int | list[str]:

@@ -16,12 +16,12 @@ of each.
 
 from __future__ import annotations
 
-import heapq
 import json
 from dataclasses import dataclass, field
 from typing import Any
 
 from kafka_exec.core.control.reducers import Change, Command, Output
+from kafka_exec.core.control.timers import Timers
 from kafka_exec.core.control.wait_effects import BuryCallback, Continue, Refuse, Reply
 from kafka_exec.core.control.wait_table import TABLE, WaitAct, WaitEvent, WaitOutcome, WaitPhase
 from kafka_exec.core.durable.continuation import ANSWERED, FAILED, REFUSED, TIMED_OUT
@@ -115,7 +115,7 @@ class WaitingReducer:
         self._remembered = remembered
         self._waiters: dict[str, _Waiter] = {}
         # Times at which an id may have an event. One that has another time by then is skipped.
-        self._timers: list[tuple[float, str]] = []
+        self._timers = Timers()
 
     def __len__(self) -> int:
         """The number of ids that are remembered."""
@@ -233,10 +233,9 @@ class WaitingReducer:
 
     def _set_timer(self, name: str, until: float | None) -> None:
         if until is not None:
-            heapq.heappush(self._timers, (until, name))
+            self._timers.set(until, name)
         if len(self._timers) > 1.5 * len(self._waiters):  # a deadline that is years away would stay that long
-            self._timers = [(w.until, each) for each, w in self._waiters.items() if w.until is not None]
-            heapq.heapify(self._timers)
+            self._timers.replace((w.until, each) for each, w in self._waiters.items() if w.until is not None)
 
     def refused(self, command: Command, reason: str, now: float) -> list[Output]:
         """The outputs after Kafka has refused to keep a suspension or a callback: it is too large.
@@ -256,8 +255,7 @@ class WaitingReducer:
 
     def due(self, now: float) -> list[Output]:
         outputs: list[Output] = []
-        while self._timers and self._timers[0][0] <= now:
-            until, name = heapq.heappop(self._timers)
+        for until, name in self._timers.due(now):
             waiter = self._waiters.get(name)
             if waiter is not None and waiter.until == until:
                 event = WaitEvent.DEADLINE if waiter.phase is WaitPhase.WAITING else WaitEvent.FORGET
@@ -266,7 +264,7 @@ class WaitingReducer:
 
     @property
     def next_timer(self) -> float | None:
-        return self._timers[0][0] if self._timers else None
+        return self._timers.next
 
     def restore(self, key: str, value: bytes | None) -> None:
         try:
