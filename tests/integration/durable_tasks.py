@@ -197,6 +197,15 @@ def add_durable_tasks(app: Celery, note: Callable[[str, str], None]) -> None:
         ]
         return self.wait_for(*children, timeout=timeout)
 
+    @task
+    def awaits(self: Task, ids: list[str], number: int = 0, timeout: float | None = _PATIENCE) -> Any:
+        """Waits for tasks that were sent before, and for so many that it sends."""
+        note("begin", self.request.id)
+        children = [app.signature("add", (each, 1)) for each in range(number)]
+        found = self.wait_for(*map(app.AsyncResult, ids), *children, timeout=timeout)
+        note("end", self.request.id)
+        return found
+
 
 def add_jobs(app: Celery, note: Callable[[str, str], None]) -> None:
     """Gives an app a job."""

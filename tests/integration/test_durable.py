@@ -204,6 +204,43 @@ def test_it_waits_for_other_tasks_and_raises_what_one_of_them_raised(made: Crew)
         send(made, "gather", [1, -1, 2]).get(timeout=PATIENCE)
 
 
+def test_it_waits_for_tasks_that_were_sent_before_whether_they_have_ended_or_not(made: Crew) -> None:
+    past, failed = send(made, "add", 1, 2), send(made, "fail", "no")
+    assert past.get(timeout=PATIENCE) == 3
+    assert send(made, "awaits", [past.id]).get(timeout=PATIENCE) == 3
+    later = [send(made, "wait", "later 1"), send(made, "wait", "later 2")]
+    waiting = send(made, "awaits", [later[0].id, past.id, later[1].id], 2)
+    two = send(made, "awaits", [later[1].id])
+    suspended(waiting)
+    suspended(two)
+    for each in (1, 2):
+        until(lambda n=each: kafka_exec.resume(made.app, f"later {n}", n).outcome == "continued", what="both")  # type: ignore[misc]
+    assert waiting.get(timeout=PATIENCE) == [1, 3, 2, 1, 2]
+    assert two.get(timeout=PATIENCE) == 2
+    assert count(made, waiting.id) == {"begin": 2, "end": 1}
+    with pytest.raises(ValueError, match="no"):
+        failed.get(timeout=PATIENCE)
+    with pytest.raises(ValueError, match="no"):
+        send(made, "awaits", [failed.id]).get(timeout=PATIENCE)
+    at_once = [send(made, "add", each, 0) for each in range(10)]
+    all_of_them = [send(made, "awaits", [each.id]) for each in at_once]
+    assert [each.get(timeout=PATIENCE) for each in all_of_them] == list(range(10))
+
+
+def test_a_task_that_was_sent_before_may_be_revoked_or_unknown(made: Crew) -> None:
+    head = send(made, "wait", "never")
+    revoked = send(made, "awaits", [head.id])
+    with pytest.raises(SuspensionTimedOut, match="1 of 2 tasks have ended within 1 s"):
+        send(made, "awaits", ["nobody", send(made, "add", 1, 1).id], 0, 1).get(timeout=PATIENCE)
+    suspended(head)
+    suspended(revoked)
+    head.revoke()
+    with pytest.raises(TaskRevokedError):
+        revoked.get(timeout=PATIENCE)
+    with pytest.raises(TaskRevokedError):
+        send(made, "awaits", [head.id]).get(timeout=PATIENCE)
+
+
 def test_a_dead_letter_that_is_replayed_goes_on_where_it_failed(made: Crew) -> None:
     result = send(made, "stumbling")
     with pytest.raises(ValueError, match="not yet"):
@@ -334,6 +371,20 @@ def test_a_suspended_task_outlasts_its_queue(own: Crew) -> None:
     own.ready(own.start("again", "-c", "2", task_default_queue="other", task_routes={}), queue=None)
     own.ready(own.start("both", "-c", "2", "-Q", "celery"), queue=None)
     assert result.get(timeout=PATIENCE) == 1
+
+
+def test_whom_a_task_waits_for_is_known_to_the_next_workers(own: Crew) -> None:
+    ended, open_ = send(own, "add", 1, 2), send(own, "wait", "open")
+    waiting = send(own, "awaits", [open_.id])
+    suspended(open_)
+    suspended(waiting)
+    assert ended.get(timeout=PATIENCE) == 3
+    until(lambda: own.backlog() == 0, what="the commit of the ends of the first runs")
+    restart(own)
+    assert kafka_exec.resume(own.app, "open", 5, timeout=PATIENCE).outcome == "continued"
+    assert waiting.get(timeout=PATIENCE) == 5
+    assert count(own, waiting.id) == {"begin": 2, "end": 1}
+    assert send(own, "awaits", [ended.id, open_.id]).get(timeout=PATIENCE) == [3, 5]
 
 
 def test_a_suspension_outlasts_all_workers_and_one_that_was_told_twice_goes_on_once(own: Crew) -> None:

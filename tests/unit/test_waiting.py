@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from kafka_exec.core.control import waiting
 from kafka_exec.core.control.reducers import Command
-from kafka_exec.core.control.wait_effects import BuryCallback, Continue, Refuse, Reply
+from kafka_exec.core.control.wait_effects import BuryCallback, Continue, Refuse, Reply, Unwatch, Watch
 from kafka_exec.core.control.wait_table import TABLE, WaitEvent, WaitOutcome, WaitPhase, document
 from kafka_exec.core.control.waiting import WaitingReducer
 from kafka_exec.errors import Undecodable
@@ -346,6 +346,37 @@ def test_a_wait_without_a_deadline_stays() -> None:
     assert plane.take(call("a")) == [continues("answered", a="data of a"), reply("continued", 1, 1)]
 
 
+def test_ends_are_looked_for_from_the_suspension_to_its_end_and_by_each_new_owner() -> None:
+    plane = Plane()
+    plane.take(call("b", reply=None))
+    watch = Watch("x", ("a", "c"))
+    assert plane.take(suspend(expected=["a", "b", "c"], watched=["a", "c"])) == [watch]
+    assert plane.take(suspend(expected=["a", "b", "c"], watched=["a", "c"])) == []
+    plane.restart()
+    assert plane.waits.next_timer == 0.0, "no other command need come"
+    assert plane.wait(0) == [watch]
+    assert plane.waits.next_timer == DEADLINE
+    assert plane.take(call("c", reply=None)) == []
+    ended = {"a": "data of a", "b": "data of b", "c": "data of c"}
+    assert plane.take(call("a", reply=None)) == [continues("answered", **ended), Unwatch("x", ("a", "c"))]
+    plane.restart()
+    assert plane.wait(0) == []
+
+
+@pytest.mark.parametrize("end", [later(DEADLINE), told(Command("wait.revoke", {"tasks": ["t"]}))])
+def test_ends_are_looked_for_no_more_when_the_wait_is_over_otherwise(end: Step) -> None:
+    plane = Plane()
+    plane.take(suspend(expected=["a"], watched=["a"]))
+    assert Unwatch("x", ("a",)) in end(plane)
+    assert plane.take(call("a", reply=None)) == []
+
+
+def test_a_suspension_that_is_refused_watches_nothing() -> None:
+    plane = Plane()
+    plane.take(suspend())
+    assert [type(each) for each in plane.take(suspend("u", expected=["a"], watched=["a"]))] == [Refuse]
+
+
 def test_a_callback_without_a_reply_is_as_good() -> None:
     plane = Plane()
     plane.take(suspend(expected=2))
@@ -429,6 +460,7 @@ def test_of_a_suspension_that_is_over_little_is_kept() -> None:
         ("suspend", {"expected": -1}),
         ("suspend", {"expected": [1]}),
         ("suspend", {"deadline": "soon"}),
+        ("suspend", {"watched": [1]}),
         ("callback", {"id": None}),
         ("callback", {"id": "\ud800"}),
         ("callback", {"callback": None}),
@@ -456,9 +488,10 @@ def test_a_malformed_command_changes_nothing(kind: str, body: dict[str, Any]) ->
         ('["callback", "x", "a"]', b"1"),
         ('["head", "x"]', b"[]"),
         ('["head", "x"]', b'["WAITING", []]'),
-        ('["head", "x"]', b'["NONE", "t", 1, 1, [0, 1], 1, null, []]'),
-        ('["head", "x"]', b'["WAITING", "t", 1, 1, [0], 1, null, []]'),
-        ('["head", "x"]', b'["WAITING", "t", 1, 1, [0, 1], 1, null, [1]]'),
+        ('["head", "x"]', b'["NONE", "t", 1, 1, [0, 1], 1, null, [], []]'),
+        ('["head", "x"]', b'["WAITING", "t", 1, 1, [0], 1, null, [], []]'),
+        ('["head", "x"]', b'["WAITING", "t", 1, 1, [0, 1], 1, null, [1], []]'),
+        ('["head", "x"]', b'["WAITING", "t", 1, 1, [0, 1], 1, null, [], [1]]'),
         ('["head", "x"]', b"{"),
     ],
 )

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from celery import group
 from celery.canvas import Signature
+from celery.result import AsyncResult, GroupResult
 
 from kafka_exec.app.durable.run import FOR_EVER, DurableRun, now
 from kafka_exec.backend.control.suspensions import RUN
@@ -137,11 +138,12 @@ class Durable:
             when = when.timestamp()
         self.sleep(max(0.0, when - now()))
 
-    def wait_for(self, *tasks: Signature, timeout: float | None = None) -> Any:
+    def wait_for(self, *tasks: Signature | AsyncResult | GroupResult, timeout: float | None = None) -> Any:
         """Runs other tasks, and waits for their results without a slot. Returns the result; of several tasks the list.
 
         Args:
-            tasks: signatures; of a chain the last result counts, of a group there is a list.
+            tasks: signatures; of a chain the last result counts, of a group there is a list. Or results of tasks that were
+                sent before, which may have ended; if such a task stores no result, the wait ends at its timeout.
             timeout: seconds; None: no limit.
 
         Raises:
@@ -149,18 +151,19 @@ class Durable:
             NonDeterministic: an earlier run has made another call in this place.
             Exception: the error of the first of them that has failed.
         """
-        flat = [each for task in tasks for each in (task.tasks if isinstance(task, group) else [task])]
+        parts = [_parts(task) for task in tasks]
+        flat = [each for some in parts for each in (some if isinstance(some, list) else [some])]
         for each in flat:
-            if not isinstance(each, Signature):
-                raise TypeError(f"wait_for() takes signatures, such as add.s(1, 2), not {each!r:.100}")
+            if not isinstance(each, (Signature, AsyncResult)):
+                raise TypeError(f"wait_for() takes signatures, such as add.s(1, 2), and results, not {each!r:.100}")
         if self._is_eager:
-            results = [each.apply().get() for each in flat]
+            results = [(each.apply() if isinstance(each, Signature) else each).get() for each in flat]
         elif flat:
             results = self._run.results_of(flat, timeout)
         else:
             results = []
         ready = iter(results)
-        found = [[next(ready) for _ in task.tasks] if isinstance(task, group) else next(ready) for task in tasks]
+        found = [[next(ready) for _ in some] if isinstance(some, list) else next(ready) for some in parts]
         return found[0] if len(tasks) == 1 else found
 
     @property
@@ -178,6 +181,13 @@ class Durable:
             run = DurableRun(self)
             setattr(self.request, RUN, run)
         return run
+
+
+def _parts(task: Any) -> Any:
+    """The list of what a group consists of; anything else as it is."""
+    if isinstance(task, (group, GroupResult)):
+        return list(task.tasks if isinstance(task, group) else task.results)
+    return task
 
 
 def let_suspensions_pass(task: Any) -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
 from typing import Any, TypeVar
 
 from celery import group
-from celery.canvas import _chain, _chord
+from celery.canvas import Signature, _chain, _chord
 from celery.exceptions import Ignore
 
 from kafka_exec.app.sending import log_offset
@@ -149,11 +149,23 @@ class DurableRun:
         self.history.add(entry._replace(key=key, offset=offset))
         return value
 
-    def wait(self, kind: str, name: str, correlation_id: str, expected: Any, timeout: float | None) -> Continued:
-        """The answer to a durable call for which the task gives its slot up, unless it is there."""
+    def wait(
+        self,
+        kind: str,
+        name: str,
+        correlation_id: str,
+        expected: Any,
+        timeout: float | None,
+        watched: Sequence[str] = (),
+    ) -> Continued:
+        """The answer to a durable call for which the task gives its slot up, unless it is there.
+
+        Args:
+            watched: those of the expected ids that are tasks whose messages do not name this wait.
+        """
         self._go_on()
         if (known := self.history.take(kind, name)) is None:
-            raise self._suspend((kind, name), correlation_id, expected, timeout)
+            raise self._suspend((kind, name), correlation_id, expected, timeout, watched)
         found = Continued.of_json(json.loads(self._text_of(known)))
         if found.outcome == REFUSED:
             raise CorrelationInUse(found.reason)
@@ -162,21 +174,29 @@ class DurableRun:
         return found
 
     def results_of(self, tasks: list[Any], timeout: float | None) -> list[Any]:
-        """The results of tasks that this run, or an earlier one, has sent."""
+        """The results of tasks: signatures, which this run or an earlier one sends, and results of tasks sent elsewhere."""
         number = self.history.position
         correlation_id = f"{self.task_id}/{number}"
-        ids = [str(uuid.uuid5(uuid.NAMESPACE_OID, f"{correlation_id}/{place}")) for place in range(len(tasks))]
-        name = ",".join(f"{name}*{len(list(some))}" for name, some in groupby(str(each.task) for each in tasks))
+        sent = {
+            str(uuid.uuid5(uuid.NAMESPACE_OID, f"{correlation_id}/{place}")): task
+            for place, task in enumerate(tasks)
+            if isinstance(task, Signature)
+        }
+        new = iter(sent)
+        ids = [next(new) if isinstance(task, Signature) else str(task.id) for task in tasks]
+        names = (str(each.task) if isinstance(each, Signature) else f"result {each.id}" for each in tasks)
+        name = ",".join(f"{name}*{len(list(some))}" for name, some in groupby(names))
         self._go_on()
         if self.history.has(number):
-            for each in ids:  # children of an earlier run are children of this task
-                self._task.add_trail(self._task.app.AsyncResult(each))
+            for task_id in sent:  # children of an earlier run are children of this task
+                self._task.add_trail(self._task.app.AsyncResult(task_id))
         else:
             with confirmed():
-                for task_id, task in zip(ids, tasks, strict=True):
+                for task_id, task in sent.items():
                     told = _waited_for(task.clone(), correlation_id)
                     told.apply_async(task_id=task_id)
-        continued = self.wait(WAIT, name, correlation_id, ids, timeout)
+        watched = sorted(set(ids) - sent.keys())
+        continued = self.wait(WAIT, name, correlation_id, ids, timeout, watched)
         outcomes = [self.backend.outcome_of(continued.answers[each]) for each in ids if each in continued.answers]
         for outcome in outcomes:
             if isinstance(outcome, BaseException):
@@ -192,7 +212,14 @@ class DurableRun:
 
     # -- giving the slot up --------------------------------------------------------------------------------------------
 
-    def _suspend(self, asks: tuple[str, str], correlation_id: str, expected: Any, timeout: float | None) -> Suspended:
+    def _suspend(
+        self,
+        asks: tuple[str, str],
+        correlation_id: str,
+        expected: Any,
+        timeout: float | None,
+        watched: Sequence[str],
+    ) -> Suspended:
         """Gives the slot up. Returns the exception that ends the run."""
         number = self.history.position
         deadline = None if timeout is None else now() + min(timeout, FOR_EVER)
@@ -210,6 +237,7 @@ class DurableRun:
                 page=offset,
                 expected=expected,
                 deadline=deadline,
+                watched=watched,
             )
         )
         self.suspended = Suspended(f"waits for {correlation_id}", correlation_id, deadline)

@@ -11,14 +11,18 @@ from celery import states
 from celery.exceptions import TaskRevokedError
 
 from kafka_exec.backend import serial
-from kafka_exec.core.cluster.topology import control_topic, dead_topic, queue_topic_named, steps_topic
+from kafka_exec.backend.control.ends import Ends
+from kafka_exec.core.cluster.topology import control_topic, dead_topic, queue_topic_named, state_topic, steps_topic
 from kafka_exec.core.control.reducers import Command, Effect
-from kafka_exec.core.control.wait_effects import BuryCallback, Continue, Refuse, Reply
+from kafka_exec.core.control.wait_effects import BuryCallback, Continue, Refuse, Reply, Unwatch, Watch
 from kafka_exec.core.durable.continuation import Continued, KeptMessage
 from kafka_exec.core.durable.history import Page
 from kafka_exec.core.message.envelope import WAITED_FOR, dead_letter_headers
+from kafka_exec.core.results.lifecycle import State
+from kafka_exec.core.results.state_record import ABSENT, StateRecord
 from kafka_exec.errors import LostRecord, MessageTooLarge
 from kafka_exec.kafka.publish.scopes import Outgoing, captured
+from kafka_exec.kafka.results.states import states as state_reader
 from kafka_exec.kafka.results.step_log import StepLog, step_log
 
 logger = logging.getLogger("kafka_exec")
@@ -71,6 +75,7 @@ class Suspensions:
         page: int,
         expected: int | Collection[str],
         deadline: float | None,
+        watched: Sequence[str] = (),
     ) -> None:
         """Tells the control plane that a task is suspended. For the arguments see :mod:`~kafka_exec.core.control.waiting`.
 
@@ -89,6 +94,7 @@ class Suspensions:
             page=[self.steps.partition(task_id), page],
             expected=expected if isinstance(expected, int) else sorted(expected),
             deadline=deadline,
+            watched=list(watched),
         )
 
     def call_back(self, correlation_id: str, callback: str, data: str, reply: str | None = None) -> None:
@@ -107,6 +113,19 @@ class Suspensions:
         space.cluster.publisher.send(topic.name, command.encode(), key=correlation_id, at_once=True)
 
     # -- ends of tasks -------------------------------------------------------------------------------------------------
+
+    def tell_end(self, waiter: str, record: StateRecord) -> None:
+        """Tells a task that waits for another one of its end, which is stored already, durably.
+
+        Raises:
+            KafkaExecError: it may not learn it.
+        """
+        result = None if record.result is ABSENT else record.result
+        try:
+            self.call_back(waiter, record.id, _told(record.state is State.DONE, serial.as_text(result)))
+        except MessageTooLarge:
+            payload = next(self.payloads(states.FAILURE, _too_large(record.id)))
+            self.call_back(waiter, record.id, _told(False, payload))
 
     def mark_as_done(
         self, task_id: str, result: Any, request: Any = None, store_result: bool = True, state: str = states.SUCCESS
@@ -142,13 +161,10 @@ class Suspensions:
         for payload in self.payloads(state, result):
             if self._has_told(waiter, request.id, state, payload):
                 return
-        error = MessageTooLarge(
-            f"the result of task {request.id} is too large for the task that waits for it: return less"
-        )
-        self._tell_waiter(request, states.FAILURE, error)
+        self._tell_waiter(request, states.FAILURE, _too_large(request.id))
 
     def _has_told(self, waiter: str, task_id: str, state: str, payload: str) -> bool:
-        data = json.dumps([state not in self.EXCEPTION_STATES, payload])
+        data = _told(state not in self.EXCEPTION_STATES, payload)
         try:
             self.surely(lambda: self.call_back(waiter, task_id, data), task_id, in_worker=True)
         except MessageTooLarge:
@@ -169,7 +185,12 @@ class Suspensions:
 
     def performers_of_suspensions(self) -> Mapping[type[Effect], Any]:
         """The functions that make the records of the control plane's decisions about suspensions, by type of decision."""
+        ends = Ends(
+            state_reader(self.space.cluster, state_topic(self.space.settings, self.space.topics)), self.tell_end
+        )
         return {
+            Watch: ends.watch,
+            Unwatch: ends.forget,
             Continue: lambda effect: self._continue(effect, effect.outcome, effect.answers),
             Refuse: lambda effect: self._continue(effect, effect.outcome, {}, effect.reason),
             Reply: self._reply,
@@ -211,3 +232,11 @@ class Suspensions:
         )
         body = {"id": effect.id, "callback": effect.callback, "data": effect.data, "reply": None}
         return [Outgoing(letters.name, Command("wait.callback", body).encode(), effect.id, headers)]
+
+
+def _told(is_ok: bool, payload: str) -> str:
+    return json.dumps([is_ok, payload])
+
+
+def _too_large(task_id: str) -> MessageTooLarge:
+    return MessageTooLarge(f"the result of task {task_id} is too large for the task that waits for it: return less")

@@ -69,3 +69,23 @@ class BuryCallback(Effect):
     callback: str
     data: str
     error: str
+
+
+@dataclass(frozen=True)
+class Watch(Effect):
+    """The effect that the ends of tasks, also past ones, become callbacks of a suspension. Their messages do not name it.
+
+    Attributes:
+        id: the correlation id of the suspension. The callbacks have the ids of the tasks.
+    """
+
+    id: str
+    tasks: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Unwatch(Effect):
+    """The effect that a suspension waits for the ends of tasks no more."""
+
+    id: str
+    tasks: tuple[str, ...]

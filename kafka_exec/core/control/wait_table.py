@@ -38,7 +38,7 @@ class WaitEvent(Enum):
 class WaitAct(Enum):
     """An action of the reducer."""
 
-    WAIT = "remember the suspension, take the early callbacks, make dead letters of those that it does not take"
+    WAIT = "remember the suspension, take the early callbacks, make dead letters of the rest, look for watched ends"
     KEEP = "remember the callback"
     CONTINUE = "continue the task with the callbacks"
     TIME_OUT = "continue the task at its deadline"

@@ -2,10 +2,11 @@
 
 A suspension has a correlation id, by which its callbacks name it. Commands (``id`` is the correlation id):
 
-- ``wait.suspend`` {id, task, created, number, page, expected, deadline}: a task is suspended by its durable call ``number``.
-  ``created`` tells tasks of one id apart: when it was first sent. ``page`` is the place, partition and offset, of the record
-  with which it continues. ``expected`` is the number of distinct callbacks, or the list of their ids; 0: only the deadline
-  continues it. ``deadline``: epoch seconds, or null.
+- ``wait.suspend`` {id, task, created, number, page, expected, deadline, watched}: a task is suspended by its durable call
+  ``number``. ``created`` tells tasks of one id apart: when it was first sent. ``page`` is the place, partition and offset,
+  of the record with which it continues. ``expected`` is the number of distinct callbacks, or the list of their ids; 0: only
+  the deadline continues it. ``deadline``: epoch seconds, or null. ``watched``: those of the ids that are tasks whose
+  messages do not name the suspension, so that their ends must be looked for.
 - ``wait.callback`` {id, callback, data, reply}: a callback with an id of its own and a text as data. ``reply`` is the id
   under which its caller looks for the outcome, or null.
 - ``wait.revoke`` {tasks}: tasks were revoked. Their messages come, and the workers, which know it too, end them as revoked.
@@ -22,7 +23,7 @@ from typing import Any
 
 from kafka_exec.core.control.reducers import Change, Command, Output
 from kafka_exec.core.control.timers import Timers
-from kafka_exec.core.control.wait_effects import BuryCallback, Continue, Refuse, Reply
+from kafka_exec.core.control.wait_effects import BuryCallback, Continue, Refuse, Reply, Unwatch, Watch
 from kafka_exec.core.control.wait_table import TABLE, WaitAct, WaitEvent, WaitOutcome, WaitPhase
 from kafka_exec.core.durable.continuation import ANSWERED, FAILED, REFUSED, TIMED_OUT
 from kafka_exec.core.record.fields import a_list, from_json, moment, optional, text, texts, whole
@@ -52,6 +53,7 @@ class _Waiter:
         until: the deadline of a suspension, or the time up to which the id is remembered; None: there is no deadline.
         got: the data of the callbacks, by their ids.
         past: the newest suspensions of other tasks that were answered or refused: task, created, number.
+        watched: the tasks whose ends are looked for while it waits.
     """
 
     phase: WaitPhase = WaitPhase.UNKNOWN
@@ -64,6 +66,7 @@ class _Waiter:
     until: float | None = None
     got: dict[str, str] = field(default_factory=lambda: _NONE)
     past: tuple[_Place, ...] = ()
+    watched: tuple[str, ...] = ()
 
     @property
     def needs(self) -> int:
@@ -99,7 +102,7 @@ class _Waiter:
     def head(self) -> list[Any]:
         expected = self.expected if isinstance(self.expected, int) else sorted(self.expected)
         suspension = [self.task, self.created, self.number, [*self.page], expected]
-        return [self.phase.name, *suspension, self.until, self.past]
+        return [self.phase.name, *suspension, self.until, self.past, self.watched]
 
 
 class WaitingReducer:
@@ -116,6 +119,8 @@ class WaitingReducer:
         self._waiters: dict[str, _Waiter] = {}
         # Times at which an id may have an event. One that has another time by then is skipped.
         self._timers = Timers()
+        # The ids whose watched tasks nobody has looked for since their restoring.
+        self._restored: set[str] = set()
 
     def __len__(self) -> int:
         """The number of ids that are remembered."""
@@ -190,6 +195,7 @@ class WaitingReducer:
                 if waiter.task and waiter.place[:2] != suspension.place[:2]:
                     suspension.note(waiter)
                 waiter = suspension
+                outputs += _watch(name, waiter)
             elif act is WaitAct.KEEP:
                 waiter.keep(callback, data)
                 outputs.append(_change(["callback", name, callback], data))
@@ -221,7 +227,9 @@ class WaitingReducer:
             waiter.until = now + self._early
         elif phase is not WaitPhase.WAITING:
             outputs += [_change(["callback", name, each], None) for each in waiter.got]
-            waiter.got, waiter.expected, waiter.until = _NONE, waiter.needs, now + self._remembered
+            outputs += [Unwatch(name, waiter.watched)] if waiter.watched else []
+            waiter.got, waiter.watched, waiter.expected = _NONE, (), waiter.needs
+            waiter.until = now + self._remembered
         waiter.phase = phase
         if phase is WaitPhase.UNKNOWN:
             del self._waiters[name]
@@ -254,7 +262,8 @@ class WaitingReducer:
         return self._happens(name, WaitEvent.TOO_LARGE, now, callback=callback, reason=reason) if is_kept else []
 
     def due(self, now: float) -> list[Output]:
-        outputs: list[Output] = []
+        restored, self._restored = self._restored, set()
+        outputs = [each for name in restored for each in _watch(name, self._waiters.get(name))]
         for until, name in self._timers.due(now):
             waiter = self._waiters.get(name)
             if waiter is not None and waiter.until == until:
@@ -264,7 +273,7 @@ class WaitingReducer:
 
     @property
     def next_timer(self) -> float | None:
-        return self._timers.next
+        return 0.0 if self._restored else self._timers.next
 
     def restore(self, key: str, value: bytes | None) -> None:
         try:
@@ -282,13 +291,16 @@ class WaitingReducer:
             self._waiters.pop(name, None)
             self._set_timer(name, None)
             return
-        phase, task, created, number, page, expected, until, past = a_list(found)
+        phase, task, created, number, page, expected, until, past, watched = a_list(found)
         waiter = _waiter(WaitPhase[text(phase)], task, created, number, page, expected, until)
+        waiter.watched = texts(watched)
         waiter.past = tuple((text(t), moment(made), whole(n)) for t, made, n in map(a_list, a_list(past)))
         if name in self._waiters:  # after a compaction a callback may come before the head
             waiter.got = self._waiters[name].got
         self._waiters[name] = waiter
         self._set_timer(name, waiter.until)
+        if waiter.watched:
+            self._restored.add(name)
 
     def _restore_callback(self, name: str, callback: str, data: Any) -> None:
         if data is not None:
@@ -320,6 +332,7 @@ def _suspension(command: Command) -> _Waiter:
     body = command.body
     fields = (body.get(name) for name in ("task", "created", "number", "page", "expected", "deadline"))
     found = _waiter(WaitPhase.WAITING, *fields)
+    found.watched = texts(body.get("watched") or [])
     if not found.task:
         raise ValueError("a suspension needs a task")
     return found
@@ -342,6 +355,10 @@ def _waiter(phase: WaitPhase, task: Any, created: Any, number: Any, page: Any, e
         frozenset(texts(expected)) if isinstance(expected, list) else whole(expected),
         None if until is None else moment(until),
     )
+
+
+def _watch(name: str, waiter: _Waiter | None) -> list[Output]:
+    return [Watch(name, waiter.watched)] if waiter is not None and waiter.watched else []
 
 
 def _head(name: str, waiter: _Waiter) -> Change:
