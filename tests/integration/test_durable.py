@@ -72,7 +72,7 @@ def test_a_workflow_does_each_step_once_and_waits_without_a_slot(made: Crew) -> 
     results = {name: send(made, "workflow", name) for name in ("a", "b", "c", "d", "e", "f", "g", "h")}
     for result in results.values():
         suspended(result)  # all eight, with four slots
-    assert results["a"].info == {"correlation_id": "approve-a", "callbacks": 1}
+    assert results["a"].info == {"correlation_id": "approve-a", "callbacks": 1, "got": []}
     for name in results:
         assert kafka_exec.resume(made.app, f"approve-{name}", {"by": name}).outcome == "continued"
         assert kafka_exec.resume(made.app, f"approve-{name}", {"by": "other"}).outcome == "already"
@@ -88,6 +88,10 @@ def test_callbacks_may_come_early_and_twice_and_at_once_and_each_caller_learns_w
     suspended(result)
     assert kafka_exec.resume(made.app, "early", "stranger", "z") == ("unexpected", 1, 3)
     assert kafka_exec.resume(made.app, "early", "second", "b") == ("counted", 2, 3)
+    told = {"correlation_id": "early", "callbacks": ["a", "b", "c"], "got": ["a", "b"]}
+    until(lambda: result.info == told, what="who has called back")
+    lines = made.command("kafka", "history", result.id, "--json").splitlines()
+    assert [each["detail"] for each in map(json.loads, lines) if each["what"] == "called back"][-1] == "2 of 3: a, b"
     with ThreadPoolExecutor(8) as threads:
         outcomes = list(threads.map(lambda _: kafka_exec.resume(made.app, "early", "last", "c").outcome, range(8)))
     assert sorted(outcomes) == ["already"] * 7 + ["continued"]

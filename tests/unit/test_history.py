@@ -94,7 +94,7 @@ class Log:
         for page in found.full_pages():
             key, offset = self.append(page.encode())
             found.wrote(page, offset, key)
-        return self.append(found.last_page(message, asks).encode())[1]
+        return self.append(found.last_page(asks, message=message).encode())[1]
 
     def run(self, calls: list[Call], begin: Begin, fate: str, most: int) -> Begin | None:
         """A run that is killed, or ends with a retry, after so many calls. Returns the begin of the next run, or None."""
@@ -264,9 +264,11 @@ def test_an_answer_is_that_of_the_call_which_has_asked_for_it(kind: str, name: s
 
 
 def test_a_page_comes_with_the_message_without_it_and_only_if_it_is_small() -> None:
-    small = Page("t", (Entry(0, STEP, "a", "v" * LARGE, "t/0", 0),), message=KEPT.as_json(), asks=(SLEEP, ""))
+    small = Page(
+        "t", (Entry(0, STEP, "a", "v" * LARGE, "t/0", 0),), message=KEPT.as_json(), state="{}", asks=(SLEEP, "")
+    )
     assert small.inline is not None
-    assert Page.decode(small.inline.encode(), 1) == small._replace(message=None)
+    assert Page.decode(small.inline.encode(), 1) == small._replace(message=None, state=None)
     assert small._replace(entries=small.entries * 2).inline is None
 
 
@@ -315,7 +317,7 @@ def test_records_of_others_are_said_to_be_so(value: bytes | None) -> None:
 
 def test_whatever_stands_in_a_record_it_is_read_or_refused() -> None:
     entries = (Entry(0, STEP, "a", None, "t/0", 4), Entry(1, SUSPENSION, "x", "{}"))
-    page = Page("t", entries, 5, ("t/9",), KEPT.as_json(), (SLEEP, ""))
+    page = Page("t", entries, 5, ("t/9",), KEPT.as_json(), "{}", (SLEEP, ""))
     for changed in mutations(page.encode(), random.Random(7)):
         try:
             found = Page.decode(changed, 9)
@@ -324,7 +326,7 @@ def test_whatever_stands_in_a_record_it_is_read_or_refused() -> None:
         reader = History("t")
         reader.read_newest(found, "k")
         reader.read_full(found)
-        again = Page.decode(reader.last_page(found.message).encode(), 2**62)
+        again = Page.decode(reader.last_page(message=found.message).encode(), 2**62)
         assert again.message == found.message
         try:
             KeptMessage.of_json(found.message or {})

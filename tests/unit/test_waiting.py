@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from kafka_exec.core.control import waiting
 from kafka_exec.core.control.reducers import Command
-from kafka_exec.core.control.wait_effects import BuryCallback, Continue, Refuse, Reply, Unwatch, Watch
+from kafka_exec.core.control.wait_effects import BuryCallback, Continue, Refuse, Reply, TellProgress, Unwatch, Watch
 from kafka_exec.core.control.wait_table import TABLE, WaitEvent, WaitOutcome, WaitPhase, document
 from kafka_exec.core.control.waiting import WaitingReducer
 from kafka_exec.errors import Undecodable
@@ -371,6 +371,19 @@ def test_ends_are_looked_for_no_more_when_the_wait_is_over_otherwise(end: Step) 
     assert plane.take(call("a", reply=None)) == []
 
 
+def test_a_state_tells_which_callbacks_have_come() -> None:
+    plane = Plane()
+    plane.take(call("a", reply=None))
+    tells = suspend(expected=4, tells=True)
+    assert plane.take(tells) == [TellProgress("t", (0, 1), ("a",))], "early ones too"
+    assert plane.take(call("b")) == [TellProgress("t", (0, 1), ("a", "b")), reply("counted", 2, 4)]
+    assert plane.take(call("b")) == [reply("already", 2, 4)]
+    plane.restart()
+    assert plane.take(tells) == [TellProgress("t", (0, 1), ("a", "b"))], "a repeated run has told the state anew"
+    plane.take(call("c"))
+    assert [type(each) for each in plane.take(call("d"))] == [Continue, Reply]
+
+
 def test_a_suspension_that_is_refused_watches_nothing() -> None:
     plane = Plane()
     plane.take(suspend())
@@ -461,6 +474,7 @@ def test_of_a_suspension_that_is_over_little_is_kept() -> None:
         ("suspend", {"expected": [1]}),
         ("suspend", {"deadline": "soon"}),
         ("suspend", {"watched": [1]}),
+        ("suspend", {"tells": 1}),
         ("callback", {"id": None}),
         ("callback", {"id": "\ud800"}),
         ("callback", {"callback": None}),
@@ -488,10 +502,11 @@ def test_a_malformed_command_changes_nothing(kind: str, body: dict[str, Any]) ->
         ('["callback", "x", "a"]', b"1"),
         ('["head", "x"]', b"[]"),
         ('["head", "x"]', b'["WAITING", []]'),
-        ('["head", "x"]', b'["NONE", "t", 1, 1, [0, 1], 1, null, [], []]'),
-        ('["head", "x"]', b'["WAITING", "t", 1, 1, [0], 1, null, [], []]'),
-        ('["head", "x"]', b'["WAITING", "t", 1, 1, [0, 1], 1, null, [1], []]'),
-        ('["head", "x"]', b'["WAITING", "t", 1, 1, [0, 1], 1, null, [], [1]]'),
+        ('["head", "x"]', b'["NONE", "t", 1, 1, [0, 1], 1, null, [], [], false]'),
+        ('["head", "x"]', b'["WAITING", "t", 1, 1, [0], 1, null, [], [], false]'),
+        ('["head", "x"]', b'["WAITING", "t", 1, 1, [0, 1], 1, null, [1], [], false]'),
+        ('["head", "x"]', b'["WAITING", "t", 1, 1, [0, 1], 1, null, [], [1], false]'),
+        ('["head", "x"]', b'["WAITING", "t", 1, 1, [0, 1], 1, null, [], [], 1]'),
         ('["head", "x"]', b"{"),
     ],
 )

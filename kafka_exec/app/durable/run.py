@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from itertools import groupby
 from typing import Any, TypeVar
 
@@ -15,7 +15,7 @@ from celery.exceptions import Ignore
 from kafka_exec.app.sending import log_offset
 from kafka_exec.backend import KafkaBackend
 from kafka_exec.core.durable.continuation import FAILED, REFUSED, TIMED_OUT, Continued, KeptMessage
-from kafka_exec.core.durable.history import STEP, WAIT, Entry, History, Page, written_since
+from kafka_exec.core.durable.history import STEP, SUSPENSION, WAIT, Entry, History, Page, written_since
 from kafka_exec.core.message.envelope import (
     CONTINUATIONS,
     CONTINUED,
@@ -43,9 +43,6 @@ T = TypeVar("T")
 
 #: The longest time of a sleep, or of a wait with a deadline, seconds.
 FOR_EVER = 100 * 366 * 86400.0
-
-#: Celery's name of the state of a suspended task.
-SUSPENDED = "SUSPENDED"
 
 
 class Suspended(Ignore):  # type: ignore[misc]
@@ -223,10 +220,16 @@ class DurableRun:
         """Gives the slot up. Returns the exception that ends the run."""
         number = self.history.position
         deadline = None if timeout is None else now() + min(timeout, FOR_EVER)
-        offset = self._write_pages(self._message().as_json(), asks)
+        state = None
         if not (self._task.ignore_result if self._request.ignore_result is None else self._request.ignore_result):
             told = {"correlation_id": correlation_id, "callbacks": expected}
-            self.backend.store_result(self.task_id, told, SUSPENDED, request=self._request, due=deadline)
+            told |= {"got": []} if asks[0] == SUSPENSION else {}
+            state = self.backend.suspended(self.task_id, told, request=self._request, due=deadline)
+        offset = self._write_pages(
+            asks, message=self._message().as_json(), state=None if state is None else state.encode().decode()
+        )
+        if state is not None:
+            self.backend.tell_suspended(state)
         created = self._created
         self._surely(
             lambda: self.backend.suspend(
@@ -238,6 +241,7 @@ class DurableRun:
                 expected=expected,
                 deadline=deadline,
                 watched=watched,
+                tells=asks[0] == SUSPENSION and state is not None,
             )
         )
         self.suspended = Suspended(f"waits for {correlation_id}", correlation_id, deadline)
@@ -260,14 +264,14 @@ class DurableRun:
         """The header with which a retry of the task finds its history; None if there is none yet."""
         if self.history.is_empty:
             return None
-        return self.history.handed_on(self._write_pages(None))._asdict()
+        return self.history.handed_on(self._write_pages())._asdict()
 
-    def _write_pages(self, message: Mapping[str, Any] | None, asks: tuple[str, str] | None = None) -> int:
+    def _write_pages(self, asks: tuple[str, str] | None = None, **suspension: Any) -> int:
         """Writes all entries that are in no full page. Returns the offset of the last page."""
         for page in self.history.full_pages():
             key, offset = self._append(None, page.encode())
             self.history.wrote(page, offset, key)
-        return self._append(None, self.history.last_page(message, asks).encode())[1]
+        return self._append(None, self.history.last_page(asks, **suspension).encode())[1]
 
     def _append(self, number: int | None, value: bytes) -> tuple[str, int]:
         key = f"{self.task_id}/{uuid.uuid4().hex if number is None else f'{number}/{self._nonce}'}"

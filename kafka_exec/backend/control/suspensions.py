@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from celery import states
@@ -12,13 +14,14 @@ from celery.exceptions import TaskRevokedError
 
 from kafka_exec.backend import serial
 from kafka_exec.backend.control.ends import Ends
+from kafka_exec.backend.starts import Starts
 from kafka_exec.core.cluster.topology import control_topic, dead_topic, queue_topic_named, state_topic, steps_topic
 from kafka_exec.core.control.reducers import Command, Effect
-from kafka_exec.core.control.wait_effects import BuryCallback, Continue, Refuse, Reply, Unwatch, Watch
+from kafka_exec.core.control.wait_effects import BuryCallback, Continue, Refuse, Reply, TellProgress, Unwatch, Watch
 from kafka_exec.core.durable.continuation import Continued, KeptMessage
 from kafka_exec.core.durable.history import Page
 from kafka_exec.core.message.envelope import WAITED_FOR, dead_letter_headers
-from kafka_exec.core.results.lifecycle import State
+from kafka_exec.core.results.lifecycle import State, record_key
 from kafka_exec.core.results.state_record import ABSENT, StateRecord
 from kafka_exec.errors import LostRecord, MessageTooLarge
 from kafka_exec.kafka.publish.scopes import Outgoing, captured
@@ -29,6 +32,9 @@ logger = logging.getLogger("kafka_exec")
 
 #: The attribute of a request that holds the run of a durable task.
 RUN = "kafka_run"
+
+#: Celery's name of the state of a suspended task.
+SUSPENDED = "SUSPENDED"
 
 
 class Suspensions:
@@ -43,6 +49,11 @@ class Suspensions:
     deserialized: Callable[..., Any]
     exception_to_python: Callable[..., Any]
     store_result: Callable[..., Any]
+    _record: Callable[..., StateRecord]
+    _write: Callable[..., None]
+    _publish: Callable[..., None]
+    _starts: Starts
+    _started: dict[str, float]
     on_chord_part_return: Callable[..., Any]
 
     @property
@@ -76,6 +87,7 @@ class Suspensions:
         expected: int | Collection[str],
         deadline: float | None,
         watched: Sequence[str] = (),
+        tells: bool = False,
     ) -> None:
         """Tells the control plane that a task is suspended. For the arguments see :mod:`~kafka_exec.core.control.waiting`.
 
@@ -95,7 +107,27 @@ class Suspensions:
             expected=expected if isinstance(expected, int) else sorted(expected),
             deadline=deadline,
             watched=list(watched),
+            tells=tells,
         )
+
+    def suspended(self, task_id: str, told: Any, *, request: Any, due: float | None) -> StateRecord:
+        """The state record of a task that is being suspended, which :meth:`tell_suspended` writes.
+
+        Args:
+            told: what is told of the suspension, a JSON value.
+            due: the deadline, epoch seconds.
+        """
+        self._starts.drop(task_id)
+        started = self._started.pop(task_id, None)
+        return self._record(task_id, SUSPENDED, told, now=time.time(), started=started, due=due, request=request)
+
+    def tell_suspended(self, state: StateRecord) -> None:
+        """Writes the state of a task that is being suspended.
+
+        Raises:
+            MessageTooLarge: what is told of the suspension is too large.
+        """
+        self._write(state, in_worker=True)
 
     def call_back(self, correlation_id: str, callback: str, data: str, reply: str | None = None) -> None:
         """Tells the control plane of a callback; it is durable when this returns.
@@ -194,6 +226,7 @@ class Suspensions:
             Continue: lambda effect: self._continue(effect, effect.outcome, effect.answers),
             Refuse: lambda effect: self._continue(effect, effect.outcome, {}, effect.reason),
             Reply: self._reply,
+            TellProgress: self._tell_progress,
             BuryCallback: self._bury_callback,
         }
 
@@ -219,6 +252,19 @@ class Suspensions:
     def _reply(self, effect: Reply) -> Sequence[Outgoing]:
         with captured() as records:
             self.store_result(effect.reply, [effect.outcome.value, effect.got, effect.expected], states.SUCCESS)
+        return records
+
+    def _tell_progress(self, effect: TellProgress) -> Sequence[Outgoing]:
+        try:
+            record = self.steps.fetch(*effect.page)
+        except LostRecord:  # the task has ended
+            return []
+        if (told := Page.decode(record.value(), effect.page[1]).state) is None:
+            return []
+        state = StateRecord.decode(told.encode())
+        state = replace(state, result={**state.result, "got": list(effect.got)})
+        with captured() as records:
+            self._publish([(record_key(state.id, state.state), state.encode())], state)
         return records
 
     def _bury_callback(self, effect: BuryCallback) -> Sequence[Outgoing]:

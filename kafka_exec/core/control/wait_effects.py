@@ -62,6 +62,15 @@ class Reply(Effect):
 
 
 @dataclass(frozen=True)
+class TellProgress(Effect):
+    """The effect that the state of a suspended task tells which callbacks have come. ``page``: as in :class:`Continue`."""
+
+    task: str
+    page: tuple[int, int]
+    got: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class BuryCallback(Effect):
     """The effect that a callback becomes a dead letter. ``error``: why no task gets it."""
 

@@ -2,11 +2,12 @@
 
 A suspension has a correlation id, by which its callbacks name it. Commands (``id`` is the correlation id):
 
-- ``wait.suspend`` {id, task, created, number, page, expected, deadline, watched}: a task is suspended by its durable call
-  ``number``. ``created`` tells tasks of one id apart: when it was first sent. ``page`` is the place, partition and offset,
-  of the record with which it continues. ``expected`` is the number of distinct callbacks, or the list of their ids; 0: only
-  the deadline continues it. ``deadline``: epoch seconds, or null. ``watched``: those of the ids that are tasks whose
-  messages do not name the suspension, so that their ends must be looked for.
+- ``wait.suspend`` {id, task, created, number, page, expected, deadline, watched, tells}: a task is suspended by its durable
+  call ``number``. ``created`` tells tasks of one id apart: when it was first sent. ``page`` is the place, partition and
+  offset, of the record with which it continues. ``expected`` is the number of distinct callbacks, or the list of their ids;
+  0: only the deadline continues it. ``deadline``: epoch seconds, or null. ``watched``: those of the ids that are tasks whose
+  messages do not name the suspension, so that their ends must be looked for. ``tells``: the task's state tells which
+  callbacks have come.
 - ``wait.callback`` {id, callback, data, reply}: a callback with an id of its own and a text as data. ``reply`` is the id
   under which its caller looks for the outcome, or null.
 - ``wait.revoke`` {tasks}: tasks were revoked. Their messages come, and the workers, which know it too, end them as revoked.
@@ -23,10 +24,10 @@ from typing import Any
 
 from kafka_exec.core.control.reducers import Change, Command, Output
 from kafka_exec.core.control.timers import Timers
-from kafka_exec.core.control.wait_effects import BuryCallback, Continue, Refuse, Reply, Unwatch, Watch
+from kafka_exec.core.control.wait_effects import BuryCallback, Continue, Refuse, Reply, TellProgress, Unwatch, Watch
 from kafka_exec.core.control.wait_table import TABLE, WaitAct, WaitEvent, WaitOutcome, WaitPhase
 from kafka_exec.core.durable.continuation import ANSWERED, FAILED, REFUSED, TIMED_OUT
-from kafka_exec.core.record.fields import a_list, from_json, moment, optional, text, texts, whole
+from kafka_exec.core.record.fields import a_list, flag, from_json, moment, optional, text, texts, whole
 from kafka_exec.errors import Undecodable
 
 #: The outcomes with which a suspension takes a callback.
@@ -54,6 +55,7 @@ class _Waiter:
         got: the data of the callbacks, by their ids.
         past: the newest suspensions of other tasks that were answered or refused: task, created, number.
         watched: the tasks whose ends are looked for while it waits.
+        tells: the task's state tells which callbacks have come.
     """
 
     phase: WaitPhase = WaitPhase.UNKNOWN
@@ -67,6 +69,7 @@ class _Waiter:
     got: dict[str, str] = field(default_factory=lambda: _NONE)
     past: tuple[_Place, ...] = ()
     watched: tuple[str, ...] = ()
+    tells: bool = False
 
     @property
     def needs(self) -> int:
@@ -102,7 +105,7 @@ class _Waiter:
     def head(self) -> list[Any]:
         expected = self.expected if isinstance(self.expected, int) else sorted(self.expected)
         suspension = [self.task, self.created, self.number, [*self.page], expected]
-        return [self.phase.name, *suspension, self.until, self.past, self.watched]
+        return [self.phase.name, *suspension, self.until, self.past, self.watched, self.tells]
 
 
 class WaitingReducer:
@@ -199,6 +202,8 @@ class WaitingReducer:
             elif act is WaitAct.KEEP:
                 waiter.keep(callback, data)
                 outputs.append(_change(["callback", name, callback], data))
+            elif act is WaitAct.TELL and waiter.tells and waiter.got:
+                outputs.append(TellProgress(waiter.task, waiter.page, tuple(waiter.got)))
             elif act is WaitAct.CONTINUE:
                 answers = {**waiter.got, callback: data}
                 outputs.append(Continue(waiter.task, waiter.number, waiter.page, ANSWERED, answers))
@@ -291,9 +296,9 @@ class WaitingReducer:
             self._waiters.pop(name, None)
             self._set_timer(name, None)
             return
-        phase, task, created, number, page, expected, until, past, watched = a_list(found)
+        phase, task, created, number, page, expected, until, past, watched, tells = a_list(found)
         waiter = _waiter(WaitPhase[text(phase)], task, created, number, page, expected, until)
-        waiter.watched = texts(watched)
+        waiter.watched, waiter.tells = texts(watched), flag(tells)
         waiter.past = tuple((text(t), moment(made), whole(n)) for t, made, n in map(a_list, a_list(past)))
         if name in self._waiters:  # after a compaction a callback may come before the head
             waiter.got = self._waiters[name].got
@@ -332,7 +337,7 @@ def _suspension(command: Command) -> _Waiter:
     body = command.body
     fields = (body.get(name) for name in ("task", "created", "number", "page", "expected", "deadline"))
     found = _waiter(WaitPhase.WAITING, *fields)
-    found.watched = texts(body.get("watched") or [])
+    found.watched, found.tells = texts(body.get("watched") or []), flag(body.get("tells") or False)
     if not found.task:
         raise ValueError("a suspension needs a task")
     return found

@@ -117,6 +117,7 @@ class Page(NamedTuple):
         before: the offset of the page before this one; None: it is the first.
         keys: the keys of the pages before.
         message: the message's facts, for :mod:`kafka_exec.core.durable.continuation`.
+        state: the state record of the suspension, if its task stores results.
         asks: the kind and the name of the durable call that has no entry yet, for whose answer the task waits.
     """
 
@@ -125,14 +126,15 @@ class Page(NamedTuple):
     before: int | None = None
     keys: tuple[str, ...] = ()
     message: Mapping[str, Any] | None = None
+    state: str | None = None
     asks: tuple[str, str] | None = None
 
     @property
     def inline(self) -> str | None:
-        """The page's text without the message; None if it is too large to come with the message."""
+        """The page's text, as its task needs it that continues; None if it is too large to come with the message."""
         if sum(entry.size for entry in self.entries) > INLINE:
             return None
-        return self._replace(message=None).encode().decode()
+        return self._replace(message=None, state=None).encode().decode()
 
     def encode(self) -> bytes:
         """The value of the page's record: JSON."""
@@ -141,6 +143,8 @@ class Page(NamedTuple):
             made["asks"] = list(self.asks)
         if self.message is not None:
             made["message"] = self.message
+        if self.state is not None:
+            made["state"] = self.state
         return _dump({**made, "entries": [entry.in_page() for entry in self.entries]})
 
     @classmethod
@@ -158,6 +162,7 @@ class Page(NamedTuple):
                 optional(found, "before", lambda before: whole(before, most=at - 1)),
                 tuple(text(each) for each in a_list(found.get("keys"))),
                 optional(found, "message", an_object),
+                optional(found, "state", text),
                 optional(found, "asks", _call),
             )
         except ValueError as error:
@@ -269,9 +274,9 @@ class History:
         self._paged.update(entry.number for entry in page.entries)
         self.pages.append(key)
 
-    def last_page(self, message: Mapping[str, Any] | None = None, asks: tuple[str, str] | None = None) -> Page:
-        """The page with all entries behind the full ones. For the arguments see :class:`Page`."""
-        return self._page(self._pending())._replace(message=message, asks=asks or self._asked)
+    def last_page(self, asks: tuple[str, str] | None = None, **suspension: Any) -> Page:
+        """The page with all entries behind the full ones. ``suspension``: further attributes of :class:`Page`."""
+        return self._page(self._pending())._replace(asks=asks or self._asked, **suspension)
 
     def handed_on(self, at: int) -> Continued:
         """The header of a retry, behind the page at this offset: the answer too, unless that page has it."""

@@ -14,6 +14,7 @@ from kafka_exec.core.message.dead import REPLAYED_FROM
 from kafka_exec.core.message.envelope import decode
 from kafka_exec.core.message.window import MOST_STEPS
 from kafka_exec.core.queue.transitions import object_of, transitions_of
+from kafka_exec.core.results.lifecycle import task_id_of
 from kafka_exec.core.results.state_record import StateRecord
 from kafka_exec.errors import Undecodable
 from kafka_exec.kafka.client import native
@@ -67,6 +68,10 @@ def _read_trail(cluster: Cluster, topics: Topics, state: StateRecord) -> list[tr
         for record in _since(cluster, topics.steps, partition_of(state.id, number), since):
             if (record.key() or b"").startswith(own) and (step := object_of(record.value())).get("task") == state.id:
                 found.append(trail.of_step(step, _at(record), _place(record)))
+    if number := cluster.topics.partitions(topics.state, fresh=True):
+        for record in _since(cluster, topics.state, partition_of(state.id, number), since):
+            if (told := _progress(record, state.id)) is not None:
+                found.append(told)
     return found
 
 
@@ -91,6 +96,15 @@ def _sent(record: Record, task_id: str) -> trail.Happening | None:
         return None
     replayed = any(name == REPLAYED_FROM for name, _ in record.headers() or ())
     return trail.of_message(message, _at(record), _place(record), replayed=replayed)
+
+
+def _progress(record: Record, task_id: str) -> trail.Happening | None:
+    try:
+        if task_id_of((record.key() or b"").decode()) != task_id or record.value() is None:
+            return None
+        return trail.of_progress(StateRecord.decode(record.value()), _at(record), _place(record))
+    except (Undecodable, UnicodeDecodeError):
+        return None
 
 
 def _at(record: Record) -> float:
