@@ -10,6 +10,7 @@ from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 from hypothesis import given
@@ -19,6 +20,7 @@ from kafka_exec.core.control import waiting
 from kafka_exec.core.control.reducers import Command
 from kafka_exec.core.control.wait_effects import BuryCallback, Continue, Refuse, Reply, TellProgress, Unwatch, Watch
 from kafka_exec.core.control.wait_table import TABLE, WaitEvent, WaitOutcome, WaitPhase, document
+from kafka_exec.core.control.waiters import Waiter, Waiters
 from kafka_exec.core.control.waiting import WaitingReducer
 from kafka_exec.errors import Undecodable
 from tests.unit.twins.waiting import PlainWaits
@@ -626,6 +628,37 @@ def test_a_deadline_that_is_years_away_does_not_outlive_its_suspension() -> None
     assert (len(plane.waits), plane.kept, plane.waits.next_timer) == (0, {}, None)
 
 
+IDS = st.uuids().map(str) | st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
+NUMBERS = st.integers(0, 5) | st.integers(0, 2**63 - 1)
+
+
+@given(
+    st.builds(
+        Waiter,
+        st.sampled_from(WaitPhase),
+        IDS,
+        st.floats(-1e9, 1e11),
+        NUMBERS,
+        NUMBERS,
+        NUMBERS,
+        NUMBERS | st.frozensets(IDS),
+        st.none() | st.floats(-1e9, 1e11),
+        st.dictionaries(IDS, IDS, max_size=1),
+        st.lists(st.tuples(IDS, st.floats(0, 1e9), NUMBERS), max_size=1).map(tuple),
+        st.lists(IDS, max_size=1).map(tuple),
+        st.booleans(),
+    )
+)
+def test_a_short_form_is_the_same_id(waiter: Waiter) -> None:
+    waiters = Waiters()
+    waiters.put("x", waiter)
+    is_known = waiter.phase is not WaitPhase.UNKNOWN or bool(waiter.got)
+    assert (waiters.get("x"), len(waiters)) == ((waiter if is_known else Waiter()), int(is_known))
+    assert waiters.of_tasks({waiter.task, "other"}) == ["x"] * is_known
+    assert waiters.of_tasks({"other"}) == []
+    assert Waiter.of_head(json.loads(json.dumps(waiter.head()))) == replace(waiter, got={})
+
+
 def test_the_cost_of_a_suspension() -> None:
     number = 5_000
     waits = WaitingReducer(early=EARLY, remembered=REMEMBERED)
@@ -634,11 +667,11 @@ def test_the_cost_of_a_suspension() -> None:
     before = tracemalloc.get_traced_memory()[0]
     for n in range(number):
         body = {
-            **suspend(f"{n:036}", id=f"approve-{n:028}", created=1e9 + n, deadline=2e9 + n).body,
+            **suspend(str(UUID(int=n)), id=f"approve-{n:028}", created=1e9 + n, deadline=2e9 + n).body,
             "page": [7, 1000 + n],
         }
         waits.take(Command("wait.suspend", json.loads(json.dumps(body))), 1e9)
     grown = (tracemalloc.get_traced_memory()[0] - before) / number - ids
     tracemalloc.stop()
     print(f"{grown:.0f} bytes of a suspension beside {ids} of its ids")
-    assert grown < 330
+    assert grown < 60

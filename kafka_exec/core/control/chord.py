@@ -118,8 +118,7 @@ class ChordReducer:
         self._fired_for = fired
         self._open: dict[str, _Chord] = {}
         self._fired: dict[str, _Fired] = {}
-        # Times at which groups may expire. A group that has fired or expired meanwhile is skipped.
-        self._timers = Timers()
+        self._timers = Timers(self._times_of)
 
     def __len__(self) -> int:
         """The number of open groups."""
@@ -219,6 +218,9 @@ class ChordReducer:
             return []
         effect = FailChord(group, chord.body, chord.header, chord.ordered(), reason)
         return [*self._end(group, chord, now), effect]
+
+    def _times_of(self, group: str) -> list[float]:
+        return [each[group].expires for each in (self._open, self._fired) if group in each]  # type: ignore[index,operator]
 
     def due(self, now: float) -> list[Output]:
         outputs: list[Output] = []

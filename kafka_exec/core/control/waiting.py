@@ -19,93 +19,19 @@ of each.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
 from typing import Any
 
 from kafka_exec.core.control.reducers import Change, Command, Output
 from kafka_exec.core.control.timers import Timers
 from kafka_exec.core.control.wait_effects import BuryCallback, Continue, Refuse, Reply, TellProgress, Unwatch, Watch
 from kafka_exec.core.control.wait_table import TABLE, WaitAct, WaitEvent, WaitOutcome, WaitPhase
+from kafka_exec.core.control.waiters import NONE, Waiter, Waiters
 from kafka_exec.core.durable.continuation import ANSWERED, FAILED, REFUSED, TIMED_OUT
-from kafka_exec.core.record.fields import a_list, flag, from_json, moment, optional, text, texts, whole
+from kafka_exec.core.record.fields import from_json, optional, text, texts
 from kafka_exec.errors import Undecodable
 
 #: The outcomes with which a suspension takes a callback.
 _TAKEN = frozenset({WaitOutcome.COUNTED, WaitOutcome.CONTINUED})
-
-#: The number of other tasks with one id that are remembered.
-_PAST = 8
-
-#: The callbacks of the many ids that have none. Nobody writes into it.
-_NONE: dict[str, str] = {}
-
-
-#: A suspension as it is remembered: its task, when that was first sent, and the number of the durable call.
-_Place = tuple[str, float, int]
-
-
-@dataclass(slots=True)
-class _Waiter:
-    """A correlation id. There are many of them.
-
-    Attributes:
-        task, created, number, partition, offset: the suspension.
-        expected: the number of callbacks, or, while it waits, their ids.
-        until: the deadline of a suspension, or the time up to which the id is remembered; None: there is no deadline.
-        got: the data of the callbacks, by their ids.
-        past: the newest suspensions of other tasks that were answered or refused: task, created, number.
-        watched: the tasks whose ends are looked for while it waits.
-        tells: the task's state tells which callbacks have come.
-    """
-
-    phase: WaitPhase = WaitPhase.UNKNOWN
-    task: str = ""
-    created: float = 0.0
-    number: int = 0
-    partition: int = 0
-    offset: int = 0
-    expected: int | frozenset[str] = 0
-    until: float | None = None
-    got: dict[str, str] = field(default_factory=lambda: _NONE)
-    past: tuple[_Place, ...] = ()
-    watched: tuple[str, ...] = ()
-    tells: bool = False
-
-    @property
-    def needs(self) -> int:
-        return self.expected if isinstance(self.expected, int) else len(self.expected)
-
-    @property
-    def page(self) -> tuple[int, int]:
-        return self.partition, self.offset
-
-    def keep(self, callback: str, data: str) -> None:
-        if not self.got:
-            self.got = {}
-        self.got.pop(callback, None)  # one that is restored twice has the place of the second time
-        self.got[callback] = data
-
-    @property
-    def place(self) -> _Place:
-        return self.task, self.created, self.number
-
-    def has_seen(self, other: _Waiter) -> bool:
-        """True if a suspension is this one, or a past one, or an earlier one of such a task."""
-        return any(
-            (other.task, other.created) == (task, created) and other.number <= number
-            for task, created, number in (self.place, *self.past)
-        )
-
-    def note(self, other: _Waiter) -> None:
-        """Remembers a suspension as a past one."""
-        others = [each for each in self.past if each[:2] != other.place[:2]]
-        newest = max([other.place, *(each for each in self.past if each not in others)])
-        self.past = (*others, newest)[-_PAST:]
-
-    def head(self) -> list[Any]:
-        expected = self.expected if isinstance(self.expected, int) else sorted(self.expected)
-        suspension = [self.task, self.created, self.number, [*self.page], expected]
-        return [self.phase.name, *suspension, self.until, self.past, self.watched, self.tells]
 
 
 class WaitingReducer:
@@ -119,9 +45,8 @@ class WaitingReducer:
     def __init__(self, *, early: float, remembered: float) -> None:
         self._early = early
         self._remembered = remembered
-        self._waiters: dict[str, _Waiter] = {}
-        # Times at which an id may have an event. One that has another time by then is skipped.
-        self._timers = Timers()
+        self._waiters = Waiters()
+        self._timers = Timers(self._times_of)
         # The ids whose watched tasks nobody has looked for since their restoring.
         self._restored: set[str] = set()
 
@@ -144,8 +69,8 @@ class WaitingReducer:
             raise Undecodable("malformed", f"{command.kind}: {error}") from None
         raise Undecodable("unknown-command", f"suspensions know no {verb!r:.100}")
 
-    def _suspend(self, name: str, found: _Waiter, now: float) -> list[Output]:
-        waiter = self._waiters.get(name) or _Waiter()
+    def _suspend(self, name: str, found: Waiter, now: float) -> list[Output]:
+        waiter = self._waiters.get(name)
         event = _event_of_suspension(waiter, found)
         outputs = self._happens(name, event, now, suspension=found)
         for callback, data in waiter.got.items() if waiter.phase is WaitPhase.EARLY else ():
@@ -158,7 +83,7 @@ class WaitingReducer:
         return outputs
 
     def _revoke(self, tasks: frozenset[str], now: float) -> list[Output]:
-        found = [name for name, w in self._waiters.items() if w.phase is WaitPhase.WAITING and w.task in tasks]
+        found = [n for n in self._waiters.of_tasks(tasks) if self._waiters.get(n).phase is WaitPhase.WAITING]
         reason = "it was revoked"
         return [each for name in found for each in self._happens(name, WaitEvent.REVOKE, now, reason=reason)]
 
@@ -166,12 +91,12 @@ class WaitingReducer:
         outcome, outputs = self._call_back(name, callback, data, now)
         if reply is None or outcome is None:
             return outputs
-        waiter = self._waiters[name]
+        waiter = self._waiters.get(name)
         got = waiter.needs if outcome is WaitOutcome.CONTINUED else len(waiter.got)
         return [*outputs, Reply(reply, outcome, got, waiter.needs)]
 
     def _call_back(self, name: str, callback: str, data: str, now: float) -> tuple[WaitOutcome | None, list[Output]]:
-        waiter = self._waiters.get(name) or _Waiter()
+        waiter = self._waiters.get(name)
         event = _event_of_callback(waiter, callback)
         outcome = TABLE[waiter.phase, event].outcome
         return outcome, self._happens(name, event, now, callback=callback, data=data)
@@ -182,13 +107,13 @@ class WaitingReducer:
         event: WaitEvent,
         now: float,
         *,
-        suspension: _Waiter | None = None,
+        suspension: Waiter | None = None,
         callback: Any = "",
         data: str = "",
         reason: str = "",
     ) -> list[Output]:
         """Lets an event happen to an id. Returns what follows from it."""
-        waiter = self._waiters.get(name) or _Waiter()
+        waiter = self._waiters.get(name)
         move = TABLE[waiter.phase, event]
         enters = move.phase is not waiter.phase
         outputs: list[Output] = []
@@ -223,9 +148,12 @@ class WaitingReducer:
             elif act is WaitAct.BURY:
                 error = f"no task was suspended with the correlation id {name!r:.200} in time"
                 outputs += [BuryCallback(name, each, kept, error) for each, kept in waiter.got.items()]
-        return [*outputs, *self._enter(name, move.phase, waiter, now)] if enters else outputs
+        if enters:
+            return [*outputs, *self._enter(name, move.phase, waiter, now)]
+        self._waiters.put(name, waiter)
+        return outputs
 
-    def _enter(self, name: str, phase: WaitPhase, waiter: _Waiter, now: float) -> list[Output]:
+    def _enter(self, name: str, phase: WaitPhase, waiter: Waiter, now: float) -> list[Output]:
         """Notes that an id has another phase."""
         outputs: list[Output] = []
         if phase is WaitPhase.EARLY:
@@ -233,14 +161,12 @@ class WaitingReducer:
         elif phase is not WaitPhase.WAITING:
             outputs += [_change(["callback", name, each], None) for each in waiter.got]
             outputs += [Unwatch(name, waiter.watched)] if waiter.watched else []
-            waiter.got, waiter.watched, waiter.expected = _NONE, (), waiter.needs
+            waiter.got, waiter.watched, waiter.expected = NONE, (), waiter.needs
             waiter.until = now + self._remembered
         waiter.phase = phase
         if phase is WaitPhase.UNKNOWN:
-            del self._waiters[name]
             waiter.until = None
-        else:
-            self._waiters[name] = waiter
+        self._waiters.put(name, waiter)
         self._set_timer(name, waiter.until)
         return [*outputs, _head(name, waiter)]
 
@@ -248,7 +174,11 @@ class WaitingReducer:
         if until is not None:
             self._timers.set(until, name)
         if len(self._timers) > 1.5 * len(self._waiters):  # a deadline that is years away would stay that long
-            self._timers.replace((w.until, each) for each, w in self._waiters.items() if w.until is not None)
+            self._timers.keep(self._waiters)
+
+    def _times_of(self, name: str) -> tuple[float, ...]:
+        until = self._waiters.get(name).until
+        return () if until is None else (until,)
 
     def refused(self, command: Command, reason: str, now: float) -> list[Output]:
         """The outputs after Kafka has refused to keep a suspension or a callback: it is too large.
@@ -258,7 +188,7 @@ class WaitingReducer:
         if command.kind.endswith("revoke"):
             return []  # it makes no item larger
         name, callback = command.get("id", str), command.body.get("callback")
-        waiter = self._waiters.get(name) or _Waiter()
+        waiter = self._waiters.get(name)
         if command.kind.endswith("callback"):
             is_kept = callback in waiter.got
         else:
@@ -271,7 +201,7 @@ class WaitingReducer:
         outputs = [each for name in restored for each in _watch(name, self._waiters.get(name))]
         for until, name in self._timers.due(now):
             waiter = self._waiters.get(name)
-            if waiter is not None and waiter.until == until:
+            if waiter.until == until:
                 event = WaitEvent.DEADLINE if waiter.phase is WaitPhase.WAITING else WaitEvent.FORGET
                 outputs += self._happens(name, event, now)
         return outputs
@@ -293,36 +223,33 @@ class WaitingReducer:
 
     def _restore_head(self, name: str, found: Any) -> None:
         if found is None:
-            self._waiters.pop(name, None)
+            self._waiters.forget(name)
             self._set_timer(name, None)
             return
-        phase, task, created, number, page, expected, until, past, watched, tells = a_list(found)
-        waiter = _waiter(WaitPhase[text(phase)], task, created, number, page, expected, until)
-        waiter.watched, waiter.tells = texts(watched), flag(tells)
-        waiter.past = tuple((text(t), moment(made), whole(n)) for t, made, n in map(a_list, a_list(past)))
-        if name in self._waiters:  # after a compaction a callback may come before the head
-            waiter.got = self._waiters[name].got
-        self._waiters[name] = waiter
+        waiter = Waiter.of_head(found)
+        waiter.got = self._waiters.get(name).got  # after a compaction a callback may come before the head
+        self._waiters.put(name, waiter)
         self._set_timer(name, waiter.until)
         if waiter.watched:
             self._restored.add(name)
 
     def _restore_callback(self, name: str, callback: str, data: Any) -> None:
+        waiter = self._waiters.get(name)
         if data is not None:
-            data = text(data)
-            self._waiters.setdefault(name, _Waiter()).keep(callback, data)
-        elif name in self._waiters:
-            self._waiters[name].got.pop(callback, None)
+            waiter.keep(callback, text(data))
+        else:
+            waiter.got.pop(callback, None)
+        self._waiters.put(name, waiter)
 
 
-def _event_of_suspension(waiter: _Waiter, found: _Waiter) -> WaitEvent:
+def _event_of_suspension(waiter: Waiter, found: Waiter) -> WaitEvent:
     """The event that a suspension is in the present phase of its correlation id."""
     if waiter.has_seen(found):  # a repeated run tells it again
         return WaitEvent.AGAIN
     return WaitEvent.OTHER if waiter.phase is WaitPhase.WAITING else WaitEvent.SUSPEND
 
 
-def _event_of_callback(waiter: _Waiter, callback: str) -> WaitEvent:
+def _event_of_callback(waiter: Waiter, callback: str) -> WaitEvent:
     """The event that a callback is in the present phase of its correlation id."""
     if waiter.phase in (WaitPhase.CONTINUED, WaitPhase.OVER) or callback in waiter.got:
         return WaitEvent.COPY
@@ -333,40 +260,22 @@ def _event_of_callback(waiter: _Waiter, callback: str) -> WaitEvent:
     return WaitEvent.LAST if len(waiter.got) + 1 >= waiter.needs else WaitEvent.CALLBACK
 
 
-def _suspension(command: Command) -> _Waiter:
-    body = command.body
-    fields = (body.get(name) for name in ("task", "created", "number", "page", "expected", "deadline"))
-    found = _waiter(WaitPhase.WAITING, *fields)
-    found.watched, found.tells = texts(body.get("watched") or []), flag(body.get("tells") or False)
+def _suspension(command: Command) -> Waiter:
+    names = ("task", "created", "number", "page", "expected", "deadline")
+    fields = [command.body.get(name) for name in names]
+    found = Waiter.of_head(
+        [WaitPhase.WAITING.name, *fields, [], command.body.get("watched") or [], command.body.get("tells") or False]
+    )
     if not found.task:
         raise ValueError("a suspension needs a task")
     return found
 
 
-def _waiter(phase: WaitPhase, task: Any, created: Any, number: Any, page: Any, expected: Any, until: Any) -> _Waiter:
-    """The suspension with these fields.
-
-    Raises:
-        ValueError: they are no fields of a suspension.
-    """
-    partition, offset = a_list(page)
-    return _Waiter(
-        phase,
-        text(task),
-        moment(created),
-        whole(number),
-        whole(partition),
-        whole(offset),
-        frozenset(texts(expected)) if isinstance(expected, list) else whole(expected),
-        None if until is None else moment(until),
-    )
+def _watch(name: str, waiter: Waiter) -> list[Output]:
+    return [Watch(name, waiter.watched)] if waiter.watched else []
 
 
-def _watch(name: str, waiter: _Waiter | None) -> list[Output]:
-    return [Watch(name, waiter.watched)] if waiter is not None and waiter.watched else []
-
-
-def _head(name: str, waiter: _Waiter) -> Change:
+def _head(name: str, waiter: Waiter) -> Change:
     return _change(["head", name], None if waiter.phase is WaitPhase.UNKNOWN else waiter.head())
 
 
