@@ -16,7 +16,7 @@ from kafka_exec.app.durable.inbox import INBOX_TABLE, once
 from kafka_exec.app.durable.resuming import Resumed, resume
 from kafka_exec.app.executors.registry import Executor, use_executor
 from kafka_exec.app.fixup import install, prepare_default_app
-from kafka_exec.app.job import Delay, Done, Error, Job, Stop, Suspend, Wait
+from kafka_exec.app.job import Delay, Done, Error, Job, Stop, Suspend, Wait, create
 from kafka_exec.app.kinds_of_errors import join_kombus
 from kafka_exec.app.letters import dead_letters
 from kafka_exec.app.task import Task, remark
@@ -45,6 +45,7 @@ __all__ = (
     "Unrecoverable",
     "Wait",
     "__version__",
+    "create",
     "dead_letters",
     "install",
     "once",

@@ -256,11 +256,14 @@ def add_jobs(app: Celery, note: Callable[[str, str], None]) -> None:
         """A job of many short steps."""
 
         name = "count"
+        version = int(os.environ.get("COUNT_VERSION", "1"))
         steps = ("increase",)
         max_steps_per_run = 10
 
         def increase(self, context: dict[str, Any]) -> Any:
             context["n"] = context.get("n", 0) + 1
+            if str(self.version).startswith("2:"):
+                context["version"] = 2
             return Done(0 if context["n"] < 35 else context.get("last", 1))
 
     app.register_task(Order())
