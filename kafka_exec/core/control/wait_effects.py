@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 from kafka_exec.core.control.reducers import Effect
 from kafka_exec.core.control.wait_table import WaitOutcome
@@ -53,7 +54,12 @@ class Continue(Effect):
 
 @dataclass(frozen=True)
 class Reply(Effect):
-    """The effect that the caller of a callback learns its outcome: ``got`` of ``expected`` callbacks have come."""
+    """The effect that the caller of a callback learns its outcome: ``got`` of ``expected`` callbacks have come.
+
+    A caller who has no answer since the control plane was killed knows that his callback is safe all the same.
+    """
+
+    is_news: ClassVar[bool] = True
 
     reply: str
     outcome: WaitOutcome
