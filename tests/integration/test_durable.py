@@ -322,6 +322,10 @@ def test_each_change_of_a_state_is_a_signal_with_the_state_before(kafka: Embedde
         suspended(result)
         kafka_exec.resume(made.app, "signalled", 1)
         assert result.get(timeout=PATIENCE) == 1
+        with pytest.raises(ValueError, match="no"):
+            send(made, "fail", "no").get(timeout=PATIENCE)
+        hooks = [effect.what for effect in made.effects.everything() if effect.what in ("prerun", "postrun")]
+        assert hooks == ["prerun", "postrun"] * 3, "two runs of the one, and one of the other"
         told = [effect.what for effect in made.effects.everything() if "->" in effect.what]
         assert [each for each in told if not each.endswith("->RUNNING")] == ["RUNNING->SUSPENDED", "RUNNING->DONE"]
         # The start of a short run is not written: its end comes before.

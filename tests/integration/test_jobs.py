@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -43,6 +44,9 @@ def test_each_outcome_of_a_step_does_what_it_says_and_hooks_are_called_in_pairs(
     steps = [each for each in told if not each.startswith("job-")]
     assert steps == ["reserve"] * 3 + ["approve", "pack"] + ["ship"] * 3
     assert told.count("job-begin") == told.count("job-commit") == len(steps)
+    lines = map(json.loads, made.command("kafka", "history", result.id, "--json").splitlines())
+    counted = [f"{step}/{count}" for count, step in enumerate(steps, start=1)]
+    assert [each["detail"] for each in lines if each["what"] == "step"] == counted, "each execution has its number"
     failing = made.app.tasks["order"].delay({"approval": "order-2", "fails": True})
     kafka_exec.resume(made.app, "order-2")
     with pytest.raises(kafka_exec.Unrecoverable, match="no more"):
