@@ -11,7 +11,7 @@ from confluent_kafka import Message as Record
 from kafka_exec.core.control.wait_effects import Unwatch, Watch
 from kafka_exec.core.results.lifecycle import TERMINAL, task_id_of
 from kafka_exec.core.results.state_record import StateRecord
-from kafka_exec.errors import KafkaExecError, Undecodable
+from kafka_exec.errors import ConnectionFailed, NotConfirmed
 from kafka_exec.kafka.client import native
 from kafka_exec.kafka.client.loop import run_once
 from kafka_exec.kafka.publish.scopes import Outgoing
@@ -22,6 +22,9 @@ logger = logging.getLogger("kafka_exec")
 #: After an error the next look comes so many seconds later.
 _PAUSE = 1.0
 
+#: The errors after which another look may succeed.
+_PASSING = (ConnectionFailed, NotConfirmed)
+
 
 class Ends:
     """Tells suspended tasks of the ends of other tasks, also of those that have ended before. Thread-safe.
@@ -30,7 +33,7 @@ class Ends:
 
     Args:
         reader: a view of the state records that nobody else uses.
-        tell: tells a wait, by its correlation id, of an end. It may raise KafkaExecError: then it is called again.
+        tell: tells a wait, by its correlation id, of an end. If the cluster does not answer, it is called again.
     """
 
     def __init__(self, reader: StateReader, tell: Callable[[str, StateRecord], None]) -> None:
@@ -78,14 +81,16 @@ class Ends:
                 task, record = self._news.popleft()
             try:
                 self._look_at(task, record)
-            except Undecodable as error:
-                logger.warning("the state of task %s is not understood, its end is not told: %s", task, error)
-            except KafkaExecError as error:
+            except _PASSING as error:
                 logger.warning("the end of task %s is not told yet: %s", task, error)
                 self._news.append((task, record))
                 native.sleep(_PAUSE)
+            except Exception:
+                logger.exception("the end of task %s is not told", task)
 
     def _look_at(self, task: str, record: Record | None) -> None:
+        if task not in self._waiting:
+            return
         if record is None:
             self._reader.watch([task])  # from now on no record is missed
             found = self._reader.find(task)
