@@ -225,7 +225,7 @@ def create(app: Any, name: str, context: dict[str, Any] | None = None, **options
         version = newest(name, ((beat.since, beat.tasks or ()) for beat in alive))
     except LookupError as error:
         raise ConfigurationError(str(error)) from None
-    headers = {**options.pop("headers", {}), **({} if version is None else {TASK_VERSION: version})}
+    headers = {**(options.pop("headers", None) or {}), **({} if version is None else {TASK_VERSION: version})}
     send = app.tasks[name].apply_async if name in app.tasks else partial(app.send_task, name)
     return send(args=(context or {},), headers=headers, **options)
 

@@ -313,6 +313,7 @@ def test_other_pools_suspend_and_continue_too(kafka: EmbeddedKafka, tmp_path: Pa
             assert kafka_exec.resume(made.app, f"approve-{name}", name).outcome == "continued"
             assert result.get(timeout=PATIENCE) == [1, name, 2, [3, 7], 21]
             assert count(made, result.id) == {"step1": 1, "step2": 1, "end": 1}
+        assert send(made, "awaits", [result.id]).get(timeout=PATIENCE) == [1, name, 2, [3, 7], 21]
 
 
 def test_each_change_of_a_state_is_a_signal_with_the_state_before(kafka: EmbeddedKafka, tmp_path: Path) -> None:
