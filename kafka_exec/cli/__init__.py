@@ -10,6 +10,7 @@ from kafka_exec.cli.control_plane import control_plane
 from kafka_exec.cli.exporter import exporter
 from kafka_exec.cli.nodes import nodes
 from kafka_exec.cli.schedule import claims, schedule
+from kafka_exec.cli.status import status
 from kafka_exec.cli.tasks.executions import executions, remark, show
 from kafka_exec.cli.tasks.history import history
 from kafka_exec.cli.tasks.resume import resume
@@ -54,6 +55,7 @@ for command in (
     resume,
     schedule,
     show,
+    status,
 ):
     kafka.add_command(command)
 

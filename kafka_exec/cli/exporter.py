@@ -15,9 +15,6 @@ from kafka_exec.settings.appconf import broker_home
 
 logger = logging.getLogger("kafka_exec")
 
-#: Nodes count that were heard in so many seconds.
-_HEARD_WITHIN = 3600.0
-
 
 @click.command()
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
@@ -84,14 +81,7 @@ class TopicMetrics:
         Raises:
             KafkaExecError: the topics cannot be read.
         """
-        from kafka_exec.core.cluster.topology import nodes_topic
-        from kafka_exec.core.nodes.heartbeat import roll
         from kafka_exec.core.overview.metrics import gauges
-        from kafka_exec.kafka.nodes.node import heard
         from kafka_exec.kafka.overview.queues import Overview
 
-        cluster, topics = self._space.cluster, self._space.topics
-        overview = Overview(cluster, topics)
-        beats = heard(cluster, nodes_topic(topics), now - _HEARD_WITHIN)
-        nodes = roll(beats, now=now, period=self._space.settings.heartbeat)
-        return gauges(overview.reports(overview.names(), now), nodes, now)
+        return gauges(*Overview(self._space.cluster, self._space.topics).survey(now), now)

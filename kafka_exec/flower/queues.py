@@ -25,7 +25,6 @@ class Queues:
 
     def _queues(self) -> list[dict[str, Any]]:
         space = broker_home(self._app)
-        overview = Overview(space.cluster, space.topics)
         return [
             {
                 "name": report.name,
@@ -38,5 +37,5 @@ class Queues:
                 "dead": report.dead,
                 "state": report.state.value,
             }
-            for report in overview.reports(overview.names(), time.time())
+            for report in Overview(space.cluster, space.topics).survey(time.time()).queues
         ]

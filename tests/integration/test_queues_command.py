@@ -138,3 +138,20 @@ def test_the_exporter_serves_them_to_prometheus(made: Crew) -> None:
         assert scraped[f'kafka_exec_build_info{{version="{__version__}"}}'] == 1
         made.send("work")
         assert scrape()['kafka_exec_queue_ready{queue="celery"}'] == 4
+
+
+def test_the_status_says_what_needs_an_operator(made: Crew) -> None:
+    made.send("work", number=2)
+    done = made.run("kafka", "status", "--check")
+    assert done.returncode == 3
+    assert "wrong: 2 tasks wait in celery, and no worker reads it (celery -A APP worker -Q celery)" in done.stdout
+    assert "nodes: none is alive" in done.stdout
+    only = made.start("only", "-c", "1", "-P", "solo")
+    made.ready(only)
+    wait_for(made, ready=0, running=0, workers=1)
+    done = made.run("kafka", "status", "--check")
+    assert (done.returncode, "wrong: " in done.stdout) == (0, False), done.stdout
+    (line,) = made.command("kafka", "status", "--json").splitlines()
+    told = json.loads(line)
+    assert (told["schema"], told["prefix"], told["nodes"]) == (1, made.prefix, {"worker": 1})
+    assert [each["queue"] for each in told["queues"]] == ["celery"]

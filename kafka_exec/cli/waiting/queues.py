@@ -71,7 +71,7 @@ def reports(space: Any, names: Collection[str], now: float) -> list[QueueReport]
     known = overview.names()
     if unknown := [name for name in names if name not in known]:
         raise click.ClickException(f"there is no queue {unknown[0]!r}; there are {', '.join(known) or 'none'}")
-    return overview.reports(names or known, now)
+    return overview.survey(now, names).queues
 
 
 def _row(found: QueueReport, now: float) -> tuple[str, ...]:

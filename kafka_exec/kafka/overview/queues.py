@@ -14,7 +14,7 @@ from kafka_exec.core.cluster.names import Topics
 from kafka_exec.core.cluster.topology import nodes_topic
 from kafka_exec.core.control.delay import DelayHeaders
 from kafka_exec.core.message.envelope import ticket_of
-from kafka_exec.core.nodes.heartbeat import NodeState, roll
+from kafka_exec.core.nodes.heartbeat import NodeState, Seen, roll
 from kafka_exec.core.overview.counts import QueueCounts, QueueRecord, counts_of
 from kafka_exec.core.overview.queues import QueueReport, report
 from kafka_exec.core.queue.progress import Progress
@@ -39,8 +39,8 @@ _TAIL = 500
 #: The rate of a queue is that of so many seconds.
 _MINUTE = 60.0
 
-#: Heartbeats are looked for in so many seconds: a node that was not heard for so long does not live.
-_HEARD_WITHIN = 60.0
+#: Nodes count that were heard in so many seconds.
+_HEARD_WITHIN = 3600.0
 
 Place = tuple[str, int]
 
@@ -56,6 +56,13 @@ class QueueFigures(NamedTuple):
     rate: float
 
 
+class Survey(NamedTuple):
+    """The queues of a prefix, sorted by name, and the nodes that were heard in the last hour, with their states."""
+
+    queues: list[QueueReport]
+    nodes: list[tuple[Seen, NodeState]]
+
+
 class Overview:
     """Reads the figures of the queues of one prefix. It joins no group, and asks no worker."""
 
@@ -63,22 +70,23 @@ class Overview:
         self._cluster = cluster
         self._topics = topics
 
-    def reports(self, queues: Collection[str], now: float) -> list[QueueReport]:
-        """The reports of some queues, sorted by name. ``now``: epoch seconds.
+    def survey(self, now: float, queues: Collection[str] = ()) -> Survey:
+        """The queues and nodes of now (epoch seconds). ``queues``: only these; all if none is named.
 
         Raises:
             ConnectionFailed: the cluster does not answer.
         """
         beats = heard(self._cluster, nodes_topic(self._topics), now - _HEARD_WITHIN)
-        period = self._cluster.settings.heartbeat
-        alive = [seen.beat for seen, state in roll(beats, now=now, period=period) if state is NodeState.ALIVE]
+        nodes = roll(beats, now=now, period=self._cluster.settings.heartbeat)
+        alive = [seen.beat for seen, state in nodes if state is NodeState.ALIVE]
         living = {beat.incarnation for beat in alive}
-        figures = self.figures(queues, living.__contains__, now)
+        figures = self.figures(queues or self.names(), living.__contains__, now)
         delayed = self.delayed()
-        return [
+        reports = [
             report(name, found, alive, delayed=delayed.get(name, 0), dead=self._dead(name), rate=rate)
             for name, (found, rate) in sorted(figures.items())
         ]
+        return Survey(reports, nodes)
 
     def _dead(self, queue: str) -> int:
         letters = DeadLetters(self._cluster, self._topics, queue).scan()
