@@ -220,7 +220,7 @@ class ChordReducer:
         return [*self._end(group, chord, now), effect]
 
     def _times_of(self, group: str) -> list[float]:
-        return [each[group].expires for each in (self._open, self._fired) if group in each]  # type: ignore[index,operator]
+        return [each.expires for each in (self._open.get(group), self._fired.get(group)) if each is not None]
 
     def due(self, now: float) -> list[Output]:
         outputs: list[Output] = []
