@@ -198,11 +198,14 @@ def add_durable_tasks(app: Celery, note: Callable[[str, str], None]) -> None:
         return self.wait_for(*children, timeout=timeout)
 
     @task
-    def awaits(self: Task, ids: list[str], number: int = 0, timeout: float | None = _PATIENCE) -> Any:
-        """Waits for tasks that were sent before, and for so many that it sends."""
+    def awaits(
+        self: Task, ids: list[str], number: int = 0, timeout: float | None = _PATIENCE, grouped: bool = False
+    ) -> Any:
+        """Waits for tasks that were sent before, perhaps as a group, and for so many that it sends."""
         note("begin", self.request.id)
         children = [app.signature("add", (each, 1)) for each in range(number)]
-        found = self.wait_for(*map(app.AsyncResult, ids), *children, timeout=timeout)
+        results = [app.AsyncResult(each) for each in ids]
+        found = self.wait_for(*([app.GroupResult("g", results)] if grouped else results), *children, timeout=timeout)
         note("end", self.request.id)
         return found
 

@@ -212,6 +212,8 @@ def test_it_waits_for_tasks_that_were_sent_before_whether_they_have_ended_or_not
     past, failed = send(made, "add", 1, 2), send(made, "fail", "no")
     assert past.get(timeout=PATIENCE) == 3
     assert send(made, "awaits", [past.id]).get(timeout=PATIENCE) == 3
+    grouped = send(made, "awaits", [past.id, past.id], 1, PATIENCE, True)
+    assert grouped.get(timeout=PATIENCE) == [[3, 3], 1], "of a group the list"
     later = [send(made, "wait", "later 1"), send(made, "wait", "later 2")]
     waiting = send(made, "awaits", [later[0].id, past.id, later[1].id], 2)
     two = send(made, "awaits", [later[1].id])
