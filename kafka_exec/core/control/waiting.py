@@ -19,7 +19,7 @@ of each.
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, NamedTuple
 
 from kafka_exec.core.control.reducers import Change, Command, Output
 from kafka_exec.core.control.timers import Timers
@@ -32,6 +32,23 @@ from kafka_exec.errors import Undecodable
 
 #: The outcomes with which a suspension takes a callback.
 _TAKEN = frozenset({WaitOutcome.COUNTED, WaitOutcome.CONTINUED})
+
+
+class Suspension(NamedTuple):
+    """A task that waits for callbacks.
+
+    Attributes:
+        created: when the task was first sent, epoch seconds.
+        got, expected: the number of callbacks that have come, and of those that it needs.
+        deadline: epoch seconds; None: there is none.
+    """
+
+    correlation_id: str
+    task: str
+    created: float
+    got: int
+    expected: int
+    deadline: float | None
 
 
 class WaitingReducer:
@@ -53,6 +70,15 @@ class WaitingReducer:
     def __len__(self) -> int:
         """The number of ids that are remembered."""
         return len(self._waiters)
+
+    def suspensions(self) -> list[Suspension]:
+        """The suspensions that wait."""
+        waiters = ((name, self._waiters.get(name)) for name in self._waiters)
+        return [
+            Suspension(name, w.task, w.created, len(w.got), w.needs, w.until)
+            for name, w in waiters
+            if w.phase is WaitPhase.WAITING
+        ]
 
     def take(self, command: Command, now: float) -> list[Output]:
         verb = command.kind.partition(".")[2]
