@@ -14,6 +14,7 @@ from kafka_exec.cli.status import status
 from kafka_exec.cli.tasks.executions import executions, remark, show
 from kafka_exec.cli.tasks.history import history
 from kafka_exec.cli.tasks.resume import resume
+from kafka_exec.cli.tasks.revoke import revoke
 from kafka_exec.cli.tasks.why import why
 from kafka_exec.cli.waiting.dead import dead
 from kafka_exec.cli.waiting.keys import keys
@@ -54,6 +55,7 @@ for command in (
     queues,
     remark,
     resume,
+    revoke,
     schedule,
     show,
     status,
