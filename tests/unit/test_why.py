@@ -79,6 +79,8 @@ ANSWERS: list[tuple[Reason, dict[str, Any], list[str]]] = [
     (Reason.NOBODY_KNOWS, {"standings": (WAITING,), "nodes": (node(tasks=("other",)),)}, ["knows work: none"]),
     (Reason.NO_SLOT, {"standings": (WAITING,), "nodes": (node(active=4),), "before": 5}, ["all 4 slots", "5 tasks"]),
     (Reason.NEXT, {"standings": (WAITING,), "nodes": ALIVE}, ["about to begin"]),
+    (Reason.NEXT, {"standings": (WAITING._replace(due=NOW),), "nodes": ALIVE}, ["about to begin"]),
+    (Reason.RUNNING, {"standings": (WAITING, RUNNING), "nodes": ALIVE}, ["runs at one"]),
     (Reason.NEXT, {"standings": (WAITING,), "nodes": (node(tasks=None),)}, ["about to begin"]),
     (Reason.RUNNING, {"standings": (RUNNING,), "nodes": ALIVE}, ["runs at one"]),
     (
