@@ -16,6 +16,7 @@ from kafka_exec.cli.tasks.history import history
 from kafka_exec.cli.tasks.resume import resume
 from kafka_exec.cli.tasks.revoke import revoke
 from kafka_exec.cli.tasks.why import why
+from kafka_exec.cli.waiting.audit import audit
 from kafka_exec.cli.waiting.dead import dead
 from kafka_exec.cli.waiting.keys import keys
 from kafka_exec.cli.waiting.queues import queues
@@ -43,6 +44,7 @@ def kafka() -> None:
 
 
 for command in (
+    audit,
     broker,
     claims,
     control_plane,

@@ -63,8 +63,7 @@ class Overview:
         Raises:
             ConnectionFailed: the cluster does not answer.
         """
-        beats = heard(self._cluster, nodes_topic(self._topics), now - _HEARD_WITHIN)
-        nodes = roll(beats, now=now, period=self._cluster.settings.heartbeat)
+        nodes = self._nodes(now)
         alive = [seen.beat for seen, state in nodes if state is NodeState.ALIVE]
         living = {beat.incarnation for beat in alive}
         figures = self.figures(queues or self.names(), living.__contains__, now)
@@ -74,6 +73,18 @@ class Overview:
             for name, (found, rate) in sorted(figures.items())
         ]
         return Survey(reports, nodes)
+
+    def living(self, now: float) -> frozenset[str]:
+        """The incarnations that are alive now, epoch seconds.
+
+        Raises:
+            ConnectionFailed: the cluster does not answer.
+        """
+        return frozenset(seen.beat.incarnation for seen, state in self._nodes(now) if state is NodeState.ALIVE)
+
+    def _nodes(self, now: float) -> list[tuple[Seen, NodeState]]:
+        beats = heard(self._cluster, nodes_topic(self._topics), now - _HEARD_WITHIN)
+        return roll(beats, now=now, period=self._cluster.settings.heartbeat)
 
     def _dead(self, queue: str) -> int:
         letters = DeadLetters(self._cluster, self._topics, queue).scan()
@@ -114,7 +125,7 @@ class Overview:
             before = admin.offsets(places(self._cluster, topics.values()), since)
         found = dict.fromkeys((name for name, _ in topics), QueueFigures(QueueCounts(), 0.0))
         names = {topic: name for (name, _), topic in topics.items()}
-        for place, read in unfinished(self._cluster, self._topics, topics, _queue_record).items():
+        for place, read in unfinished(self._cluster, self._topics, topics, queue_record).items():
             start = before.get(place, -1)
             came = read.end - start if start >= 0 else 0
             counts, rate = found[names[place[0]]]
@@ -130,7 +141,8 @@ class Overview:
         return dict(found)
 
 
-def _queue_record(record: Record) -> QueueRecord:
+def queue_record(record: Record) -> QueueRecord:
+    """A record of a queue's topic, as it counts."""
     try:
         ticket = ticket_of(record.headers(), record.value(), record.topic(), record.partition())
     except Exception:  # a worker makes a dead letter of it
