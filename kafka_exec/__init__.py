@@ -28,6 +28,7 @@ __all__ = (
     "Unrecoverable",
     "Wait",
     "__version__",
+    "create",
     "dead_letters",
     "install",
     "once",
@@ -49,7 +50,7 @@ if not (sys.argv[:1] == ["-m"] and "kafka_exec.health" in sys.orig_argv):
     from kafka_exec.app.durable.resuming import Resumed, resume
     from kafka_exec.app.executors.registry import Executor, use_executor
     from kafka_exec.app.fixup import install, prepare_default_app
-    from kafka_exec.app.job import Delay, Done, Error, Job, Stop, Suspend, Wait
+    from kafka_exec.app.job import Delay, Done, Error, Job, Stop, Suspend, Wait, create
     from kafka_exec.app.kinds_of_errors import join_kombus
     from kafka_exec.app.letters import dead_letters
     from kafka_exec.app.task import Task, remark

@@ -11,7 +11,7 @@ from typing import Any
 
 from celery import Celery, _state, signals
 from celery.app import utils
-from celery.exceptions import ImproperlyConfigured
+from celery.exceptions import ImproperlyConfigured, NotRegistered
 from kombu.utils.uuid import uuid
 
 from kafka_exec import flower
@@ -154,13 +154,20 @@ class Fixup:
     ) -> Any:
         """Sends a task with our options too, such as ``ordering_key``; replaces Celery's method.
 
-        It writes the state SCHEDULED of a delayed task.
+        It writes the state SCHEDULED of a delayed task. A task that is sent by its name is the same as one that is sent by
+        its object, if the application has it.
+
+        Raises:
+            NotRegistered: the task is an object that the application has not registered: a worker would not know it.
         """
         send = self._celerys("send_task")
         options["task_id"] = task_id
         if not has_our_broker(self._app.conf):
             return send(name, args, kwargs, countdown, eta, **options)
-        options = addressed(name, options.get("task_type"), args, kwargs, options)
+        task_type = options.get("task_type") or self._app._tasks.get(name)
+        if task_type is not None and name not in self._app._tasks and name not in self._app.tasks:
+            raise NotRegistered(name)
+        options = addressed(name, task_type, args, kwargs, options)
         with clock.by_the_log(offset := log_offset()):
             if offset is not None:
                 countdown, eta = without_countdown(countdown, eta)

@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import time
 from collections.abc import Collection, Mapping
 from datetime import datetime
 from functools import partial
 from typing import Any, ClassVar, NamedTuple
 
+from celery import current_app
 from celery.exceptions import ImproperlyConfigured
 
 from kafka_exec.app.task import Task
-from kafka_exec.errors import Recoverable, Unrecoverable
+from kafka_exec.core.cluster.topology import nodes_topic
+from kafka_exec.core.nodes.heartbeat import NodeState, roll
+from kafka_exec.core.worker.versions import TASK_VERSION, newest
+from kafka_exec.errors import ConfigurationError, Recoverable, Unrecoverable
+from kafka_exec.kafka.nodes.node import TASKS_EVERY, heard
+from kafka_exec.settings.appconf import broker_home
 
 
 class Done(NamedTuple):
@@ -62,6 +69,9 @@ _OUTCOMES: Mapping[str, Any] = {kind.__name__: kind for kind in (Done, Stop, Del
 
 #: The longest signature of a job's steps, characters.
 _SIGNATURE = 8
+
+#: The heartbeats of so many periods have the names of all tasks that a living node knows.
+_BEATS = TASKS_EVERY + 5
 
 
 class Job(Task):
@@ -189,6 +199,35 @@ class Job(Task):
             return Recoverable("a step of the job is to run again later")
         retry: BaseException = self.retry(countdown=outcome.seconds, throw=False)
         return retry
+
+
+def create(app: Any, name: str, context: dict[str, Any] | None = None, **options: Any) -> Any:
+    """Sends a job by its name, in the newest version that a living worker knows. The application need not have its class.
+
+    Args:
+        app: the application, or None: the current one.
+        context: the job's context at the begin.
+        options: as for Celery's ``apply_async()``.
+
+    Returns:
+        Celery's result object of the job.
+
+    Raises:
+        ConfigurationError: no living worker knows the job, or the application has no kafka-exec broker.
+        ConnectionFailed, NotConfirmed: the job may not have been sent.
+    """
+    app = app or current_app
+    space = broker_home(app)
+    period = space.settings.heartbeat
+    beats = heard(space.cluster, nodes_topic(space.topics), time.time() - _BEATS * period)
+    alive = (s.beat for s, state in roll(beats, now=time.time(), period=period) if state is NodeState.ALIVE)
+    try:
+        version = newest(name, ((beat.since, beat.tasks or ()) for beat in alive))
+    except LookupError as error:
+        raise ConfigurationError(str(error)) from None
+    headers = {**(options.pop("headers", None) or {}), **({} if version is None else {TASK_VERSION: version})}
+    send = app.tasks[name].apply_async if name in app.tasks else partial(app.send_task, name)
+    return send(args=(context or {},), headers=headers, **options)
 
 
 def _callbacks(value: Any) -> Any:

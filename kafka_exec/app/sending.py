@@ -27,15 +27,13 @@ from kafka_exec.core.message.envelope import (
     place_name,
 )
 from kafka_exec.core.message.taskmessage import check_types
-from kafka_exec.core.record.fields import id_text, is_unicode
+from kafka_exec.core.record.fields import LONGEST_ID, an_id, id_text
 from kafka_exec.core.worker.versions import TASK_VERSION
 from kafka_exec.errors import ConfigurationError, Undecodable
 from kafka_exec.kafka.publish import clock
 
 #: The namespace of task ids that are made of deduplication ids (RFC 9562, version 5).
 _NAMESPACE = uuid.UUID("6b0f7c3e-5d0c-5a3b-9a35-1f0a8e3a7c55")
-
-_LONGEST = 512
 
 #: The options of ``send_task`` that are ids.
 _IDS = frozenset({"task_id", "root_id", "parent_id", "group_id"})
@@ -63,11 +61,11 @@ def addressed(
     stops = options.pop(STOPS_ON_FAILURE, getattr(task_type, STOPS_ON_FAILURE, None))
     unique = options.pop(DEDUPLICATION_ID, None)
     if key is not None:
-        headers[ORDERING_KEY] = _text(name, "an ordering key", key)
+        headers[ORDERING_KEY] = an_id(key, f"{name}: an ordering key")
     if stops and ORDERING_KEY in headers:
         headers[STOPS_ON_FAILURE] = True
     if unique is not None:
-        task_id = str(uuid.uuid5(_NAMESPACE, _text(name, "a deduplication id", unique)))
+        task_id = str(uuid.uuid5(_NAMESPACE, an_id(unique, f"{name}: a deduplication id")))
         if options.get("task_id") not in (None, task_id):
             raise ConfigurationError(f"{name}: a task with a deduplication_id gets its task_id from it; leave one out")
         options["task_id"] = task_id
@@ -153,13 +151,7 @@ def _check_retry(name: str, request: Any, queue: Any, headers: Mapping[str, Any]
 
 
 def _version(name: str, value: Any) -> int | str:
-    if type(value) is not int and not (isinstance(value, str) and 0 < len(value) <= _LONGEST):
+    if type(value) is not int and not (isinstance(value, str) and 0 < len(value) <= LONGEST_ID):
         raise ConfigurationError(f"{name}: a version must be a whole number or a text, not {value!r:.60}")
     found: int | str = value
     return found
-
-
-def _text(name: str, what: str, value: Any) -> str:
-    if not isinstance(value, str) or not 0 < len(value) <= _LONGEST or not is_unicode(value):
-        raise ConfigurationError(f"{name}: {what} must be a text of 1 to {_LONGEST} characters, not {value!r:.60}")
-    return value

@@ -129,18 +129,16 @@ class KafkaBackend(Suspensions, TextIds, AsyncBackendMixin, Codec):  # type: ign
             self._started[task_id] = now
         runs_on = of_celery(state) is State.RUNNING
         exception = raised.facts(result) if state in self.EXCEPTION_STATES else None
-        record = record_of(
+        record = self._record(
             task_id,
             state,
             self.serialized(result, exception),
             now=now,
             started=self._started.get(task_id) if runs_on else self._started.pop(task_id, None),
-            due=due_of(sys.exc_info()[1], now) if state == states.RETRY else kwargs.get("due"),
+            due=due_of(sys.exc_info()[1], now) if state == states.RETRY else None,
             traceback=traceback,
             exception=exception,
-            children=children_of(self.current_task_children, request),
             request=request,
-            extended=bool(self.app.conf.find_value_for_key("extended", "result")),
         )
         in_worker = request is not None
         if state == states.STARTED and in_worker:
@@ -160,6 +158,11 @@ class KafkaBackend(Suspensions, TextIds, AsyncBackendMixin, Codec):  # type: ign
                 f"(result_compression), or raise max.message.bytes of client and topic: {error}"
             ) from None
         return result
+
+    def _record(self, task_id: str, state: str, result: Any, *, request: Any, **facts: Any) -> StateRecord:
+        children = children_of(self.current_task_children, request)
+        extended = bool(self.app.conf.find_value_for_key("extended", "result"))
+        return record_of(task_id, state, result, request=request, children=children, extended=extended, **facts)
 
     def _note(self, note: Note, *, in_worker: bool) -> None:
         try:

@@ -124,11 +124,18 @@ class Starter:
                 raise
 
     def _guarded(self, act: Callable[..., None], key: tuple[Deliveries, int], request: Any) -> None:
-        """Calls ``act``. An error that the task's own message has caused ends here, so that other tasks begin."""
+        """Calls ``act``. An error that the task's own message has caused ends here, so that other tasks begin.
+
+        While the worker stops, its pool may refuse any task. That one begins elsewhere, when this worker has left.
+        """
         try:
             act(key, request)
         except Exception as error:
-            if not self._on_fault(request.message, error):
+            if self._stopped:
+                logger.warning("task %s does not begin here, this worker stops: %s", request.id, error)
+                with self._lock:
+                    self._gate.done(key)
+            elif not self._on_fault(request.message, error):
                 raise
 
     def _next(self) -> tuple[tuple[Deliveries, int], Any] | None:

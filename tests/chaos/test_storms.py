@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import os
+import random
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from kafka_exec.broker import EmbeddedKafka
+from kafka_exec.core.results.lifecycle import State
+from kafka_exec.core.results.state_record import StateRecord
+from kafka_exec.kafka.log.history import history
 from tests.integration.judge import judge
 from tests.integration.kills import CONF, Killing, seed_of
 from tests.integration.workers import Crew, Worker, crew, until
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
+
+TASKS = int(os.environ.get("CHAOS_TASKS", "100000"))
 
 
 @pytest.fixture
@@ -32,6 +40,50 @@ def test_eight_workers_restarted_at_random_for_a_minute(made: Crew, request: pyt
     verdict = judge(tasks, [*made.effects.all("begin"), *made.effects.all()], {})
     print(f"{killing.times} restarts in {time.time() - began:.0f} s, {verdict}")
     assert (verdict.lost, verdict.again, verdict.overlaps, verdict.restarts) == ([], [], [], 0)
+
+
+def test_one_worker_stays_while_ten_are_killed_or_restarted(made: Crew, request: pytest.FixtureRequest) -> None:
+    chance = random.Random(seed_of(request))
+    stays, *others = (made.start(f"w{number}", "-P", "threads", "-c", "2") for number in range(11))
+    made.ready(stays, *others)
+    due = [time.monotonic() + chance.uniform(2, 30) for _ in others]
+    tasks, times = list[str](), 0
+    for _ in range(TASKS // 500):
+        tasks += made.send("work", number=500)
+        times += _restart(made, others, due, chance)
+    wanted = set(tasks)
+    while not wanted <= made.effects.count().keys():
+        times += _restart(made, others, due, chance)
+        time.sleep(0.1)
+    cluster, topic = made.app.backend.space.cluster, made.app.backend.space.topics.state
+    until(lambda: _states(made) == {State.DONE: len(tasks)}, timeout=300, what="DONE of all, and nothing else")
+    ends = Counter[str]()
+    for partition in range(cluster.topics.partitions(topic) or 0):
+        for batch in history(cluster, topic, partition, cluster.log.ends(topic, [partition])[partition]):
+            found = [StateRecord.decode(record.value()) for record in batch]
+            ends.update(each.id for each in found if each.state is State.DONE)
+    print(f"{len(tasks)} tasks, {times} restarts", end=" ")
+    assert stays.is_alive
+    assert {task: number for task, number in ends.items() if number != 1} == {}
+
+
+def _restart(made: Crew, workers: list[Worker], due: list[float], chance: random.Random) -> int:
+    """Kills those workers whose time has come, or ends them warmly, and starts others. Returns their number."""
+    now = time.monotonic()
+    late = [number for number, at in enumerate(due) if at <= now]
+    for number in late:
+        worker = workers[number]
+        if chance.random() < 0.5 or " ready." not in worker.output:  # it has its signal handlers only then
+            worker.kill()
+        else:
+            worker.stop()
+        workers[number] = made.start(worker.name, "-P", "threads", "-c", "2")
+        due[number] = time.monotonic() + chance.uniform(2, 30)
+    return len(late)
+
+
+def _states(made: Crew) -> dict[State, int]:
+    return dict(Counter(each.state for each in made.app.backend.reader.scan()))
 
 
 def test_from_two_workers_to_four_and_to_one(made: Crew) -> None:

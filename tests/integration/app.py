@@ -17,6 +17,7 @@ from typing import Any
 from celery import Celery
 from celery.exceptions import Ignore, Reject
 from celery.schedules import BaseSchedule, schedstate
+from celery.signals import task_postrun, task_prerun
 from kombu.common import Broadcast
 
 import kafka_exec  # noqa: F401 - registers the scheme
@@ -218,6 +219,8 @@ if "BROKER_URL" in os.environ:
         transition.connect(
             lambda task_id, previous, state, **_: note(f"{previous}->{state}", task_id), weak=False, sender="wait"
         )
+        task_prerun.connect(lambda task_id, **_: note("prerun", task_id), weak=False)
+        task_postrun.connect(lambda task_id, **_: note("postrun", task_id), weak=False)
     if os.environ.get("OWN_SCHEDULE"):
         app.conf.beat_schedule = {**app.conf.beat_schedule, "own": {"task": "work", "schedule": EverySecond()}}
     if os.environ.get("WITH_BROADCAST"):

@@ -197,6 +197,18 @@ def add_durable_tasks(app: Celery, note: Callable[[str, str], None]) -> None:
         ]
         return self.wait_for(*children, timeout=timeout)
 
+    @task
+    def awaits(
+        self: Task, ids: list[str], number: int = 0, timeout: float | None = _PATIENCE, grouped: bool = False
+    ) -> Any:
+        """Waits for tasks that were sent before, perhaps as a group, and for so many that it sends."""
+        note("begin", self.request.id)
+        children = [app.signature("add", (each, 1)) for each in range(number)]
+        results = [app.AsyncResult(each) for each in ids]
+        found = self.wait_for(*([app.GroupResult("g", results)] if grouped else results), *children, timeout=timeout)
+        note("end", self.request.id)
+        return found
+
 
 def add_jobs(app: Celery, note: Callable[[str, str], None]) -> None:
     """Gives an app a job."""
@@ -247,11 +259,14 @@ def add_jobs(app: Celery, note: Callable[[str, str], None]) -> None:
         """A job of many short steps."""
 
         name = "count"
+        version = int(os.environ.get("COUNT_VERSION", "1"))
         steps = ("increase",)
         max_steps_per_run = 10
 
         def increase(self, context: dict[str, Any]) -> Any:
             context["n"] = context.get("n", 0) + 1
+            if str(self.version).startswith("2:"):
+                context["version"] = 2
             return Done(0 if context["n"] < 35 else context.get("last", 1))
 
     app.register_task(Order())

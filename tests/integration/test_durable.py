@@ -72,7 +72,7 @@ def test_a_workflow_does_each_step_once_and_waits_without_a_slot(made: Crew) -> 
     results = {name: send(made, "workflow", name) for name in ("a", "b", "c", "d", "e", "f", "g", "h")}
     for result in results.values():
         suspended(result)  # all eight, with four slots
-    assert results["a"].info == {"correlation_id": "approve-a", "callbacks": 1}
+    assert results["a"].info == {"correlation_id": "approve-a", "callbacks": 1, "got": []}
     for name in results:
         assert kafka_exec.resume(made.app, f"approve-{name}", {"by": name}).outcome == "continued"
         assert kafka_exec.resume(made.app, f"approve-{name}", {"by": "other"}).outcome == "already"
@@ -88,6 +88,10 @@ def test_callbacks_may_come_early_and_twice_and_at_once_and_each_caller_learns_w
     suspended(result)
     assert kafka_exec.resume(made.app, "early", "stranger", "z") == ("unexpected", 1, 3)
     assert kafka_exec.resume(made.app, "early", "second", "b") == ("counted", 2, 3)
+    told = {"correlation_id": "early", "callbacks": ["a", "b", "c"], "got": ["a", "b"]}
+    until(lambda: result.info == told, what="who has called back")
+    lines = made.command("kafka", "history", result.id, "--json").splitlines()
+    assert [each["detail"] for each in map(json.loads, lines) if each["what"] == "called back"][-1] == "2 of 3: a, b"
     with ThreadPoolExecutor(8) as threads:
         outcomes = list(threads.map(lambda _: kafka_exec.resume(made.app, "early", "last", "c").outcome, range(8)))
     assert sorted(outcomes) == ["already"] * 7 + ["continued"]
@@ -187,12 +191,60 @@ def test_values_larger_than_a_page_are_found_again_and_one_larger_than_a_message
         send(made, "heavy", "too heavy", 1, 2_000_000).get(timeout=PATIENCE)
 
 
+def test_an_answer_that_leaves_no_room_for_the_steps_in_the_message_goes_without_them(made: Crew) -> None:
+    result = send(made, "heavy", "heavy answer", 6, 2000)
+    suspended(result)
+    answer = "x" * (made.app.backend.space.cluster.largest - 8000)
+    assert kafka_exec.resume(made.app, "heavy answer", answer).outcome == "continued"
+    assert result.get(timeout=PATIENCE) == [2000] * 6
+    assert count(made, result.id) == {**{f"step{each}": 1 for each in range(6)}, "end": 1}
+
+
 def test_it_waits_for_other_tasks_and_raises_what_one_of_them_raised(made: Crew) -> None:
     assert send(made, "gather", list(range(40))).get(timeout=PATIENCE) == [each + 1 for each in range(40)]
     assert send(made, "gather", [5]).get(timeout=PATIENCE) == 6
     assert send(made, "gather", []).get(timeout=PATIENCE) == []
     with pytest.raises(ValueError, match="no"):
         send(made, "gather", [1, -1, 2]).get(timeout=PATIENCE)
+
+
+def test_it_waits_for_tasks_that_were_sent_before_whether_they_have_ended_or_not(made: Crew) -> None:
+    past, failed = send(made, "add", 1, 2), send(made, "fail", "no")
+    assert past.get(timeout=PATIENCE) == 3
+    assert send(made, "awaits", [past.id]).get(timeout=PATIENCE) == 3
+    grouped = send(made, "awaits", [past.id, past.id], 1, PATIENCE, True)
+    assert grouped.get(timeout=PATIENCE) == [[3, 3], 1], "of a group the list"
+    later = [send(made, "wait", "later 1"), send(made, "wait", "later 2")]
+    waiting = send(made, "awaits", [later[0].id, past.id, later[1].id], 2)
+    two = send(made, "awaits", [later[1].id])
+    suspended(waiting)
+    suspended(two)
+    for each in (1, 2):
+        until(lambda n=each: kafka_exec.resume(made.app, f"later {n}", n).outcome == "continued", what="both")  # type: ignore[misc]
+    assert waiting.get(timeout=PATIENCE) == [1, 3, 2, 1, 2]
+    assert two.get(timeout=PATIENCE) == 2
+    assert count(made, waiting.id) == {"begin": 2, "end": 1}
+    with pytest.raises(ValueError, match="no"):
+        failed.get(timeout=PATIENCE)
+    with pytest.raises(ValueError, match="no"):
+        send(made, "awaits", [failed.id]).get(timeout=PATIENCE)
+    at_once = [send(made, "add", each, 0) for each in range(10)]
+    all_of_them = [send(made, "awaits", [each.id]) for each in at_once]
+    assert [each.get(timeout=PATIENCE) for each in all_of_them] == list(range(10))
+
+
+def test_a_task_that_was_sent_before_may_be_revoked_or_unknown(made: Crew) -> None:
+    head = send(made, "wait", "never")
+    revoked = send(made, "awaits", [head.id])
+    with pytest.raises(SuspensionTimedOut, match="1 of 2 tasks have ended within 1 s"):
+        send(made, "awaits", ["nobody", send(made, "add", 1, 1).id], 0, 1).get(timeout=PATIENCE)
+    suspended(head)
+    suspended(revoked)
+    head.revoke()
+    with pytest.raises(TaskRevokedError):
+        revoked.get(timeout=PATIENCE)
+    with pytest.raises(TaskRevokedError):
+        send(made, "awaits", [head.id]).get(timeout=PATIENCE)
 
 
 def test_a_dead_letter_that_is_replayed_goes_on_where_it_failed(made: Crew) -> None:
@@ -263,6 +315,7 @@ def test_other_pools_suspend_and_continue_too(kafka: EmbeddedKafka, tmp_path: Pa
             assert kafka_exec.resume(made.app, f"approve-{name}", name).outcome == "continued"
             assert result.get(timeout=PATIENCE) == [1, name, 2, [3, 7], 21]
             assert count(made, result.id) == {"step1": 1, "step2": 1, "end": 1}
+        assert send(made, "awaits", [result.id]).get(timeout=PATIENCE) == [1, name, 2, [3, 7], 21]
 
 
 def test_each_change_of_a_state_is_a_signal_with_the_state_before(kafka: EmbeddedKafka, tmp_path: Path) -> None:
@@ -272,6 +325,10 @@ def test_each_change_of_a_state_is_a_signal_with_the_state_before(kafka: Embedde
         suspended(result)
         kafka_exec.resume(made.app, "signalled", 1)
         assert result.get(timeout=PATIENCE) == 1
+        with pytest.raises(ValueError, match="no"):
+            send(made, "fail", "no").get(timeout=PATIENCE)
+        hooks = [effect.what for effect in made.effects.everything() if effect.what in ("prerun", "postrun")]
+        assert hooks == ["prerun", "postrun"] * 3, "two runs of the one, and one of the other"
         told = [effect.what for effect in made.effects.everything() if "->" in effect.what]
         assert [each for each in told if not each.endswith("->RUNNING")] == ["RUNNING->SUSPENDED", "RUNNING->DONE"]
         # The start of a short run is not written: its end comes before.
@@ -325,6 +382,20 @@ def test_a_suspended_task_outlasts_its_queue(own: Crew) -> None:
     own.ready(own.start("again", "-c", "2", task_default_queue="other", task_routes={}), queue=None)
     own.ready(own.start("both", "-c", "2", "-Q", "celery"), queue=None)
     assert result.get(timeout=PATIENCE) == 1
+
+
+def test_whom_a_task_waits_for_is_known_to_the_next_workers(own: Crew) -> None:
+    ended, open_ = send(own, "add", 1, 2), send(own, "wait", "open")
+    waiting = send(own, "awaits", [open_.id])
+    suspended(open_)
+    suspended(waiting)
+    assert ended.get(timeout=PATIENCE) == 3
+    until(lambda: own.backlog() == 0, what="the commit of the ends of the first runs")
+    restart(own)
+    assert kafka_exec.resume(own.app, "open", 5, timeout=PATIENCE).outcome == "continued"
+    assert waiting.get(timeout=PATIENCE) == 5
+    assert count(own, waiting.id) == {"begin": 2, "end": 1}
+    assert send(own, "awaits", [ended.id, open_.id]).get(timeout=PATIENCE) == [3, 5]
 
 
 def test_a_suspension_outlasts_all_workers_and_one_that_was_told_twice_goes_on_once(own: Crew) -> None:

@@ -158,6 +158,35 @@ def test_a_starter_keeps_nothing_of_a_task_that_has_ended(
     assert not kept(found, but=("_consumers",))
 
 
+@pytest.mark.parametrize("stops", [True, False])
+def test_what_a_pool_refuses_is_a_fault_of_the_task_unless_the_worker_stops(
+    stops: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kafka_exec.worker.starting.task_ready", lambda request: None)
+    faults: list[Any] = []
+
+    def refuse(request: Any) -> None:
+        if stops:  # at this moment
+            starter.stop()
+        raise RuntimeError("cannot schedule new futures after shutdown")
+
+    def bury(message: Any, error: Exception) -> bool:
+        faults.append(error)
+        found.bury(message.delivery_tag, "bad-task", str(error))
+        return True
+
+    starter = Starter(SimpleNamespace(num_processes=1, is_green=False), refuse, bury)
+    found, messages = delivered(Queue())
+    starter.attach(found)
+    message = messages[0]
+    settings = SimpleNamespace(max_deliveries=5)
+    message.channel.connection = SimpleNamespace(space=SimpleNamespace(settings=settings), log_offset=None)
+    starter(SimpleNamespace(id="t", message=message, request_dict={}, task=SimpleNamespace(durable=False)))
+    assert bool(faults) is not stops
+    assert (message.delivery_tag in found._unacked) is stops, "it has not ended: another worker begins it"
+    assert not kept(starter._gate)
+
+
 def test_a_task_that_no_worker_knows_is_kept_until_one_does(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sharing.waiting, "tell", lambda *args, **more: None)
     queue = Queue()

@@ -139,6 +139,9 @@ def test_the_queue_of_dead_letters_is_found_by_their_topic(name: str) -> None:
 @given(ANY_TEXT | TRICKY, st.integers(0, 9))
 @example("", 0)
 @example("a.p1", 0)
+@example("p0", 0)
+@example("p3", 0)
+@example("p3", 2)
 def test_a_queue_and_its_step_are_found_by_their_topic(name: str, step: int) -> None:
     for topics in (Topics("celery"), Topics("a b"), Topics("celery", {"queue": "acme.{name}.of.{prefix}"})):
         with suppress(InvalidName):  # too long

@@ -10,6 +10,7 @@ from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 from hypothesis import given
@@ -17,8 +18,9 @@ from hypothesis import strategies as st
 
 from kafka_exec.core.control import waiting
 from kafka_exec.core.control.reducers import Command
-from kafka_exec.core.control.wait_effects import BuryCallback, Continue, Refuse, Reply
+from kafka_exec.core.control.wait_effects import BuryCallback, Continue, Refuse, Reply, TellProgress, Unwatch, Watch
 from kafka_exec.core.control.wait_table import TABLE, WaitEvent, WaitOutcome, WaitPhase, document
+from kafka_exec.core.control.waiters import Waiter, Waiters
 from kafka_exec.core.control.waiting import WaitingReducer
 from kafka_exec.errors import Undecodable
 from tests.unit.twins.waiting import PlainWaits
@@ -346,6 +348,50 @@ def test_a_wait_without_a_deadline_stays() -> None:
     assert plane.take(call("a")) == [continues("answered", a="data of a"), reply("continued", 1, 1)]
 
 
+def test_ends_are_looked_for_from_the_suspension_to_its_end_and_by_each_new_owner() -> None:
+    plane = Plane()
+    plane.take(call("b", reply=None))
+    watch = Watch("x", ("a", "c"))
+    assert plane.take(suspend(expected=["a", "b", "c"], watched=["a", "c"])) == [watch]
+    assert plane.take(suspend(expected=["a", "b", "c"], watched=["a", "c"])) == []
+    plane.restart()
+    assert plane.waits.next_timer == 0.0, "no other command need come"
+    assert plane.wait(0) == [watch]
+    assert plane.waits.next_timer == DEADLINE
+    assert plane.take(call("c", reply=None)) == []
+    ended = {"a": "data of a", "b": "data of b", "c": "data of c"}
+    assert plane.take(call("a", reply=None)) == [continues("answered", **ended), Unwatch("x", ("a", "c"))]
+    plane.restart()
+    assert plane.wait(0) == []
+
+
+@pytest.mark.parametrize("end", [later(DEADLINE), told(Command("wait.revoke", {"tasks": ["t"]}))])
+def test_ends_are_looked_for_no_more_when_the_wait_is_over_otherwise(end: Step) -> None:
+    plane = Plane()
+    plane.take(suspend(expected=["a"], watched=["a"]))
+    assert Unwatch("x", ("a",)) in end(plane)
+    assert plane.take(call("a", reply=None)) == []
+
+
+def test_a_state_tells_which_callbacks_have_come() -> None:
+    plane = Plane()
+    plane.take(call("a", reply=None))
+    tells = suspend(expected=4, tells=True)
+    assert plane.take(tells) == [TellProgress("t", (0, 1), ("a",))], "early ones too"
+    assert plane.take(call("b")) == [TellProgress("t", (0, 1), ("a", "b")), reply("counted", 2, 4)]
+    assert plane.take(call("b")) == [reply("already", 2, 4)]
+    plane.restart()
+    assert plane.take(tells) == [TellProgress("t", (0, 1), ("a", "b"))], "a repeated run has told the state anew"
+    plane.take(call("c"))
+    assert [type(each) for each in plane.take(call("d"))] == [Continue, Reply]
+
+
+def test_a_suspension_that_is_refused_watches_nothing() -> None:
+    plane = Plane()
+    plane.take(suspend())
+    assert [type(each) for each in plane.take(suspend("u", expected=["a"], watched=["a"]))] == [Refuse]
+
+
 def test_a_callback_without_a_reply_is_as_good() -> None:
     plane = Plane()
     plane.take(suspend(expected=2))
@@ -429,6 +475,8 @@ def test_of_a_suspension_that_is_over_little_is_kept() -> None:
         ("suspend", {"expected": -1}),
         ("suspend", {"expected": [1]}),
         ("suspend", {"deadline": "soon"}),
+        ("suspend", {"watched": [1]}),
+        ("suspend", {"tells": 1}),
         ("callback", {"id": None}),
         ("callback", {"id": "\ud800"}),
         ("callback", {"callback": None}),
@@ -456,9 +504,11 @@ def test_a_malformed_command_changes_nothing(kind: str, body: dict[str, Any]) ->
         ('["callback", "x", "a"]', b"1"),
         ('["head", "x"]', b"[]"),
         ('["head", "x"]', b'["WAITING", []]'),
-        ('["head", "x"]', b'["NONE", "t", 1, 1, [0, 1], 1, null, []]'),
-        ('["head", "x"]', b'["WAITING", "t", 1, 1, [0], 1, null, []]'),
-        ('["head", "x"]', b'["WAITING", "t", 1, 1, [0, 1], 1, null, [1]]'),
+        ('["head", "x"]', b'["NONE", "t", 1, 1, [0, 1], 1, null, [], [], false]'),
+        ('["head", "x"]', b'["WAITING", "t", 1, 1, [0], 1, null, [], [], false]'),
+        ('["head", "x"]', b'["WAITING", "t", 1, 1, [0, 1], 1, null, [1], [], false]'),
+        ('["head", "x"]', b'["WAITING", "t", 1, 1, [0, 1], 1, null, [], [1], false]'),
+        ('["head", "x"]', b'["WAITING", "t", 1, 1, [0, 1], 1, null, [], [], 1]'),
         ('["head", "x"]', b"{"),
     ],
 )
@@ -578,6 +628,37 @@ def test_a_deadline_that_is_years_away_does_not_outlive_its_suspension() -> None
     assert (len(plane.waits), plane.kept, plane.waits.next_timer) == (0, {}, None)
 
 
+IDS = st.uuids().map(str) | st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
+NUMBERS = st.integers(0, 5) | st.integers(0, 2**63 - 1)
+
+
+@given(
+    st.builds(
+        Waiter,
+        st.sampled_from(WaitPhase),
+        IDS,
+        st.floats(-1e9, 1e11),
+        NUMBERS,
+        NUMBERS,
+        NUMBERS,
+        NUMBERS | st.frozensets(IDS),
+        st.none() | st.floats(-1e9, 1e11),
+        st.dictionaries(IDS, IDS, max_size=1),
+        st.lists(st.tuples(IDS, st.floats(0, 1e9), NUMBERS), max_size=1).map(tuple),
+        st.lists(IDS, max_size=1).map(tuple),
+        st.booleans(),
+    )
+)
+def test_a_short_form_is_the_same_id(waiter: Waiter) -> None:
+    waiters = Waiters()
+    waiters.put("x", waiter)
+    is_known = waiter.phase is not WaitPhase.UNKNOWN or bool(waiter.got)
+    assert (waiters.get("x"), len(waiters)) == ((waiter if is_known else Waiter()), int(is_known))
+    assert waiters.of_tasks({waiter.task, "other"}) == ["x"] * is_known
+    assert waiters.of_tasks({"other"}) == []
+    assert Waiter.of_head(json.loads(json.dumps(waiter.head()))) == replace(waiter, got={})
+
+
 def test_the_cost_of_a_suspension() -> None:
     number = 5_000
     waits = WaitingReducer(early=EARLY, remembered=REMEMBERED)
@@ -586,11 +667,11 @@ def test_the_cost_of_a_suspension() -> None:
     before = tracemalloc.get_traced_memory()[0]
     for n in range(number):
         body = {
-            **suspend(f"{n:036}", id=f"approve-{n:028}", created=1e9 + n, deadline=2e9 + n).body,
+            **suspend(str(UUID(int=n)), id=f"approve-{n:028}", created=1e9 + n, deadline=2e9 + n).body,
             "page": [7, 1000 + n],
         }
         waits.take(Command("wait.suspend", json.loads(json.dumps(body))), 1e9)
     grown = (tracemalloc.get_traced_memory()[0] - before) / number - ids
     tracemalloc.stop()
     print(f"{grown:.0f} bytes of a suspension beside {ids} of its ids")
-    assert grown < 330
+    assert grown < 60

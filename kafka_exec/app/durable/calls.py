@@ -17,19 +17,19 @@ from typing import Any, NamedTuple, TypeVar
 
 from celery import group
 from celery.canvas import Signature
+from celery.result import AsyncResult, GroupResult
 
 from kafka_exec.app.durable.run import FOR_EVER, DurableRun, now
 from kafka_exec.backend.control.suspensions import RUN
 from kafka_exec.core.durable.continuation import TIMED_OUT
 from kafka_exec.core.durable.history import SLEEP, SUSPENSION
-from kafka_exec.errors import ConfigurationError, NotDurable, SuspensionTimedOut
+from kafka_exec.core.record.fields import an_id
+from kafka_exec.errors import NotDurable, SuspensionTimedOut
 
 T = TypeVar("T")
 
 #: The names of the durable calls.
 CALLS = frozenset({"step", "suspend", "sleep", "sleep_until", "wait_for"})
-
-_LONGEST = 512
 
 
 class TimedOut(NamedTuple):
@@ -100,7 +100,7 @@ class Durable:
             NonDeterministic: an earlier run has made another call in this place.
             NotDurable: the task does not run in a worker.
         """
-        _check_id(correlation_id)
+        an_id(correlation_id, "a correlation id")
         if on_timeout not in ("fail", "continue"):
             raise ValueError(f'on_timeout must be "fail" or "continue", not {on_timeout!r:.60}')
         expected = _expected(callbacks)
@@ -138,11 +138,12 @@ class Durable:
             when = when.timestamp()
         self.sleep(max(0.0, when - now()))
 
-    def wait_for(self, *tasks: Signature, timeout: float | None = None) -> Any:
+    def wait_for(self, *tasks: Signature | AsyncResult | GroupResult, timeout: float | None = None) -> Any:
         """Runs other tasks, and waits for their results without a slot. Returns the result; of several tasks the list.
 
         Args:
-            tasks: signatures; of a chain the last result counts, of a group there is a list.
+            tasks: signatures; of a chain the last result counts, of a group there is a list. Or results of tasks that were
+                sent before, which may have ended; if such a task stores no result, the wait ends at its timeout.
             timeout: seconds; None: no limit.
 
         Raises:
@@ -150,18 +151,19 @@ class Durable:
             NonDeterministic: an earlier run has made another call in this place.
             Exception: the error of the first of them that has failed.
         """
-        flat = [each for task in tasks for each in (task.tasks if isinstance(task, group) else [task])]
+        parts = [_parts(task) for task in tasks]
+        flat = [each for some in parts for each in (some if isinstance(some, list) else [some])]
         for each in flat:
-            if not isinstance(each, Signature):
-                raise TypeError(f"wait_for() takes signatures, such as add.s(1, 2), not {each!r:.100}")
+            if not isinstance(each, (Signature, AsyncResult)):
+                raise TypeError(f"wait_for() takes signatures, such as add.s(1, 2), and results, not {each!r:.100}")
         if self._is_eager:
-            results = [each.apply().get() for each in flat]
+            results = [(each.apply() if isinstance(each, Signature) else each).get() for each in flat]
         elif flat:
             results = self._run.results_of(flat, timeout)
         else:
             results = []
         ready = iter(results)
-        found = [[next(ready) for _ in task.tasks] if isinstance(task, group) else next(ready) for task in tasks]
+        found = [[next(ready) for _ in some] if isinstance(some, list) else next(ready) for some in parts]
         return found[0] if len(tasks) == 1 else found
 
     @property
@@ -179,6 +181,13 @@ class Durable:
             run = DurableRun(self)
             setattr(self.request, RUN, run)
         return run
+
+
+def _parts(task: Any) -> Any:
+    """The list of what a group consists of; anything else as it is."""
+    if isinstance(task, (group, GroupResult)):
+        return list(task.tasks if isinstance(task, group) else task.results)
+    return task
 
 
 def let_suspensions_pass(task: Any) -> None:
@@ -216,13 +225,6 @@ def _seconds(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= FOR_EVER:
         raise ValueError(f"a number of seconds from 0 to {FOR_EVER:.0f} is expected, not {value!r:.60}")
     return float(value)
-
-
-def _check_id(correlation_id: Any) -> None:
-    if not isinstance(correlation_id, str) or not 0 < len(correlation_id) <= _LONGEST:
-        raise ConfigurationError(
-            f"a correlation id must be a text of 1 to {_LONGEST} characters, not {correlation_id!r:.60}"
-        )
 
 
 def _expected(callbacks: Any) -> int | list[str]:

@@ -7,17 +7,16 @@ from __future__ import annotations
 
 from typing import Any
 
+from kafka_exec.core.record.fields import LONGEST_ID, an_id
 from kafka_exec.errors import ConfigurationError
 
 #: The statement that makes the inbox table, for a migration. Delete rows of tasks that cannot run again any more.
-INBOX_TABLE = """
+INBOX_TABLE = f"""
 CREATE TABLE kafka_exec_inbox (
-    id VARCHAR(512) NOT NULL PRIMARY KEY,
+    id VARCHAR({LONGEST_ID}) NOT NULL PRIMARY KEY,
     at TIMESTAMP DEFAULT CURRENT_TIMESTAMP NOT NULL
 )
 """
-
-_LONGEST = 512
 
 _INSERT = {
     "mysql": "INSERT IGNORE INTO kafka_exec_inbox (id) VALUES ({})",
@@ -46,9 +45,7 @@ def once(connection: Any, request: Any, name: str = "") -> bool:
     Raises:
         ConfigurationError: the connection is none of these, no transaction is open, or the id is too long.
     """
-    key = f"{request.id}/{name}" if name else str(request.id)
-    if not 0 < len(key) <= _LONGEST:
-        raise ConfigurationError(f"once() needs an id of 1 to {_LONGEST} characters, not {key!r:.60}")
+    key = an_id(f"{request.id}/{name}" if name else str(request.id), "the id for once()")
     if hasattr(connection, "in_atomic_block"):
         return _with_django(connection, key)
     if hasattr(connection, "get_bind") or hasattr(connection, "dialect"):

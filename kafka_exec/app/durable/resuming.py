@@ -10,9 +10,8 @@ from celery.exceptions import TimeoutError as NoResult
 
 from kafka_exec.backend import KafkaBackend
 from kafka_exec.core.control.wait_table import WaitOutcome
+from kafka_exec.core.record.fields import an_id
 from kafka_exec.errors import ConfigurationError
-
-_LONGEST = 512
 
 
 class Resumed(NamedTuple):
@@ -55,9 +54,9 @@ def resume(
     backend = app.backend
     if not isinstance(backend, KafkaBackend):
         raise ConfigurationError("the application has no kafka-exec:// result backend, which resume() needs")
-    for what, each in (("a correlation id", correlation_id), ("a callback id", callback_id or " ")):
-        if not isinstance(each, str) or not 0 < len(each) <= _LONGEST:
-            raise ConfigurationError(f"{what} must be a text of 1 to {_LONGEST} characters, not {each!r:.60}")
+    an_id(correlation_id, "a correlation id")
+    if callback_id:
+        an_id(callback_id, "a callback id")
     reply = f"resume-{uuid.uuid4()}"
     result = app.AsyncResult(reply)
     backend.result_consumer.note_sent(reply)

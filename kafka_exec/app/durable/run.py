@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from itertools import groupby
 from typing import Any, TypeVar
 
 from celery import group
-from celery.canvas import _chain, _chord
+from celery.canvas import Signature, _chain, _chord
 from celery.exceptions import Ignore
 
 from kafka_exec.app.sending import log_offset
 from kafka_exec.backend import KafkaBackend
 from kafka_exec.core.durable.continuation import FAILED, REFUSED, TIMED_OUT, Continued, KeptMessage
-from kafka_exec.core.durable.history import STEP, WAIT, Entry, History, Page
+from kafka_exec.core.durable.history import STEP, SUSPENSION, WAIT, Entry, History, Page, written_since
 from kafka_exec.core.message.envelope import (
     CONTINUATIONS,
     CONTINUED,
@@ -41,15 +41,8 @@ from kafka_exec.kafka.results.step_log import StepLog
 
 T = TypeVar("T")
 
-#: A repeated run looks for what earlier runs have written from so many seconds before its message was published: the clocks
-#: of brokers and publishers may differ.
-_MARGIN = 600.0
-
 #: The longest time of a sleep, or of a wait with a deadline, seconds.
 FOR_EVER = 100 * 366 * 86400.0
-
-#: Celery's name of the state of a suspended task.
-SUSPENDED = "SUSPENDED"
 
 
 class Suspended(Ignore):  # type: ignore[misc]
@@ -68,14 +61,11 @@ class DurableRun:
         task.backend.ensure_chords_allowed()
         self.backend = task.backend
         self.task_id = str(task.request.id)
-        self.history = History(self.task_id)
         self.suspended: Suspended | None = None
         self._task = task
         self._request = task.request
         self._nonce = uuid.uuid4().hex[:8]
-        # The answer that has come with this run's message.
-        self._continued: Continued | None = None
-        self._load()
+        self.history = self._load()
 
     @property
     def settings(self) -> Any:
@@ -88,40 +78,51 @@ class DurableRun:
 
     # -- what earlier runs have done -----------------------------------------------------------------------------------
 
-    def _load(self) -> None:
-        partition = self._steps.partition(self.task_id)
-        if (told := getattr(self._request, CONTINUED, None)) is not None:
-            continued = Continued.of_json(told)
-            self._continued = continued if continued.number is not None else None
+    def _load(self) -> History:
+        told = getattr(self._request, CONTINUED, None)
+        continued = None if told is None else Continued.of_json(told)
+        found = History(self.task_id, continued)
+        place = getattr(self._request, RECORD_HEADER, None) or {}
+        since = written_since(
+            getattr(self._request, REPEATED, None), self._created, is_replay=bool(place.get("is_replay"))
+        )
+        if continued is not None:
             try:
-                self._read_pages(partition, continued.at)
+                self._read_pages(found, continued, is_first=since is None)
             except LostRecord as error:
                 raise Ignore(str(error)) from None
-        if (since := self._since()) is not None:
-            for entry in self._steps.since(self.task_id, since - _MARGIN):
-                self.history.known(entry)
+        if since is not None:
+            for entry in self._steps.since(self.task_id, since):
+                found.known(entry)
+        return found
 
-    def _since(self) -> float | None:
-        """A time before all that a lost run, or that of a dead letter, can have written; None: there was none."""
+    @property
+    def _created(self) -> float | None:
         place = getattr(self._request, RECORD_HEADER, None) or {}
-        if place.get("is_replay"):
-            return created_at(getattr(self._request, CREATED, None), place)
-        since: float | None = getattr(self._request, REPEATED, None)
-        return since
+        return created_at(getattr(self._request, CREATED, None), place)
 
-    def _read_pages(self, partition: int, newest: int) -> None:
-        record = self._steps.fetch(partition, newest)
-        page = Page.decode(record.value())
-        self.history.read_newest(page, record.key().decode())
+    def _read_pages(self, found: History, continued: Continued, *, is_first: bool) -> None:
+        """Reads the pages, the newest first. In a run that is not the message's first one they may be gone."""
+        at = continued.at
+        if continued.page is not None and is_first:
+            key, value = continued.page
+            page = Page.decode(value.encode(), at)
+        else:
+            record = self._record(at)
+            key, page = record.key().decode(), Page.decode(record.value(), at)
+        found.read_newest(page, key)
         while page.before is not None:
-            page = Page.decode(self._steps.fetch(partition, page.before).value())
-            self.history.read_full(page)
+            at = page.before
+            page = Page.decode(self._record(at).value(), at)
+            found.read_full(page)
+
+    def _record(self, offset: int) -> Any:
+        return self._steps.fetch(self._steps.partition(self.task_id), offset)
 
     def _text_of(self, entry: Entry) -> str:
         if entry.value is not None:
             return entry.value
-        found = self._steps.fetch(self._steps.partition(self.task_id), entry.offset or 0)
-        value: str = json.loads(found.value())["value"]
+        value: str = json.loads(self._record(entry.offset or 0).value())["value"]
         return value
 
     # -- durable calls -------------------------------------------------------------------------------------------------
@@ -145,16 +146,24 @@ class DurableRun:
         self.history.add(entry._replace(key=key, offset=offset))
         return value
 
-    def wait(self, kind: str, name: str, correlation_id: str, expected: Any, timeout: float | None) -> Continued:
-        """The answer to a durable call for which the task gives its slot up, unless it is there."""
+    def wait(
+        self,
+        kind: str,
+        name: str,
+        correlation_id: str,
+        expected: Any,
+        timeout: float | None,
+        watched: Sequence[str] = (),
+    ) -> Continued:
+        """The answer to a durable call for which the task gives its slot up, unless it is there.
+
+        Args:
+            watched: those of the expected ids that are tasks whose messages do not name this wait.
+        """
         self._go_on()
-        if (known := self.history.take(kind, name)) is not None:
-            found = Continued.of_json(json.loads(self._text_of(known)))
-        elif self._continued is not None and self._continued.number == self.history.position:
-            found = self._continued
-            self.history.add(Entry(self.history.position, kind, name, json.dumps(found._asdict())))
-        else:
-            self._suspend(correlation_id, expected, timeout)
+        if (known := self.history.take(kind, name)) is None:
+            raise self._suspend((kind, name), correlation_id, expected, timeout, watched)
+        found = Continued.of_json(json.loads(self._text_of(known)))
         if found.outcome == REFUSED:
             raise CorrelationInUse(found.reason)
         if found.outcome == FAILED:
@@ -162,21 +171,29 @@ class DurableRun:
         return found
 
     def results_of(self, tasks: list[Any], timeout: float | None) -> list[Any]:
-        """The results of tasks that this run, or an earlier one, has sent."""
+        """The results of tasks: signatures, which this run or an earlier one sends, and results of tasks sent elsewhere."""
         number = self.history.position
         correlation_id = f"{self.task_id}/{number}"
-        ids = [str(uuid.uuid5(uuid.NAMESPACE_OID, f"{correlation_id}/{place}")) for place in range(len(tasks))]
-        name = ",".join(f"{name}*{len(list(some))}" for name, some in groupby(str(each.task) for each in tasks))
+        sent = {
+            str(uuid.uuid5(uuid.NAMESPACE_OID, f"{correlation_id}/{place}")): task
+            for place, task in enumerate(tasks)
+            if isinstance(task, Signature)
+        }
+        new = iter(sent)
+        ids = [next(new) if isinstance(task, Signature) else str(task.id) for task in tasks]
+        names = (str(each.task) if isinstance(each, Signature) else f"result {each.id}" for each in tasks)
+        name = ",".join(f"{name}*{len(list(some))}" for name, some in groupby(names))
         self._go_on()
-        if self._is_answered(number):
-            for each in ids:  # children of an earlier run are children of this task
-                self._task.add_trail(self._task.app.AsyncResult(each))
+        if self.history.has(number):
+            for task_id in sent:  # children of an earlier run are children of this task
+                self._task.add_trail(self._task.app.AsyncResult(task_id))
         else:
             with confirmed():
-                for task_id, task in zip(ids, tasks, strict=True):
+                for task_id, task in sent.items():
                     told = _waited_for(task.clone(), correlation_id)
                     told.apply_async(task_id=task_id)
-        continued = self.wait(WAIT, name, correlation_id, ids, timeout)
+        watched = sorted(set(ids) - sent.keys())
+        continued = self.wait(WAIT, name, correlation_id, ids, timeout, watched)
         outcomes = [self.backend.outcome_of(continued.answers[each]) for each in ids if each in continued.answers]
         for outcome in outcomes:
             if isinstance(outcome, BaseException):
@@ -185,10 +202,6 @@ class DurableRun:
             raise SuspensionTimedOut(f"{len(outcomes)} of {len(ids)} tasks have ended within {timeout:g} s")
         return outcomes
 
-    def _is_answered(self, number: int) -> bool:
-        answered = self._continued is not None and self._continued.number == number
-        return answered or self.history.has(number)
-
     def _go_on(self) -> None:
         """Ends a run that is suspended and goes on: its function has caught the exception that ends it."""
         if self.suspended is not None:
@@ -196,14 +209,28 @@ class DurableRun:
 
     # -- giving the slot up --------------------------------------------------------------------------------------------
 
-    def _suspend(self, correlation_id: str, expected: Any, timeout: float | None) -> Any:
+    def _suspend(
+        self,
+        asks: tuple[str, str],
+        correlation_id: str,
+        expected: Any,
+        timeout: float | None,
+        watched: Sequence[str],
+    ) -> Suspended:
+        """Gives the slot up. Returns the exception that ends the run."""
         number = self.history.position
         deadline = None if timeout is None else now() + min(timeout, FOR_EVER)
-        offset = self._write_pages(self._message().as_json())
+        state = None
         if not (self._task.ignore_result if self._request.ignore_result is None else self._request.ignore_result):
             told = {"correlation_id": correlation_id, "callbacks": expected}
-            self.backend.store_result(self.task_id, told, SUSPENDED, request=self._request, due=deadline)
-        created = created_at(getattr(self._request, CREATED, None), getattr(self._request, RECORD_HEADER, None) or {})
+            told |= {"got": []} if asks[0] == SUSPENSION else {}
+            state = self.backend.suspended(self.task_id, told, request=self._request, due=deadline)
+        offset = self._write_pages(
+            asks, message=self._message().as_json(), state=None if state is None else state.encode().decode()
+        )
+        if state is not None:
+            self.backend.tell_suspended(state)
+        created = self._created
         self._surely(
             lambda: self.backend.suspend(
                 correlation_id,
@@ -213,15 +240,18 @@ class DurableRun:
                 page=offset,
                 expected=expected,
                 deadline=deadline,
+                watched=watched,
+                tells=asks[0] == SUSPENSION and state is not None,
             )
         )
         self.suspended = Suspended(f"waits for {correlation_id}", correlation_id, deadline)
-        raise self.suspended
+        return self.suspended
 
     def _message(self) -> KeptMessage:
         """The message with which the task will continue."""
         request = self._request
         headers = {**(request.headers or {}), CONTINUATIONS: (getattr(request, CONTINUATIONS, None) or 0) + 1}
+        headers.pop(CONTINUED, None)  # who continues the task says where its history is
         signature = self._task.signature_from_request(
             request, retries=request.retries, headers=headers, expires=None, countdown=None, eta=None
         )
@@ -232,19 +262,16 @@ class DurableRun:
 
     def header(self) -> dict[str, Any] | None:
         """The header with which a retry of the task finds its history; None if there is none yet."""
-        if not self.history.has(0) and self._continued is None:
+        if self.history.is_empty:
             return None
-        at, answer = self._write_pages(None), self._continued
-        if answer is None or self.history.has(answer.number or 0):
-            return Continued(at)._asdict()
-        return answer._replace(at=at)._asdict()
+        return self.history.handed_on(self._write_pages())._asdict()
 
-    def _write_pages(self, message: Mapping[str, Any] | None) -> int:
+    def _write_pages(self, asks: tuple[str, str] | None = None, **suspension: Any) -> int:
         """Writes all entries that are in no full page. Returns the offset of the last page."""
         for page in self.history.full_pages():
             key, offset = self._append(None, page.encode())
             self.history.wrote(page, offset, key)
-        return self._append(None, self.history.last_page(message).encode())[1]
+        return self._append(None, self.history.last_page(asks, **suspension).encode())[1]
 
     def _append(self, number: int | None, value: bytes) -> tuple[str, int]:
         key = f"{self.task_id}/{uuid.uuid4().hex if number is None else f'{number}/{self._nonce}'}"

@@ -74,6 +74,7 @@ class Chords:
         self._backend = backend
         # By group id: the run, and the header's structure if it is more than a list of tasks.
         self._begun: OrderedDict[str, tuple[str, str | None]] = OrderedDict()
+        self._checked: Any = None
 
     # -- from Celery to the control plane ------------------------------------------------------------------------------
 
@@ -83,11 +84,14 @@ class Chords:
         Raises:
             ImproperlyConfigured: broker and back end are of different clusters or prefixes, or their settings differ.
         """
-        app = self._backend.app
+        app, space = self._backend.app, self._backend.space
+        if self._checked is space:
+            return
         if has_our_broker(app.conf):
             with app.connection_for_write() as connection:
                 home = getattr(connection.connect(), "space", None)
-            if home is self._backend.space:
+            if home is space:
+                self._checked = space
                 return
         raise ImproperlyConfigured(
             "chords and durable tasks need broker and result back end in the same Kafka cluster, with the same prefix and "

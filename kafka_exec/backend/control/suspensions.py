@@ -4,27 +4,37 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from celery import states
 from celery.exceptions import TaskRevokedError
 
 from kafka_exec.backend import serial
-from kafka_exec.core.cluster.topology import control_topic, dead_topic, queue_topic_named, steps_topic
+from kafka_exec.backend.control.ends import Ends
+from kafka_exec.backend.starts import Starts
+from kafka_exec.core.cluster.topology import control_topic, dead_topic, queue_topic_named, state_topic, steps_topic
 from kafka_exec.core.control.reducers import Command, Effect
-from kafka_exec.core.control.wait_effects import BuryCallback, Continue, Refuse, Reply
-from kafka_exec.core.durable.continuation import KeptMessage
+from kafka_exec.core.control.wait_effects import BuryCallback, Continue, Refuse, Reply, TellProgress, Unwatch, Watch
+from kafka_exec.core.durable.continuation import Continued, KeptMessage
 from kafka_exec.core.durable.history import Page
 from kafka_exec.core.message.envelope import WAITED_FOR, dead_letter_headers
+from kafka_exec.core.results.lifecycle import State, record_key
+from kafka_exec.core.results.state_record import ABSENT, StateRecord
 from kafka_exec.errors import LostRecord, MessageTooLarge
 from kafka_exec.kafka.publish.scopes import Outgoing, captured
+from kafka_exec.kafka.results.states import states as state_reader
 from kafka_exec.kafka.results.step_log import StepLog, step_log
 
 logger = logging.getLogger("kafka_exec")
 
 #: The attribute of a request that holds the run of a durable task.
 RUN = "kafka_run"
+
+#: Celery's name of the state of a suspended task.
+SUSPENDED = "SUSPENDED"
 
 
 class Suspensions:
@@ -39,6 +49,11 @@ class Suspensions:
     deserialized: Callable[..., Any]
     exception_to_python: Callable[..., Any]
     store_result: Callable[..., Any]
+    _record: Callable[..., StateRecord]
+    _write: Callable[..., None]
+    _publish: Callable[..., None]
+    _starts: Starts
+    _started: dict[str, float]
     on_chord_part_return: Callable[..., Any]
 
     @property
@@ -71,6 +86,8 @@ class Suspensions:
         page: int,
         expected: int | Collection[str],
         deadline: float | None,
+        watched: Sequence[str] = (),
+        tells: bool = False,
     ) -> None:
         """Tells the control plane that a task is suspended. For the arguments see :mod:`~kafka_exec.core.control.waiting`.
 
@@ -89,7 +106,28 @@ class Suspensions:
             page=[self.steps.partition(task_id), page],
             expected=expected if isinstance(expected, int) else sorted(expected),
             deadline=deadline,
+            watched=list(watched),
+            tells=tells,
         )
+
+    def suspended(self, task_id: str, told: Any, *, request: Any, due: float | None) -> StateRecord:
+        """The state record of a task that is being suspended, which :meth:`tell_suspended` writes.
+
+        Args:
+            told: what is told of the suspension, a JSON value.
+            due: the deadline, epoch seconds.
+        """
+        self._starts.drop(task_id)
+        started = self._started.pop(task_id, None)
+        return self._record(task_id, SUSPENDED, told, now=time.time(), started=started, due=due, request=request)
+
+    def tell_suspended(self, state: StateRecord) -> None:
+        """Writes the state of a task that is being suspended.
+
+        Raises:
+            MessageTooLarge: what is told of the suspension is too large.
+        """
+        self._write(state, in_worker=True)
 
     def call_back(self, correlation_id: str, callback: str, data: str, reply: str | None = None) -> None:
         """Tells the control plane of a callback; it is durable when this returns.
@@ -107,6 +145,19 @@ class Suspensions:
         space.cluster.publisher.send(topic.name, command.encode(), key=correlation_id, at_once=True)
 
     # -- ends of tasks -------------------------------------------------------------------------------------------------
+
+    def tell_end(self, waiter: str, record: StateRecord) -> None:
+        """Tells a task that waits for another one of its end, which is stored already, durably.
+
+        Raises:
+            KafkaExecError: it may not learn it.
+        """
+        result = None if record.result is ABSENT else record.result
+        try:
+            self.call_back(waiter, record.id, _told(record.state is State.DONE, serial.as_text(result)))
+        except MessageTooLarge:
+            payload = next(self.payloads(states.FAILURE, _too_large(record.id)))
+            self.call_back(waiter, record.id, _told(False, payload))
 
     def mark_as_done(
         self, task_id: str, result: Any, request: Any = None, store_result: bool = True, state: str = states.SUCCESS
@@ -142,13 +193,10 @@ class Suspensions:
         for payload in self.payloads(state, result):
             if self._has_told(waiter, request.id, state, payload):
                 return
-        error = MessageTooLarge(
-            f"the result of task {request.id} is too large for the task that waits for it: return less"
-        )
-        self._tell_waiter(request, states.FAILURE, error)
+        self._tell_waiter(request, states.FAILURE, _too_large(request.id))
 
     def _has_told(self, waiter: str, task_id: str, state: str, payload: str) -> bool:
-        data = json.dumps([state not in self.EXCEPTION_STATES, payload])
+        data = _told(state not in self.EXCEPTION_STATES, payload)
         try:
             self.surely(lambda: self.call_back(waiter, task_id, data), task_id, in_worker=True)
         except MessageTooLarge:
@@ -169,10 +217,16 @@ class Suspensions:
 
     def performers_of_suspensions(self) -> Mapping[type[Effect], Any]:
         """The functions that make the records of the control plane's decisions about suspensions, by type of decision."""
+        ends = Ends(
+            state_reader(self.space.cluster, state_topic(self.space.settings, self.space.topics)), self.tell_end
+        )
         return {
+            Watch: ends.watch,
+            Unwatch: ends.forget,
             Continue: lambda effect: self._continue(effect, effect.outcome, effect.answers),
             Refuse: lambda effect: self._continue(effect, effect.outcome, {}, effect.reason),
             Reply: self._reply,
+            TellProgress: self._tell_progress,
             BuryCallback: self._bury_callback,
         }
 
@@ -181,12 +235,16 @@ class Suspensions:
     ) -> Sequence[Outgoing]:
         partition, offset = effect.page
         try:
-            page = Page.decode(self.steps.fetch(partition, offset).value())
+            record = self.steps.fetch(partition, offset)
         except LostRecord as error:
             logger.info("task %s is not continued: %s", effect.task, error)
             return []
-        kept = KeptMessage.of_json(page.message or {}).continuing(offset, effect.number, outcome, answers, reason)
-        if isinstance(effect, Continue) and effect.again:  # who waits outlasts its queue
+        page = Page.decode(record.value(), offset)
+        is_again = isinstance(effect, Continue) and effect.again
+        inline = None if is_again or page.inline is None else (record.key().decode(), page.inline)
+        continued = Continued(offset, effect.number, outcome, answers, reason, inline)
+        kept = KeptMessage.of_json(page.message or {}).continuing(continued)
+        if is_again:  # who waits outlasts its queue
             self.space.cluster.topics.ensure(queue_topic_named(self.space.settings, kept.topic))
             kept = kept._replace(partition=None)
         return [Outgoing(kept.topic, kept.value, kept.key, kept.headers, kept.partition)]
@@ -194,6 +252,19 @@ class Suspensions:
     def _reply(self, effect: Reply) -> Sequence[Outgoing]:
         with captured() as records:
             self.store_result(effect.reply, [effect.outcome.value, effect.got, effect.expected], states.SUCCESS)
+        return records
+
+    def _tell_progress(self, effect: TellProgress) -> Sequence[Outgoing]:
+        try:
+            record = self.steps.fetch(*effect.page)
+        except LostRecord:  # the task has ended
+            return []
+        if (told := Page.decode(record.value(), effect.page[1]).state) is None:
+            return []
+        state = StateRecord.decode(told.encode())
+        state = replace(state, result={**state.result, "got": list(effect.got)})
+        with captured() as records:
+            self._publish([(record_key(state.id, state.state), state.encode())], state)
         return records
 
     def _bury_callback(self, effect: BuryCallback) -> Sequence[Outgoing]:
@@ -207,3 +278,11 @@ class Suspensions:
         )
         body = {"id": effect.id, "callback": effect.callback, "data": effect.data, "reply": None}
         return [Outgoing(letters.name, Command("wait.callback", body).encode(), effect.id, headers)]
+
+
+def _told(is_ok: bool, payload: str) -> str:
+    return json.dumps([is_ok, payload])
+
+
+def _too_large(task_id: str) -> MessageTooLarge:
+    return MessageTooLarge(f"the result of task {task_id} is too large for the task that waits for it: return less")

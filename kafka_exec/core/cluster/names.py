@@ -38,7 +38,7 @@ _MOST_REMEMBERED = 10_000
 
 _LEGAL = re.compile(r"[a-zA-Z0-9._-]")
 _LOOKS_ESCAPED = re.compile(r"_x(?=[0-9a-f]{2})")
-_STEP = re.compile(r"(.*?)(?:\.p([0-9]+))?", re.DOTALL)
+_STEP = re.compile(r"[1-9][0-9]?")
 _LOOKS_LIKE_STEP = re.compile(r"\.(?=p[0-9]+\Z)")
 _ESCAPED = re.compile(r"((?:_x[0-9a-f]{2})+)")
 
@@ -112,9 +112,11 @@ class Topics:
 
     def queue_of(self, topic: str) -> tuple[str, int] | None:
         """The name and the priority step of the work queue whose messages a topic holds; None for other topics."""
-        base, step = _STEP.fullmatch(topic).groups("0")  # type: ignore[union-attr]  # it matches any text
-        name = self._name_in("queue", base)
-        return None if name is None else (name, int(step))
+        base, _, step = topic.rpartition(".p")
+        if _STEP.fullmatch(step) and (name := self._name_in("queue", base)) is not None:
+            return name, int(step)
+        name = self._name_in("queue", topic)
+        return None if name is None else (name, 0)
 
     def _name_in(self, kind: str, topic: str) -> str | None:
         template = self.overrides.get(kind, TEMPLATES[kind])

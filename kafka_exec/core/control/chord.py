@@ -14,7 +14,6 @@ A ``part`` may have none: then it belongs to the open run; if none is open and t
 
 from __future__ import annotations
 
-import heapq
 import json
 import math
 from collections.abc import Sequence
@@ -22,6 +21,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from kafka_exec.core.control.reducers import Change, Command, Effect, Output
+from kafka_exec.core.control.timers import Timers
 from kafka_exec.core.record.fields import MOST, a_list, flag, from_json, moment, text, texts, whole
 from kafka_exec.errors import Undecodable
 
@@ -118,8 +118,7 @@ class ChordReducer:
         self._fired_for = fired
         self._open: dict[str, _Chord] = {}
         self._fired: dict[str, _Fired] = {}
-        # Times at which groups may expire. A group that has fired or expired meanwhile is skipped.
-        self._timers: list[tuple[float, str]] = []
+        self._timers = Timers(self._times_of)
 
     def __len__(self) -> int:
         """The number of open groups."""
@@ -193,7 +192,7 @@ class ChordReducer:
         chord = self._open.get(group)
         if chord is None:
             chord = self._open[group] = _Chord(now + self._unfinished)
-            heapq.heappush(self._timers, (chord.expires, group))
+            self._timers.set(chord.expires, group)
         return chord
 
     def _fire(self, group: str, chord: _Chord, now: float) -> list[Output]:
@@ -204,7 +203,7 @@ class ChordReducer:
         """Removes an open group, and remembers that it has fired."""
         before = self._fired[group].runs if group in self._fired else []
         fired = self._fired[group] = _Fired(now + self._fired_for, [*before, *chord.runs][-_RUNS:])
-        heapq.heappush(self._timers, (fired.expires, group))
+        self._timers.set(fired.expires, group)
         return [*self._forget(group, chord), _change(["fired", group], fired)]
 
     def _forget(self, group: str, chord: _Chord) -> list[Output]:
@@ -220,10 +219,12 @@ class ChordReducer:
         effect = FailChord(group, chord.body, chord.header, chord.ordered(), reason)
         return [*self._end(group, chord, now), effect]
 
+    def _times_of(self, group: str) -> list[float]:
+        return [each.expires for each in (self._open.get(group), self._fired.get(group)) if each is not None]
+
     def due(self, now: float) -> list[Output]:
         outputs: list[Output] = []
-        while self._timers and self._timers[0][0] <= now:
-            _, group = heapq.heappop(self._timers)
+        for _, group in self._timers.due(now):
             if (chord := self._open.get(group)) is not None and chord.expires <= now:
                 outputs += self._forget(group, chord)
             if (fired := self._fired.get(group)) is not None and fired.expires <= now:
@@ -233,7 +234,7 @@ class ChordReducer:
 
     @property
     def next_timer(self) -> float | None:
-        return self._timers[0][0] if self._timers else None
+        return self._timers.next
 
     def restore(self, key: str, value: bytes | None) -> None:
         try:
@@ -276,7 +277,7 @@ class ChordReducer:
         else:
             expires, runs = a_list(found)
             self._fired[group] = _Fired(moment(expires), list(texts(runs)))
-            heapq.heappush(self._timers, (expires, group))
+            self._timers.set(expires, group)
 
     def _restore_head(self, group: str, found: list[Any] | None) -> None:
         if found is None:
@@ -291,7 +292,7 @@ class ChordReducer:
             chord = self._open[group] = _Chord(math.inf)
         if chord.expires != expires:
             chord.expires = expires
-            heapq.heappush(self._timers, (expires, group))
+            self._timers.set(expires, group)
         chord.size, chord.header, chord.body, chord.runs = size, header, body, list(texts(runs))
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from kafka_exec.core.record.fields import from_json, shown
 from kafka_exec.errors import Undecodable
@@ -65,7 +65,14 @@ class Change:
 
 
 class Effect:
-    """The description of something to do outside the reducer."""
+    """The description of something to do outside the reducer.
+
+    Attributes:
+        is_news: its records only tell of what is decided. They are published when that is durable, at most once; the records
+            of all other effects are written with the decision, all or nothing.
+    """
+
+    is_news: ClassVar[bool] = False
 
     def failed(self, reason: str) -> Sequence[Effect]:
         """The effects to perform if this one cannot be performed; none by default."""

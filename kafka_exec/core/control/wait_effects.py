@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 from kafka_exec.core.control.reducers import Effect
 from kafka_exec.core.control.wait_table import WaitOutcome
@@ -34,7 +35,8 @@ class Continue(Effect):
         page: the partition and the offset of the record with its message.
         outcome: ``answered`` or ``timed-out``.
         answers: the data of the callbacks, by their ids.
-        again: it could not be carried out at first: the queue may be gone, and is made anew.
+        again: it could not be carried out at first: the queue may be gone, and is made anew; or the message was too large
+            with the page in it, and goes without.
     """
 
     task: str
@@ -52,12 +54,26 @@ class Continue(Effect):
 
 @dataclass(frozen=True)
 class Reply(Effect):
-    """The effect that the caller of a callback learns its outcome: ``got`` of ``expected`` callbacks have come."""
+    """The effect that the caller of a callback learns its outcome: ``got`` of ``expected`` callbacks have come.
+
+    A caller who has no answer since the control plane was killed knows that his callback is safe all the same.
+    """
+
+    is_news: ClassVar[bool] = True
 
     reply: str
     outcome: WaitOutcome
     got: int
     expected: int
+
+
+@dataclass(frozen=True)
+class TellProgress(Effect):
+    """The effect that the state of a suspended task tells which callbacks have come. ``page``: as in :class:`Continue`."""
+
+    task: str
+    page: tuple[int, int]
+    got: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -68,3 +84,23 @@ class BuryCallback(Effect):
     callback: str
     data: str
     error: str
+
+
+@dataclass(frozen=True)
+class Watch(Effect):
+    """The effect that the ends of tasks, also past ones, become callbacks of a suspension. Their messages do not name it.
+
+    Attributes:
+        id: the correlation id of the suspension. The callbacks have the ids of the tasks.
+    """
+
+    id: str
+    tasks: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Unwatch(Effect):
+    """The effect that a suspension waits for the ends of tasks no more."""
+
+    id: str
+    tasks: tuple[str, ...]

@@ -38,8 +38,9 @@ class WaitEvent(Enum):
 class WaitAct(Enum):
     """An action of the reducer."""
 
-    WAIT = "remember the suspension, take the early callbacks, make dead letters of those that it does not take"
+    WAIT = "remember the suspension, take the early callbacks, make dead letters of the rest, look for watched ends"
     KEEP = "remember the callback"
+    TELL = "tell which callbacks have come, if the task says so"
     CONTINUE = "continue the task with the callbacks"
     TIME_OUT = "continue the task at its deadline"
     FAIL = "continue the task with an error"
@@ -85,9 +86,9 @@ _ROWS: Mapping[WaitPhase, Mapping[WaitEvent, WaitMove]] = {
         _E.FORGET: WaitMove(_P.UNKNOWN, (WaitAct.BURY,)),
     },
     _P.WAITING: {
-        _E.AGAIN: WaitMove(_P.WAITING),
+        _E.AGAIN: WaitMove(_P.WAITING, (WaitAct.TELL,)),
         _E.OTHER: WaitMove(_P.WAITING, (WaitAct.REFUSE,)),
-        _E.CALLBACK: WaitMove(_P.WAITING, (WaitAct.KEEP,), WaitOutcome.COUNTED),
+        _E.CALLBACK: WaitMove(_P.WAITING, (WaitAct.KEEP, WaitAct.TELL), WaitOutcome.COUNTED),
         _E.LAST: WaitMove(_P.CONTINUED, (WaitAct.CONTINUE,), WaitOutcome.CONTINUED),
         _E.COPY: WaitMove(_P.WAITING, (), WaitOutcome.ALREADY),
         _E.STRANGER: WaitMove(_P.WAITING, (), WaitOutcome.UNEXPECTED),

@@ -12,13 +12,16 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from kafka_exec.core.message.envelope import CONTINUED, Headers
-from kafka_exec.core.record.fields import a_list, an_object, from_json, optional, text, whole
+from kafka_exec.core.record.fields import a_list, an_object, from_json, optional, text, texts, whole
 from kafka_exec.errors import Undecodable
 
 #: The outcomes of a suspension, as its task learns them.
 ANSWERED, TIMED_OUT, REFUSED, FAILED = "answered", "timed-out", "refused", "failed"
 
 _HEADERS = "headers"
+
+#: A continuation has headers of at most so many bytes, or no page in them.
+_SMALL = 64 * 1024
 
 
 class KeptMessage(NamedTuple):
@@ -59,22 +62,12 @@ class KeptMessage(NamedTuple):
         except ValueError as error:
             raise Undecodable("no-step", f"the message of a suspended task cannot be read: {error}") from None
 
-    def continuing(
-        self, at: int, number: int, outcome: str, answers: Mapping[str, str], reason: str = ""
-    ) -> KeptMessage:
-        """The record with which the task continues.
-
-        Args:
-            at: the offset of the page in which this record was kept.
-            number: the number of the durable call that is answered.
-            outcome: :data:`ANSWERED`, :data:`TIMED_OUT`, :data:`REFUSED` or :data:`FAILED`.
-            answers: the values by callback id, as texts.
-            reason: why it is refused.
-        """
-        told = Continued(at, number, outcome, answers, reason)._asdict()
-        headers = [
-            (name, _with(value, {CONTINUED: told}) if name == _HEADERS else value) for name, value in self.headers
-        ]
+    def continuing(self, continued: Continued) -> KeptMessage:
+        """The record with which the task continues. It goes without the page if it would be large with it."""
+        told = {CONTINUED: continued._asdict()}
+        headers = [(name, _with(value, told) if name == _HEADERS else value) for name, value in self.headers]
+        if continued.page is not None and sum(len(value or b"") for _, value in headers) > _SMALL:
+            return self.continuing(continued._replace(page=None))
         return self._replace(headers=headers)
 
 
@@ -84,6 +77,10 @@ class Continued(NamedTuple):
     Attributes:
         at: the offset of the newest page, in the partition of the task's id.
         number: the number of the durable call that is answered; None: none is.
+        outcome: :data:`ANSWERED`, :data:`TIMED_OUT`, :data:`REFUSED` or :data:`FAILED`.
+        answers: the values by callback id, as texts.
+        reason: why it is refused.
+        page: the newest page itself, if it is small: its key and its text.
     """
 
     at: int
@@ -91,6 +88,7 @@ class Continued(NamedTuple):
     outcome: str = ANSWERED
     answers: Mapping[str, str] = {}
     reason: str = ""
+    page: tuple[str, str] | None = None
 
     @classmethod
     def of_json(cls, found: Any) -> Continued:
@@ -108,9 +106,15 @@ class Continued(NamedTuple):
                 text(told.get("outcome")),
                 answers,
                 text(told.get("reason")),
+                optional(told, "page", _page),
             )
         except ValueError as error:
             raise Undecodable("no-step", f"the header {CONTINUED} cannot be read: {error}") from None
+
+
+def _page(found: Any) -> tuple[str, str]:
+    key, value = texts(found)
+    return key, value
 
 
 def _with(headers: bytes | None, more: Mapping[str, Any]) -> bytes:

@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from kafka_exec.core.durable.continuation import Continued
 from kafka_exec.core.record.fields import a_list, an_object, from_json, optional, text, whole
 from kafka_exec.errors import NonDeterministic, Undecodable
 
@@ -28,7 +29,29 @@ PAGE = 256 * 1024
 #: The value of a larger entry is not in pages: they name its own record.
 LARGE = 16 * 1024
 
+#: A page with entries of at most so many characters comes with the message that continues its task.
+INLINE = 16 * 1024
+
+#: What belongs to a task is looked for from so many seconds before the time that is known: the clocks of brokers and
+#: publishers may differ.
+MARGIN = 600.0
+
 _SCHEMA = 1
+
+
+def written_since(repeated: float | None, created: float | None, *, is_replay: bool) -> float | None:
+    """The time from which on an earlier run of a message may have written entries that no page has.
+
+    Args:
+        repeated: a time before all that a lost run can have written; None: no run of the message was lost.
+        created: the time when the task was first sent.
+        is_replay: the message was a dead letter.
+
+    Returns:
+        epoch seconds; None: there was no such run.
+    """
+    since = created if is_replay else repeated
+    return None if since is None else since - MARGIN
 
 
 class Entry(NamedTuple):
@@ -94,6 +117,8 @@ class Page(NamedTuple):
         before: the offset of the page before this one; None: it is the first.
         keys: the keys of the pages before.
         message: the message's facts, for :mod:`kafka_exec.core.durable.continuation`.
+        state: the state record of the suspension, if its task stores results.
+        asks: the kind and the name of the durable call that has no entry yet, for whose answer the task waits.
     """
 
     task: str
@@ -101,17 +126,30 @@ class Page(NamedTuple):
     before: int | None = None
     keys: tuple[str, ...] = ()
     message: Mapping[str, Any] | None = None
+    state: str | None = None
+    asks: tuple[str, str] | None = None
+
+    @property
+    def inline(self) -> str | None:
+        """The page's text, as its task needs it that continues; None if it is too large to come with the message."""
+        if sum(entry.size for entry in self.entries) > INLINE:
+            return None
+        return self._replace(message=None, state=None).encode().decode()
 
     def encode(self) -> bytes:
         """The value of the page's record: JSON."""
         made: dict[str, Any] = {"schema": _SCHEMA, "task": self.task, "before": self.before, "keys": list(self.keys)}
+        if self.asks is not None:
+            made["asks"] = list(self.asks)
         if self.message is not None:
             made["message"] = self.message
+        if self.state is not None:
+            made["state"] = self.state
         return _dump({**made, "entries": [entry.in_page() for entry in self.entries]})
 
     @classmethod
-    def decode(cls, value: bytes | None) -> Page:
-        """The page in a record's value.
+    def decode(cls, value: bytes | None, at: int) -> Page:
+        """The page in the value of the record at an offset.
 
         Raises:
             Undecodable: the record is none of ours.
@@ -121,9 +159,11 @@ class Page(NamedTuple):
             return cls(
                 text(found.get("task")),
                 tuple(_entry(each) for each in a_list(found.get("entries"))),
-                optional(found, "before", whole),
+                optional(found, "before", lambda before: whole(before, most=at - 1)),
                 tuple(text(each) for each in a_list(found.get("keys"))),
                 optional(found, "message", an_object),
+                optional(found, "state", text),
+                optional(found, "asks", _call),
             )
         except ValueError as error:
             raise Undecodable("no-step", f"the record of a suspension cannot be read: {error}") from None
@@ -132,14 +172,20 @@ class Page(NamedTuple):
 class History:
     """The entries of one task, and the place in them of its present run. Not thread-safe.
 
+    Args:
+        continued: the header of the run's message, if it continues the task, or retries it.
+
     Attributes:
         position: the number of the next durable call.
         base: the offset of the last page that is full; None: there is none.
         pages: the keys of the pages.
     """
 
-    def __init__(self, task_id: str) -> None:
+    def __init__(self, task_id: str, continued: Continued | None = None) -> None:
         self.task_id = task_id
+        # The answer that has come with the run's message, and the call that it answers, if that is known.
+        self._answer = continued if continued is not None and continued.number is not None else None
+        self._asked: tuple[str, str] | None = None
         self.position = 0
         self.base: int | None = None
         self.pages: list[str] = []
@@ -159,7 +205,7 @@ class History:
 
     def read_newest(self, page: Page, key: str) -> None:
         """Notes the newest page: its entries are not in full pages."""
-        self.base, self.pages = page.before, [*page.keys, key]
+        self.base, self.pages, self._asked = page.before, [*page.keys, key], page.asks
         self._entries.update((entry.number, entry) for entry in page.entries)
 
     def read_full(self, page: Page) -> None:
@@ -167,9 +213,14 @@ class History:
         self._paged.update(entry.number for entry in page.entries)
         self._entries.update((entry.number, entry) for entry in page.entries)
 
+    @property
+    def is_empty(self) -> bool:
+        """True if no durable call is answered."""
+        return not self._entries and self._answer is None
+
     def has(self, number: int) -> bool:
         """True if the durable call with this number is answered."""
-        return number in self._entries
+        return number in self._entries or (self._answer is not None and self._answer.number == number)
 
     def take(self, kind: str, name: str) -> Entry | None:
         """The entry of the next durable call; None if it has none, and :meth:`add` must follow.
@@ -177,7 +228,7 @@ class History:
         Raises:
             NonDeterministic: the call with this number was another one.
         """
-        if (found := self._entries.get(self.position)) is None:
+        if (found := self._entries.get(self.position)) is None and (found := self._answered(kind, name)) is None:
             return None
         if (found.kind, found.name) != (kind, name):
             raise NonDeterministic(
@@ -185,8 +236,15 @@ class History:
                 f"run, and is {kind} {name!r} now: the function must make the same calls in the same order in each run; "
                 "give the new code another task name or version"
             )
-        self.position += 1
+        self.add(found)
         return found
+
+    def _answered(self, kind: str, name: str) -> Entry | None:
+        """The entry of the next durable call, if its answer has come with the run's message."""
+        if self._answer is None or self._answer.number != self.position:
+            return None
+        kind, name = self._asked or (kind, name)
+        return Entry(self.position, kind, name, json.dumps(self._answer._replace(page=None)._asdict()))
 
     def add(self, entry: Entry) -> None:
         """Notes the entry of the present durable call."""
@@ -216,9 +274,15 @@ class History:
         self._paged.update(entry.number for entry in page.entries)
         self.pages.append(key)
 
-    def last_page(self, message: Mapping[str, Any] | None = None) -> Page:
-        """The page with all entries behind the full ones."""
-        return self._page(self._pending())._replace(message=message)
+    def last_page(self, asks: tuple[str, str] | None = None, **suspension: Any) -> Page:
+        """The page with all entries behind the full ones. ``suspension``: further attributes of :class:`Page`."""
+        return self._page(self._pending())._replace(asks=asks or self._asked, **suspension)
+
+    def handed_on(self, at: int) -> Continued:
+        """The header of a retry, behind the page at this offset: the answer too, unless that page has it."""
+        if self._answer is None or self._answer.number in self._entries:
+            return Continued(at)
+        return self._answer._replace(at=at, page=None)
 
     def _page(self, entries: Sequence[Entry]) -> Page:
         return Page(self.task_id, tuple(entries), self.base, tuple(self.pages))
@@ -237,6 +301,11 @@ def _entry(found: Any) -> Entry:
         None if key is None else text(key),
         None if offset is None else whole(offset),
     )
+
+
+def _call(found: Any) -> tuple[str, str]:
+    kind, name = a_list(found)
+    return text(kind), _name(name)
 
 
 def _name(value: Any) -> str:

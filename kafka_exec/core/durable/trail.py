@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from kafka_exec.core.message.envelope import CONTINUATIONS, Message
 from kafka_exec.core.queue.transitions import ENDED, FREED, GRANTED, HELD, PARKED, RELEASED, STARTED, Transition
+from kafka_exec.core.results.lifecycle import State
 from kafka_exec.core.results.state_record import Note, StateRecord
 
 _SAID = {
@@ -80,6 +81,16 @@ def of_note(note: Note) -> Happening:
         return Happening(error.at, "failed", "", -1, -1, error.attempt, error.worker or "", detail)
     remark = note.remark
     return Happening(0.0 if remark is None else remark.at, "remark", "", -1, -1, detail=remark.text if remark else "")
+
+
+def of_progress(record: StateRecord, at: float, place: tuple[str, int, int]) -> Happening | None:
+    """The event that a state record tells of callbacks of a suspension which needs further ones; None if it tells none."""
+    told = record.result if record.state is State.SUSPENDED and isinstance(record.result, Mapping) else {}
+    got, callbacks = told.get("got"), told.get("callbacks")
+    if not isinstance(got, list) or not got:
+        return None
+    wanted = len(callbacks) if isinstance(callbacks, list) else callbacks
+    return Happening(at, "called back", *place, detail=f"{len(got)} of {wanted}: {', '.join(map(str, got))}")
 
 
 def of_state(record: StateRecord) -> Happening | None:

@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from uuid import UUID
 
+from kafka_exec.errors import ConfigurationError
+
 #: The largest number in 64 bits, with which Kafka counts offsets and times.
 MOST = 2**63 - 1
 
@@ -20,6 +22,9 @@ MOST_PARTITIONS = 2**31 - 1
 
 #: The first and the last second of the years 1 to 9999, epoch seconds.
 _FIRST, _LAST = -62_135_596_800.0, 253_402_300_799.0
+
+#: The longest id that a program may give, characters.
+LONGEST_ID = 512
 
 #: The longest part of a refused value that an error message shows, characters.
 _SHOWN = 80
@@ -118,6 +123,17 @@ def shown(value: Any) -> str:
         return f"{value!r:.{_SHOWN}}"
     except Exception:
         return f"a {type(value).__name__}"
+
+
+def an_id(value: Any, what: str) -> str:
+    """The id that a program has given. ``what``: the words for it in the error.
+
+    Raises:
+        ConfigurationError: it is no text of 1 to :data:`LONGEST_ID` characters.
+    """
+    if not isinstance(value, str) or not 0 < len(value) <= LONGEST_ID or not is_unicode(value):
+        raise ConfigurationError(f"{what} must be a text of 1 to {LONGEST_ID} characters, not {value!r:.60}")
+    return value
 
 
 def id_text(value: Any) -> Any:

@@ -14,7 +14,7 @@ from kafka_exec.core.cluster.topology import TopicSpec
 from kafka_exec.core.control.reducers import Change, Command, Effect, Output, Reducers
 from kafka_exec.core.record.fields import digits
 from kafka_exec.core.record.plain import said
-from kafka_exec.errors import ChannelFailed, ConnectionFailed, NotConfirmed, Undecodable
+from kafka_exec.errors import ChannelFailed, ConnectionFailed, KafkaExecError, NotConfirmed, Undecodable
 from kafka_exec.kafka.client.oddities import pass_over
 from kafka_exec.kafka.cluster.cluster import Cluster
 from kafka_exec.kafka.control.transactional_batch import TransactionalBatch
@@ -52,6 +52,7 @@ class _Step:
 
     Attributes:
         position: the next offset after the step.
+        news: the records that are published when the outputs are written.
         letter: the dead letter that the record has become, if it cannot be taken as a command.
     """
 
@@ -62,12 +63,14 @@ class _Step:
     changes: dict[str, Change] = field(default_factory=dict)
     effects: list[Effect] = field(default_factory=list)
     outgoing: list[Outgoing] = field(default_factory=list)
+    news: list[Outgoing] = field(default_factory=list)
     letter: Outgoing | None = None
 
     def set(self, outputs: Iterable[Output]) -> None:
         outputs = list(outputs)
         self.changes = {output.key: output for output in outputs if isinstance(output, Change)}
         self.effects = [output for output in outputs if isinstance(output, Effect)]
+        self.news = []
 
 
 class ControlPartition:
@@ -110,6 +113,7 @@ class ControlPartition:
         )
         self._end = -1
         self._steps: list[_Step] = []
+        self._written: list[_Step] = []
         self._waiting_since = 0.0
 
     @property
@@ -199,6 +203,9 @@ class ControlPartition:
             effect = waiting.pop(0)
             try:
                 records = self._performers[type(effect)](effect)
+                if effect.is_news:
+                    step.news += records
+                    continue
                 for topic in {record.topic for record in records}:
                     if not self._batch.has_found(topic):
                         raise ChannelFailed(f"topic {topic} does not exist")
@@ -226,10 +233,10 @@ class ControlPartition:
             at_once
             or len(self._steps) >= MOST
             or time.monotonic() - self._waiting_since >= _DELAY
-            or any(step.outgoing for step in self._steps)
+            or any(step.outgoing or step.news for step in self._steps)
         ):
-            steps, self._steps = self._steps, []
-            self._batch.begin(steps)
+            self._written, self._steps = self._steps, []
+            self._batch.begin(self._written)
 
     def settle(self) -> None:
         """Waits until the outputs that were begun are written.
@@ -239,6 +246,18 @@ class ControlPartition:
         """
         if (last := self._batch.settle()) is not None:
             self.done = last.position
+            self._tell()
+
+    def _tell(self) -> None:
+        """Publishes the news of the steps that were written, without waiting."""
+        written, self._written = self._written, []
+        for record in (record for step in written for record in step.news):
+            try:
+                self._cluster.publisher.post(
+                    record.topic, record.value, key=record.key, headers=record.headers, partition=record.partition
+                )
+            except KafkaExecError as error:
+                logger.warning("what the control plane has decided is not told: %s", error)
 
     def _changes(self, steps: Sequence[_Step]) -> list[Outgoing]:
         changes: dict[str, Change] = {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 
+from confluent_kafka import Consumer
 from confluent_kafka import Message as Record
 
 from kafka_exec.errors import ConnectionFailed
@@ -75,13 +76,16 @@ def _is_within(record: Record, spans: Spans) -> bool:
 
 
 class Fetcher:
-    """Single records by their offsets, and the ends of partitions. Thread-safe; call it from native threads."""
+    """Single records by their offsets, and the ends of partitions. It connects when first used.
+
+    Thread-safe; call it from native threads.
+    """
 
     def __init__(self, cluster: Cluster, topic: str) -> None:
         self._cluster = cluster
         self._topic = topic
         self._lock = native.lock()
-        self._consumer = cluster.new_consumer(SINGLE)
+        self._consumer: Consumer | None = None
 
     def end(self, partition: int) -> int:
         """The offset after the last acknowledged record of a partition."""
@@ -90,28 +94,36 @@ class Fetcher:
     def span(self, partition: int) -> tuple[int, int]:
         """The offset of the first record of a partition, and the one after the last acknowledged record."""
         with self._lock:
-            return span(self._consumer, self._topic, partition, TIMEOUT)
+            return span(self._connected(), self._topic, partition, TIMEOUT)
 
     def fetch(self, partition: int, offset: int) -> Record | None:
         """The record at an offset; None if it was compacted away, or deleted."""
         deadline = time.monotonic() + time_left(TIMEOUT)
         with self._lock:
-            read_from(self._consumer, self._topic, {partition: offset})
+            consumer = self._connected()
+            read_from(consumer, self._topic, {partition: offset})
             try:
                 while time.monotonic() < deadline:
-                    record = self._consumer.poll(_POLL)
+                    record = consumer.poll(_POLL)
                     if record is not None and is_record(record, self._topic):
                         return record if record.offset() == offset else None
-                    first, end = span(self._consumer, self._topic, partition, time_left(TIMEOUT))
+                    first, end = span(consumer, self._topic, partition, time_left(TIMEOUT))
                     if not first <= offset < end:  # of a partition without records the reader would hear nothing
                         return None
             finally:
-                read_no_more(self._consumer, self._topic, [partition])
+                read_no_more(consumer, self._topic, [partition])
         raise ConnectionFailed(f"{self._topic} could not be read in time")
+
+    def _connected(self) -> Consumer:
+        if self._consumer is None:
+            self._consumer = self._cluster.new_consumer(SINGLE)
+        return self._consumer
 
     def close(self, timeout: float) -> None:
         """Closes the consumer, within ``timeout`` seconds."""
         if self._lock.acquire(timeout=timeout):
-            self._consumer.close()
-            self._cluster.forget(self._consumer)
+            consumer, self._consumer = self._consumer, None
+            if consumer is not None:
+                consumer.close()
+                self._cluster.forget(consumer)
             self._lock.release()

@@ -83,7 +83,7 @@ class Ownership:
         self._membership.open(time.monotonic())
         self._is_stopping = is_stopping
         self._on_free = on_free
-        self._fetcher: Fetcher | None = None
+        self._fetcher = Fetcher(cluster, topic)
         self._identity = ""
         if journal is not None:
             journal.heard = self._hear
@@ -263,13 +263,7 @@ class Ownership:
         """Reads records again that wait in lanes, are needed soon, and are not in memory."""
         for work in list(self.owned.values()):
             for offset in work.wanted():
-                work.found(offset, self._fetch(work.partition, offset))
-
-    def _fetch(self, partition: int, offset: int) -> Record | None:
-        with self._lock:
-            if self._fetcher is None:
-                self._fetcher = Fetcher(self._cluster, self._topic)
-        return self._fetcher.fetch(partition, offset)
+                work.found(offset, self._fetcher.fetch(work.partition, offset))
 
     # -- sharing -------------------------------------------------------------------------------------------------------
 
@@ -317,7 +311,7 @@ class Ownership:
 
     def _accept(self, journal: Journal, grant: Grant, at: float) -> None:
         try:
-            record = self._fetch(grant.partition, grant.offset)
+            record = self._fetcher.fetch(grant.partition, grant.offset)
             if grant.queue != self._identity and not self.owned:
                 self._identify()
         except KafkaExecError as error:
@@ -384,9 +378,7 @@ class Ownership:
     def close(self) -> None:
         """Notes that the member has left its group."""
         self.lose(list(self.owned))
-        if self._fetcher is not None:
-            self._fetcher.close(_CLOSE_TIMEOUT)
-            self._fetcher = None
+        self._fetcher.close(_CLOSE_TIMEOUT)
         if self._journal is not None:
             self._journal.writer.retire()
 

@@ -116,7 +116,7 @@ class _Source:
         self._complete: set[int] = set()
         self._made_index: StateIndex | None = None
         self._made_tail: Tail | None = None
-        self._made_fetcher: Fetcher | None = None
+        self._fetcher = Fetcher(cluster, spec.name)
         cluster.on_close(self.close)
 
     # Watching
@@ -232,19 +232,11 @@ class _Source:
                 self._made_tail = Tail(self._cluster, self._topic, self._take)
             return self._made_tail
 
-    @property
-    def _fetcher(self) -> Fetcher:
-        with self._lock:
-            if self._made_fetcher is None:
-                self._made_fetcher = Fetcher(self._cluster, self._topic)
-            return self._made_fetcher
-
     def close(self, timeout: float) -> None:
         """Ends the thread and the consumers within ``timeout`` seconds."""
         if self._made_tail is not None:
             self._made_tail.close(timeout)
-        if self._made_fetcher is not None:
-            self._made_fetcher.close(timeout)
+        self._fetcher.close(timeout)
 
 
 def _task_id(record: Record) -> str | None:

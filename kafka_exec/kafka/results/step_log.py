@@ -25,8 +25,7 @@ class StepLog:
         self._cluster = cluster
         self._spec = spec
         self._topic = spec.name
-        self._lock = native.lock()
-        self._made_fetcher: Fetcher | None = None
+        self._fetcher = Fetcher(cluster, spec.name)
         cluster.on_close(self.close)
 
     def partition(self, task_id: str) -> int:
@@ -107,17 +106,9 @@ class StepLog:
                         entries.append(found[1])
         return entries
 
-    @property
-    def _fetcher(self) -> Fetcher:
-        with self._lock:
-            if self._made_fetcher is None:
-                self._made_fetcher = Fetcher(self._cluster, self._topic)
-            return self._made_fetcher
-
     def close(self, timeout: float) -> None:
         """Closes the consumer within ``timeout`` seconds."""
-        if self._made_fetcher is not None:
-            self._made_fetcher.close(timeout)
+        self._fetcher.close(timeout)
 
 
 def step_log(cluster: Cluster, spec: TopicSpec) -> StepLog:

@@ -9,10 +9,12 @@ from confluent_kafka import Message as Record
 from kafka_exec.core.cluster.names import Topics
 from kafka_exec.core.cluster.topology import TopicSpec
 from kafka_exec.core.durable import trail
+from kafka_exec.core.durable.history import MARGIN
 from kafka_exec.core.message.dead import REPLAYED_FROM
 from kafka_exec.core.message.envelope import decode
 from kafka_exec.core.message.window import MOST_STEPS
 from kafka_exec.core.queue.transitions import object_of, transitions_of
+from kafka_exec.core.results.lifecycle import task_id_of
 from kafka_exec.core.results.state_record import StateRecord
 from kafka_exec.errors import Undecodable
 from kafka_exec.kafka.client import native
@@ -20,9 +22,6 @@ from kafka_exec.kafka.cluster.cluster import Cluster
 from kafka_exec.kafka.log.history import Fetcher, history
 from kafka_exec.kafka.publish.partitioner import partition_of
 from kafka_exec.kafka.results.notes import read
-
-#: The topics are read from so many seconds before the task was sent: the clocks of publishers and brokers may differ.
-_MARGIN = 600.0
 
 _CLOSING = 1.0
 
@@ -51,7 +50,7 @@ def _journal_of(topics: Topics, state: StateRecord) -> str:
 
 
 def _read_trail(cluster: Cluster, topics: Topics, state: StateRecord) -> list[trail.Happening]:
-    since = (state.created or 0.0) - _MARGIN
+    since = (state.created or 0.0) - MARGIN
     found: list[trail.Happening] = []
     offsets: set[int] = set()
     if state.partition is not None:
@@ -69,6 +68,10 @@ def _read_trail(cluster: Cluster, topics: Topics, state: StateRecord) -> list[tr
         for record in _since(cluster, topics.steps, partition_of(state.id, number), since):
             if (record.key() or b"").startswith(own) and (step := object_of(record.value())).get("task") == state.id:
                 found.append(trail.of_step(step, _at(record), _place(record)))
+    if number := cluster.topics.partitions(topics.state, fresh=True):
+        for record in _since(cluster, topics.state, partition_of(state.id, number), since):
+            if (told := _progress(record, state.id)) is not None:
+                found.append(told)
     return found
 
 
@@ -93,6 +96,15 @@ def _sent(record: Record, task_id: str) -> trail.Happening | None:
         return None
     replayed = any(name == REPLAYED_FROM for name, _ in record.headers() or ())
     return trail.of_message(message, _at(record), _place(record), replayed=replayed)
+
+
+def _progress(record: Record, task_id: str) -> trail.Happening | None:
+    try:
+        if task_id_of((record.key() or b"").decode()) != task_id or record.value() is None:
+            return None
+        return trail.of_progress(StateRecord.decode(record.value()), _at(record), _place(record))
+    except (Undecodable, UnicodeDecodeError):
+        return None
 
 
 def _at(record: Record) -> float:

@@ -1,0 +1,114 @@
+"""docker/compose.yaml without Docker: each service's command, with its environment, as a process on the embedded Kafka."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.request import urlopen
+
+import pytest
+import yaml
+
+from kafka_exec.broker import EmbeddedKafka
+from kafka_exec.broker.install.distribution import KAFKA_VERSION
+from tests.integration.workers import PATIENCE, ROOT, until
+
+COMPOSE = ROOT / "docker" / "compose.yaml"
+SERVICES: dict[str, Any] = yaml.safe_load(COMPOSE.read_text())["services"]
+OURS = [name for name in SERVICES if name != "kafka"]
+
+
+def test_it_keeps_to_the_schema_of_compose() -> None:
+    command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec", str(COMPOSE)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
+    assert done.returncode == 0, done.stdout
+
+
+def test_its_kafka_is_the_one_that_the_tests_run_on() -> None:
+    assert SERVICES["kafka"]["image"] == f"apache/kafka:{KAFKA_VERSION}"
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_a_service_has_no_rights_that_it_does_not_need(name: str) -> None:
+    service = SERVICES[name]
+    assert (service["read_only"], service["cap_drop"], service["init"]) == (True, ["ALL"], True)
+    assert service["healthcheck"]["test"][0] == "CMD"
+    assert all(port.startswith("127.0.0.1:") for port in service.get("ports", ()))
+    assert "\nUSER 10001\n" in (ROOT / "docker" / "Dockerfile").read_text()
+
+
+class Service:
+    """A service as a process. Its ports are any that are free."""
+
+    def __init__(self, name: str, url: str, folder: Path) -> None:
+        self.name = name
+        self._log = folder / f"{name}.log"
+        folder = folder / name  # each container has a file system of its own
+        folder.mkdir()
+        told = {key: value.replace("/tmp", str(folder)) for key, value in SERVICES[name]["environment"].items()}
+        image = dict(
+            re.findall(r"^ +(\w+)=(\S+?)(?: \\)?$", (ROOT / "docker" / "Dockerfile").read_text(), re.MULTILINE)
+        )
+        self._env = {**os.environ, **image, **told, "EXAMPLE_BROKER_URL": url}
+        arguments = [re.sub(r"^--port=\d+$", "--port=0", each) for each in SERVICES[name]["command"]]
+        with self._log.open("wb") as output:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "celery", *arguments],
+                cwd=ROOT,
+                env=self._env,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+
+    @property
+    def is_healthy(self) -> bool:
+        """The answer of its health check."""
+        assert self._process.poll() is None, self._log.read_text()
+        address = re.search(r"(?:Serving metrics on|Visit me at) http://0\.0\.0\.0:(\d+)", self._log.read_text())
+        if (check := SERVICES[self.name]["healthcheck"]["test"][1:])[1] == "-c":
+            if address is None:
+                return False
+            url = re.search(r"http://127\.0\.0\.1:\d+(/\w+)", check[2])
+            assert url is not None
+            with urlopen(f"http://127.0.0.1:{address[1]}{url[1]}", timeout=PATIENCE) as answer:
+                return bool(answer.status == 200)
+        command = [sys.executable, *check[1:]]
+        return subprocess.run(command, cwd=ROOT, env=self._env, timeout=PATIENCE, check=False).returncode == 0
+
+    def end(self) -> None:
+        """Stops it as Docker does; it must end by itself."""
+        self._process.terminate()
+        self._process.wait(PATIENCE)
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+
+@contextmanager
+def service(name: str, url: str, folder: Path) -> Iterator[Service]:
+    """A service beside the block."""
+    made = Service(name, url, folder)
+    try:
+        yield made
+    finally:
+        made.kill()
+
+
+def test_each_service_runs_until_it_is_healthy_and_stops_when_it_is_told_to(
+    kafka: EmbeddedKafka, prefix: str, tmp_path: Path
+) -> None:
+    url = f"{kafka.url}/{prefix}"
+    with ExitStack() as stack:
+        services = [stack.enter_context(service(name, url, tmp_path)) for name in OURS]
+        for each in services:
+            until(lambda each=each: each.is_healthy, what=f"{each.name} to be healthy")
+        for each in services:
+            each.end()
