@@ -62,18 +62,25 @@ ALIVE = (node(),)
 #: Each answer, by the facts from which it follows, with what its sentence must say.
 ANSWERS: list[tuple[Reason, dict[str, Any], list[str]]] = [
     (Reason.UNKNOWN, {}, ["unknown under the prefix s", "2 queues", "30 days", "no state"]),
-    (Reason.NOT_FOUND, {"state": state(State.GROUP)}, ["has the state GROUP", "not found"]),
+    (Reason.NOT_FOUND, {"state": state(State.WRONG_NODE)}, ["has the state WRONG_NODE", "not found"]),
     (Reason.WAITS_FOR_TIME, {"delay": DelayedMessage("q", 4, 2000.0)}, ["for its time, @2000", "level 4", "queue q"]),
     (Reason.WAITS_FOR_TIME, {"delay": DelayedMessage("q", 4, 2000.0, True)}, ["for its retry, @2000"]),
     (Reason.WAITS_FOR_TIME, {"standings": (WAITING._replace(due=1001.0),), "nodes": ALIVE}, ["@1001"]),
     (Reason.WAITS_FOR_TIME, {"state": state(State.SCHEDULED, due=2000.0, queue="q")}, ["@2000"]),
     (Reason.BEHIND, {"standings": (BEHIND,)}, ["behind 3 tasks of key k", "not read"]),
+    (
+        Reason.BEHIND,
+        {"state": state(State.GROUP, ordering_key="k", position=3)},
+        ["behind 3 tasks of key k", "not read"],
+    ),
     (Reason.BEHIND_ITSELF, {"standings": (BEHIND._replace(key=""),)}, ["earlier message of the same task"]),
     (Reason.NO_WORKER, {"standings": (WAITING,)}, ["queue q, which no living worker reads"]),
     (Reason.NO_WORKER, {"standings": (WAITING,), "nodes": (node(found=NodeState.LOST),)}, ["no living worker"]),
     (Reason.NOBODY_KNOWS, {"standings": (WAITING,), "nodes": (node(tasks=("other",)),)}, ["knows work: none"]),
     (Reason.NO_SLOT, {"standings": (WAITING,), "nodes": (node(active=4),), "before": 5}, ["all 4 slots", "5 tasks"]),
     (Reason.NEXT, {"standings": (WAITING,), "nodes": ALIVE}, ["about to begin"]),
+    (Reason.NEXT, {"standings": (WAITING._replace(due=NOW),), "nodes": ALIVE}, ["about to begin"]),
+    (Reason.RUNNING, {"standings": (WAITING, RUNNING), "nodes": ALIVE}, ["runs at one"]),
     (Reason.NEXT, {"standings": (WAITING,), "nodes": (node(tasks=None),)}, ["about to begin"]),
     (Reason.RUNNING, {"standings": (RUNNING,), "nodes": ALIVE}, ["runs at one"]),
     (
@@ -244,4 +251,7 @@ def test_what_has_ended_has_no_standing_and_only_what_may_begin_is_before_a_mess
     of.start(1, "i1")
     made = partition(of, record(0), record(1), record(2), record(3, K), record(4, K), record(5))
     assert made.standings("t0") == []
-    assert made.ready_before(5.0) == 2
+    [last] = made.standings("t5")
+    assert made.ready_before(last) == 2
+    assert made.ready_before(last._replace(place=("s.queue.q", 1, 5))) == 3
+    assert made.ready_before(last._replace(at=2.5)) == 1

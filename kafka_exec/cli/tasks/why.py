@@ -24,9 +24,9 @@ _TIMES = frozenset({"at", "deadline", "due", "heard", "since"})
 @json_option
 @click.pass_context
 def why(context: click.Context, task_id: str, as_json: bool) -> None:
-    """Say why a task does not run: a sentence, and the facts.
+    """Say why a task does not run.
 
-    It reads Kafka, so it is right also if no worker lives.
+    It prints a sentence, and the facts. It reads Kafka, so it is right also if no worker lives.
 
     \b
     Example: celery -A shop kafka why 3f0c5a52-8f8e-4b0e-9d5a-0c5a528f8e4b

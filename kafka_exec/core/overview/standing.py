@@ -69,22 +69,15 @@ class QueuePartition:
         """The standings of a task's messages."""
         return [self._standing(each) for each in self._records.values() if each.id == task_id]
 
-    def has_ended(self, offset: int) -> bool:
-        """True if a message has ended."""
-        return self._ledger.has_ended(offset)
-
-    def add(self, record: TaskRecord) -> None:
-        """Adds a message that has not ended, and is parked or lies behind those that were read."""
-        self._records[record.offset] = record
-        if record.ticket is not None and self._lanes.ticket(record.offset) is None:
-            self._lanes.enter(record.offset, record.ticket)
-        elif record.ticket is not None:
-            self._lanes.know(record.offset, record.ticket)
-
-    def ready_before(self, at: float) -> int:
-        """The number of messages that may begin and were written before a time, epoch seconds."""
-        waiting = (each for each in self._records.values() if each.at < at and each.offset not in self._ledger.leases)
-        return sum(self._lanes.may_run(each.offset, self._ledger.holds) for each in waiting)
+    def ready_before(self, other: MessageStanding) -> int:
+        """The number of messages that may begin and were not written after another one."""
+        before = (each for each in self._records.values() if each.at <= other.at)
+        waiting = (each.offset for each in before if each.offset not in self._ledger.leases)
+        return sum(
+            self._lanes.may_run(offset, self._ledger.holds)
+            for offset in waiting
+            if (*self.place, offset) != other.place
+        )
 
     def _standing(self, record: TaskRecord) -> MessageStanding:
         lease = self._ledger.leases.get(record.offset)

@@ -231,6 +231,8 @@ def _of_state(state: StateRecord, where: dict[str, Any]) -> tuple[Reason, dict[s
         return Reason.SUSPENDED, {}
     if state.state in (State.SCHEDULED, State.DELAYED) and state.due is not None:
         return Reason.WAITS_FOR_TIME, {"queue": state.queue, "due": state.due}
+    if state.state is State.GROUP and state.position is not None:
+        return Reason.BEHIND, {"queue": state.queue, "key": state.ordering_key, "ahead": state.position}
     return Reason.NOT_FOUND, {"state": state.state.value, "queue": state.queue, **where}
 
 

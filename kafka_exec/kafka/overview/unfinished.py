@@ -144,7 +144,7 @@ def _progress(cluster: Cluster, topics: Iterable[str], ids: Mapping[str, str]) -
 
 
 def delayed(cluster: Cluster, names: Topics, most: int | None = None) -> tuple[Iterator[Record], bool]:
-    """The messages that wait in Kafka for their time, and whether there are more of them.
+    """The messages that wait in Kafka for their time; and True if there are more of them.
 
     Args:
         most: so many are read; None: all.

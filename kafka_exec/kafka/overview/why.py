@@ -27,7 +27,6 @@ from kafka_exec.core.overview.why import (
     last_knower,
 )
 from kafka_exec.core.record.fields import from_json
-from kafka_exec.core.results.lifecycle import TERMINAL
 from kafka_exec.core.results.state_record import StateRecord
 from kafka_exec.core.worker.versions import needed
 from kafka_exec.errors import Undecodable
@@ -78,18 +77,14 @@ class _Search:
         """The facts of a task, and those of the task that it waits for."""
         # In this order, in which messages move and end, so that no task seems to be nowhere.
         delay = self._delays.get(task_id)
-        standings = self._standings(task_id)
+        standings = tuple(each for partition in self._partitions for each in partition.standings(task_id))
         letter = self._letters.get(task_id)
-        state = None if self._find is None else self._find(task_id)
-        if self._is_cut and not standings and state is not None and state.state not in TERMINAL:
-            self._read_place_of(state)
-            standings = self._standings(task_id)
         found = Evidence(
             task_id,
             self._now,
             self._searched,
-            state=state,
-            standings=tuple(standings),
+            state=None if self._find is None else self._find(task_id),
+            standings=standings,
             delay=delay,
             suspension=self._suspensions.get(task_id),
             letter=letter,
@@ -106,20 +101,8 @@ class _Search:
             found = replace(found, head=self.evidence(standing.head))
         return replace(found, before=self._before(standing))
 
-    def _standings(self, task_id: str) -> list[MessageStanding]:
-        return [each for partition in self._partitions for each in partition.standings(task_id)]
-
-    def _read_place_of(self, state: StateRecord) -> None:
-        """Reads the message that a state names: it may lie behind those that were read."""
-        if (offset := state.offset) is None:
-            return
-        for each in self._partitions:
-            if each.place == (state.topic, state.partition) and not each.has_ended(offset):
-                for record in read(self._cluster, {each.place: (offset, offset + 1)}, _task_record)[each.place]:
-                    each.add(record)
-
     def _before(self, standing: MessageStanding) -> int:
-        return sum(each.ready_before(standing.at) for each in self._partitions if each.queue == standing.queue)
+        return sum(each.ready_before(standing) for each in self._partitions if each.queue == standing.queue)
 
     @property
     def _searched(self) -> Searched:
