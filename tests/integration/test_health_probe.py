@@ -50,6 +50,7 @@ def probe(made: Crew, *options: str) -> tuple[int, str]:
     return done.returncode, done.stdout + done.stderr
 
 
+@pytest.mark.timed
 def test_it_tells_a_worker_that_stands_still_and_not_one_whose_broker_is_away(made: Crew) -> None:
     assert probe(made) == (0, "absent: no node has begun\n")
     assert probe(made, "--ready")[0] == 1
