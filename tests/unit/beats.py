@@ -15,7 +15,7 @@ class Beats:
 
     def __init__(self) -> None:
         post = SimpleNamespace(post=lambda *args, **more: None)
-        settings = SimpleNamespace(heartbeat=1.0)
+        settings = SimpleNamespace(heartbeat=1.0, health_file=None)
         cluster: Any = SimpleNamespace(settings=settings, publisher=post)
         self.node = Node("me@here", cluster, TopicSpec("nodes", 1, {}))
         self._offset = 0
