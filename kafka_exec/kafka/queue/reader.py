@@ -147,7 +147,20 @@ class GroupReader:
 
     def share(self, incarnations: Sequence[str]) -> list[Grant]:
         """Gives buffered tasks, the last first, to other incarnations, one task to each."""
-        return self._ownership.share(self.buffer, incarnations)
+        grants: list[Grant] = []
+        kept: list[tuple[Record, OwnedPartition, int]] = []
+        while len(grants) < len(incarnations):
+            try:
+                waiting = self.buffer.pop()
+            except IndexError:
+                break
+            grant = self.give(*waiting, incarnations[len(grants)])
+            if grant is None:
+                kept.append(waiting)
+            else:
+                grants.append(grant)
+        self.buffer.extend(reversed(kept))
+        return grants
 
     def discard(self) -> None:
         """Forgets the records that wait here, for a purge: they count as read and ended."""

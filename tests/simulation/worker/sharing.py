@@ -83,7 +83,7 @@ class Sharing:
             self._node.disowned[grant.partition] = work
             work.lose()
         if grant.partition not in self._node.sinks:
-            work.forget_journal()
+            work.miss_journal()
         self._node.watch(grant.partition, grant.since + 1)
         if (self._node.position(grant.partition) or 0) <= grant.since:
             return None
