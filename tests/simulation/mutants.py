@@ -130,7 +130,22 @@ def _is_in_records(self: Stream, number: int) -> bool:
     return self._in_records >= number
 
 
-ends_end, ledger_fold = ends.end, Ledger.fold
+def _takes_the_grants_number(self: Ledger, offset: int, attempts: int) -> None:
+    self.attempts.pop(offset, None)
+    ledger_accept(self, offset, attempts)
+
+
+def _keeps_parked(self: Partition[Any], restored: Ledger, now: Any) -> None:
+    restored.merge(self.ledger.progress, self.ledger.parked)
+    partition_own(self, restored, now)
+
+
+def _gives_without_a_place(self: Partition[Any], offset: int, term: int, ticket: Any, *args: Any) -> Any:
+    return partition_give(self, offset, term, None, *args)
+
+
+ends_end, ledger_fold, ledger_accept = ends.end, Ledger.fold, Ledger.accept
+partition_own, partition_give = Partition.own, Partition.give
 _AT_ANY_TIME: Change = (Partition, "start_by", lambda self, offset, now: float("inf"))
 _restore_progress = Progress.restore.__func__
 
@@ -198,7 +213,14 @@ MUTANTS: dict[str, list[Change]] = {
     "of two ends the last one counts": [(Ledger, "fold", _folds_one_by_one)],
     "a checkpoint that comes late holds lanes": [(restoring, "_lanes", lambda heard: ())],
     "a watch outlasts the ownership": [(TaskWatch, "own", lambda self, topic, partition: None)],
+    "a guest tells a number twice": [(Ledger, "accept", _takes_the_grants_number)],
+    "what was parked before the loss is parked": [(Partition, "own", _keeps_parked)],
+    "what is given has no place": [(Partition, "give", _gives_without_a_place)],
+    "what the journal lacks decides nothing": [(Partition, "miss_journal", lambda self: None)],
+    "a checkpoint that comes late counts": [(restoring, "_outdated", lambda queue, entries: set())],
 }
+
+_OF_KEYS = {"faults": ("kill", "rebalance"), "kinds": ("key", "unique"), "tasks": 80}
 
 #: The worlds in which some of them can be found soon: what differs there from the plan of a seed.
 WORLDS: dict[str, dict[str, Any]] = {
@@ -211,7 +233,9 @@ WORLDS: dict[str, dict[str, Any]] = {
         "moment": "begun",
         "longest": 0.1,
     },
-    "a checkpoint has folded all before it": {"faults": ("kill", "rebalance"), "kinds": ("key", "unique"), "tasks": 80},
+    "a checkpoint has folded all before it": _OF_KEYS,
+    "a guest tells a number twice": _OF_KEYS,
+    "what was parked before the loss is parked": _OF_KEYS,
     "any checkpoint is trusted": {
         "longest": 0.1,
         "faults": ("lag", "rebalance"),
@@ -289,14 +313,14 @@ SEEDS: dict[str, int] = {
     "wanted records are never read": 2,
     "records are not kept when they wait": 2,
     "a missing record waits for ever": 4,
-    "a marker is waited for": 0,
+    "a marker is waited for": 1,
     "what is reclaimed is not contested": 29,
     "the own begins are not decided at a takeover": 26,
     "what was told during a takeover is forgotten": 3,
     "what has ended here is forgotten at a takeover": 4,
     "strays are not named": 0,
     "the journal is left too early": 2,
-    "a guest leaves the journal at once": 4,
+    "a guest leaves the journal at once": 0,
     "only the end of a task is told": 2,
     "the end of a retry frees no lane": 3,
     "the awaited retry is parked too": 30,
@@ -306,6 +330,11 @@ SEEDS: dict[str, int] = {
     "of two ends the last one counts": 492,
     "a checkpoint that comes late holds lanes": 691,
     "a watch outlasts the ownership": 209,
+    "a guest tells a number twice": 89,
+    "what was parked before the loss is parked": 64,
+    "what is given has no place": 22878,
+    "what the journal lacks decides nothing": 20072,
+    "a checkpoint that comes late counts": 23127,
 }
 
 
