@@ -229,6 +229,9 @@ class Judge:
                 lane, awaited = (place.topic, partition, Lane(*each.about[:2])), Run(*each.about[2:])
                 if each.kind == HELD and each.offset in first and place not in self.purged:
                     self.awaited[lane] = awaited, place
+                elif each.kind == HELD and lane in self.awaited and place in self.purged:
+                    # A deleted record ran all the same, and its late end takes the place of what its lane waits for.
+                    self.over.add((place.topic, self.awaited.pop(lane)[0].task_id))
                 elif lane in self.awaited and self.awaited[lane][0] == awaited:
                     del self.awaited[lane]
 

@@ -130,3 +130,18 @@ def test_a_later_checkpoint_has_folded_what_those_before_it_have() -> None:
     assert (progress.checkpoint, progress.folded) == (36, 4)
     progress.check_in(36, 40)
     assert progress.folded == 36
+
+
+def test_a_later_retry_of_the_task_that_a_key_waits_for_is_not_parked() -> None:
+    """The key waits for it as soon as the end of the run is told that has sent it; a new owner knows only its lane."""
+    play = Play()
+    for offset, retries in enumerate((0, 0, 1, 2)):
+        play.read(offset, ordering_key="k", id="t0" if retries or not offset else "t1", retries=retries)
+        if not offset:
+            assert play.run(0)
+            play.core.will_end(0, after_retry)
+            play.end(0)
+    play.core.park(play.now)
+    play.time += PATIENCE
+    play.core.park(play.now)
+    assert list(play.core.ledger.parked) == [1], "it waits for the first retry, and the second one is known"
