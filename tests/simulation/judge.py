@@ -215,9 +215,9 @@ class Judge:
                     first.add(each.offset)
                     if run is not None and run.outcome is not Outcome.RETRY and self._is_repetition(run):
                         self._repeated[place] = self._world.now + _HEARS
-                    is_late = run is not None and (
-                        partition not in run.node.owned or run.node.dead or _may_be_lost(run, self._world.now)
-                    )
+                    node = self._world.incarnations[incarnation]
+                    is_late = partition not in node.owned or node.dead
+                    is_late |= run is not None and _may_be_lost(run, self._world.now)
                     self.known_ends[place] = self._world.now + (_HEARS if is_late else 0.0)
                     if is_late:
                         self._told_late.add(place)

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import Any
-from unittest.mock import patch
 
 from kafka_exec.core.nodes.liveness import TaskWatch
 from kafka_exec.core.queue import restoring
@@ -22,13 +20,10 @@ from kafka_exec.core.queue.partition.states import TABLE, Action, Cell, RecordEv
 from kafka_exec.core.queue.progress import Progress
 from kafka_exec.core.queue.transitions import Lease
 from kafka_exec.kafka.queue.journal_writer import JournalWriter, Stream
-from tests.simulation.search import FAILS, Result, simulate
+from tests.simulation.search import Change, Result, first_broken
 from tests.simulation.world import Plan
 
 _S, _E, _A = RecordState, RecordEvent, Action
-
-#: A change of the code: an object, the name of its attribute, and the attribute in its place.
-Change = tuple[Any, str, Any]
 
 
 def _cells(*changes: tuple[RecordState, RecordEvent, Cell]) -> list[Change]:
@@ -338,17 +333,6 @@ SEEDS: dict[str, int] = {
 }
 
 
-@contextmanager
-def planted(name: str) -> Iterator[None]:
-    """Has the code a planted fault."""
-    with ExitStack() as stack:
-        for place, attribute, value in MUTANTS[name]:
-            stack.enter_context(patch.object(place, attribute, value))
-        yield
-
-
 def find(name: str, seeds: Iterable[int]) -> Result | None:
-    """The first of some simulations that finds a planted fault; None if none does. An error is no find."""
-    with planted(name):
-        results = (simulate(replace(Plan.of(seed), **WORLDS.get(name, {}))) for seed in seeds)
-        return next((result for result in results if result.broken not in ("", FAILS)), None)
+    """The first of some simulations that finds a planted fault; None if none does."""
+    return first_broken(MUTANTS[name], (replace(Plan.of(seed), **WORLDS.get(name, {})) for seed in seeds))

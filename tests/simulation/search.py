@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import Any, NamedTuple
+from unittest.mock import patch
 
 from tests.simulation.judge import Violation
 
 #: What is broken if the simulated code raises an error.
 FAILS = "an error"
+
+#: A planted fault is some changes of the code: an object, the name of its attribute, and the attribute in its place.
+Change = tuple[Any, str, Any]
 
 #: So many seeds of a smaller plan are tried.
 _SEEDS = 25
@@ -75,3 +81,18 @@ def shrunk(found: Result, seconds: float) -> Result:
             if time.monotonic() > deadline:
                 break
     return simulate(smallest.plan, keeps_history=True)
+
+
+@contextmanager
+def planted(changes: Iterable[Change]) -> Iterator[None]:
+    """Has the code a planted fault."""
+    with ExitStack() as stack:
+        for change in changes:
+            stack.enter_context(patch.object(*change))
+        yield
+
+
+def first_broken(changes: Iterable[Change], plans: Iterable[Any]) -> Result | None:
+    """The first of some simulations that finds a planted fault; None if none does. An error is no find."""
+    with planted(changes):
+        return next((result for result in map(simulate, plans) if result.broken not in ("", FAILS)), None)

@@ -135,7 +135,7 @@ class World(Scheduler):
         self.group = Group(plan.partitions, self.rng)
         self.judge = Judge(self)
         self.nodes: dict[str, Node] = {}
-        self._incarnations: dict[str, Node] = {}
+        self.incarnations: dict[str, Node] = {}
         self._appended: dict[tuple[Node, int], float] = {}
         self._longest_run = plan.longest
         self.faults = Faults(self)
@@ -181,8 +181,8 @@ class World(Scheduler):
     # -- nodes ---------------------------------------------------------------------------------------------------------
 
     def start(self, name: str) -> None:
-        node = Node(self, name, len(self._incarnations), self.rng.choice((1, 2, 4)))
-        self.nodes[name] = self._incarnations[node.incarnation] = node
+        node = Node(self, name, len(self.incarnations), self.rng.choice((1, 2, 4)))
+        self.nodes[name] = self.incarnations[node.incarnation] = node
         self.note(node.incarnation, "is started", f"{node.pool.slots} slots")
 
     def remove(self, node: Node) -> None:
@@ -192,7 +192,7 @@ class World(Scheduler):
 
     def is_known_dead(self, by: Node, incarnation: str) -> bool:
         """True if a worker sees on its machine that another one's process is gone."""
-        return self._knows_deaths and incarnation in self._incarnations and self._incarnations[incarnation].dead
+        return self._knows_deaths and incarnation in self.incarnations and self.incarnations[incarnation].dead
 
     def living(self) -> Node | None:
         living = [node for node in self.nodes.values() if not node.dead]

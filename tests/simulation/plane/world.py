@@ -86,7 +86,7 @@ class PlaneJudge:
             group, parts, *_ = json.loads(record.value() or b"")
             self._once("a body", group)
             if set(parts or ()) != (set() if group in self.refused else self.chords[group]):
-                raise Violation("a body lacks parts", group, parts, "of", self.chords[group])
+                raise Violation("a body lacks parts", group, parts, "of", sorted(self.chords[group]))
         elif record.topic() == _QUEUE:
             name = (record.value() or b"").decode()
             self._once("a delayed task", name)
