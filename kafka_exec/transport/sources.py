@@ -11,6 +11,7 @@ from typing import NamedTuple, Protocol
 from confluent_kafka import Message as Record
 
 from kafka_exec.core.message import window
+from kafka_exec.core.nodes.heartbeat import Joining
 from kafka_exec.core.queue.lanes import Lane, LaneView
 from kafka_exec.core.worker.sharing import Grant
 from kafka_exec.kafka.client.native import Waker
@@ -96,7 +97,7 @@ class WorkQueue:
                 space.cluster,
                 topic,
                 wake=wake,
-                static_id=(lambda is_fenced: None) if node is None else node.static_id,
+                joining=(lambda is_fenced: Joining()) if node is None else node.joining,
                 tick=self._use,
                 journal=None if node is None else Journal(space.cluster, topic, space.journal(name, step), node),
             )

@@ -52,7 +52,7 @@ def taken_over(diary: Diary, by: Beat, since: float) -> float:
     return max(times) - since
 
 
-@pytest.mark.alone
+@pytest.mark.timed
 @pytest.mark.parametrize("reaped", [True, False], ids=["its machine knows", "only heartbeats tell"])
 def test_a_killed_beats_entries_move(made: Crew, reaped: bool) -> None:
     diary, first, second = pair(made)
@@ -67,7 +67,7 @@ def test_a_killed_beats_entries_move(made: Crew, reaped: bool) -> None:
     assert_each_once(made, PERIODS)
 
 
-@pytest.mark.alone
+@pytest.mark.timed
 def test_a_stopped_beat_hands_over_at_once(made: Crew) -> None:
     diary, first, second = pair(made)
     stopped = time.time()

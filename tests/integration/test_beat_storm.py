@@ -20,7 +20,7 @@ def made(kafka: EmbeddedKafka, tmp_path: Path) -> Iterator[Crew]:
         yield found
 
 
-@pytest.mark.alone
+@pytest.mark.timed
 def test_each_slot_is_fired_once_and_no_two_runs_overlap(made: Crew) -> None:
     made.start("w", "-c", "4")
     storm = Storm(made, 3, seed=52)  # a kill, a pause, a stop and a kill

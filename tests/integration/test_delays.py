@@ -60,7 +60,7 @@ def none_is_held(made: Crew) -> bool:
     return not reserved and stats["prefetch_count"] == 4 * stats["pool"]["max-concurrency"]
 
 
-@pytest.mark.alone
+@pytest.mark.timed
 def test_a_countdown_ends_on_time(made: Crew) -> None:
     start(made, "one")
     (overdue,) = made.send("work", eta=at(time.time() - HOUR))

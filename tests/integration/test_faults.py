@@ -73,8 +73,8 @@ def outage(made: Crew, length: float, *, kill: bool) -> None:
 
     made.effects.wait_for(load.confirmed)
     assert not load.unexpected
-    # Connecting may take 3 s, publishing 3 s, with Celery's own retries of the connection.
-    assert load.slowest < 15
+    # Connecting may take 3 s, publishing 3 s, with Celery's own retries of the connection, on a machine that is busy.
+    assert load.slowest < 25
     assert all(str(error) not in ("", "None") for error in load.uncertain.values())
     assert worker.is_alive
     assert share < 0.2
@@ -88,17 +88,17 @@ def first_end(made: Crew, after: float) -> float | None:
     return next((effect.time for effect in made.effects.all() if effect.time >= after), None)
 
 
-@pytest.mark.alone
+@pytest.mark.timed
 def test_a_stopped_broker_costs_nothing_but_time(exposed: Crew) -> None:
     outage(exposed, 10, kill=False)
 
 
-@pytest.mark.alone
+@pytest.mark.timed
 def test_a_killed_broker_costs_nothing_but_time(exposed: Crew) -> None:
     outage(exposed, 0, kill=True)
 
 
-@pytest.mark.alone
+@pytest.mark.timed
 def test_a_worker_waits_for_its_broker(exposed: Crew) -> None:
     exposed.kafka.stop()
     worker = exposed.start("early", "-c", "2")
@@ -115,7 +115,7 @@ def test_a_worker_waits_for_its_broker(exposed: Crew) -> None:
     assert len(worker.lines("does not answer")) <= 4 + away / 3, worker.output
 
 
-@pytest.mark.alone
+@pytest.mark.timed
 def test_a_publisher_without_a_broker_gets_an_error_soon(
     nobody: str, prefix: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -129,7 +129,7 @@ def test_a_publisher_without_a_broker_gets_an_error_soon(
     assert len([r for r in caplog.records if "does not answer" in r.message]) == 1
 
 
-@pytest.mark.alone
+@pytest.mark.timed
 def test_a_paused_broker_confirms_nothing(exposed: Crew) -> None:
     exposed.ready(exposed.start("paused", "-c", "2"))
     app = make_app(exposed.url, kafka_exec_publish_timeout=2, **CONF)
@@ -160,7 +160,7 @@ def try_to_publish(app: Celery) -> Any:
         return None
 
 
-@pytest.mark.alone
+@pytest.mark.timed
 def test_the_first_publish_on_a_paused_broker_says_not_confirmed(fragile: EmbeddedKafka, prefix: str) -> None:
     app = make_app(f"{fragile.url}/{prefix}", kafka_exec_publish_timeout=2, **CONF)
     app.tasks["work"].delay()
@@ -171,7 +171,7 @@ def test_the_first_publish_on_a_paused_broker_says_not_confirmed(fragile: Embedd
     assert 1.5 < time.monotonic() - began < 5
 
 
-@pytest.mark.alone
+@pytest.mark.timed
 def test_another_worker_takes_over_from_a_killed_one(made: Crew) -> None:
     conf = {"kafka_exec_session_timeout": 3}
     victim = made.start("victim", "-c", "4", **conf)
@@ -192,7 +192,7 @@ def test_another_worker_takes_over_from_a_killed_one(made: Crew) -> None:
     assert all(age < 1.5 for age in again)
 
 
-@pytest.mark.alone
+@pytest.mark.timed
 def test_a_worker_that_is_stopped_hands_over_at_once(made: Crew) -> None:
     leaving, staying = (made.start(name, "-c", "2") for name in ("leaving", "staying"))
     made.ready(leaving, staying)
@@ -319,7 +319,7 @@ def seed(made: Crew, count: int, seconds: float) -> None:
     assert producer.flush(60) == 0
 
 
-@pytest.mark.alone
+@pytest.mark.timed
 def test_memory_does_not_grow_with_the_backlog(made: Crew) -> None:
     worker = made.start("idle", "-c", "2")
     made.effects.wait_for(made.send("work"))

@@ -13,7 +13,7 @@ import pytest
 from kafka_exec.broker import EmbeddedKafka
 from tests.integration.workers import Crew, crew
 
-pytestmark = pytest.mark.alone
+pytestmark = pytest.mark.timed
 
 #: More than Celery's ``broker_pool_limit``.
 THREADS = 20

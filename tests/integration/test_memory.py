@@ -12,7 +12,7 @@ from tests.integration.memory_tools import grown
 from tests.integration.workers import PATIENCE, crew, until
 
 
-@pytest.mark.alone
+@pytest.mark.timed
 @pytest.mark.parametrize("pool", ["prefork", "threads"])
 def test_a_worker_whose_tasks_end_by_errors_keeps_its_size(kafka: EmbeddedKafka, tmp_path: Path, pool: str) -> None:
     """With all errors kept until the garbage is collected it would be 25 megabytes or more."""

@@ -108,7 +108,7 @@ def test_a_paused_nodes_run_is_over_before_another_node_begins_one(kafka: Embedd
         first.stop()
 
 
-@pytest.mark.alone
+@pytest.mark.timed
 def test_a_shutdown_stops_the_run_and_releases_the_claim(kafka: EmbeddedKafka, tmp_path: Path) -> None:
     with made_with(kafka, tmp_path, schedule=0.5) as made:
         first, second, run = pair(made)

@@ -86,7 +86,7 @@ def attempts(found: dict[str, Celery]) -> list[Attempt]:
     return [Attempt(name, call) for name, call in calls.items()]
 
 
-@pytest.mark.alone
+@pytest.mark.timed
 def test_a_broker_that_pauses_for_five_seconds_costs_nothing_but_time(fragile: EmbeddedKafka, tmp_path: Path) -> None:
     with crew(fragile, tmp_path, backend="same") as made:
         steady = made.start("steady", "-c", "1")
@@ -113,7 +113,7 @@ def test_a_broker_that_pauses_for_five_seconds_costs_nothing_but_time(fragile: E
         assert "Connection to broker lost" not in steady.output
 
 
-@pytest.mark.alone
+@pytest.mark.timed
 def test_a_broker_that_stays_paused_gives_operational_errors_in_bounded_time(fragile: EmbeddedKafka) -> None:
     known = apps(fragile, kafka_exec_publish_timeout=2, broker_connection_timeout=1)
     fragile.pause()

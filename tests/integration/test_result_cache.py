@@ -255,7 +255,7 @@ def test_what_is_forgotten_stays_so_for_a_projection_that_is_behind(stage: Stage
     stage.wait_until_cached("early")
 
 
-@pytest.mark.alone
+@pytest.mark.timed
 def test_what_is_forgotten_while_redis_is_away_goes_with_its_tombstone(stage: Stage, redis: RedisServer) -> None:
     stage.done("one", 1)
     stage.start()
@@ -313,7 +313,7 @@ def test_redis_is_stopped_emptied_and_back(
     assert [stage.app().AsyncResult(each).result for each in ("before", "meanwhile")] == [1, 2]
 
 
-@pytest.mark.alone
+@pytest.mark.timed
 def test_redis_stands_still_and_the_projection_goes_on_from_its_place(stage: Stage, redis: RedisServer) -> None:
     stage.start()
     stage.done("before", 1)

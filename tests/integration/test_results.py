@@ -166,7 +166,7 @@ def test_old_results_expire_and_are_cleaned_up(made: Crew) -> None:
     assert held.get(timeout=PATIENCE) is None
 
 
-@pytest.mark.alone
+@pytest.mark.timed
 def test_a_timeout_is_in_time(made: Crew) -> None:
     gate = made.gate()
     result = call(made, "hold", str(gate))

@@ -167,7 +167,7 @@ def test_an_unwatched_tasks_records_do_not_come(reader: StateReader, writer: Wri
     assert seen.attempts(ONE) == [1]
 
 
-@pytest.mark.alone
+@pytest.mark.timed
 def test_watching_more_of_a_partition_asks_nobody(reader: StateReader) -> None:
     reader.watch([ONE])
     begun = time.perf_counter()
@@ -442,7 +442,7 @@ def seed(kafka: EmbeddedKafka, topic: str, number: int) -> None:
     assert producer.flush(60) == 0
 
 
-@pytest.mark.alone
+@pytest.mark.timed
 def test_many_records_take_little_time_and_memory(kafka: EmbeddedKafka, join: Join, spec: TopicSpec) -> None:
     number = 200_000
     join().topics.ensure(spec)

@@ -96,7 +96,7 @@ def test_many_threads_find_offsets_at_once(here: Cluster, log: str) -> None:
     in_threads(find)
 
 
-@pytest.mark.alone
+@pytest.mark.timed
 def test_offsets_are_found_while_a_quiet_log_is_followed(here: Cluster, log: str) -> None:
     arrived: list[int] = []
     here.log.subscribe(log, [0], lambda record: arrived.append(record.offset()), since=0)

@@ -15,7 +15,7 @@ from celery import Celery
 from kafka_exec.broker import EmbeddedKafka
 from tests.integration.workers import PATIENCE, Crew, crew, until
 
-pytestmark = pytest.mark.alone
+pytestmark = pytest.mark.timed
 
 WORKERS = ("one", "two", "three", "four")
 SLOTS = 4

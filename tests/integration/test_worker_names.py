@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from confluent_kafka import Consumer
+from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka.admin import NewTopic
 
 from kafka_exec.broker import EmbeddedKafka
 from kafka_exec.core.cluster.names import Topics
 from kafka_exec.core.cluster.settings import Settings
 from kafka_exec.core.cluster.topology import nodes_topic
+from kafka_exec.core.nodes.heartbeat import Joining
 from kafka_exec.kafka.client.profiles import member
 from kafka_exec.kafka.cluster.cluster import cluster
 from kafka_exec.kafka.nodes.node import Node
+from kafka_exec.kafka.queue.reader import GroupReader
 from tests.integration.workers import Crew, Worker, crew, until
 
 SESSION = 30  # seconds: what depends on its end would be seen
@@ -91,14 +95,16 @@ def test_a_fenced_worker_joins_again_by_its_name_if_no_other_worker_has_it(made:
     assert "another worker" not in only.output
 
 
+def node_of(made: Crew, worker: Worker) -> Node:
+    """Another node under a worker's name."""
+    found = cluster({"bootstrap.servers": made.kafka.bootstrap_servers}, Settings())
+    return Node(worker.node, found, nodes_topic(Topics(made.prefix)))
+
+
 def test_a_fenced_worker_gives_its_name_up_if_another_worker_has_it(made: Crew) -> None:
     first = made.start("first", "-c", "1", "-P", "threads")
     made.ready(first)
-    namesake = Node(
-        first.node,
-        cluster({"bootstrap.servers": made.kafka.bootstrap_servers}, Settings()),
-        nodes_topic(Topics(made.prefix)),
-    )
+    namesake = node_of(made, first)
     namesake.start()
     try:
         fence(made, first)
@@ -108,3 +114,70 @@ def test_a_fenced_worker_gives_its_name_up_if_another_worker_has_it(made: Crew) 
         assert static_ids(made) == [None]
     finally:
         namesake.stop()
+
+
+@pytest.mark.parametrize("is_killed", [True, False])
+def test_a_worker_knows_that_kafka_may_count_its_killed_predecessor_as_the_member(made: Crew, is_killed: bool) -> None:
+    former = made.start("former", "-c", "1", "-P", "threads")
+    made.ready(former)
+    former.kill() if is_killed else former.stop()
+    successor = node_of(made, former)
+    successor.start()
+    try:
+        assert successor.joining() == Joining(former.node, is_return=is_killed)
+    finally:
+        successor.stop()
+
+
+class Hanging(threading.Thread):
+    """A static member that stops for ever in the middle of a rebalance: when it is to let partitions go."""
+
+    def __init__(self, kafka: EmbeddedKafka, topic: str, name: str) -> None:
+        super().__init__(daemon=True)
+        properties = member(Settings(session_timeout=SESSION), topic, name)
+        self._consumer = Consumer({**properties, "bootstrap.servers": kafka.bootstrap_servers, "log_level": 0})
+        self._consumer.subscribe([topic], on_assign=self._take, on_revoke=self._hang)
+        self._ends = threading.Event()
+        self.has_all = threading.Event()
+        self.hangs = threading.Event()
+        self.start()
+
+    def _take(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        consumer.incremental_assign(partitions)
+        self.has_all.set()
+
+    def _hang(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        self.hangs.set()
+        self._ends.wait()
+
+    def run(self) -> None:
+        while not self._ends.is_set():
+            self._consumer.poll(0.1)
+        self._consumer.close()
+
+    def end(self) -> None:
+        self._ends.set()
+        self.join()
+
+
+def test_no_partition_stays_without_an_owner_when_a_member_dies_within_a_rebalance_and_comes_back(
+    kafka: EmbeddedKafka, prefix: str
+) -> None:
+    topic = f"{prefix}.queue"
+    admin = kafka.admin()
+    admin.create_topics([NewTopic(topic, 8, 1)])[topic].result(10)
+    here = cluster({"bootstrap.servers": kafka.bootstrap_servers}, Settings(session_timeout=SESSION))
+    hanging = Hanging(kafka, topic, "one")
+    assert hanging.has_all.wait(SESSION)
+    readers = [GroupReader(here, topic, wake=lambda: None)]
+    try:
+        assert hanging.hangs.wait(SESSION)
+        until(lambda: readers[0].assigned, what="the newcomer's assignment, which is empty")
+        assert not readers[0].works()
+        readers.append(GroupReader(here, topic, wake=lambda: None, joining=lambda _: Joining("one", is_return=True)))
+        until(lambda: sum(len(reader.works()) for reader in readers) == 8, what="an owner for each partition")
+    finally:
+        for reader in readers:
+            reader.stop()
+        assert all(reader.join(10) for reader in readers)
+        hanging.end()

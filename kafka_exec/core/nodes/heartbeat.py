@@ -137,10 +137,24 @@ class Namesake(NamedTuple):
     Attributes:
         is_gone: it has left, was found lost, or its process has ended.
         is_heard: it has sent a heartbeat since the node asks.
+        has_left: it has said goodbye, after it had left its groups.
     """
 
     is_gone: bool
     is_heard: bool
+    has_left: bool = False
+
+
+class Joining(NamedTuple):
+    """The way in which a process is to join a consumer group.
+
+    Attributes:
+        static_id: the id of a static member, which gets its partitions back after a restart; None: a dynamic member.
+        is_return: Kafka may still count a former incarnation as the member.
+    """
+
+    static_id: str | None = None
+    is_return: bool = False
 
 
 def judge(namesakes: Iterable[Namesake], *, waited: bool) -> Name:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-from confluent_kafka import KafkaException
+from confluent_kafka import Consumer, KafkaException
 
 from kafka_exec.core.cluster.settings import Settings
 from kafka_exec.errors import ConnectionFailed
@@ -90,6 +90,15 @@ class Cluster(Clients):
             if self.times_down > times_down or time.monotonic() > deadline:
                 self.silent(self.last_error or reason)
                 raise ConnectionFailed(f"Kafka at {self.servers} does not answer: {self.last_error or reason}")
+
+    def ask_again(self, consumer: Consumer, topic: str) -> None:
+        """Asks a cluster that was silent for a sign of life, by a client that the caller's thread uses."""
+        try:
+            consumer.list_topics(topic, 0.5)
+        except KafkaException as error:
+            self.silent(self.last_error or reason_of(error).str())
+        else:
+            self.answered()
 
 
 _clusters: dict[object, Cluster] = {}

@@ -21,6 +21,7 @@ from kafka_exec.core.nodes.clock import LogClock, Skew, is_wrong
 from kafka_exec.core.nodes.heartbeat import (
     LOST_AFTER,
     Heartbeat,
+    Joining,
     Load,
     Name,
     Namesake,
@@ -88,8 +89,7 @@ class Node:
         self._loop = Loop("heartbeat", self._turn)
         self._is_listening = False
         self._lock = native.lock()
-        self._static_id: str | None = None
-        self._judged = False
+        self._joining: Joining | None = None
         self._strays: list[Callable[[], list[Stray]]] = []
         self._guest_rooms: dict[str, Callable[[Grant, float], None]] = {}
 
@@ -252,23 +252,23 @@ class Node:
     def _send(self, beat: Heartbeat) -> None:
         self._cluster.publisher.post(self._registry.name, beat.encode(), key=self.name)
 
-    def static_id(self, is_fenced: bool = False) -> str | None:
-        """The node's name, by which Kafka gives it its partitions back after a restart.
+    def joining(self, is_fenced: bool = False) -> Joining:
+        """The way in which this process joins groups: under the node's name, unless another living worker has this name.
 
-        None if another living worker has this name: two members of one static id throw each other out. That takes time only
-        if there was a worker of this name a moment ago, on another machine. It is decided once, and again for a member that
-        Kafka has fenced: after an outage of a broker it fences members though no other one has their name.
+        Two members of one static id throw each other out. It takes time to know that only if there was a worker of this name
+        a moment ago, on another machine. It is decided once, and again for a member that Kafka has fenced: after an outage
+        of a broker it fences members though no other one has their name.
 
         Raises:
             ConnectionFailed: it is not known who lives, because the cluster does not answer.
         """
         with self._lock:
-            if not self._judged or (is_fenced and self._static_id is not None):
-                self._static_id = None if self._is_name_taken() else self.name
-                self._judged = True
-            return self._static_id
+            found = self._joining
+            if found is None or (is_fenced and found.static_id is not None):
+                self._joining = found = self._find_joining()
+            return found
 
-    def _is_name_taken(self) -> bool:
+    def _find_joining(self) -> Joining:
         asked = self._cluster.log.ends(self._registry.name, [0])[0]
         deadline = time.monotonic() + LOST_AFTER * self.period
         while self._next < asked and time.monotonic() < deadline:
@@ -282,13 +282,18 @@ class Node:
                 "its restarts cost a rebalance; give each worker a node name of its own (celery worker -n)",
                 self.name,
             )
-        return verdict is Name.TAKEN
+            return Joining()
+        return Joining(self.name, is_return=any(not each.has_left for each in self._others(asked)))
 
     def _others(self, asked: int) -> list[Namesake]:
         """The other incarnations under this node's name. Heartbeats from the offset ``asked`` on came since it asks."""
         with self._counting:
             return [
-                Namesake(self._is_dead(incarnation) or self._liveness.is_gone(incarnation), offset >= asked)
+                Namesake(
+                    self._is_dead(incarnation) or self._liveness.is_gone(incarnation),
+                    offset >= asked,
+                    has_left=(heard := self._liveness.last(incarnation)) is not None and heard.left,
+                )
                 for incarnation, offset in self._namesakes.items()
             ]
 

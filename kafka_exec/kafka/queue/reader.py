@@ -15,16 +15,17 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaError, TopicPartition
 from confluent_kafka import Message as Record
 
 from kafka_exec.core.cluster.failures import Failure
+from kafka_exec.core.nodes.heartbeat import Joining
 from kafka_exec.core.worker.sharing import Grant
 from kafka_exec.errors import ConnectionFailed
 from kafka_exec.kafka.client import native
 from kafka_exec.kafka.client.calls import Calls
 from kafka_exec.kafka.client.complaints import Complaints, Setback
-from kafka_exec.kafka.client.failures import failure, reason_of, translate
+from kafka_exec.kafka.client.failures import failure, translate
 from kafka_exec.kafka.client.loop import Loop
 from kafka_exec.kafka.client.offsets import LATEST, look_up
 from kafka_exec.kafka.client.profiles import member
@@ -41,6 +42,9 @@ _IDLE_POLL = 1.0
 
 #: How long finding the ends of partitions may take, seconds.
 _LOOK_UP_TIMEOUT = 5.0
+
+#: A pattern of topics that no topic has: with it a subscription is another one, and means the same.
+_NO_TOPIC = "^$"
 
 #: The time that an unused reader stays in its group, in case the process consumes again, seconds.
 _LINGER = 1.0
@@ -75,8 +79,7 @@ class GroupReader:
         topic: the topic's name; the topic must exist.
         wake: called from any thread when there is a record to take.
         tick: called in the reader's thread every second or more often.
-        static_id: returns the id of a static member, which gets its partitions back at once after a restart; None: a
-            dynamic one. Called with True if Kafka has fenced the member before.
+        joining: returns the way to join the group. Called with True if Kafka has fenced the member before.
         journal: a worker's; None: other workers are not told which tasks run here, nor this one which run there.
     """
 
@@ -86,7 +89,7 @@ class GroupReader:
         topic: str,
         *,
         wake: Callable[[], None],
-        static_id: Callable[[bool], str | None] = lambda is_fenced: None,
+        joining: Callable[[bool], Joining] = lambda is_fenced: Joining(),
         tick: Callable[[], None] = lambda: None,
         journal: Journal | None = None,
     ) -> None:
@@ -98,7 +101,7 @@ class GroupReader:
         self._cluster = cluster
         self._settings = cluster.settings
         self._wake = wake
-        self._static_id = static_id
+        self._joining = joining
         self._tick = tick
         self._ownership = Ownership(
             cluster, topic, journal, is_stopping=lambda: self._loop.is_stopping, on_free=self._hand_out
@@ -119,6 +122,7 @@ class GroupReader:
         self._last_commit = 0.0
         self._complaints = Complaints(f"consuming {topic}")
         self._is_fenced = False
+        self._has_joined = self._joins_again = False
         self._loop = Loop(topic, self._be_member, complaints=self._complaints)
         self._loop.start()
 
@@ -218,7 +222,7 @@ class GroupReader:
 
     def _be_member(self) -> None:
         """Runs one membership, until the reader is stopped or an error concerns all of it."""
-        static_id = self._name()
+        static_id = self._find_static_id()
         self._is_fenced = False
         try:
             self._consume(static_id)
@@ -226,25 +230,24 @@ class GroupReader:
             self._is_fenced = True
             raise
 
-    def _name(self) -> str | None:
+    def _find_static_id(self) -> str | None:
         try:
-            return self._static_id(self._is_fenced)
+            found = self._joining(self._is_fenced)
         except ConnectionFailed:
             raise  # it is known after the outage
         except Exception as error:
             self._complaints.tell(error, "; no worker of the same name is looked for")
-            return None
+            found = Joining()
+        self._joins_again = found.static_id is not None and (found.is_return or self._has_joined)
+        self._has_joined = True
+        return found.static_id
 
     def _consume(self, static_id: str | None) -> None:
         properties = member(self._settings, self.topic, static_id)
         on_commit = partial(commits.note_refusals, self._owned)
         consumer = self._cluster.new_consumer({**properties, "on_commit": on_commit})
-        consumer.subscribe(
-            [self.topic],
-            on_assign=self._guarded(self._on_assign),
-            on_revoke=self._guarded(self._on_revoke),
-            on_lost=self._guarded(self._on_lost),
-        )
+        self.assigned = False
+        self._subscribe(consumer, self.topic)
         self._consumer = consumer
         try:
             while not self._loop.is_stopping and not self._is_abandoned():
@@ -255,6 +258,25 @@ class GroupReader:
             self._ownership.close()
             consumer.close()
             self._cluster.forget(consumer)
+
+    def _subscribe(self, consumer: Consumer, *topics: str) -> None:
+        consumer.subscribe(
+            list(topics),
+            on_assign=self._guarded(self._on_assign),
+            on_revoke=self._guarded(self._on_revoke),
+            on_lost=self._guarded(self._on_lost),
+        )
+
+    def _join_again(self, consumer: Consumer) -> None:
+        """Has Kafka share out the partitions anew, now that this member has its own.
+
+        A static member that comes back gets its former assignment, and no rebalance follows (KIP-345). If it died in the
+        middle of one, when it had let partitions go and the new owner was still to get them, they would have no owner from
+        then on. The client library joins again only if the subscription changes.
+        """
+        if self._joins_again and self.assigned:
+            self._joins_again = False
+            self._subscribe(consumer, self.topic, _NO_TOPIC)
 
     def _hand_out(self, record: Record, work: OwnedPartition) -> None:
         """Puts a record into the buffer. Called in the thread that has ended the task before it in its lane."""
@@ -275,6 +297,7 @@ class GroupReader:
         self._ownership.look_at_topic(consumer)
         first = consumer.poll(self._ownership.patience(longest))
         self._ownership.look(consumer)
+        self._join_again(consumer)
         if first is not None:
             for record in [first, *consumer.consume(_BATCH, 0)]:
                 if not self._read(consumer, record):
@@ -295,7 +318,7 @@ class GroupReader:
             if busy:
                 commits.commit(consumer, self._owned.values())
         if self._cluster.health.down_since is not None:
-            self._look_whether_it_answers(consumer)
+            self._cluster.ask_again(consumer, self.topic)
 
     def _read(self, consumer: Consumer, record: Record) -> bool:
         """Takes in a record, or an event. Returns False if all partitions begin anew because of it."""
@@ -304,7 +327,7 @@ class GroupReader:
         if error is not None:
             if error.code() == KafkaError._PARTITION_EOF and work is not None:
                 work.reach(record.offset())
-            elif error.code() != KafkaError._PARTITION_EOF:
+            elif error.code() != KafkaError._PARTITION_EOF and record.topic() != _NO_TOPIC:
                 self._failed(error)
             return True
         if work is None:
@@ -348,14 +371,6 @@ class GroupReader:
     def _commit_all(self) -> None:
         if self._consumer is not None:
             commits.commit_now(self._consumer, self._owned.values())
-
-    def _look_whether_it_answers(self, consumer: Consumer) -> None:
-        try:
-            consumer.list_topics(self.topic, 0.5)
-        except KafkaException as error:
-            self._cluster.silent(self._cluster.last_error or reason_of(error).str())
-        else:
-            self._cluster.answered()
 
     def _leave(self, consumer: Consumer) -> None:
         """Leaves so that other members get the partitions at once: a static one would keep them for its session timeout."""
