@@ -186,8 +186,8 @@ class Lanes:
     def blocked(self, holds: Holds) -> Iterator[tuple[Lane, list[int]]]:
         """The offsets of all blocked records, by lane; see :meth:`is_blocked`.
 
-        Later retries of the task that a lane waits for are not among them: the lane will wait for one of them when it is told
-        how the run has ended that has sent it, and of a parked record nothing but the lane is known.
+        Later retries of the task that a lane waits for are not among them: the lane will wait for one of them as soon as the
+        end of the run is told that has sent it, and of a parked record nothing but the lane is known.
         """
         for lane, awaited in holds.items():
             head, others = self.next(lane, holds), self._queues.get(lane, ())
