@@ -281,7 +281,10 @@ class Member:
             self._answers.append((_REFUSED, offsets))
 
     def _is_refused(self, offsets: list[TopicPartition], member: str | None) -> bool:
-        if self._node.is_cut or member is None or not self._world.group.knows(member) or self._world.refuses():
+        # A commit is a sign of its member, as a heartbeat is.
+        if self._node.is_cut or member is None or not self._world.group.hear(member, self._world.now):
+            return True
+        if self._world.refuses():
             return True
         for each in offsets:
             self._world.commit(each.partition, each.offset, each.metadata)
