@@ -140,11 +140,12 @@ _AT_ANY_TIME: Change = (Partition, "start_by", lambda self, offset, now: float("
 _restore_progress = Progress.restore.__func__
 
 #: The planted faults. What unit tests show, and hardly any world, is not among them: that a guest does not tell what it
-#: gives back (the owner takes it back some seconds later); that a late lease is ignored (its worker was taken for lost, so
-#: that both runs are excused); that a second begin awaits the reservation (a new owner knows one begin less); that the
-#: journal lacks, or has late, that a record is parked, or is written no more; that a void grant is told; that
-#: a run has no place when its partition comes; that a guest's start has a number that it has told before; and a fault of a check behind which there is another one: the doubt in the
-#: membership, the end of a grant, and the note of a rival are followed by the latest start.
+#: gives back (the owner takes it back some seconds later); that a late lease is ignored (its worker was taken for lost,
+#: so that both runs are excused); that a second begin awaits the reservation (a new owner knows one begin less); that
+#: the journal lacks, or has late, that a record is parked, or is written no more; that a void grant is told; that a run
+#: has no place when its partition comes; that a guest's start has a number that it has told before; and a fault of a
+#: check behind which there is another one: the doubt in the membership, the end of a grant, and the note of a rival are
+#: followed by the latest start.
 MUTANTS: dict[str, list[Change]] = {
     "a commit of another topic counts": [
         (Progress, "restore", classmethod(lambda cls, offset, text, queue="": _restore_progress(cls, offset, text)))
