@@ -190,9 +190,10 @@ class ControlPartition:
 
     def _add(self, step: _Step, outputs: Iterable[Output]) -> None:
         step.set(outputs)
-        refused = self._refusal(step.changes.values())
-        # At once: the commands behind it would be folded upon a change that is never stored.
-        self._perform(step) if refused is None else self._replace(step, refused)
+        if (refused := self._refusal(step.changes.values())) is None:
+            self._perform(step)
+        else:  # at once: the commands behind it would be folded upon a change that is never stored
+            self._replace(step, refused)
         self._steps.append(step)
 
     def _refusal(self, changes: Iterable[Change]) -> Refused | None:
