@@ -13,6 +13,8 @@ from typing import Any
 from kafka_exec.core.cluster.foreign import KOMBUS
 from kafka_exec.core.cluster.settings import DEFAULT_PARTITIONS, KAFKA, KINDS, PREFIX, Settings
 from kafka_exec.core.cluster.values import PROPERTIES
+from kafka_exec.core.overview.metrics import PREFIX as METRIC
+from kafka_exec.core.overview.metrics import gauges
 from kafka_exec.settings.environment import PASSWORD, USER, variable
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -64,6 +66,37 @@ librdkafka's properties win over all that the settings make of them. What other 
 [1]: https://github.com/confluentinc/librdkafka/blob/master/CONFIGURATION.md
 """
 
+METRICS = """# Metrics
+
+*Made from the code by `python -m tests.pages`; a test says when it is to be made again.*
+
+`celery -A shop kafka exporter` serves them to Prometheus on `http://127.0.0.1:9808/metrics`. It needs the extra
+`metrics`: `pip install "kafka_exec[metrics]"`. It reads the topics at each scrape and asks no worker, so its figures are
+right also if no worker lives, and one exporter for a prefix is enough. In a container it needs `--host 0.0.0.0`.
+
+| metric | labels | meaning |
+|---|---|---|
+| `{prefix}up` | | 1 if the topics could be read; otherwise the others are missing |
+| `{prefix}build_info` | `version` | the version of kafka_exec |
+{metrics}
+
+Labels are names of queues and nodes, never ids or keys.
+
+## Alerts to begin with
+
+| alert | expression |
+|---|---|
+| no worker reads a queue in which tasks wait | `{prefix}queue_workers == 0 and {prefix}queue_ready > 0` |
+| tasks wait for five minutes | `{prefix}queue_oldest_ready_seconds > 300` |
+| a task is dead | `increase({prefix}dead_letters[10m]) > 0` |
+| a key waits because a task of it has failed | `{prefix}queue_blocked{{reason="stopped"}} > 0` |
+| a node is lost | `{prefix}nodes{{state="lost"}} > 0` |
+| the exporter does not reach Kafka | `{prefix}up == 0` |
+
+To scale workers use `{prefix}queue_ready + {prefix}queue_running`, not the lag of Kafka's group: a task that runs counts
+as lag, and one that is parked does not.
+"""
+
 
 def configuration() -> str:
     """docs/configuration.md."""
@@ -103,7 +136,16 @@ def _meanings() -> dict[str, str]:
     return {name: re.sub(r"\s+", " ", meaning).strip() for name, meaning in found}
 
 
-PAGES = {"configuration.md": configuration}
+def metrics() -> str:
+    """docs/metrics.md."""
+    rows = (
+        f"| `{METRIC}{each.name}` | {', '.join(f'`{label}`' for label in each.labels)} | {each.help} |"
+        for each in gauges((), (), 0.0)
+    )
+    return METRICS.format(prefix=METRIC, metrics="\n".join(rows))
+
+
+PAGES = {"configuration.md": configuration, "metrics.md": metrics}
 
 if __name__ == "__main__":
     for name, make in PAGES.items():

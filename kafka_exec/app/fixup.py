@@ -14,6 +14,7 @@ from celery.app import utils
 from celery.exceptions import ImproperlyConfigured
 from kombu.utils.uuid import uuid
 
+from kafka_exec import flower
 from kafka_exec.app import letting_go  # noqa: F401 - connects to signals
 from kafka_exec.app.pooling import Pool
 from kafka_exec.app.scheduled import tell_scheduled
@@ -78,6 +79,7 @@ class Fixup:
 
     def __init__(self, app: Celery) -> None:
         self._app = app
+        flower.extend()
         methods = {
             "producer_or_acquire": self.producer_or_acquire,
             "send_task": self.send_task,

@@ -7,13 +7,17 @@ import click
 from kafka_exec.cli.broker import broker
 from kafka_exec.cli.common import Guarded
 from kafka_exec.cli.control_plane import control_plane
-from kafka_exec.cli.dead import dead
-from kafka_exec.cli.executions import executions, remark, show
-from kafka_exec.cli.history import history
-from kafka_exec.cli.keys import keys
+from kafka_exec.cli.exporter import exporter
 from kafka_exec.cli.nodes import nodes
-from kafka_exec.cli.resume import resume
 from kafka_exec.cli.schedule import claims, schedule
+from kafka_exec.cli.status import status
+from kafka_exec.cli.tasks.executions import executions, remark, show
+from kafka_exec.cli.tasks.history import history
+from kafka_exec.cli.tasks.resume import resume
+from kafka_exec.cli.tasks.revoke import revoke
+from kafka_exec.cli.waiting.dead import dead
+from kafka_exec.cli.waiting.keys import keys
+from kafka_exec.cli.waiting.queues import queues
 from kafka_exec.settings.inventory import versions
 
 
@@ -37,7 +41,24 @@ def kafka() -> None:
     """Run and look after kafka_exec's Kafka."""
 
 
-for command in (broker, claims, control_plane, dead, executions, history, keys, nodes, remark, resume, schedule, show):
+for command in (
+    broker,
+    claims,
+    control_plane,
+    dead,
+    executions,
+    exporter,
+    history,
+    keys,
+    nodes,
+    queues,
+    remark,
+    resume,
+    revoke,
+    schedule,
+    show,
+    status,
+):
     kafka.add_command(command)
 
 # The former name of ``keys``: it still works, and the help does not list it.

@@ -26,6 +26,15 @@ _LONGEST_ERROR = 1000
 _VERBOSE = "kafka_exec.verbose"
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, one object a line.")
+watch_option = click.option(
+    "--watch",
+    type=click.FloatRange(0.1),
+    metavar="SECONDS",
+    help="Show it again and again, until Ctrl-C.",
+)
+
+#: The units of an age, each with its seconds, the longest first.
+_UNITS = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
 
 
 class Guarded(click.Group):
@@ -216,6 +225,26 @@ def printable(text: str) -> str:
 def time_of(at: float | None) -> str:
     """The text of a time, epoch seconds, in this machine's time zone."""
     return "" if at is None else datetime.fromtimestamp(at).astimezone().isoformat(" ", "seconds")
+
+
+def age_of(at: float | None, now: float) -> str:
+    """The text of the time since ``at``, both epoch seconds, in the largest unit of which it has two: ``90 s``, ``2 h``."""
+    if at is None:
+        return ""
+    age = max(0.0, now - at)
+    name, seconds = next((unit for unit in _UNITS if age >= 2 * unit[1]), _UNITS[-1])
+    return f"{age / seconds:.0f} {name}"
+
+
+def watched(every: float | None) -> Iterator[None]:
+    """The turns of a command that shows something once, or again after so many seconds, until Ctrl-C."""
+    while True:
+        if every is not None and sys.stdout.isatty():
+            click.clear()
+        yield
+        if every is None:
+            return
+        time.sleep(every)
 
 
 def confirm(question: str, yes: bool) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from celery import Task
 from celery.app.task import Context
-from celery.exceptions import InvalidTaskError
+from celery.exceptions import InvalidTaskError, WorkerShutdown
 from celery.worker import consumer
 from celery.worker import state as worker_state
 from celery.worker.consumer.control import Control
@@ -42,6 +42,9 @@ _LATEST = 2**53
 
 #: The longest pause between two tries to connect, seconds; Celery's own grows to half a minute.
 _RECONNECT_PAUSE = 3
+
+#: A worker that stops waits so long for its pool's children to take their tasks, seconds.
+_HAND_OVER = 10.0
 
 #: The worker checks this often whether its pool has grown, and whether others have free slots, seconds.
 _PUMP = 1.0
@@ -208,10 +211,41 @@ class Consumer(consumer.Consumer):
             self._hand_to_pool(request)
         except Exception:
             getattr(self.controller, "_quick_release", lambda: None)()
-            for job in list(getattr(getattr(self.pool, "_pool", None), "_cache", {}).values()):
+            for job in self._jobs():
                 if job.correlation_id == request.id and not hasattr(job, "_payload"):
                     job.discard()
             raise
+
+    def _jobs(self) -> list[Any]:
+        """The jobs of a pool of processes: tasks that a child runs, or that are on their way to one."""
+        return list(getattr(getattr(self.pool, "_pool", None), "_cache", {}).values())
+
+    def stop(self) -> None:
+        """Stops, when the pool's children have the tasks that were handed to the pool."""
+        self.starter.stop()
+        if self.hub is not None and self._is_handing_over():
+            logger.info("the pool takes the last tasks before the worker stops")
+            self._hand_over()
+        super().stop()
+
+    def _is_handing_over(self) -> bool:
+        return not all(job.accepted() for job in self._jobs())
+
+    def _hand_over(self) -> None:
+        """Runs the event loop until each child has said that it has its task.
+
+        Celery forgets the other tasks when it stops. A child that finds one in its pipe all the same runs it, and waits half
+        a minute for somebody to read its end; and another worker gets the message, to run it again.
+        """
+        deadline = time.monotonic() + _HAND_OVER
+        loop = self.hub.create_loop()
+        while self._is_handing_over() and time.monotonic() < deadline:
+            try:
+                next(loop)
+            except StopIteration:
+                loop = self.hub.create_loop()
+            except (WorkerShutdown, *self.connection_errors):
+                return
 
     def _look_after(self) -> None:
         self.starter.pump()  # the pool may have grown

@@ -23,7 +23,7 @@ import kafka_exec  # noqa: F401 - registers the scheme
 from kafka_exec.beat import claim_acquired, claim_released
 from kafka_exec.errors import RunStopped
 from kafka_exec.signals import transition
-from tests.integration import value_tasks
+from tests.integration import memory_command, value_tasks  # noqa: F401 - registers a command of workers
 from tests.integration.durable_tasks import add_durable_tasks, add_jobs
 from tests.integration.result_tasks import add_tasks
 from tests.integration.storing_tasks import add_storing_tasks

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from celery import chord
 from confluent_kafka import Producer
 
+import kafka_exec
 from kafka_exec import dead_letters
 from kafka_exec.core.control.delay import DelayHeaders
 from kafka_exec.core.message import envelope
@@ -113,7 +114,10 @@ def _all(rng: Random, identity: str) -> list[Iterator[Spoiled]]:
         (["keys", "other"], {"over": 16}),
         (["expiring", "other"], {"expires": 1e9, "used": NOW}),
     ]
-    changes = [(found["key"], found["value"]) for found in map(json.loads, hostile.changelog())]
+    changes, waits = (
+        [(found["key"], found["value"]) for found in map(json.loads, records)]
+        for records in (hostile.changelog(), hostile.changelog_of_waits())
+    )
     return [
         _messages(rng, "queue.celery", []),
         _messages(rng, "delay", waiting),
@@ -123,11 +127,14 @@ def _all(rng: Random, identity: str) -> list[Iterator[Spoiled]]:
         _records("journal.celery", None, journals, rng),
         _records("nodes", b"ghost@h", [HEARTBEAT.encode(), Grant.encode([ghost])], rng),
         _records("control", b"g", hostile.chord_commands(), rng),
+        _records("control", b"x", hostile.wait_commands(), rng),
         _keyed("control-state", changes, "chord:", rng),
+        _keyed("control-state", waits, "wait:", rng),
         _records("control-state", b"position", [b"x"], rng),
         _records("delay-state", b"position", [b"x"], rng),
         _records("state", b"t", hostile.states()[:1], rng),
         _records("notes", b"t", hostile.states()[1:], rng),
+        _records("steps", b"t/0", hostile.steps(), rng),
         _records("sync", None, hostile.signals(), rng),
         _records("schedule", b"ghost", [dump(row)], rng),
         _keyed("bindings", rows, "", rng),
@@ -172,6 +179,7 @@ def topics_exist(made: Crew) -> None:
     made.send("work", countdown=2.1)
     made.app.control.revoke("nobody")
     made.app.backend.remark("nobody", "text", "me")
+    assert made.app.tasks["steps"].delay(1).get(timeout=PATIENCE) == [0]
     broker_home(made.app).dead_letters("celery")
     names = {each.topic for each in spoiled(1000, Random(1), "q")}
     admin = made.kafka.admin()
@@ -190,11 +198,15 @@ def assert_all_works(made: Crew, timeout: float = PATIENCE) -> None:
     plain = made.send("work", number=10)
     delayed = made.send("work", countdown=2.5)
     keyed = [*made.send("work", number=2, ordering_key="one"), *made.send("stumble", 1, ordering_key="two")]
+    flow = uuid.uuid4().hex[:8]
+    durable = app.tasks["workflow"].delay(flow)
     total = chord([app.tasks["add"].s(n, n) for n in range(3)], app.tasks["total"].s()).delay()
     revoked = f"revoked-{uuid.uuid4().hex[:8]}"
     until(lambda: app.control.revoke(revoked) or revoked in made_revoked(made), timeout)  # a broadcast may be lost
     app.tasks["work"].apply_async(task_id=revoked)
     assert total.get(timeout=timeout) == 6
+    assert kafka_exec.resume(app, f"approve-{flow}", "yes").outcome in ("kept", "continued")
+    assert durable.get(timeout=timeout) == [1, "yes", 2, [3, 7], 21]
     effects.wait_for([*plain, *delayed, *keyed], timeout=timeout)
     assert until(lambda: app.AsyncResult(revoked).ready() and app.AsyncResult(revoked).state, timeout) == "REVOKED"
     assert until(lambda: app.control.inspect(timeout=2).ping(), timeout)

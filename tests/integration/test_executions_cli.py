@@ -120,3 +120,43 @@ def test_all_is_known_after_a_restart_of_everything(tmp_path: Path) -> None:
         made.ready(made.start("another", "-P", "solo"))
         assert listed(made) == before
         assert set(listed(made, "--active")) == {retrying.id}
+
+
+def test_tasks_are_chosen_by_patterns_times_and_expressions_and_counted(made: Crew) -> None:
+    ids = run(made, add=(20, 30), fail=("chosen",), total=([7],))
+    mine = "(" + " or ".join(f'id == "{each}"' for each in ids.values()) + ")"
+
+    def chosen(*options: str) -> set[str]:
+        return {record["name"] for record in listed(made, "--where", mine, *options).values()}
+
+    assert chosen() == {"add", "fail", "total"}
+    assert chosen("--name", "[at]*", "--since", "1 h") == {"add", "total"}
+    assert chosen("--state", "failed,revoked", "--worker", "one@*") == {"fail"}
+    assert chosen("--until", "1 h") == set()
+    assert set(listed(made, "--where", f'{mine} and (error ~ "chosen" or result > 10)')) == {ids["add"], ids["fail"]}
+    counted = made.command("kafka", "executions", "--where", mine, "--count", "state", "--json").splitlines()
+    assert {each["state"]: each["number"] for each in map(json.loads, counted)} == {"DONE": 2, "FAILED": 1}
+    wrong = made.run("kafka", "executions", "--where", "nme == 1")
+    assert (wrong.returncode, len(wrong.stderr.splitlines())) == (2, 1)
+    assert "found 'nme'" in wrong.stderr
+
+
+def test_the_chosen_tasks_are_revoked_and_no_others(made: Crew) -> None:
+    kept = made.app.tasks["work"].apply_async(countdown=3600)
+    retried = made.send("stumble", 1, 3600, number=3)
+    made.effects.wait_for(retried, "retry")
+    until(lambda: set(retried) <= set(listed(made, "--state", "DELAYED")), what="the retries' states")
+    asked = made.run("kafka", "revoke", "--name", "stumble", "--state", "DELAYED")
+    assert (asked.returncode, "--yes answers it" in asked.stderr) == (2, True)
+    shown = made.command("kafka", "revoke", "--name", "stumble", "--state", "DELAYED", "--dry-run")
+    assert all(each in shown for each in retried)
+    assert "revoked 3 tasks" in made.command("kafka", "revoke", "--name", "stumble", "--state", "DELAYED", "--yes")
+    everything = made.run("kafka", "revoke", "--yes")
+    assert (everything.returncode, "say which tasks" in everything.stderr) == (2, True)
+    until(
+        lambda: all(made.app.AsyncResult(each).state == "REVOKED" for each in retried),
+        what="the revoked state of all",
+    )
+    assert "no tasks are chosen" in made.command("kafka", "revoke", "--name", "stumble", "--yes")
+    assert kept.state != "REVOKED"
+    kept.revoke()

@@ -86,6 +86,41 @@ def test_who_is_told_to_end_leaves_what_it_has_not_begun_to_others_and_ends_what
     assert len(read(made.kafka, f"{made.prefix}.queue.celery", len(everything))) == len(everything)
 
 
+def test_who_is_told_to_end_while_its_pool_takes_a_task_ends_that_task_and_then_itself(made: Crew) -> None:
+    leaving = made.start("leaving", "-c", "1")
+    made.ready(leaving)
+    _, child = leaving.processes()
+    child.suspend()
+    taken = made.send("work")
+    leaving.wait_for_line(f"{taken[0]}] received")
+    for _ in range(2):  # turns of its loop: by then the task is in the pipe to the child, which has not answered
+        until(lambda: made.app.control.ping(timeout=1))
+    leaving.terminate()
+    leaving.wait_for_line("the pool takes the last tasks")
+    child.resume()
+    # Otherwise the child would wait half a minute for somebody to read the end of its task.
+    assert leaving.wait(25) == 0, leaving.output[-5000:]
+    staying = made.start("staying", "-c", "1")
+    made.ready(staying)
+    after = made.send("work", number=10)
+    made.effects.wait_for([*taken, *after])
+    made.effects.assert_once([*taken, *after], "begin")
+    until(lambda: made.backlog() == 0, what="a commit of all")
+
+
+def test_a_busy_worker_that_is_told_to_end_runs_nothing_that_is_begun_again(made: Crew) -> None:
+    leaving = made.start("leaving", "-c", "4")
+    made.ready(leaving)
+    sent = made.send("work", number=1000, ignore_result=True)
+    until(lambda: len(made.effects.all()) > 200, what="a part of the tasks")
+    leaving.terminate()
+    assert leaving.wait(25) == 0, leaving.output[-5000:]
+    staying = made.start("staying", "-c", "4")
+    made.ready(staying)
+    made.effects.wait_for(sent)
+    made.effects.assert_once(sent, "begin")
+
+
 def test_a_task_that_does_not_heed_a_cold_shutdown_is_killed_and_begins_again_elsewhere(made: Crew) -> None:
     leaving = made.start("leaving", "-c", "1", worker_soft_shutdown_timeout=0.5)
     made.ready(leaving)

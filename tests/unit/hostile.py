@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from kafka_exec.core.beat.claimlog import ClaimLog, RecordKind, Signal
 from kafka_exec.core.control.reducers import Command
+from kafka_exec.core.durable.history import STEP, SUSPENSION, Entry, Page
 from kafka_exec.core.nodes.heartbeat import Heartbeat
 from kafka_exec.core.queue.lanes import Lane, Run
 from kafka_exec.core.queue.ledger import Ledger
@@ -242,6 +243,12 @@ def changelog() -> list[bytes]:
         (["fired", "h"], [NOW, ["r"]]),
     ]
     return [json.dumps({"key": key, "value": value}).encode() for key, value in items]
+
+
+def steps() -> list[bytes]:
+    """A step of a durable task, and a page of two."""
+    entries = (Entry(0, STEP, "a", "1", "t/0", 4), Entry(1, SUSPENSION, "x", "{}"))
+    return [entries[0].encode("t", {"at": NOW}), Page("t", entries, 5, ("t/9",)).encode()]
 
 
 def signals() -> list[bytes]:

@@ -19,6 +19,8 @@ import pytest
 
 from kafka_exec.cli import kafka
 from kafka_exec.core.cluster.settings import PREFIX, Settings
+from kafka_exec.core.overview.metrics import PREFIX as METRIC
+from kafka_exec.core.overview.metrics import gauges
 from tests.snippets import PAGES, README, ROOT, anchors, links, programs, section, spans
 
 #: What the page for newcomers may have: lines, and characters of a line.
@@ -130,8 +132,9 @@ def leaves(group: click.Group) -> list[click.Command]:
 
 
 @pages
-def test_settings_exist(page: Path) -> None:
+def test_settings_and_metrics_exist(page: Path) -> None:
     known = {PREFIX + field.name for field in fields(Settings)}
+    known |= {METRIC + name for name in ("up", "build_info", *(gauge.name for gauge in gauges((), (), 0.0)))}
     # A setting that is refused, by a row of the table of migrations, need not exist.
     told = [line for line in text_of(page).splitlines() if "| refused |" not in line]
     assert set(SETTING.findall("\n".join(told))) <= known
@@ -199,7 +202,7 @@ def test_what_does_not_exist_is_found(tmp_path: Path) -> None:
     for check in (
         test_links_and_anchors_exist,
         test_commands_and_their_options_exist,
-        test_settings_exist,
+        test_settings_and_metrics_exist,
         test_development_commands_exist,
         test_names_are_public,
     ):

@@ -136,6 +136,20 @@ def test_the_queue_of_dead_letters_is_found_by_their_topic(name: str) -> None:
             assert topics.queue_of_dead(topics.dead(name)) == name
 
 
+@given(ANY_TEXT | TRICKY, st.integers(0, 9))
+@example("", 0)
+@example("a.p1", 0)
+def test_a_queue_and_its_step_are_found_by_their_topic(name: str, step: int) -> None:
+    for topics in (Topics("celery"), Topics("a b"), Topics("celery", {"queue": "acme.{name}.of.{prefix}"})):
+        with suppress(InvalidName):  # too long
+            assert topics.queue_of(topics.queue(name, step)) == (name, step)
+
+
+@pytest.mark.parametrize("topic", ["celery.dead.a", "celery.queue", "other.queue.a", "celery.queue._xff", "", "a\n.p1"])
+def test_other_topics_are_of_no_queue(topic: str) -> None:
+    assert Topics("celery").queue_of(topic) is None
+
+
 @pytest.mark.parametrize(
     "topic", ["celery.queue.a", "celery.dead", "other.dead.a", "celery.dead._xff", "celery.dead.é"]
 )

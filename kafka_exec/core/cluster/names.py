@@ -38,6 +38,7 @@ _MOST_REMEMBERED = 10_000
 
 _LEGAL = re.compile(r"[a-zA-Z0-9._-]")
 _LOOKS_ESCAPED = re.compile(r"_x(?=[0-9a-f]{2})")
+_STEP = re.compile(r"(.*?)(?:\.p([0-9]+))?", re.DOTALL)
 _LOOKS_LIKE_STEP = re.compile(r"\.(?=p[0-9]+\Z)")
 _ESCAPED = re.compile(r"((?:_x[0-9a-f]{2})+)")
 
@@ -107,7 +108,16 @@ class Topics:
 
     def queue_of_dead(self, topic: str) -> str | None:
         """The name of the work queue whose dead letters a topic holds; None for other topics."""
-        template = self.overrides.get("dead", TEMPLATES["dead"])
+        return self._name_in("dead", topic)
+
+    def queue_of(self, topic: str) -> tuple[str, int] | None:
+        """The name and the priority step of the work queue whose messages a topic holds; None for other topics."""
+        base, step = _STEP.fullmatch(topic).groups("0")  # type: ignore[union-attr]  # it matches any text
+        name = self._name_in("queue", base)
+        return None if name is None else (name, int(step))
+
+    def _name_in(self, kind: str, topic: str) -> str | None:
+        template = self.overrides.get(kind, TEMPLATES[kind])
         before, _, after = template.partition("{name}")
         before, after = (part.format(prefix=escape(self.prefix), name="") for part in (before, after))
         if not (topic.startswith(before) and topic.endswith(after) and len(topic) >= len(before) + len(after)):
@@ -116,7 +126,7 @@ class Topics:
             name = unescape(topic[len(before) : len(topic) - len(after)])
         except UnicodeDecodeError:
             return None
-        return name if self._make("dead", name) == topic else None
+        return name if self._make(kind, name) == topic else None
 
     @property
     def bindings(self) -> str:

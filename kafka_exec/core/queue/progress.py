@@ -74,6 +74,12 @@ class Progress:
         self.high = max(self.high, end)
         return True
 
+    def unfinished(self, begin: int, end: int) -> int:
+        """The number of offsets between two that have not ended."""
+        begin = max(begin, self.low)
+        ended = (min(end, stop) - max(begin, start) for start, stop in zip(self._starts, self._stops, strict=True))
+        return max(0, end - begin - sum(each for each in ended if each > 0))
+
     def deliver(self, offset: int) -> bool:
         """Notes that a record was given to a consumer. Returns True if that may be a redelivery."""
         if offset < self.delivered:

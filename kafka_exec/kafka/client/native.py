@@ -60,6 +60,9 @@ class Waker:
 
     def __init__(self) -> None:
         self._receiver, self._sender = socket.socketpair()
+        # The same socket for who does not wait: :meth:`wait` of another thread changes the timeout of the first.
+        self._taker = self._receiver.dup()
+        self._taker.setblocking(False)
         self._sender.setblocking(False)
         self._sender_fd = self._sender.fileno()
         self._write = _original("os", "write")
@@ -80,14 +83,16 @@ class Waker:
                 pass  # full: a wake-up is pending anyway; or closed: no thread waits any more
 
     def clear(self) -> None:
-        """Takes back a pending wake-up."""
-        if self._pending:
-            self._receiver.setblocking(False)
-            try:
-                self._receiver.recv(64)
-            except OSError:
-                pass
-            self._pending = False
+        """Takes back a pending wake-up.
+
+        It reads also if none is pending: a thread that was in the middle of :meth:`wake` during an earlier call has written
+        since then.
+        """
+        try:
+            self._taker.recv(64, socket.MSG_DONTWAIT)
+        except OSError:
+            pass
+        self._pending = False
 
     def wait(self, timeout: float | None) -> bool:
         """Waits for a wake-up and takes it. Returns False if none came within ``timeout`` seconds."""
@@ -102,6 +107,7 @@ class Waker:
     def close(self) -> None:
         self._sender_fd = -1
         self._receiver.close()
+        self._taker.close()
         self._sender.close()
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from confluent_kafka import KafkaError, KafkaException, TopicPartition
+from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from kafka_exec.kafka.client import native
@@ -93,8 +93,16 @@ class Admin:
         )[group]
         return len(described.members) if described is not None else 0
 
-    def offsets(self, partitions: Iterable[TopicPartition], spec: OffsetSpec) -> dict[tuple[str, int], int]:
+    def offsets(
+        self,
+        partitions: Iterable[TopicPartition],
+        spec: OffsetSpec,
+        isolation: IsolationLevel = IsolationLevel.READ_UNCOMMITTED,
+    ) -> dict[tuple[str, int], int]:
         """The offsets at which partitions begin or end, or those of their first records from a time on.
+
+        Args:
+            isolation: ``READ_COMMITTED``: a partition ends before the first record of an open transaction.
 
         Raises:
             ConnectionFailed: a partition has no leader for :data:`_LEADERS_TIMEOUT` seconds.
@@ -105,7 +113,9 @@ class Admin:
         def act(timeout: float) -> None:
             missing = None
             for each, future in self._client.list_offsets(
-                {each: spec for each in wanted if (each.topic, each.partition) not in found}, request_timeout=timeout
+                {each: spec for each in wanted if (each.topic, each.partition) not in found},
+                isolation_level=isolation,
+                request_timeout=timeout,
             ).items():
                 try:
                     found[each.topic, each.partition] = self._answer(future, timeout).offset

@@ -89,10 +89,14 @@ class TopicKeeper:
         return native.call(self._identify, topic)
 
     def _identify(self, topic: str) -> str:
+        if (found := self.identities([topic]).get(topic)) is None:
+            raise NoSuchQueue(f"topic {topic} does not exist")
+        return found
+
+    def identities(self, topics: Sequence[str]) -> dict[str, str]:
+        """The ids, as of :meth:`identity`, of those of some topics that exist."""
         with administration(self._clients) as admin:
-            if (found := self._ids(admin, [topic]).get(topic)) is None:
-                raise NoSuchQueue(f"topic {topic} does not exist")
-            return found
+            return self._ids(admin, topics)
 
     def _ids(self, admin: Admin, topics: Sequence[str]) -> dict[str, str]:
         """The ids of those of some topics that exist."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from confluent_kafka import Message as Record
 
@@ -18,6 +18,9 @@ from kafka_exec.kafka.cluster.cluster import Cluster
 #: How long an answer of the cluster may take, seconds: longer than a transaction may be open.
 TIMEOUT = 15.0
 
+#: The first and the last offset to read of each partition, the last one excluded, by topic and partition.
+Spans = Mapping[tuple[str, int], tuple[int, int]]
+
 _BATCH = 2000
 _POLL = 0.2
 
@@ -28,25 +31,47 @@ def history(cluster: Cluster, topic: str, partition: int, end: int, begin: int =
     Raises:
         ConnectionFailed: no record came for :data:`TIMEOUT` seconds.
     """
-    position = begin
-    if begin >= end:
+    return histories(cluster, {(topic, partition): (begin, end)})
+
+
+def histories(cluster: Cluster, spans: Spans) -> Iterator[list[Record]]:
+    """The committed records of several partitions, each between two offsets, in batches.
+
+    Those of one partition come in their order.
+
+    Raises:
+        ConnectionFailed: no record came for :data:`TIMEOUT` seconds.
+    """
+    left = {place: span for place, span in spans.items() if span[0] < span[1]}
+    if not left:
         return
     consumer = cluster.new_consumer(TO_AN_END)
     try:
-        read_from(consumer, topic, {partition: begin})
+        for (topic, partition), (begin, _) in left.items():
+            read_from(consumer, topic, {partition: begin})
         deadline = time.monotonic() + time_left(TIMEOUT)
-        while position < end:
+        while left:
             found = poll_batch(consumer, _POLL, _BATCH)
             if not found:
                 if time.monotonic() > deadline:
+                    topic, _ = next(iter(left))
                     raise ConnectionFailed(f"{topic} could not be read to its end within {TIMEOUT:.0f} s")
                 continue
-            position = max(position, *(position_after(record) for record in found))
-            yield [record for record in found if is_record(record, topic) and record.offset() < end]
+            yield [record for record in found if is_record(record, record.topic()) and _is_within(record, spans)]
+            for each in found:
+                place = (each.topic(), each.partition())
+                if place in left and position_after(each) >= left[place][1]:
+                    del left[place]
+                    read_no_more(consumer, place[0], [place[1]])
             deadline = time.monotonic() + time_left(TIMEOUT)
     finally:
         consumer.close()
         cluster.forget(consumer)
+
+
+def _is_within(record: Record, spans: Spans) -> bool:
+    end = spans[record.topic(), record.partition()][1]
+    return bool(record.offset() < end)
 
 
 class Fetcher:

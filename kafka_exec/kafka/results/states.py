@@ -81,7 +81,7 @@ class StateReader:
         """
         return self._source.find(task_id)
 
-    def scan(self, on_progress: OnProgress | None = None) -> Iterator[StateRecord]:
+    def scan(self, on_progress: OnProgress | None = None, since: float | None = None) -> Iterator[StateRecord]:
         """The states of all tasks, in no order, in bounded memory. This blocks in the calling thread.
 
         Each partition is read twice: to find the strongest record of each task, and to yield these. A task that changes
@@ -89,11 +89,12 @@ class StateReader:
 
         Args:
             on_progress: called with the number of offsets read so far, and the number of all to read.
+            since: only tasks of which a record was written since then, epoch seconds.
 
         Raises:
             ConnectionFailed: the cluster does not answer.
         """
-        return self._source.scan(on_progress)
+        return self._source.scan(on_progress, since)
 
 
 class _Source:
@@ -181,29 +182,31 @@ class _Source:
             self._index.complete(partition)
             self._complete.add(partition)
 
-    def scan(self, on_progress: OnProgress | None = None) -> Iterator[StateRecord]:
+    def scan(self, on_progress: OnProgress | None, since: float | None) -> Iterator[StateRecord]:
         ends = [self._fetcher.end(partition) for partition in range(self._look_for_topic())]
-        before, total = 0, 2 * sum(ends)
-        for partition, end in enumerate(ends):
+        log = self._cluster.log
+        begins = [0 if since is None else log.begin(self._topic, partition, since) for partition in range(len(ends))]
+        before, total = 0, 2 * (sum(ends) - sum(begins))
+        for partition, (begin, end) in enumerate(zip(begins, ends, strict=True)):
             index = StateIndex()
             try:
                 index.complete(partition)
-                for batch in history(self._cluster, self._topic, partition, end):
+                for batch in history(self._cluster, self._topic, partition, end, begin):
                     index.note(partition, batch)
                     if on_progress is not None and batch:
-                        on_progress(before + batch[-1].offset() + 1, total)
-                before += end
+                        on_progress(before + batch[-1].offset() + 1 - begin, total)
+                before += end - begin
                 strongest_ones = index.strongest(partition)
                 wanted = next(strongest_ones, end)
-                for batch in history(self._cluster, self._topic, partition, end):
+                for batch in history(self._cluster, self._topic, partition, end, begin):
                     for record in batch:
                         while wanted < record.offset():
                             wanted = next(strongest_ones, end)
                         if wanted == record.offset() and (found := _decoded(record)) is not None:
                             yield found
                     if on_progress is not None and batch:
-                        on_progress(before + batch[-1].offset() + 1, total)
-                before += end
+                        on_progress(before + batch[-1].offset() + 1 - begin, total)
+                before += end - begin
             finally:
                 index.close()
 

@@ -5,19 +5,21 @@ from __future__ import annotations
 import getpass
 import heapq
 import json
+from collections import Counter
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import click
 
-from kafka_exec.cli.common import echo_table, json_option, progress, result_backend, time_of
-from kafka_exec.core.results.lifecycle import TERMINAL, State, to_celery
-from kafka_exec.core.results.state_record import ABSENT, Encoded
-
-if TYPE_CHECKING:
-    from kafka_exec.core.results.state_record import StateRecord
+from kafka_exec.cli.common import echo_table, json_option, result_backend, time_of
+from kafka_exec.cli.tasks.choosing import choose, choosing
+from kafka_exec.core.overview.filters import TaskFilter, changed, parts
+from kafka_exec.core.results.lifecycle import State, to_celery
+from kafka_exec.core.results.state_record import ABSENT, Encoded, StateRecord
 
 COLUMNS = ("ID", "STATE", "NAME", "QUEUE", "WORKER", "ATTEMPTS", "STARTED", "SECONDS")
+
+#: The parts of tasks by which they can be counted.
+COUNTED = ("state", "name", "queue", "key", "worker", "error")
 
 
 @click.command()
@@ -46,37 +48,33 @@ def remark(context: click.Context, task_id: str, text: str, by: str) -> None:
 
 
 @click.command()
-@click.option("--active", is_flag=True, help="Only tasks that have not ended.")
-@click.option("--state", type=click.Choice([state.value for state in State], case_sensitive=False))
-@click.option("--name", help="Only tasks of this name.")
+@choosing
 @click.option("--limit", type=click.IntRange(1), default=100, show_default=True, help="So many, the latest.")
+@click.option("--count", "by", type=click.Choice(COUNTED), help="Only how many there are of each.")
 @json_option
 @click.pass_context
-def executions(
-    context: click.Context,
-    active: bool,
-    state: str | None,
-    name: str | None,
-    limit: int,
-    as_json: bool,
-) -> None:
-    """List tasks, the latest first. A running task whose worker is gone is marked as lost; it runs again elsewhere."""
+def executions(context: click.Context, chosen: TaskFilter, limit: int, by: str | None, as_json: bool) -> None:
+    """List tasks, the latest first.
+
+    A running task whose worker is gone is marked as lost; it runs again elsewhere.
+
+    \b
+    Example: celery -A shop kafka executions --state FAILED --since 1h --where 'error ~ "timeout"'
+    """
+    if by is not None:
+        _count(context, chosen, by, as_json)
+        return
     matching = 0
 
     def wanted() -> Iterator[StateRecord]:
         nonlocal matching
-        for record in result_backend(context).reader.scan(progress()):
-            if (
-                (not active or record.state not in TERMINAL)
-                and state in (None, record.state.value)
-                and name in (None, record.name)
-            ):
-                matching += 1
-                yield record
+        for record in choose(context, chosen):
+            matching += 1
+            yield record
 
     from kafka_exec.backend.housekeeping import lost
 
-    found = heapq.nlargest(limit, wanted(), key=_latest)
+    found = heapq.nlargest(limit, wanted(), key=changed)
     gone = {record.id for record in lost(result_backend(context), found)}
     if as_json:
         for record in found:
@@ -87,8 +85,13 @@ def executions(
         click.echo(f"{matching - len(found)} more: --limit shows them", err=True)
 
 
-def _latest(record: StateRecord) -> float:
-    return record.finished or record.started or record.created or 0.0
+def _count(context: click.Context, chosen: TaskFilter, by: str, as_json: bool) -> None:
+    found = Counter(str(parts(record).get(by, "")) for record in choose(context, chosen))
+    if as_json:
+        for name, number in found.most_common():
+            click.echo(json.dumps({by: name, "number": number}))
+    else:
+        echo_table([(by.upper(), "NUMBER"), *((name, str(number)) for name, number in found.most_common())])
 
 
 def _row(record: StateRecord, lost: bool) -> tuple[str, ...]:

@@ -1,0 +1,65 @@
+"""``celery kafka status``: the cluster, the queues and nodes, and what needs an operator."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections import Counter
+from typing import Any
+
+import click
+
+from kafka_exec.cli.common import echo_table, json_option
+from kafka_exec.settings.appconf import broker_home
+
+#: The exit status of a check that has found something wrong.
+WRONG = 3
+
+
+@click.command()
+@click.option("--check", is_flag=True, help=f"End with status {WRONG} if something is wrong, for monitors.")
+@json_option
+@click.pass_context
+def status(context: click.Context, check: bool, as_json: bool) -> None:
+    """Show queues, nodes and what needs an operator.
+
+    It reads Kafka, so it is right also if no worker lives.
+
+    \b
+    Example: celery -A shop kafka status --check
+    """
+    from kafka_exec.core.nodes.heartbeat import NodeState
+    from kafka_exec.core.overview.problems import Severity, problems
+    from kafka_exec.kafka.overview.queues import Overview
+
+    space, now = broker_home(context.obj.app), time.time()
+    reports, nodes = Overview(space.cluster, space.topics).survey(now)
+    found = problems(reports, nodes, now)
+    kinds = Counter(f"{seen.beat.kind or 'node'}" for seen, state in nodes if state is NodeState.ALIVE)
+    facts: dict[str, Any] = {
+        "schema": 1,
+        "servers": space.cluster.servers,
+        "prefix": space.topics.prefix,
+        "queues": [report.facts(now) for report in reports],
+        "nodes": dict(kinds),
+        "problems": [{**each._asdict(), "severity": each.severity.value} for each in found],
+    }
+    if as_json:
+        click.echo(json.dumps(facts))
+    else:
+        _print(facts)
+    if check and any(each.severity is Severity.WRONG for each in found):
+        sys.exit(WRONG)
+
+
+def _print(facts: dict[str, Any]) -> None:
+    click.echo(f"Kafka at {facts['servers']}, prefix {facts['prefix']}")
+    click.echo(f"nodes: {', '.join(f'{number} {kind}' for kind, number in facts['nodes'].items()) or 'none is alive'}")
+    columns = ("queue", "ready", "running", "delayed", "blocked", "dead", "workers", "state")
+    rows = [tuple(str(queue[name]) for name in columns) for queue in facts["queues"]]
+    echo_table([tuple(name.upper() for name in columns), *rows])
+    for problem in facts["problems"]:
+        click.echo(f"{problem['severity']}: {problem['text']} ({problem['command']})")
+    if not facts["problems"]:
+        click.echo("nothing needs an operator")

@@ -1,0 +1,1 @@
+"""The commands that look at single tasks, and continue them."""

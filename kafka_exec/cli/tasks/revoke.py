@@ -1,0 +1,71 @@
+"""``celery kafka revoke``: revokes the tasks that a filter chooses."""
+
+from __future__ import annotations
+
+import heapq
+import time
+
+import click
+
+from kafka_exec.cli.common import confirm, echo_table, progress
+from kafka_exec.cli.tasks.choosing import choose, choosing
+from kafka_exec.core.overview.filters import TaskFilter, changed
+from kafka_exec.core.results.lifecycle import TERMINAL
+from kafka_exec.core.results.state_record import StateRecord
+
+COLUMNS = ("ID", "STATE", "NAME", "QUEUE", "WORKER")
+
+#: So many tasks are revoked by one message.
+_BATCH = 100
+
+#: So many tasks are shown before the question, the latest.
+_SHOWN = 10
+
+
+@click.command()
+@choosing
+@click.option("--terminate", is_flag=True, help="Also end the processes of those that run.")
+@click.option("--rate", type=click.FloatRange(0, min_open=True), metavar="N", help="So many a second at most.")
+@click.option("--dry-run", is_flag=True, help="Only list them.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.pass_context
+def revoke(
+    context: click.Context, chosen: TaskFilter, terminate: bool, rate: float | None, dry_run: bool, yes: bool
+) -> None:
+    """Revoke the tasks that have not ended and that are chosen.
+
+    It can be interrupted and run again: a task that was revoked is not chosen any more.
+
+    \\b
+    Example: celery -A shop kafka revoke --name 'reports.*' --state DELAYED
+    """
+    if chosen.chooses_all:
+        raise click.UsageError("say which tasks: --name, --state, --queue, --key, --worker, --since, --where")
+    found = [record for record in choose(context, chosen) if record.state not in TERMINAL]
+    if not found:
+        click.echo("no tasks are chosen that have not ended")
+        return
+    shown = heapq.nlargest(len(found) if dry_run else _SHOWN, found, key=changed)
+    echo_table([COLUMNS, *map(_row, shown)])
+    if dry_run:
+        return
+    if len(found) > len(shown):
+        click.echo(f"and {len(found) - len(shown)} more")
+    confirm(f"Revoke {len(found)} tasks?", yes)
+    _revoke(context, [record.id for record in found], terminate, rate)
+    click.echo(f"revoked {len(found)} tasks")
+
+
+def _revoke(context: click.Context, ids: list[str], terminate: bool, rate: float | None) -> None:
+    step = _BATCH if rate is None else max(1, min(_BATCH, int(rate)))
+    said = progress("Revoking")
+    for begin in range(0, len(ids), step):
+        batch = ids[begin : begin + step]
+        context.obj.app.control.revoke(batch, terminate=terminate)
+        said(begin + len(batch), len(ids))
+        if rate is not None and begin + step < len(ids):
+            time.sleep(len(batch) / rate)
+
+
+def _row(record: StateRecord) -> tuple[str, ...]:
+    return (record.id, record.state.value, record.name or "", record.queue or "", record.worker or "")

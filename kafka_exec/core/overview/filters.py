@@ -1,0 +1,106 @@
+"""The choice of tasks by what is known of them: one filter for lists and for acts on many tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any
+
+from kafka_exec.core.overview.expressions import Predicate, parse
+from kafka_exec.core.results.lifecycle import State
+from kafka_exec.core.results.state_record import StateRecord
+
+#: The parts of a task with which a path of an expression may begin.
+PARTS = frozenset(
+    {
+        "id",
+        "name",
+        "state",
+        "status",
+        "queue",
+        "key",
+        "worker",
+        "attempts",
+        "retries",
+        "version",
+        "step",
+        "created",
+        "started",
+        "finished",
+        "due",
+        "args",
+        "kwargs",
+        "result",
+        "error",
+        "parent",
+        "root",
+        "group",
+    }
+)
+
+
+@dataclass(frozen=True)
+class TaskFilter:
+    """A choice of tasks. What is None does not matter. Names, queues, keys and workers are shell patterns.
+
+    Attributes:
+        since, until: the last change of the task, epoch seconds: from then on, and before then.
+        where: an expression over :data:`PARTS`.
+    """
+
+    name: str | None = None
+    states: Collection[State] | None = None
+    queue: str | None = None
+    key: str | None = None
+    worker: str | None = None
+    since: float | None = None
+    until: float | None = None
+    where: Predicate | None = None
+
+    @property
+    def chooses_all(self) -> bool:
+        """True if it names nothing by which tasks are chosen."""
+        return self == TaskFilter()
+
+    def matches(self, record: StateRecord) -> bool:
+        """True if it chooses the task of a state record."""
+        at = changed(record)
+        return (
+            _fits(self.name, record.name)
+            and (self.states is None or record.state in self.states)
+            and _fits(self.queue, record.queue)
+            and _fits(self.key, record.ordering_key)
+            and _fits(self.worker, record.worker)
+            and (self.since is None or at >= self.since)
+            and (self.until is None or at < self.until)
+            and (self.where is None or self.where(parts(record)))
+        )
+
+
+def changed(record: StateRecord) -> float:
+    """The time of a task's last change that its record names, epoch seconds; 0 if it names none."""
+    return record.finished or record.started or record.created or 0.0
+
+
+def parts(record: StateRecord) -> Mapping[str, Any]:
+    """The parts of a task that are known, as an expression names them."""
+    found = {name: value for name, value in record.as_json().items() if name in PARTS}
+    if record.ordering_key is not None:
+        found["key"] = record.ordering_key
+    if record.exception is not None:
+        found["error"] = f"{record.exception.type}: {record.exception.message}"
+    return found
+
+
+def expression(text: str) -> Predicate:
+    """The predicate of an expression over :data:`PARTS`.
+
+    Raises:
+        ConfigurationError: it is no expression.
+    """
+    return parse(text, PARTS)
+
+
+def _fits(pattern: str | None, found: str | None) -> bool:
+    return pattern is None or (found is not None and fnmatchcase(found, pattern))

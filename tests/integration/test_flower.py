@@ -1,0 +1,101 @@
+"""Flower, as it is, on Kafka: its stock pages, the queues, and tasks that ended before it began."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.error import HTTPError
+from urllib.request import urlopen
+
+import pytest
+
+from kafka_exec.broker import EmbeddedKafka
+from tests.integration.workers import APP, PATIENCE, ROOT, Crew, crew, environment, until
+
+#: A page's status, and its text.
+Page = tuple[int, str]
+
+
+@pytest.fixture
+def made(kafka: EmbeddedKafka, tmp_path: Path) -> Iterator[Crew]:
+    with crew(kafka, tmp_path, backend="same") as found:
+        yield found
+
+
+@contextmanager
+def flower(made: Crew) -> Iterator[Callable[[str], Page]]:
+    """Flower beside the block. Yields a function that gets a page."""
+    log = made.folder / "flower.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "celery", "-A", APP, "flower", "--port=0", "--address=127.0.0.1"],
+            cwd=ROOT,
+            env=environment(made.url, made.folder, FLOWER_UNAUTHENTICATED_API="true", **made.env),
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+
+    def address() -> str:
+        assert process.poll() is None, log.read_text()
+        found = re.search(r"Visit me at (\S+)", log.read_text())
+        return "" if found is None else found[1]
+
+    def get(path: str) -> Page:
+        try:
+            with urlopen(f"{address()}{path}", timeout=PATIENCE) as answer:
+                return answer.status, answer.read().decode()
+        except HTTPError as error:
+            return error.code, error.read().decode()
+
+    try:
+        until(address, what="Flower's address")
+        yield get
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_its_pages_show_the_queues_and_tasks_that_ended_before_it_began(made: Crew) -> None:
+    made.ready(made.start("only", "-c", "2", "-P", "threads"))
+    gate = made.gate()
+    held = made.send("hold", str(gate), number=2)
+    made.effects.wait_for(held, "begin")
+    made.send("work", number=3)
+    done = made.app.tasks["add"].apply_async((1, 2), queue="other")  # no worker reads it
+    with flower(made) as get:
+        for page in ("/", "/workers", "/tasks", "/broker", "/metrics", "/healthcheck"):
+            assert get(page)[0] == 200, page
+        told: dict[str, dict[str, Any]] = {}
+
+        def are_told() -> bool:
+            told.update({each["name"]: each for each in json.loads(get("/api/queues/length")[1])["active_queues"]})
+            return told["celery"]["messages_unacknowledged"] == 2
+
+        until(are_told, what="the running tasks in the queue")
+        assert [told["celery"][name] for name in ("messages", "messages_ready", "consumers")] == [5, 3, 1]
+        assert [told["other"][name] for name in ("messages", "messages_ready", "consumers")] == [1, 1, 0]
+        assert ">other</td>" in get("/broker")[1].replace(" ", "")
+        assert get("/task/nothing")[0] == 404
+    gate.touch()
+    made.effects.wait_for(held)
+    failed = made.app.tasks["fail"].delay("because")
+    with pytest.raises(ValueError, match="because"):
+        failed.get(timeout=PATIENCE)
+    again = made.start("again", "-c", "1", "-P", "threads", "-Q", "other")
+    assert done.get(timeout=PATIENCE) == 3
+    again.stop()
+    with flower(made) as get:  # it begins anew, and no event has told it of them
+        status, page = get(f"/task/{done.id}")
+        assert status == 200
+        assert "SUCCESS" in page
+        info = json.loads(get(f"/api/task/info/{failed.id}")[1])
+        assert (info["name"], info["state"], info["worker"]) == ("fail", "FAILURE", "only@test")
+        assert "because" in info["exception"]
+        assert json.loads(get(f"/api/task/info/{done.id}")[1])["result"] == "3"
+        assert get("/api/task/info/nothing")[0] == 404
