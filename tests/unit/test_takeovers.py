@@ -145,3 +145,16 @@ def test_a_later_retry_of_the_task_that_a_key_waits_for_is_not_parked() -> None:
     play.time += PATIENCE
     play.core.park(play.now)
     assert list(play.core.ledger.parked) == [1], "it waits for the first retry, and the second one is known"
+
+
+def test_a_start_counts_whose_worker_did_not_know_of_all_starts_before_it() -> None:
+    """A former owner has told two starts, and given both back, after the new owner had read the journal."""
+    journal = Ledger("q", Progress(0))
+    for transition in (Transition(STARTED, 0, 2), Transition(RELEASED, 0, 2)):
+        journal.fold([transition], "former")
+    journal.fold([Transition(STARTED, 0, 1)], "owner")
+    assert (journal.leases, journal.attempts) == ({0: Lease("owner", 1)}, {0: 2})
+    journal.fold([Transition(RELEASED, 0, 1)], "owner")
+    journal.end(0)
+    journal.fold([Transition(STARTED, 0, 3)], "lost")
+    assert (journal.leases, journal.attempts) == ({}, {})

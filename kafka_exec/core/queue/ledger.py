@@ -256,9 +256,16 @@ class Ledger:
             self.end(offset)
 
     def _start(self, offset: int, lease: Lease) -> None:
-        """Notes a start that an incarnation has told. Of two starts with one number the first in the log counts."""
+        """Notes a start that an incarnation has told. Of two starts with one number the first in the log counts.
+
+        One without a rival counts whatever its number: who has told it may not have known yet how often the task was begun.
+        """
         before = self.leases.get(offset)
-        if before is None or before.incarnation == lease.incarnation or before.attempt < lease.attempt:
+        if before is None:
+            if not self.has_ended(offset):
+                self.leases[offset] = lease
+                self.attempts[offset] = max(lease.attempt, self.attempts.get(offset, 0))
+        elif before.incarnation == lease.incarnation or before.attempt < lease.attempt:
             self._lease(offset, lease)
 
     def _lease(self, offset: int, lease: Lease) -> None:
