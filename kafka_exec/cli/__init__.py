@@ -15,6 +15,8 @@ from kafka_exec.cli.tasks.executions import executions, remark, show
 from kafka_exec.cli.tasks.history import history
 from kafka_exec.cli.tasks.resume import resume
 from kafka_exec.cli.tasks.revoke import revoke
+from kafka_exec.cli.tasks.why import why
+from kafka_exec.cli.waiting.audit import audit
 from kafka_exec.cli.waiting.dead import dead
 from kafka_exec.cli.waiting.keys import keys
 from kafka_exec.cli.waiting.queues import queues
@@ -42,6 +44,7 @@ def kafka() -> None:
 
 
 for command in (
+    audit,
     broker,
     claims,
     control_plane,
@@ -58,6 +61,7 @@ for command in (
     schedule,
     show,
     status,
+    why,
 ):
     kafka.add_command(command)
 

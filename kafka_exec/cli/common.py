@@ -16,6 +16,9 @@ import click
 #: The exit statuses of a command after these errors; 1: any other error, 2: a wrong usage.
 UNREACHABLE, INTERRUPTED = 69, 130
 
+#: The exit status of a check that has found something wrong.
+FOUND_WRONG = 3
+
 #: A command that takes longer prints its progress this often, seconds.
 PATIENCE = 1.0
 

@@ -10,15 +10,12 @@ from typing import Any
 
 import click
 
-from kafka_exec.cli.common import echo_table, json_option
+from kafka_exec.cli.common import FOUND_WRONG, echo_table, json_option
 from kafka_exec.settings.appconf import broker_home
-
-#: The exit status of a check that has found something wrong.
-WRONG = 3
 
 
 @click.command()
-@click.option("--check", is_flag=True, help=f"End with status {WRONG} if something is wrong, for monitors.")
+@click.option("--check", is_flag=True, help=f"End with status {FOUND_WRONG} if something is wrong, for monitors.")
 @json_option
 @click.pass_context
 def status(context: click.Context, check: bool, as_json: bool) -> None:
@@ -50,7 +47,7 @@ def status(context: click.Context, check: bool, as_json: bool) -> None:
     else:
         _print(facts)
     if check and any(each.severity is Severity.WRONG for each in found):
-        sys.exit(WRONG)
+        sys.exit(FOUND_WRONG)
 
 
 def _print(facts: dict[str, Any]) -> None:

@@ -11,6 +11,8 @@ import sys
 from types import ModuleType
 from typing import Any
 
+from celery import states
+
 logger = logging.getLogger("kafka_exec")
 
 #: A module of Flower has this attribute once it is extended.
@@ -30,6 +32,9 @@ def extend() -> None:
 
 
 def _extend(views: ModuleType, tasks: ModuleType) -> None:
+    # A state that Celery does not know would hide all later ones but the end.
+    for state in ("SUSPENDED", "RESUMED"):
+        states.PRECEDENCE_LOOKUP.setdefault(state, states.PRECEDENCE_LOOKUP[states.STARTED])
     flowers_broker, flowers_task = views.BaseHandler.get_broker, tasks.get_task_by_id
 
     def get_broker(handler: Any) -> Any:

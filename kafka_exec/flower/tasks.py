@@ -38,8 +38,9 @@ def as_task(record: StateRecord, state: Any) -> Task:
         "sent": record.created,
         "started": record.started,
         "timestamp": record.finished or record.started or record.created,
-        "args": None if record.args is None else repr(record.args),
-        "kwargs": None if record.kwargs is None else repr(record.kwargs),
+        # Flower would show None as the arguments.
+        "args": "" if record.args is None else repr(record.args),
+        "kwargs": "" if record.kwargs is None else repr(record.kwargs),
         "retries": record.retries,
         "routing_key": record.queue,
         "root_id": record.root,
@@ -58,6 +59,6 @@ def as_task(record: StateRecord, state: Any) -> Task:
 
 
 def _result(record: StateRecord) -> str | None:
-    if record.result is ABSENT:
-        return None
+    if record.result is ABSENT or record.finished is None:
+        return None  # what is stored of a task that runs says where it runs
     return f"{len(record.result.data)} bytes" if isinstance(record.result, Encoded) else repr(record.result)

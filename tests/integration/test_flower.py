@@ -15,6 +15,7 @@ from urllib.request import urlopen
 
 import pytest
 
+import kafka_exec
 from kafka_exec.broker import EmbeddedKafka
 from tests.integration.workers import APP, PATIENCE, ROOT, Crew, crew, environment, until
 
@@ -99,3 +100,21 @@ def test_its_pages_show_the_queues_and_tasks_that_ended_before_it_began(made: Cr
         assert "because" in info["exception"]
         assert json.loads(get(f"/api/task/info/{done.id}")[1])["result"] == "3"
         assert get("/api/task/info/nothing")[0] == 404
+
+
+def test_it_shows_that_a_task_is_suspended_and_goes_on_or_is_revoked(made: Crew) -> None:
+    made.ready(made.start("only", "-c", "2", "-P", "threads", "-E"))
+    with flower(made) as get:
+
+        def state(task_id: str) -> str:
+            status, text = get(f"/api/task/info/{task_id}")
+            return str(json.loads(text)["state"]) if status == 200 else ""
+
+        answered, revoked = (made.app.tasks["wait"].delay(name) for name in ("answered", "revoked"))
+        until(lambda: {state(answered.id), state(revoked.id)} == {"SUSPENDED"}, what="both suspended tasks")
+        assert get("/tasks")[0] == 200
+        assert kafka_exec.resume(made.app, "answered", 7).outcome == "continued"
+        assert answered.get(timeout=PATIENCE) == 7
+        until(lambda: state(answered.id) == "SUCCESS", what="the end of the task that went on")
+        revoked.revoke()
+        until(lambda: state(revoked.id) == "REVOKED", what="the end of the revoked task")

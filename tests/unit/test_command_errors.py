@@ -72,7 +72,7 @@ def walk(group: click.Group, *names: str) -> Iterator[tuple[tuple[str, ...], cli
 COMMANDS = dict(walk(kafka))
 
 #: What a command wants beside its arguments.
-MORE = {("dead", "replay"): ["--all"]}
+MORE = {("dead", "replay"): ["--all"], ("revoke",): ["--name", "x"]}
 
 #: Those that need no application.
 ALONE = {("broker",)}
@@ -244,6 +244,7 @@ def test_an_application_of_no_use_is_told_in_one_line(
             ("executions",),
             ("control-plane",),
             ("resume",),
+            ("revoke",),
             ("history",),
         ):
             text = "has no kafka-exec:// result backend"

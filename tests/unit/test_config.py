@@ -52,6 +52,7 @@ WRONG: dict[str, list[Any]] = {
     "beat_labels": ["gpu", 5, None, [1], {"gpu": None, 3: 4}],
     "beat_claim_heartbeat": NO_TIME,
     "topics": ["x", 5, ["queue"], {"que": "{name}"}, {"queue": "q"}, {"queue": None}, {"nodes": "{region}"}],
+    "health_file": [5, True, b"x"],
     "secrets_file": [5, {"sasl.password": SECRET}, [SECRET], b"x"],
     "cache_url": [
         "",

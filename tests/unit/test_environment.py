@@ -39,6 +39,7 @@ RIGHT: dict[str, tuple[str, Any]] = {
     "beat_labels": ('["gpu", "eu"]', ["gpu", "eu"]),
     "beat_claim_heartbeat": ("5", 5.0),
     "topics": ('{"queue": "jobs.{name}"}', {"queue": "jobs.{name}"}),
+    "health_file": ("/run/kafka-exec", "/run/kafka-exec"),
     "secrets_file": ("/run/secrets/kafka", "/run/secrets/kafka"),
     "cache_url": (f"redis://:{SECRET}@h", f"redis://:{SECRET}@h"),
 }

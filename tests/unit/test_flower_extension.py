@@ -77,7 +77,7 @@ def test_of_a_worker_that_flower_knows_it_is_that_one() -> None:
 
 
 def test_a_task_that_runs_has_no_end() -> None:
-    found = as_task(StateRecord("t", State.RUNNING, "STARTED", started=10.0), FLOWERS)
+    found = as_task(StateRecord("t", State.RUNNING, "STARTED", started=10.0, result={"pid": 1}), FLOWERS)
     assert (found.state, found.timestamp, found.succeeded, found.runtime, found.result) == (
         "STARTED",
         10.0,

@@ -68,6 +68,8 @@ class Settings:
         topics: other names of topics, by kind (``queue``, ``journal``, ``exchange``, ``dead``, ``bindings``, ``nodes``,
             ``state``, ``notes``, ``steps``, ``control``, ``control-state``, ``delay``, ``delay-state``, ``revoked``,
             ``sync``, ``schedule``).
+        health_file: the beginning of the paths of files by which ``python -m kafka_exec.health`` tells if nodes of this
+            machine are alive; None: they write none.
         secrets_file: the path of a JSON object of librdkafka properties.
         cache_url: the URL of the Redis that holds copies of results; None: there is none. It may hold a password, so it is
             never shown.
@@ -96,6 +98,7 @@ class Settings:
     beat_labels: Collection[str] = ()
     beat_claim_heartbeat: float = 60.0
     topics: Mapping[str, str] = field(default_factory=dict)
+    health_file: str | None = None
     secrets_file: str | None = None
     cache_url: str | None = field(default=None, repr=False)
 
@@ -138,6 +141,7 @@ KINDS: Mapping[str, values.ValueKind] = {
     "beat_labels": values.LABELS,
     "beat_claim_heartbeat": values.TIME,
     "topics": values.TOPICS,
+    "health_file": values.optional(values.PATH),
     "secrets_file": values.optional(values.PATH),
     "cache_url": values.optional(values.CACHE_URL),
 }

@@ -19,7 +19,7 @@ from __future__ import annotations
 import heapq
 import json
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from kafka_exec.core.control.reducers import Change, Command, Output
 from kafka_exec.core.control.wait_effects import BuryCallback, Continue, Refuse, Reply
@@ -36,6 +36,23 @@ _PAST = 8
 
 #: The callbacks of the many ids that have none. Nobody writes into it.
 _NONE: dict[str, str] = {}
+
+
+class Suspension(NamedTuple):
+    """A task that waits for callbacks.
+
+    Attributes:
+        created: when the task was first sent, epoch seconds.
+        got, expected: the number of callbacks that have come, and of those that it needs.
+        deadline: epoch seconds; None: there is none.
+    """
+
+    correlation_id: str
+    task: str
+    created: float
+    got: int
+    expected: int
+    deadline: float | None
 
 
 #: A suspension as it is remembered: its task, when that was first sent, and the number of the durable call.
@@ -120,6 +137,14 @@ class WaitingReducer:
     def __len__(self) -> int:
         """The number of ids that are remembered."""
         return len(self._waiters)
+
+    def suspensions(self) -> list[Suspension]:
+        """The suspensions that wait."""
+        return [
+            Suspension(name, w.task, w.created, len(w.got), w.needs, w.until)
+            for name, w in self._waiters.items()
+            if w.phase is WaitPhase.WAITING
+        ]
 
     def take(self, command: Command, now: float) -> list[Output]:
         verb = command.kind.partition(".")[2]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -86,12 +86,7 @@ def counts_of(
         lives: returns True for an incarnation that is alive.
     """
     unfinished = [each for each in records if not ledger.has_ended(each.offset) and each.offset not in ledger.parked]
-    tickets = {each.offset: each.ticket for each in unfinished}
-    tickets.update((offset, Ticket(lane, UNREAD)) for offset, lane in ledger.parked.items())
-    lanes = Lanes()
-    for offset, ticket in sorted(tickets.items()):
-        if ticket is not None:
-            lanes.enter(offset, ticket)
+    lanes = lanes_of(ledger, {each.offset: each.ticket for each in unfinished})
     counts = dict.fromkeys(("ready", "running", "lost", "ordered", "held", "stopped"), 0)
     counts["ready"] = uncounted
     oldest: float | None = None
@@ -103,6 +98,16 @@ def counts_of(
     for lane in ledger.parked.values():
         counts[_wait(lane, ledger)] += 1
     return QueueCounts(**counts, parked=len(ledger.parked), oldest=oldest, uncounted=uncounted)
+
+
+def lanes_of(ledger: Ledger, tickets: Mapping[int, Ticket | None]) -> Lanes:
+    """The lanes of a partition. ``tickets``: of the unfinished records that were read, perhaps without parked ones."""
+    parked = {offset: Ticket(lane, UNREAD) for offset, lane in ledger.parked.items()}
+    lanes = Lanes()
+    for offset, ticket in sorted({**parked, **tickets}.items()):
+        if ticket is not None:
+            lanes.enter(offset, ticket)
+    return lanes
 
 
 def _kind(record: QueueRecord, ledger: Ledger, lanes: Lanes, lives: Callable[[str], bool]) -> str:

@@ -36,6 +36,7 @@ class Admin:
         self._clients = clients
         self._client: AdminClient = clients.new_admin()
         self._late: list[Any] = []
+        self._knows_leaders = False
 
     def ask(self, request: Request, what: str, passing_over: Collection[int] = ()) -> dict[Any, Any]:
         """Makes a request. Returns its answers, with None in the place of errors that are passed over.
@@ -111,6 +112,10 @@ class Admin:
         found: dict[tuple[str, int], int] = {}
 
         def act(timeout: float) -> None:
+            if not self._knows_leaders:
+                # A new client that looks for the leaders itself asks before it is connected, and again seconds later.
+                self._client.list_topics(timeout=timeout)
+                self._knows_leaders = True
             missing = None
             for each, future in self._client.list_offsets(
                 {each: spec for each in wanted if (each.topic, each.partition) not in found},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 
@@ -43,6 +44,8 @@ class LogReader:
         self._offsets = OffsetFinder(clients)
         self._consumer = clients.new_consumer(LOG)
         self._consumer.assign([])
+        #: The time of the last turn, seconds of the monotonic clock.
+        self.turned = time.monotonic()
         self._loop = Loop("log", self._turn, end=self._end, complaints=self._complaints)
         self._loop.start()
         clients.on_close(self.close)
@@ -117,6 +120,7 @@ class LogReader:
         self._calls.ask(function, time_left(TIMEOUT) + _SLACK)
 
     def _turn(self) -> None:
+        self.turned = time.monotonic()
         self._calls.serve()
         self._offsets.look_after()
         for record in poll_batch(self._consumer, self._calls.poll_time, _BATCH):

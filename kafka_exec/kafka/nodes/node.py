@@ -38,6 +38,7 @@ from kafka_exec.kafka.client.loop import Loop
 from kafka_exec.kafka.client.oddities import pass_over
 from kafka_exec.kafka.cluster.cluster import Cluster
 from kafka_exec.kafka.log.history import history
+from kafka_exec.kafka.nodes.health_file import HealthFile
 
 logger = logging.getLogger("kafka_exec")
 
@@ -86,6 +87,7 @@ class Node:
         # The brokers' time, as this node's own heartbeats tell it.
         self._clock = LogClock()
         self._skew = Skew()
+        self._signs = HealthFile(cluster.settings.health_file, kind, name)
         self._loop = Loop("heartbeat", self._turn)
         self._is_listening = False
         self._lock = native.lock()
@@ -104,6 +106,7 @@ class Node:
         self._loop.stop()
         self._change(left=True)
         self._cluster.log.unsubscribe(self._take)
+        self._signs.remove()
 
     @property
     def incarnation(self) -> str:
@@ -238,6 +241,7 @@ class Node:
         self._is_listening = self._is_listening or self._listens()
         if self._is_listening:
             self.beat()
+            self._signs.write(self._cluster.log.turned)
         self._loop.pause(self.period)
 
     def _listens(self) -> bool:
@@ -313,6 +317,7 @@ class Node:
                 self._namesakes = {each: at for each, at in self._namesakes.items() if not self._liveness.is_gone(each)}
                 self._namesakes[beat.incarnation] = record.offset()
             if beat.incarnation == self.incarnation:
+                self._signs.heard = now
                 self._clock.take(at, now)
                 self.lease.renew(at)
                 left = -math.inf if self.lease.until is None else self.lease.until - (self._clock.time(now) or at)

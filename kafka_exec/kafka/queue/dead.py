@@ -65,6 +65,13 @@ class DeadLetters:
         """All letters that are there now, partition by partition, each in the order of its offsets."""
         return self._read(self._spans(), on_progress)
 
+    def latest(self, most: int) -> tuple[Iterator[Letter], bool]:
+        """The letters among the last records, ``most`` at most; and True if there are more records."""
+        spans = self._spans()
+        share = most // max(1, len(spans))
+        tails = {partition: (max(begin, end - share), end) for partition, (begin, end) in spans.items()}
+        return self._read(tails), tails != spans
+
     def find(self, address: LetterAddress) -> Letter:
         """The letter at an address.
 

@@ -1,0 +1,177 @@
+"""Reading the messages that have not ended: those of the queues with their ledgers, and those that wait for their time."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from confluent_kafka import IsolationLevel, TopicPartition
+from confluent_kafka import Message as Record
+from confluent_kafka.admin import OffsetSpec
+
+from kafka_exec.core.cluster.names import Topics
+from kafka_exec.core.queue.ledger import Ledger
+from kafka_exec.core.queue.progress import Progress
+from kafka_exec.core.queue.restoring import JournalEntry, restore
+from kafka_exec.core.record.fields import digits
+from kafka_exec.kafka.client.failures import within
+from kafka_exec.kafka.client.offsets import committed
+from kafka_exec.kafka.cluster.admin import TIMEOUT, Admin, administration
+from kafka_exec.kafka.cluster.cluster import Cluster
+from kafka_exec.kafka.log.history import Spans, histories
+
+T = TypeVar("T")
+
+#: The most unfinished records that are read of each topic.
+MOST = 10_000
+
+#: A level's position is looked for in so many records at the end of its positions.
+_TAIL = 500
+
+#: A topic and the number of a partition.
+Place = tuple[str, int]
+
+#: The topics of queues, by name and priority step.
+QueueTopics = Mapping[tuple[str, int], str]
+
+
+@dataclass(frozen=True)
+class Unfinished(Generic[T]):
+    """The unfinished records of a partition.
+
+    Attributes:
+        ledger: as its next owner would restore it.
+        records: made of the records from the first unfinished one on, those that have ended too.
+        unread: the number of unfinished offsets behind them.
+        end: the offset after the last record.
+    """
+
+    ledger: Ledger
+    records: list[T]
+    unread: int
+    end: int
+
+
+def queue_topics(cluster: Cluster, topics: Topics, queues: Collection[str] | None = None) -> QueueTopics:
+    """The topics of some queues, or of all.
+
+    Raises:
+        ConnectionFailed: the cluster does not answer.
+    """
+    found = ((topics.queue_of(topic), topic) for topic in cluster.topics.names())
+    return {place: topic for place, topic in found if place is not None and (queues is None or place[0] in queues)}
+
+
+def unfinished(
+    cluster: Cluster, names: Topics, topics: QueueTopics, make: Callable[[Record], T]
+) -> dict[Place, Unfinished[T]]:
+    """The unfinished records of some queues, at most :data:`MOST` of each topic. ``make``: makes something of a record.
+
+    Raises:
+        ConnectionFailed: the cluster does not answer.
+    """
+    journals = {topic: names.journal(*place) for place, topic in topics.items()}
+    with within(TIMEOUT), administration(cluster) as admin:
+        # In this order: what is told of a record stands behind it, so no task seems to be unfinished that has ended.
+        ids = cluster.topics.identities(list(topics.values()))
+        begins, ends = spans(admin, places(cluster, topics.values()))
+        progress = _progress(cluster, topics.values(), ids)
+        journal_begins, journal_ends = spans(admin, places(cluster, journals.values()))
+    wanted = {}
+    for (topic, number), known in progress.items():
+        place = (journals[topic], number)
+        if place in journal_ends:
+            wanted[place] = (max(journal_begins[place], 0 if known is None else known.folded), journal_ends[place])
+    told = read(cluster, wanted, lambda record: JournalEntry(record.offset(), record.value()))
+    ledgers = {
+        (topic, number): restore(ids[topic], told.get((journals[topic], number), ()), known)[0]
+        for (topic, number), known in progress.items()
+    }
+    counts = Counter(topic for topic, _ in ledgers)
+    bounds = {}
+    for place, ledger in ledgers.items():
+        begin = max(ledger.progress.low, begins[place])
+        bounds[place] = (begin, min(ends[place], begin + MOST // counts[place[0]]))
+    records = read(cluster, bounds, make)
+    return {
+        place: Unfinished(
+            ledger, records[place], ledger.progress.unfinished(bounds[place][1], ends[place]), ends[place]
+        )
+        for place, ledger in ledgers.items()
+    }
+
+
+def read(cluster: Cluster, bounds: Spans, make: Callable[[Record], T]) -> dict[Place, list[T]]:
+    """Something made of each record between two offsets of some partitions, in their order.
+
+    Raises:
+        ConnectionFailed: the cluster does not answer.
+    """
+    found: dict[Place, list[T]] = defaultdict(list)
+    for batch in histories(cluster, bounds):
+        for record in batch:
+            found[record.topic(), record.partition()].append(make(record))
+    return found
+
+
+def places(cluster: Cluster, topics: Iterable[str]) -> list[TopicPartition]:
+    """All partitions of some topics; none of those that do not exist."""
+    numbers = {topic: cluster.topics.partitions(topic, fresh=True) or 0 for topic in topics}
+    return [TopicPartition(topic, number) for topic, count in numbers.items() for number in range(count)]
+
+
+def spans(admin: Admin, wanted: list[TopicPartition]) -> tuple[dict[Place, int], dict[Place, int]]:
+    """The first offset of each partition, and the one after its last committed record."""
+    begins = admin.offsets(wanted, OffsetSpec.earliest())
+    return begins, admin.offsets(wanted, OffsetSpec.latest(), IsolationLevel.READ_COMMITTED)
+
+
+def _progress(cluster: Cluster, topics: Iterable[str], ids: Mapping[str, str]) -> dict[Place, Progress | None]:
+    """The commit of each partition; None: there is none, or it is of a former topic of this name."""
+    found: dict[Place, Progress | None] = {}
+    for topic in topics:
+        consumer = cluster.new_consumer({"group.id": topic})
+        try:
+            for each in committed(consumer, places(cluster, [topic]), TIMEOUT):
+                known = None if each.offset < 0 else Progress.restore(each.offset, each.metadata, ids[topic])
+                found[topic, each.partition] = known
+        finally:
+            consumer.close()
+            cluster.forget(consumer)
+    return found
+
+
+def delayed(cluster: Cluster, names: Topics, most: int | None = None) -> tuple[Iterator[Record], bool]:
+    """The messages that wait in Kafka for their time, and whether there are more of them.
+
+    Args:
+        most: so many are read; None: all.
+
+    Raises:
+        ConnectionFailed: the cluster does not answer.
+    """
+    known = cluster.topics.names()
+    waiting, positions = names.delay, names.delay_state
+    if waiting not in known:
+        return iter(()), False
+    with within(TIMEOUT), administration(cluster) as admin:
+        begins, ends = spans(admin, places(cluster, [waiting]))
+        tails, told = spans(admin, places(cluster, [positions])) if positions in known else ({}, {})
+    moved: dict[int, int] = {}
+    for batch in histories(cluster, {p: (max(tails[p], told[p] - _TAIL), told[p]) for p in told}):
+        for record in batch:
+            moved[record.partition()] = _position(record, moved.get(record.partition(), 0))
+    found = {place: (max(begins[place], moved.get(place[1], 0)), end) for place, end in ends.items()}
+    found = {place: span for place, span in found.items() if span[0] < span[1]}
+    share = None if most is None else most // max(1, len(found))
+    bounds = {place: (b, e if share is None else min(e, b + share)) for place, (b, e) in found.items()}
+    return (record for batch in histories(cluster, bounds) for record in batch), bounds != found
+
+
+def _position(record: Record, before: int) -> int:
+    try:
+        return digits(record.value())
+    except ValueError:
+        return before

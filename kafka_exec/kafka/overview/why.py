@@ -1,0 +1,221 @@
+"""Reading all that the topics tell of a task, to say why it does not run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import cached_property
+
+from confluent_kafka import Message as Record
+
+from kafka_exec.core.cluster.names import Topics
+from kafka_exec.core.cluster.topology import nodes_topic
+from kafka_exec.core.control.delay import DelayHeaders, eta_of
+from kafka_exec.core.control.waiting import Suspension, WaitingReducer
+from kafka_exec.core.message.envelope import CONTINUATIONS, decode, ticket_of
+from kafka_exec.core.nodes.heartbeat import NodeState, Seen, roll
+from kafka_exec.core.overview.standing import MessageStanding, QueuePartition, TaskRecord
+from kafka_exec.core.overview.why import (
+    Answer,
+    Buried,
+    DelayedMessage,
+    Evidence,
+    Reason,
+    Searched,
+    decide,
+    lacks_knower,
+    last_knower,
+)
+from kafka_exec.core.record.fields import from_json
+from kafka_exec.core.results.lifecycle import TERMINAL
+from kafka_exec.core.results.state_record import StateRecord
+from kafka_exec.core.worker.versions import needed
+from kafka_exec.errors import Undecodable
+from kafka_exec.kafka.client.failures import within
+from kafka_exec.kafka.cluster.admin import TIMEOUT, administration
+from kafka_exec.kafka.cluster.cluster import Cluster
+from kafka_exec.kafka.log.history import histories
+from kafka_exec.kafka.nodes.node import TASKS_EVERY, heard
+from kafka_exec.kafka.overview.unfinished import MOST, delayed, places, queue_topics, read, spans, unfinished
+from kafka_exec.kafka.queue.dead import DeadLetters, queues_with_letters
+
+#: The name of the reducer of suspensions before the keys of the control plane's changelog.
+_WAITS = "wait:"
+
+#: Finds the state of a task; None if it has none.
+FindState = Callable[[str], StateRecord | None]
+
+
+def why(cluster: Cluster, topics: Topics, find: FindState | None, task_id: str, now: float) -> Answer:
+    """The reason why a task does not run. It joins no group, asks no worker and writes nothing.
+
+    Args:
+        find: finds the states of tasks; None: they are not in Kafka.
+        now: epoch seconds.
+
+    Raises:
+        ConnectionFailed: the cluster does not answer.
+    """
+    # A message may have moved between two topics while they were read: a second look finds it.
+    for _ in range(2):
+        found = decide(_Search(cluster, topics, find, now).evidence(task_id))
+        if found.reason not in (Reason.UNKNOWN, Reason.NOT_FOUND):
+            break
+    return found
+
+
+class _Search:
+    """One search. It reads a topic when it needs it first, and once."""
+
+    def __init__(self, cluster: Cluster, topics: Topics, find: FindState | None, now: float) -> None:
+        self._cluster = cluster
+        self._topics = topics
+        self._find = find
+        self._now = now
+        self._is_cut = False
+
+    def evidence(self, task_id: str) -> Evidence:
+        """The facts of a task, and those of the task that it waits for."""
+        # In this order, in which messages move and end, so that no task seems to be nowhere.
+        delay = self._delays.get(task_id)
+        standings = self._standings(task_id)
+        letter = self._letters.get(task_id)
+        state = None if self._find is None else self._find(task_id)
+        if self._is_cut and not standings and state is not None and state.state not in TERMINAL:
+            self._read_place_of(state)
+            standings = self._standings(task_id)
+        found = Evidence(
+            task_id,
+            self._now,
+            self._searched,
+            state=state,
+            standings=tuple(standings),
+            delay=delay,
+            suspension=self._suspensions.get(task_id),
+            letter=letter,
+            revoked=self._revoked.get(task_id),
+            nodes=tuple(self._nodes),
+        )
+        standing = found.standing
+        if standing is None:
+            return found
+        if lacks_knower(found):
+            every = heard(self._cluster, nodes_topic(self._topics), 0)
+            found = replace(found, knower=last_knower(every, standing.needed))
+        if standing.is_blocked and standing.head not in ("", task_id):
+            found = replace(found, head=self.evidence(standing.head))
+        return replace(found, before=self._before(standing))
+
+    def _standings(self, task_id: str) -> list[MessageStanding]:
+        return [each for partition in self._partitions for each in partition.standings(task_id)]
+
+    def _read_place_of(self, state: StateRecord) -> None:
+        """Reads the message that a state names: it may lie behind those that were read."""
+        if (offset := state.offset) is None:
+            return
+        for each in self._partitions:
+            if each.place == (state.topic, state.partition) and not each.has_ended(offset):
+                for record in read(self._cluster, {each.place: (offset, offset + 1)}, _task_record)[each.place]:
+                    each.add(record)
+
+    def _before(self, standing: MessageStanding) -> int:
+        return sum(each.ready_before(standing.at) for each in self._partitions if each.queue == standing.queue)
+
+    @property
+    def _searched(self) -> Searched:
+        queues, kept = {each.queue for each in self._partitions}, self._cluster.settings.dead_retention
+        return Searched(self._topics.prefix, len(queues), self._find is not None, kept, MOST, self._is_cut)
+
+    @cached_property
+    def _nodes(self) -> list[tuple[Seen, NodeState]]:
+        period = self._cluster.settings.heartbeat
+        # A node tells the names of its tasks with every so many heartbeats.
+        beats = heard(self._cluster, nodes_topic(self._topics), self._now - 2 * TASKS_EVERY * period)
+        return roll(beats, now=self._now, period=period)
+
+    @cached_property
+    def _partitions(self) -> list[QueuePartition]:
+        topics = queue_topics(self._cluster, self._topics)
+        names = {topic: name for (name, _), topic in topics.items()}
+        found = unfinished(self._cluster, self._topics, topics, _task_record)
+        parked = {place: sorted(each.ledger.parked) for place, each in found.items() if each.ledger.parked}
+        ends = {place: min(offsets[-1] + 1, offsets[0] + MOST) for place, offsets in parked.items()}
+        more = read(self._cluster, {place: (parked[place][0], end) for place, end in ends.items()}, _task_record)
+        self._is_cut |= any(each.unread for each in found.values())
+        self._is_cut |= any(parked[place][-1] >= end for place, end in ends.items())
+        return [
+            QueuePartition(names[place[0]], *place, each.ledger, [*more.get(place, ()), *each.records])
+            for place, each in found.items()
+        ]
+
+    @cached_property
+    def _delays(self) -> dict[str, DelayedMessage]:
+        records, is_cut = delayed(self._cluster, self._topics, MOST)
+        self._is_cut |= is_cut
+        return dict(each for record in records for each in _delay(record))
+
+    @cached_property
+    def _letters(self) -> dict[str, Buried]:
+        found: dict[str, Buried] = {}
+        for queue in queues_with_letters(self._cluster, self._topics):
+            letters, is_cut = DeadLetters(self._cluster, self._topics, queue).latest(MOST)
+            self._is_cut |= is_cut
+            for letter in letters:
+                before = found.get(letter.id)
+                if not letter.replayed and (before is None or before.letter.at <= letter.at):
+                    found[letter.id] = Buried(queue, letter)
+        return found
+
+    @cached_property
+    def _suspensions(self) -> dict[str, Suspension]:
+        reducers: dict[int, WaitingReducer] = {}
+        for record in self._all(self._topics.control_state):
+            key = (record.key() or b"").decode(errors="replace")
+            if key.startswith(_WAITS):
+                reducer = reducers.setdefault(record.partition(), WaitingReducer(early=0.0, remembered=0.0))
+                try:
+                    reducer.restore(key.removeprefix(_WAITS), record.value())
+                except Undecodable:
+                    continue  # the process that drives the partition says so
+        return {each.task: each for reducer in reducers.values() for each in reducer.suspensions()}
+
+    @cached_property
+    def _revoked(self) -> dict[str, float]:
+        kept = self._now - self._cluster.settings.revoked_retention
+        found: dict[str, float] = {}
+        for record in self._all(self._topics.revoked):
+            try:
+                at = from_json(record.value())
+            except ValueError:
+                continue
+            if record.key() is not None and isinstance(at, float) and at > kept:
+                found[record.key().decode(errors="replace")] = at
+        return found
+
+    def _all(self, topic: str) -> Iterator[Record]:
+        """All records of a topic; none if it does not exist."""
+        with within(TIMEOUT), administration(self._cluster) as admin:
+            begins, ends = spans(admin, places(self._cluster, [topic]))
+        for batch in histories(self._cluster, {place: (begins[place], end) for place, end in ends.items()}):
+            yield from batch
+
+
+def _task_record(record: Record) -> TaskRecord:
+    found = TaskRecord(record.offset(), record.timestamp()[1] / 1000)
+    try:
+        message = decode(record.headers(), record.value())
+        ticket = ticket_of(record.headers(), record.value(), record.topic(), record.partition())
+    except Exception:  # a worker makes a dead letter of it
+        return found
+    task = message.task
+    return found._replace(ticket=ticket, id=str(task.get("id") or ""), needed=needed(task), due=eta_of(message))
+
+
+def _delay(record: Record) -> Iterator[tuple[str, DelayedMessage]]:
+    try:
+        headers, rest = DelayHeaders.read(record.headers())
+        task = decode(rest, record.value()).task
+    except Undecodable:
+        return  # its owner passes it over
+    is_retry = bool(task.get("retries") or task.get(CONTINUATIONS))
+    yield str(task.get("id")), DelayedMessage(headers.queue, record.partition(), headers.until, is_retry)
