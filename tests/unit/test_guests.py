@@ -109,3 +109,12 @@ def test_a_begin_that_nobody_decides_since_its_queue_is_gone_takes_no_slot_for_e
     assert guest.admits(grant(0, since=0, queue="another"))
     assert work.confirm(0, -1.0) is None
     assert guest.works[1].begin(0, guest.works[1].term)
+
+
+def test_a_granted_task_of_a_topic_that_is_made_anew_while_it_waits_for_the_journal_is_not_taken(guest: Guest) -> None:
+    assert guest.admits(grant(0, since=5))
+    assert not guest.admits(grant(1, since=7))
+    guest.ownership._identity = "another"
+    guest.position = 8
+    assert guest.admits(grant(1, since=7))
+    assert guest.out == [0]

@@ -322,7 +322,7 @@ class Ownership:
     def _admits(self, journal: Journal, grant: Grant, record: Record, at: float) -> bool:
         """Takes a granted task if it may. Returns False if the journal is not heard up to the grant yet."""
         with self._lock:
-            if grant.partition in self.owned:
+            if grant.partition in self.owned or grant.queue != self._identity:
                 return True
             work = self._disowned.get(grant.partition)
             if work is None or work.queue != self._identity:
