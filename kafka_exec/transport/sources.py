@@ -195,8 +195,7 @@ class WorkQueue:
         """
         granted: list[Grant] = []
         for reader in self._readers:
-            found = reader.share(incarnations[len(granted) :])
-            granted += reader.made_durable(found)
+            granted += reader.made_durable(_give(reader, incarnations[len(granted) :]))
         for item in items:
             given = self.give(item, incarnations[len(granted)]) if len(granted) < len(incarnations) else None
             if given is None:
@@ -293,3 +292,21 @@ class SubscriptionSource:
 
     def is_empty(self) -> bool:
         return not self.subscription
+
+
+def _give(reader: GroupReader, incarnations: Sequence[str]) -> list[Grant]:
+    """Gives tasks of a reader's buffer, the last first, to other incarnations, one task to each."""
+    grants: list[Grant] = []
+    kept: list[tuple[Record, OwnedPartition, int]] = []
+    while len(grants) < len(incarnations):
+        try:
+            waiting = reader.buffer.pop()
+        except IndexError:
+            break
+        grant = reader.give(*waiting, incarnations[len(grants)])
+        if grant is None:
+            kept.append(waiting)
+        else:
+            grants.append(grant)
+    reader.buffer.extend(reversed(kept))
+    return grants

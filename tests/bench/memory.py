@@ -71,7 +71,8 @@ def granted_by_owner() -> Partition[bytes]:
     core = partition()
     for offset in range(TASKS):
         core.read(offset, None, RECORD, NOW)
-        core.give(offset, core.term, RECORD, "guest", NOW)
+        ticket = Ticket(Lane("id", f"task-{offset}"), Run(f"task-{offset}", 0))
+        core.give(offset, core.term, ticket, RECORD, "guest", NOW)
         core.ready()
         core.hear(encode("guest", "queue", [Transition(STARTED, offset, 1)]), NOW)
         core.hear(encode("guest", "queue", [Transition(ENDED, offset)]), NOW)

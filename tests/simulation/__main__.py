@@ -7,7 +7,9 @@ import itertools
 import sys
 import time
 
-from tests.simulation.mutants import MUTANTS, SEEDS, find
+from tests.simulation import mutants
+from tests.simulation.plane import mutants as plane_mutants
+from tests.simulation.plane.world import PlanePlan
 from tests.simulation.search import Result, shrunk, simulate
 from tests.simulation.world import Plan
 
@@ -20,6 +22,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--minutes", type=float, help="how long; with --seed and without it, that seed only")
     parser.add_argument("--seed", type=int, help="the first seed")
     parser.add_argument("--nodes", type=int, help="the number of workers; by default each seed has its own")
+    parser.add_argument("--plane", action="store_true", help="the control plane: chords and delayed tasks")
     parser.add_argument("--mutants", action="store_true", help="planted faults, each of which must be found")
     options = parser.parse_args(argv)
     if options.mutants:
@@ -30,7 +33,7 @@ def main(argv: list[str]) -> int:
     simulated = 0.0
     began = time.process_time()
     for seed in itertools.count(options.seed or 0):
-        result = simulate(Plan.of(seed, options.nodes))
+        result = simulate((PlanePlan if options.plane else Plan).of(seed, options.nodes))
         worlds, steps, faults, runs = worlds + 1, steps + result.steps, faults + result.faults, runs + result.runs
         simulated += result.end
         if result.broken:
@@ -55,13 +58,14 @@ def _tell(result: Result) -> None:
 
 
 def _find_mutants() -> int:
-    missed = 0
-    for name in MUTANTS:
-        result = find(name, [SEEDS[name]] if name in SEEDS else range(300))
-        missed += result is None
-        where = "NOT FOUND" if result is None else f"seed {result.plan.seed:<4} {result.error[:100]}"
-        print(f"{name:45} {where}", flush=True)
-    print(f"{len(MUTANTS) - missed} of {len(MUTANTS)} planted faults are found")
+    all_ = missed = 0
+    for module in (mutants, plane_mutants):
+        for name in module.MUTANTS:
+            result = module.find(name, [module.SEEDS[name]] if name in module.SEEDS else range(300))
+            all_, missed = all_ + 1, missed + (result is None)
+            where = "NOT FOUND" if result is None else f"seed {result.plan.seed:<4} {result.error[:100]}"
+            print(f"{name:45} {where}", flush=True)
+    print(f"{all_ - missed} of {all_} planted faults are found")
     return 1 if missed else 0
 
 

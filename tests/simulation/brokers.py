@@ -137,9 +137,6 @@ class Group:
         self._heard[member] = now
         self.rebalance()
 
-    def knows(self, member: str) -> bool:
-        return member in self._heard
-
     def hear(self, member: str, now: float) -> bool:
         """Takes a member's heartbeat. Returns False if it was given up."""
         if member not in self._heard:

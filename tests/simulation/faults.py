@@ -46,6 +46,9 @@ MOMENTS = (
 #: What happens at such a moment, one or two of these.
 AIMED = ("pause", "cut", "lag", "kill", "rebalance", "slow")
 
+#: No fault takes longer, seconds.
+_LONGEST = 21.0
+
 #: The mean time between two aimed faults, seconds.
 _AIMED_EVERY = 4.0
 
@@ -137,15 +140,19 @@ class Faults:
         node.note("reads slowly", f"until {node.slow_until:.3f}")
 
     def _purge(self, node: Node) -> None:
-        """An operator deletes what waits, up to the first retry, whose lane would wait for it, or end that is not known."""
+        """An operator deletes what waits, up to the first retry, whose lane would wait for it, or end that some owner may
+        not know yet: to that owner the record would have ended by its deletion.
+        """
         world, judge = self._world, self._world.judge
-        for log in world.topic.partitions:
+        for number, log in enumerate(world.topic.partitions):
             doomed = []
+            committed, _ = world.group.commits.get(number, (0, ""))
             for record in log.found.values():
                 if record is None:
                     continue
                 is_needed = record.sent_by is not None or record.place in judge.acknowledged
-                if is_needed and record.place not in judge.known_ends:
+                known = judge.known_ends.get(record.place, world.now)
+                if is_needed and record.place.offset >= committed and known > world.now - _LONGEST:
                     break
                 if record.place not in judge.acknowledged:
                     doomed.append(record)

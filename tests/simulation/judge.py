@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 #: After a cut a worker learns within so many seconds that it is no member any more: its next heartbeat says so.
 _LEARNS = 3.0
 
-#: A new owner reads the end that a lost worker tells within so many seconds.
+#: A new owner reads the end that a lost worker tells within so many seconds, unless it reads slowly.
 _HEARS = 2.0
 
 #: A lane of one topic's partition.
@@ -93,6 +93,7 @@ class Judge:
         self.purged: set[Place] = set()
         self.runs = 0
         self._known_by_commits: set[Place] = set()
+        self._told_late: set[Place] = set()
         self._parked: set[Place] = set()
         self._world = world
         self._running: dict[object, list[TaskRun]] = defaultdict(list)
@@ -123,7 +124,9 @@ class Judge:
         if place.topic != self._world.topic.id:
             return  # its topic is gone, and with it all that is promised
         known = self.known_ends.get(place)
-        if known is not None and known < run.started and place not in self.purged and not _may_not_know(run):
+        is_slow = place in self._told_late and known is not None and known - _HEARS < run.node.slow_until
+        may_not_know = is_slow or place in self.purged or _may_not_know(run)
+        if known is not None and known < run.started and not may_not_know:
             raise Violation("begun after its end", run, f"which was known at {known:.3f}")
         for other in self._running[_exclusive(record)]:
             is_excused = _may_not_know(run) or _may_be_lost(other, run.started)
@@ -212,10 +215,12 @@ class Judge:
                     first.add(each.offset)
                     if run is not None and run.outcome is not Outcome.RETRY and self._is_repetition(run):
                         self._repeated[place] = self._world.now + _HEARS
-                    is_late = run is not None and (
-                        partition not in run.node.owned or run.node.dead or _may_be_lost(run, self._world.now)
-                    )
+                    node = self._world.incarnations[incarnation]
+                    is_late = partition not in node.owned or node.dead
+                    is_late |= run is not None and _may_be_lost(run, self._world.now)
                     self.known_ends[place] = self._world.now + (_HEARS if is_late else 0.0)
+                    if is_late:
+                        self._told_late.add(place)
             elif each.kind == PARKED:
                 self._parked |= {place._replace(offset=offset) for offset in each.about[2:]}
             elif each.kind == STARTED:
@@ -224,6 +229,9 @@ class Judge:
                 lane, awaited = (place.topic, partition, Lane(*each.about[:2])), Run(*each.about[2:])
                 if each.kind == HELD and each.offset in first and place not in self.purged:
                     self.awaited[lane] = awaited, place
+                elif each.kind == HELD and lane in self.awaited and place in self.purged:
+                    # A deleted record ran all the same, and its late end takes the place of what its lane waits for.
+                    self.over.add((place.topic, self.awaited.pop(lane)[0].task_id))
                 elif lane in self.awaited and self.awaited[lane][0] == awaited:
                     del self.awaited[lane]
 

@@ -162,7 +162,10 @@ class Node:
 
     def _read_journal(self, partition: int, sink: Sink) -> bool:
         log = self.world.journal[partition]
-        sink.position = max(sink.position, log.start)
+        if sink.position < log.start:
+            sink.position = log.start
+            if sink.kept is None and partition in self.disowned:
+                self.disowned[partition].miss_journal()
         if sink.position >= log.end or self.sinks.get(partition) is not sink:
             return False
         value = log.found[sink.position].value

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def unfinished(world: World) -> list[object]:
-    """The records of the topic that have not ended, by what their owners know, and workers with tasks of deleted records."""
+    """The records that have not ended, by what their owners know, also deleted ones, and the workers that are busy."""
     pools = {node.incarnation: node.pool for node in world.nodes.values() if not node.dead}
     found: list[object] = [f"{name} is busy" for name, pool in pools.items() if pool.is_busy]
     for number, log in enumerate(world.topic.partitions):
@@ -21,6 +21,7 @@ def unfinished(world: World) -> list[object]:
         if len(owners) != 1 or owners[0].ledger.queue != world.topic.id:
             return [f"partition {number} has {len(owners)} owners"]
         ledger = owners[0].ledger
+        found += [f"{number}/{offset} is {state.name}" for offset, state in owners[0]._states.items()]
         found += [each for each in log.found.values() if each is not None and not ledger.has_ended(each.place.offset)]
     return found
 

@@ -4,24 +4,34 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
+from unittest.mock import patch
 
 from tests.simulation.judge import Violation
-from tests.simulation.world import Plan, World
 
 #: What is broken if the simulated code raises an error.
 FAILS = "an error"
+
+#: A planted fault is some changes of the code: an object, the name of its attribute, and the attribute in its place.
+Change = tuple[Any, str, Any]
 
 #: So many seeds of a smaller plan are tried.
 _SEEDS = 25
 
 
 class Result(NamedTuple):
-    """The result of a simulation. ``broken``: the rule that it breaks; empty: none. ``end``: its simulated end, seconds."""
+    """The result of a simulation.
 
-    plan: Plan
+    Attributes:
+        plan: the :class:`~tests.simulation.world.Plan`, or that of another kind of world.
+        broken: the rule that it breaks; empty: none.
+        end: its simulated end, seconds.
+    """
+
+    plan: Any
     broken: str
     error: str
     steps: int
@@ -31,9 +41,9 @@ class Result(NamedTuple):
     history: list[str]
 
 
-def simulate(plan: Plan, *, keeps_history: bool = False) -> Result:
+def simulate(plan: Any, *, keeps_history: bool = False) -> Result:
     """Runs one world to its end."""
-    world = World(plan, keeps_history=keeps_history)
+    world = plan.world(keeps_history=keeps_history)
     broken = error = ""
     logger = logging.getLogger("kafka_exec")
     level = logger.level
@@ -62,7 +72,7 @@ def shrunk(found: Result, seconds: float) -> Result:
     progress = True
     while progress and time.monotonic() < deadline:
         progress = False
-        for plan in _smaller(smallest.plan):
+        for plan in smallest.plan.smaller():
             tried = (simulate(replace(plan, seed=plan.seed + more)) for more in range(_SEEDS))
             found_again = next((each for each in tried if each.broken == smallest.broken), None)
             if found_again is not None:
@@ -73,23 +83,16 @@ def shrunk(found: Result, seconds: float) -> Result:
     return simulate(smallest.plan, keeps_history=True)
 
 
-def _smaller(plan: Plan) -> Iterator[Plan]:
-    for fault in plan.faults:
-        yield replace(plan, faults=tuple(each for each in plan.faults if each != fault))
-    if plan.moment:
-        yield replace(plan, moment="")
-    if plan.lossy:
-        yield replace(plan, lossy=0.0)
-    if plan.partitions > 1:
-        yield replace(plan, partitions=1)
-    if plan.nodes > 1:
-        yield replace(plan, nodes=plan.nodes - 1)
-    for kind in plan.kinds if len(plan.kinds) > 1 else ():
-        yield replace(plan, kinds=tuple(each for each in plan.kinds if each != kind))
-    if plan.retries:
-        yield replace(plan, retries=0.0)
-    for share in (0.5, 0.75):
-        if plan.tasks > 2:
-            yield replace(plan, tasks=max(2, int(plan.tasks * share)))
-        if plan.seconds > 4:
-            yield replace(plan, seconds=max(4.0, plan.seconds * share))
+@contextmanager
+def planted(changes: Iterable[Change]) -> Iterator[None]:
+    """Has the code a planted fault."""
+    with ExitStack() as stack:
+        for change in changes:
+            stack.enter_context(patch.object(*change))
+        yield
+
+
+def first_broken(changes: Iterable[Change], plans: Iterable[Any]) -> Result | None:
+    """The first of some simulations that finds a planted fault; None if none does. An error is no find."""
+    with planted(changes):
+        return next((result for result in map(simulate, plans) if result.broken not in ("", FAILS)), None)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tests.simulation.mutants import SEEDS, find
+from tests.simulation.plane import mutants as plane
+from tests.simulation.plane.world import PlanePlan
 from tests.simulation.search import simulate
 from tests.simulation.world import Plan
 
@@ -25,3 +27,15 @@ def test_one_seed_is_one_history() -> None:
 @pytest.mark.parametrize("name", SEEDS)
 def test_a_planted_fault_is_found(name: str) -> None:
     assert find(name, [SEEDS[name]]) is not None
+
+
+@pytest.mark.parametrize("first", range(0, 100, 50))
+def test_no_rule_of_the_control_plane_is_broken_in_any_of_fifty_worlds(first: int) -> None:
+    for seed in range(first, first + 50):
+        result = simulate(PlanePlan.of(seed))
+        assert not result.broken, f"./dev simulate --plane --seed {seed}: {result.error}"
+
+
+@pytest.mark.parametrize("name", plane.SEEDS)
+def test_a_planted_fault_of_the_control_plane_is_found(name: str) -> None:
+    assert plane.find(name, [plane.SEEDS[name]]) is not None

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from heapq import heappop, heappush
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from confluent_kafka import KafkaError
@@ -14,7 +13,7 @@ from kafka_exec.core.nodes.heartbeat import Heartbeat
 from kafka_exec.core.worker.sharing import Grant
 from tests.simulation import quiet
 from tests.simulation.brokers import Group, Log, Record, Said, Task, Topic
-from tests.simulation.clock import Clock, simulated
+from tests.simulation.clock import Scheduler, simulated
 from tests.simulation.faults import AIMED, FAULTS, MOMENTS, Faults
 from tests.simulation.judge import Judge, Outcome, Violation
 from tests.simulation.node import Node
@@ -97,47 +96,52 @@ class Plan:
             moment=rng.choice((*MOMENTS, *MOMENTS, "", "", "", "")),
         )
 
+    def world(self, *, keeps_history: bool) -> World:
+        return World(self, keeps_history=keeps_history)
 
-class World:
-    """One simulation. ``history``: what has happened, one line each; None: it is not kept."""
+    def smaller(self) -> Iterator[Plan]:
+        """Plans with less in them: fewer faults, workers and kinds of tasks, less time."""
+        for fault in self.faults:
+            yield replace(self, faults=tuple(each for each in self.faults if each != fault))
+        if self.moment:
+            yield replace(self, moment="")
+        if self.lossy:
+            yield replace(self, lossy=0.0)
+        if self.partitions > 1:
+            yield replace(self, partitions=1)
+        if self.nodes > 1:
+            yield replace(self, nodes=self.nodes - 1)
+        for kind in self.kinds if len(self.kinds) > 1 else ():
+            yield replace(self, kinds=tuple(each for each in self.kinds if each != kind))
+        if self.retries:
+            yield replace(self, retries=0.0)
+        for share in (0.5, 0.75):
+            if self.tasks > 2:
+                yield replace(self, tasks=max(2, int(self.tasks * share)))
+            if self.seconds > 4:
+                yield replace(self, seconds=max(4.0, self.seconds * share))
+
+
+class World(Scheduler):
+    """One simulation."""
 
     def __init__(self, plan: Plan, *, keeps_history: bool = False) -> None:
+        super().__init__(f"world {plan.seed}", keeps_history=keeps_history)
         self.plan = plan
-        self.rng = random.Random(f"world {plan.seed}")
-        self.clock = Clock()
-        self.steps = 0
         self.under_way = 0
-        self.history: list[tuple[float, str, str, tuple[object, ...]]] | None = [] if keeps_history else None
         self.topic = Topic(0, plan.partitions)
         self.journal = [Log() for _ in range(plan.partitions)]
         self.registry = Log()
         self.group = Group(plan.partitions, self.rng)
         self.judge = Judge(self)
         self.nodes: dict[str, Node] = {}
-        self._incarnations: dict[str, Node] = {}
-        self._queue: list[tuple[float, int, Node | None, bool, Iterator[float]]] = []
-        self._spawned = 0
+        self.incarnations: dict[str, Node] = {}
         self._appended: dict[tuple[Node, int], float] = {}
         self._longest_run = plan.longest
         self.faults = Faults(self)
         self._knows_deaths = self.rng.random() < 0.2
 
     # -- time ----------------------------------------------------------------------------------------------------------
-
-    @property
-    def now(self) -> float:
-        return self.clock.now
-
-    def note(self, who: str, event: str, *details: object) -> None:
-        if self.history is not None:
-            self.history.append((self.now, who, event, details))
-
-    def spawn(self, thread: Iterator[float], node: Node | None = None, *, is_child: bool = False) -> None:
-        self._push(self.now, node, is_child, thread)
-
-    def _push(self, at: float, node: Node | None, is_child: bool, thread: Iterator[float]) -> None:
-        self._spawned += 1
-        heappush(self._queue, (at, self._spawned, node, is_child, thread))
 
     def run(self) -> None:
         """Runs the world to its end.
@@ -153,7 +157,7 @@ class World:
             threads = self._sends(), self._minds_group(), self._frees(), *map(self.faults.happen, self.plan.faults)
             for thread in threads:
                 self.spawn(thread)
-            self._go(until=self.plan.seconds)
+            self.go(until=self.plan.seconds)
             self._heal()
             ended, since = 0, self.now
             while self.under_way or quiet.unfinished(self):
@@ -161,27 +165,9 @@ class World:
                     ended, since = len(self.judge.acknowledged), self.now
                 if self.now > since + _PATIENCE:
                     raise Violation("stuck", *quiet.unfinished(self))
-                self._go(until=self.now + 2.0)
-            self._go(until=self.now + 8.0)  # until workers have heard of the last ends
+                self.go(until=self.now + 2.0)
+            self.go(until=self.now + 8.0)  # until workers have heard of the last ends
             quiet.check(self)
-
-    def _go(self, until: float) -> None:
-        queue, clock = self._queue, self.clock
-        while queue[0][0] <= until:
-            at, _, node, is_child, thread = heappop(queue)
-            clock.now = at
-            if node is not None:
-                if node.dead:
-                    continue
-                if at < node.paused_until and not (is_child and node.children_go_on):
-                    self._push(node.paused_until + self.rng.random() * 0.01, node, is_child, thread)
-                    continue
-                clock.ahead = node.ahead
-            self.steps += 1
-            wait = next(thread, None)
-            if wait is not None:
-                self._push(at + wait, node, is_child, thread)
-        clock.now = until
 
     def _heal(self) -> None:
         """Ends all faults."""
@@ -195,8 +181,8 @@ class World:
     # -- nodes ---------------------------------------------------------------------------------------------------------
 
     def start(self, name: str) -> None:
-        node = Node(self, name, len(self._incarnations), self.rng.choice((1, 2, 4)))
-        self.nodes[name] = self._incarnations[node.incarnation] = node
+        node = Node(self, name, len(self.incarnations), self.rng.choice((1, 2, 4)))
+        self.nodes[name] = self.incarnations[node.incarnation] = node
         self.note(node.incarnation, "is started", f"{node.pool.slots} slots")
 
     def remove(self, node: Node) -> None:
@@ -206,7 +192,7 @@ class World:
 
     def is_known_dead(self, by: Node, incarnation: str) -> bool:
         """True if a worker sees on its machine that another one's process is gone."""
-        return self._knows_deaths and incarnation in self._incarnations and self._incarnations[incarnation].dead
+        return self._knows_deaths and incarnation in self.incarnations and self.incarnations[incarnation].dead
 
     def living(self) -> Node | None:
         living = [node for node in self.nodes.values() if not node.dead]

@@ -36,6 +36,7 @@ class Guest:
         cluster: Any = SimpleNamespace(settings=settings)
         self.ownership = Ownership(cluster, "q", journal, is_stopping=lambda: False, on_free=self.take)
         self.hear = lambda *told: journal.heard(0, encode_transitions("owner", "", told))
+        self.miss = lambda: journal.missed(0)
         self.admits = lambda grant: self.ownership._admits(journal, grant, record(grant.offset), 1000.0)
 
     def take(self, record: Any, work: OwnedPartition) -> None:
@@ -46,9 +47,20 @@ class Guest:
         self.position = since if self.position is None else self.position
 
 
+class Sent:
+    """The record of a task, with the methods of a consumer's record that are called."""
+
+    def __init__(self, offset: int) -> None:
+        self.message = Message(b"[[], {}, {}]", "application/json", "utf-8", {"task": "t", "id": f"t{offset}"}, {})
+        self.offset, self.leader_epoch = (lambda: offset), (lambda: 0)
+        self.headers, self.value = (lambda: encode(self.message)), (lambda: self.message.body)
+
+    def __len__(self) -> int:
+        return len(self.message.body)
+
+
 def record(offset: int) -> Any:
-    message = Message(b"[[], {}, {}]", "application/json", "utf-8", {"task": "t", "id": f"t{offset}"}, {})
-    return SimpleNamespace(offset=lambda: offset, headers=lambda: encode(message), value=lambda: message.body)
+    return Sent(offset)
 
 
 def grant(offset: int, since: int, queue: str = "") -> Grant:
@@ -79,6 +91,14 @@ def test_a_granted_task_waits_until_the_journal_is_heard_up_to_the_grant(guest: 
     assert guest.out == [0, 1], "another has begun the third"
 
 
+def test_a_begin_that_nobody_decides_since_the_journal_was_deleted_unread_takes_no_slot_for_ever(guest: Guest) -> None:
+    assert guest.admits(grant(0, since=5))
+    [work] = guest.works
+    assert work.begin(0, work.term)
+    guest.miss()
+    assert work.confirm(0, -1.0) is None
+
+
 def test_a_begin_that_nobody_decides_since_its_queue_is_gone_takes_no_slot_for_ever(guest: Guest) -> None:
     assert guest.admits(grant(0, since=5))
     [work] = guest.works
@@ -89,3 +109,12 @@ def test_a_begin_that_nobody_decides_since_its_queue_is_gone_takes_no_slot_for_e
     assert guest.admits(grant(0, since=0, queue="another"))
     assert work.confirm(0, -1.0) is None
     assert guest.works[1].begin(0, guest.works[1].term)
+
+
+def test_a_granted_task_of_a_topic_that_is_made_anew_while_it_waits_for_the_journal_is_not_taken(guest: Guest) -> None:
+    assert guest.admits(grant(0, since=5))
+    assert not guest.admits(grant(1, since=7))
+    guest.ownership._identity = "another"
+    guest.position = 8
+    assert guest.admits(grant(1, since=7))
+    assert guest.out == [0]

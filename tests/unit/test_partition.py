@@ -6,14 +6,10 @@ from collections.abc import Sequence
 
 import pytest
 
-from kafka_exec.core.message.envelope import Message, encode, ticket_of
-from kafka_exec.core.nodes.liveness import membership
 from kafka_exec.core.queue import ledger
 from kafka_exec.core.queue.lanes import STOPPED, Lane, Run, after_failure, after_retry
 from kafka_exec.core.queue.ledger import Ledger
-from kafka_exec.core.queue.partition.machine import Partition
 from kafka_exec.core.queue.partition.parking import PATIENCE
-from kafka_exec.core.queue.partition.records import Now
 from kafka_exec.core.queue.partition.states import RecordState
 from kafka_exec.core.queue.progress import Progress
 from kafka_exec.core.queue.transitions import (
@@ -30,100 +26,10 @@ from kafka_exec.core.queue.transitions import (
     parked,
     remembered,
 )
-from kafka_exec.core.queue.transitions import encode as encode_transitions
 from kafka_exec.errors import NotConfirmed
+from tests.unit.play import PERIOD, SESSION, Play, accept, guest
 
 KEY = Lane("key", "k")
-SESSION = 60.0
-PERIOD = 1.0
-
-
-class Play:
-    """A partition of one process, with all that it has told and handed out."""
-
-    def __init__(self, ledger: Ledger | None = None, incarnation: str = "me", *, owned: bool = True) -> None:
-        self.time = 100.0
-        self.membership = membership(SESSION)
-        self.membership.open(self.time)
-        self.core: Partition[bytes] = Partition(
-            ledger or Ledger("q", Progress(0)),
-            incarnation,
-            membership=self.membership,
-            remember=60.0,
-            period=PERIOD,
-            now=self.now,
-        )
-        self.told: list[Transition] = []
-        self.out: list[int] = []
-        self.headers: dict[int, dict[str, object]] = {}
-        if not owned:
-            self.core.lose(self.now)
-        self.effects()
-
-    @property
-    def now(self) -> Now:
-        return Now(self.time, 1000.0 + self.time)
-
-    def effects(self) -> list[int]:
-        if (ready := self.core.ready()) is None:
-            return []
-        self.told += [each for group in ready.told for each in group]
-        out = [int(record) for record in ready.hand_out]
-        self.out += out
-        return out
-
-    def ticket(self, offset: int, **headers: object) -> object:
-        message = Message(
-            b"", "application/json", "utf-8", {"task": "t", "id": f"t{offset}", "retries": 0, **headers}, {}
-        )
-        return ticket_of(encode(message), b"", "q.a", 3, restarted=self.core.attempts(offset) > 0)
-
-    def read(self, offset: int, **headers: object) -> bool:
-        self.headers[offset] = headers
-        self.core.read(offset, self.ticket(offset, **headers), b"%d" % offset, self.now)
-        return offset in self.effects()
-
-    def found(self) -> list[int]:
-        """Reads the wanted records again. Returns what is handed out."""
-        for offset in sorted(self.core.wanted):
-            self.core.found(offset, self.ticket(offset, **self.headers.get(offset, {})), b"%d" % offset, self.now)
-        return self.effects()
-
-    def begin(self, offset: int) -> bool:
-        begun = self.core.begin(offset, self.core.term, self.now)
-        self.effects()
-        return begun
-
-    def run(self, offset: int) -> bool:
-        assert self.begin(offset)
-        return self.core.confirm(offset, self.now)
-
-    def end(self, offset: int) -> list[int]:
-        self.core.end(offset, self.now)
-        return self.effects()
-
-    def hear(self, *transitions: Transition, by: str = "other") -> list[int]:
-        assert self.core.hear(encode_transitions(by, "q", transitions), self.now)
-        return self.effects()
-
-    def kinds(self) -> list[tuple[str, int]]:
-        """The transitions that were told since the last call: kind and offset."""
-        told, self.told = self.told, []
-        return [(each.kind, each.offset) for each in told]
-
-    def states(self, *offsets: int) -> list[str]:
-        return [self.core.state(offset).name for offset in offsets]
-
-    def is_empty(self) -> bool:
-        """True if no container has anything of any task."""
-        core = self.core
-        kept = [core._states, core.running, core.awaited, core.grants, core.contested, core.kept._records, core.wanted]
-        lanes = [core.lanes._tickets, core.lanes._queues, core.lanes._retries]
-        begins = [core.begins._reserved, core.begins._to_await]
-        ledger = [core.ledger.leases, core.ledger.attempts, core.ledger.parked]
-        return not any([*kept, *lanes, *begins, *ledger]) and core.outstanding == 0
-
-
 # -- reading -----------------------------------------------------------------------------------------------------------
 
 
@@ -228,7 +134,7 @@ def test_a_worker_that_was_stopped_for_long_asks_what_is_its_own_before_it_begin
     play.time += SESSION
     with pytest.raises(NotConfirmed, match="not known yet"):
         play.begin(0)
-    assert play.core.give(0, 0, b"0", "other", play.now) is None
+    assert play.core.give(0, 0, None, b"0", "other", play.now) is None
     assert not play.membership.renew(play.time)
     play.membership.open(play.time)
     assert play.begin(0)
@@ -315,19 +221,6 @@ def test_a_task_that_ended_elsewhere_while_it_ran_here_is_not_handed_out_again_w
 # -- sharing: of two begins the first in the journal counts ------------------------------------------------------------
 
 
-def guest(at: float | None = None, **headers: object) -> Play:
-    """A process to which another owner has granted task 0."""
-    play = Play(owned=False)
-    accept(play, play.now.log if at is None else at, **headers)
-    return play
-
-
-def accept(play: Play, at: float, *, offset: int = 0, **headers: object) -> None:
-    ticket = play.ticket(offset, **headers)
-    play.core.accept(offset, ticket, b"%d" % offset, attempts=0, at=at, now=play.now)
-    play.effects()
-
-
 def test_what_was_granted_begins_within_a_heartbeat_of_its_log_time_or_goes_back() -> None:
     play = guest()
     assert play.out == [0]
@@ -401,7 +294,7 @@ def test_a_lease_that_was_told_before_a_gap_in_what_was_heard_contradicts_no_gra
     play.hear(Transition(STARTED, 0, 1), by="me")
     assert play.core.confirm(0, play.now)
     play.hear(granted(1, Lease("owner", 0)), held(7, KEY, Run("t7", 1)), by="owner")
-    play.core.forget_journal()
+    play.core.miss_journal()
     accept(play, play.now.log, offset=1)
     assert play.out == [0, 1]
     assert play.core.attempts(0) == 1, "it runs here"
@@ -412,7 +305,7 @@ def owner_that_reclaims() -> Play:
     """An owner that has granted task 0 and takes it back, since the guest is not heard."""
     play = Play()
     play.read(0)
-    assert play.core.give(0, 0, b"0", "guest", play.now) == 0
+    assert play.core.give(0, 0, None, b"0", "guest", play.now) == 0
     play.core.reclaim(0, Lease("guest", 0), play.now)
     assert play.effects() == [0]
     assert play.begin(0)
@@ -445,9 +338,9 @@ def test_an_owner_leaves_what_it_takes_back_to_the_guest_that_has_begun_it_first
 def test_what_is_given_away_is_nobodys_to_give_again_and_comes_back_when_it_is_released() -> None:
     play = Play()
     play.read(0, ordering_key="k"), play.read(1, ordering_key="k")
-    assert play.core.give(0, 0, b"0", "guest", play.now) == 0
-    assert play.core.give(0, 0, b"0", "third", play.now) is None
-    assert play.core.give(1, 0, b"1", "guest", play.now) is None, "another of its key comes first"
+    assert play.core.give(0, 0, None, b"0", "guest", play.now) == 0
+    assert play.core.give(0, 0, None, b"0", "third", play.now) is None
+    assert play.core.give(1, 0, None, b"1", "guest", play.now) is None, "another of its key comes first"
     assert play.hear(Transition(RELEASED, 0), by="guest") == [0]
     assert play.core.leases_elsewhere() == []
 
@@ -553,7 +446,7 @@ def test_nothing_is_left_of_tasks_that_have_ended_wherever_they_ran() -> None:
         play.read(offset, **({"ordering_key": f"k{offset % 7}"} if offset % 3 else {}))
     while play.out:
         offset = play.out.pop(0)
-        if offset % 5 == 0 and play.core.give(offset, 0, b"%d" % offset, "guest", play.now) is not None:
+        if offset % 5 == 0 and play.core.give(offset, 0, None, b"%d" % offset, "guest", play.now) is not None:
             play.hear(Transition(STARTED, offset, 1), Transition(ENDED, offset), by="guest")
         else:
             assert play.run(offset)
@@ -705,7 +598,7 @@ def test_a_record_that_a_former_owner_parks_late_is_read_in_its_order() -> None:
 def test_a_given_task_that_is_taken_back_is_told_to_nobody() -> None:
     play = Play()
     play.read(0)
-    lease = Lease("other", play.core.give(0, play.core.term, b"0", "other", play.now))
+    lease = Lease("other", play.core.give(0, play.core.term, None, b"0", "other", play.now))
     assert play.core.has_given(0, lease)
     play.core.reclaim(0, lease, play.now)
     assert not play.core.has_given(0, lease)
@@ -787,9 +680,9 @@ def test_a_checkpoint_that_this_process_made_before_it_lost_the_partition_is_not
 def test_what_is_given_back_late_and_was_given_to_the_same_worker_again_runs_once() -> None:
     play = Play()
     play.read(0)
-    play.core.give(0, play.core.term, b"0", "other", play.now)
+    play.core.give(0, play.core.term, None, b"0", "other", play.now)
     play.core.reclaim(0, Lease("other", 0), play.now)
-    play.core.give(0, play.core.term, b"0", "other", play.now)
+    play.core.give(0, play.core.term, None, b"0", "other", play.now)
     play.effects()
     assert play.hear(Transition(RELEASED, 0, 0)) == [0], "it is the first one that is given back"
     assert play.begin(0)

@@ -64,3 +64,20 @@ def test_without_a_commit_a_checkpoint_that_comes_late_holds_no_lane_of_which_th
     later = encode("owner", "q", [Transition(ENDED, 1), held(1, KEY, Run("t0", 2))])
     restored, _ = restore("q", entries(later, *ledger.checkpoint("lost")), None)
     assert restored.holds == {KEY: Run("t0", 2), Lane("key", "trimmed"): Run("t9", 1)}
+
+
+@pytest.mark.parametrize(
+    ("whole", "queue", "is_outdated"), [(True, "q", True), (False, "q", False), (True, "of another topic", False)]
+)
+def test_without_a_commit_a_checkpoint_that_was_made_before_a_whole_one_and_comes_after_it_counts_for_nothing(
+    whole: bool, queue: str, is_outdated: bool
+) -> None:
+    """What has ended the wait of its lanes may be deleted, since the newer checkpoint has folded it."""
+    old, new = Ledger("q", Progress(0)), Ledger(queue, Progress(0))
+    old.hold(KEY, Run("t0", 1))
+    for offset in range(9000):
+        new.start(offset, "owner")
+    newer = new.checkpoint("owner", 9)
+    journal = entries(*newer[: None if whole else -1], *old.checkpoint("lost", 3), first=20)
+    restored, _ = restore("q", journal, None)
+    assert (KEY not in restored.holds) == is_outdated

@@ -105,16 +105,21 @@ class Ledger:
         self.leases.pop(offset, None)
 
     def accept(self, offset: int, attempts: int) -> None:
-        """Notes that another owner grants a task to this process, and that it was begun so often."""
+        """Notes that another owner grants a task to this process, and that it was begun so often.
+
+        That owner may not know yet of a start that this process has told, and given back, before. The next one has another
+        number: else what is told of the former one would end it.
+        """
         self.release(offset)
-        if attempts:
-            self.attempts[offset] = attempts
+        if number := max(attempts, self.attempts.get(offset, 0)):
+            self.attempts[offset] = number
         self.progress.thin(_MOST_FOREIGN)
 
     def forget_all_but(self, offsets: Container[int]) -> None:
-        """Forgets the leases and attempts of all tasks but these, and the held lanes."""
+        """Forgets the leases of all tasks but these, the attempts of all but these and the last ones, and the held lanes."""
         self.leases = {each: lease for each, lease in self.leases.items() if each in offsets}
-        self.attempts = {each: number for each, number in self.attempts.items() if each in offsets}
+        for offset in [each for each in self.attempts if each not in offsets][:-_MOST_FOREIGN]:
+            del self.attempts[offset]
         self.holds = {}
 
     def hold(self, lane: Lane, run: Run) -> None:
@@ -193,8 +198,12 @@ class Ledger:
         """The offset to commit, and the metadata of the commit."""
         return self.progress.low, self.progress.metadata(self.queue)
 
-    def checkpoint(self, incarnation: str) -> list[bytes]:
-        """The values of the journal records that together hold the whole state: the first says how many they are."""
+    def checkpoint(self, incarnation: str, folded: int = 0) -> list[bytes]:
+        """The values of the journal records that together hold the whole state: the first says how many they are.
+
+        Args:
+            folded: the offset up to which the journal is folded in it.
+        """
         self.tidy()
         parts: list[dict[str, list[Any]]] = [{}]
         size = 0
@@ -208,7 +217,7 @@ class Ledger:
         parts[0] |= {"progress": self.progress.without(self.parked).as_json()}
         # A record may be written twice, or come late between those of the next checkpoint: so each has a number and a name.
         name = f"{crc32(repr(parts).encode()):x}"
-        common = {"incarnation": incarnation, "queue": self.queue, "name": name, "parts": len(parts)}
+        common = {"incarnation": incarnation, "queue": self.queue, "name": name, "folded": folded, "parts": len(parts)}
         return [
             json.dumps({**common, "part": number, "checkpoint": part}, separators=(",", ":")).encode()
             for number, part in enumerate(parts)
@@ -247,9 +256,16 @@ class Ledger:
             self.end(offset)
 
     def _start(self, offset: int, lease: Lease) -> None:
-        """Notes a start that an incarnation has told. Of two starts with one number the first in the log counts."""
+        """Notes a start that an incarnation has told. Of two starts with one number the first in the log counts.
+
+        One without a rival counts whatever its number: who has told it may not have known yet how often the task was begun.
+        """
         before = self.leases.get(offset)
-        if before is None or before.incarnation == lease.incarnation or before.attempt < lease.attempt:
+        if before is None:
+            if not self.has_ended(offset):
+                self.leases[offset] = lease
+                self.attempts[offset] = max(lease.attempt, self.attempts.get(offset, 0))
+        elif before.incarnation == lease.incarnation or before.attempt < lease.attempt:
             self._lease(offset, lease)
 
     def _lease(self, offset: int, lease: Lease) -> None:

@@ -132,9 +132,12 @@ class Progress:
         self.delivered = max(self.delivered, other.delivered)
 
     def check_in(self, checkpoint: int, folded: int) -> None:
-        """Notes a checkpoint in the journal, and the offset up to which it has folded the journal. The last one counts."""
+        """Notes a checkpoint in the journal, and the offset up to which it has folded the journal. The last one counts.
+
+        It holds also what those before it have folded.
+        """
         if checkpoint >= self.checkpoint:
-            self.checkpoint, self.folded = checkpoint, min(folded, checkpoint)
+            self.checkpoint, self.folded = checkpoint, max(self.folded, min(folded, checkpoint))
 
     def without(self, offsets: Iterable[int]) -> Progress:
         """A copy of this progress in which some records have not ended."""

@@ -29,7 +29,7 @@ def restore(queue: str, journal: Iterable[JournalEntry], committed: Progress | N
         queue: the id of the queue's topic.
         journal: the records of the journal from :attr:`Progress.folded` of the commit on; without a commit all there are.
         committed: None: there is no commit of this topic. Kafka forgets those of a group that had no member for a week;
-            every checkpoint counts then.
+            every checkpoint counts then, but for those that come late.
     """
     entries = list(journal)
     ledger = Ledger(queue, Progress(low=0))
@@ -38,8 +38,9 @@ def restore(queue: str, journal: Iterable[JournalEntry], committed: Progress | N
         ledger.restore(entry.value)
     oddities = 0
     told: set[Lane] = set()
+    outdated = _outdated(queue, entries) if committed is None else set()
     for entry in entries:
-        if committed is None:
+        if committed is None and entry.offset not in outdated:
             ledger.restore(entry.value, told)
         heard = ledger.apply(entry.value)
         oddities += heard is None
@@ -72,6 +73,28 @@ def _named(entries: list[JournalEntry], checkpoint: int) -> list[JournalEntry]:
             if len(found) == first.get("parts", 1):
                 break
     return [found[part] for part in sorted(found)]
+
+
+def _outdated(queue: str, entries: list[JournalEntry]) -> set[int]:
+    """The offsets of the records of checkpoints that were made before a whole one which comes before them.
+
+    That one holds all that they do, and they may hold lanes that wait for nothing any more.
+    """
+    found: set[int] = set()
+    newest = 0
+    parts: dict[tuple[Any, Any], set[Any]] = {}
+    for entry in entries:
+        record = object_of(entry.value)
+        folded = record.get("folded")
+        if record.get("queue") != queue or "checkpoint" not in record or not isinstance(folded, int):
+            continue
+        if folded < newest:
+            found.add(entry.offset)
+        of_it = parts.setdefault(_name_of(record), set())
+        of_it.add(str(record.get("part")))
+        if len(of_it) == record.get("parts"):
+            newest = max(newest, folded)
+    return found
 
 
 def _name_of(record: Mapping[str, Any]) -> tuple[Any, Any]:

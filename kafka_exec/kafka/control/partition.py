@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from confluent_kafka import KafkaException
 from confluent_kafka import Message as Record
 
 from kafka_exec.core.cluster.topology import TopicSpec
@@ -193,8 +194,20 @@ class ControlPartition:
 
     def _add(self, step: _Step, outputs: Iterable[Output]) -> None:
         step.set(outputs)
-        self._perform(step)
+        if (refused := self._refusal(step.changes.values())) is None:
+            self._perform(step)
+        else:  # at once: the commands behind it would be folded upon a change that is never stored
+            self._replace(step, refused)
         self._steps.append(step)
+
+    def _refusal(self, changes: Iterable[Change]) -> Refused | None:
+        """The refusal of changes of which one is too large for the client."""
+        try:
+            for change in changes:
+                self._cluster.check_size(change.value, change.key)
+        except KafkaException as error:
+            return Refused([(self._topics.changelog.name, error.args[0])])
+        return None
 
     def _perform(self, step: _Step) -> None:
         """Makes the records of a step's effects. An effect that fails is replaced by the effects that it names for that."""

@@ -26,6 +26,9 @@ logger = logging.getLogger("kafka_exec")
 #: Called with a partition and the value of a record of its journal.
 Heard = Callable[[int, bytes | None], None]
 
+#: Called with a partition.
+Missed = Callable[[int], None]
+
 
 class Journal:
     """A worker's view of one topic's journal.
@@ -39,6 +42,7 @@ class Journal:
         writer: writes the transitions of this process.
         identity: the id by which the queue's topic differs from an earlier one of the same name.
         heard: called in the log reader's thread with all records of the partitions that are followed.
+        missed: called there before a record, if those before it were deleted before this process had read them.
     """
 
     def __init__(self, cluster: Cluster, queue: str, spec: TopicSpec, node: Node) -> None:
@@ -47,6 +51,7 @@ class Journal:
         self.node = node
         self.writer = JournalWriter(cluster.journal_publisher, spec.name, node.incarnation)
         self.heard: Heard = lambda partition, value: None
+        self.missed: Missed = lambda partition: None
         self._queue = queue
         self._cluster = cluster
         self._spec = spec
@@ -90,7 +95,9 @@ class Journal:
         for each, ledger in uncommitted.items():
             stream = self.writer.find(each, self.identity)
             heard = self._sinks[each].position
-            stream.checkpoint(ledger.checkpoint(self.incarnation), partial(ledger.progress.check_in, folded=heard))
+            stream.checkpoint(
+                ledger.checkpoint(self.incarnation, heard), partial(ledger.progress.check_in, folded=heard)
+            )
         if not self.writer.flush(uncommitted, TIMEOUT):
             raise ConnectionFailed(f"a checkpoint of {self._topic} was not written within {TIMEOUT:.0f} s")
 
@@ -189,6 +196,8 @@ class _Sink:
             if kept is not None:
                 kept.append(JournalEntry(record.offset(), record.value()))
         if kept is None:
+            if record.offset() > self.position:
+                self._journal.missed(self._partition)
             self._journal.heard(self._partition, record.value())
         self.position = record.offset() + 1
 

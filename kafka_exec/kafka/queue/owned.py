@@ -183,7 +183,7 @@ class OwnedPartition:
 
     def _ticket(self, record: Record, attempts: int = 0) -> Ticket | None:
         offset = record.offset()
-        restarted = max(attempts, self._core.attempts(offset)) > 0
+        restarted = attempts > 0 or self._core.may_have_begun(offset)
         try:
             return ticket_of(record.headers(), record.value(), self.topic, self.partition, restarted=restarted)
         except Exception:  # a record of no known kind must not keep those behind it from being read
@@ -252,7 +252,7 @@ class OwnedPartition:
     def give(self, record: Record, term: int, incarnation: str) -> Grant | None:
         """Gives a task that has not begun to another incarnation. Returns None if this process may not give it."""
         place = self.topic, self.partition, record.offset()
-        attempts = self._act(self._core.give, place[2], term, record, incarnation)
+        attempts = self._act(self._core.give, place[2], term, self._ticket(record, 1), record, incarnation)
         return None if attempts is None else Grant(incarnation, *place, attempts, self.queue, since=0)
 
     def durable(self, grant: Grant) -> Grant | None:
@@ -268,10 +268,10 @@ class OwnedPartition:
             self._core.accept(grant.offset, ticket, record, attempts=grant.attempts, at=at, now=self._now())
             return self._carry_out(record)
 
-    def forget_journal(self) -> None:
-        """Forgets the leases that the journal has told: it was not followed for a while."""
+    def miss_journal(self) -> None:
+        """Notes that records of the journal were not heard."""
         with self._lock:
-            self._core.forget_journal()
+            self._core.miss_journal()
 
     def hear(self, value: bytes | None) -> None:
         """Folds a record of the journal, in the order of the log."""
@@ -357,9 +357,9 @@ class OwnedPartition:
                 return
             progress, heard = self._core.ledger.progress, self._journal.position(self.partition)
             # Transitions that are told later may come before it all the same, if it is refused at first.
-            folded = max(progress.folded, heard if heard is not None else self.stream.written_to or 0)
+            folded = heard if heard is not None else self.stream.written_to or 0
             checked_in = partial(progress.check_in, folded=folded)
-            self.stream.checkpoint(self._core.outbox.checkpoint(self._core.ledger), checked_in)
+            self.stream.checkpoint(self._core.outbox.checkpoint(self._core.ledger, folded), checked_in)
 
     # -- carrying out --------------------------------------------------------------------------------------------------
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import deque
 from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 
@@ -86,7 +85,7 @@ class Ownership:
         self._fetcher = Fetcher(cluster, topic)
         self._identity = ""
         if journal is not None:
-            journal.heard = self._hear
+            journal.heard, journal.missed = self._hear, self._miss
         # Guards partitions that come and go in the member's thread, while other threads share their tasks.
         self._lock = native.lock()
         self._disowned: dict[int, OwnedPartition] = {}
@@ -137,6 +136,8 @@ class Ownership:
                 # The last owner's journal may be ahead of its last commit.
                 work.uncommitted |= ledgers[partition].progress.differs(progress or Progress(low=0))
                 self.owned[partition] = work
+        if any(work.queue != identity for work in self.owned.values()):
+            self._next_look_at_topic = 0.0  # it was made anew, and other partitions of it are owned already
         if self._journal is not None:
             self._journal.node.own(self._topic, ledgers)
             self._journal.listen(ledgers)
@@ -206,20 +207,18 @@ class Ownership:
             return
         self._next_look_at_topic = now + _TOPIC_POLL
         try:
-            identity = self._cluster.topics.identity(self._topic)
+            self._identify()
         except KafkaExecError as error:
             logger.debug("whether %s is still the same topic is not known: %s", self._topic, error)
             return
-        if identity != self._identity:
+        if stale := [each for each, work in self.owned.items() if work.queue != self._identity]:
             logger.warning(f"{self._topic} was deleted and made anew: its tasks are read from the first one on")
-            self._begin_anew(consumer)
+            self._begin_anew(consumer, stale)
 
-    def _begin_anew(self, consumer: Consumer) -> None:
-        partitions = list(self.owned)
+    def _begin_anew(self, consumer: Consumer, partitions: Sequence[int]) -> None:
         self.lose(partitions)
-        for each in list(self._disowned):
+        for each in [each for each, work in self._disowned.items() if work.queue != self._identity]:
             self._disowned.pop(each).lose()
-        self._identify()
         if self._journal is not None:
             self._journal.make(partitions, anew=True)
         with self._lock:
@@ -237,6 +236,14 @@ class Ownership:
         """Hands a record of the journal to its partition. Called in the log reader's thread."""
         if (work := self.owned.get(partition) or self._disowned.get(partition)) is not None:
             work.hear(value)
+
+    def _miss(self, partition: int) -> None:
+        """Notes that the journal of a partition was not heard from the last record on. Called in the log reader's thread.
+
+        The owner of a partition has heard all that is deleted of its journal.
+        """
+        if (work := self._disowned.get(partition)) is not None:
+            work.miss_journal()
 
     def look_at_leases(self) -> None:
         """Takes tasks back that other workers ran, and run no more, though they have not ended."""
@@ -279,23 +286,6 @@ class Ownership:
                 return None
             return work.give(record, term, incarnation)
 
-    def share(self, buffer: deque[tuple[Record, OwnedPartition, int]], incarnations: Sequence[str]) -> list[Grant]:
-        """Gives tasks of a buffer, the last first, to other incarnations, one task to each."""
-        grants: list[Grant] = []
-        kept: list[tuple[Record, OwnedPartition, int]] = []
-        while len(grants) < len(incarnations):
-            try:
-                waiting = buffer.pop()
-            except IndexError:
-                break
-            grant = self.give(*waiting, incarnations[len(grants)])
-            if grant is None:
-                kept.append(waiting)
-            else:
-                grants.append(grant)
-        buffer.extend(reversed(kept))
-        return grants
-
     def made_durable(self, grants: Sequence[Grant]) -> list[Grant]:
         """Waits until grants are durable, so that new owners know of them. Returns those that are, and stand."""
         partitions = {each.partition for each in grants}
@@ -326,14 +316,14 @@ class Ownership:
     def _admits(self, journal: Journal, grant: Grant, record: Record, at: float) -> bool:
         """Takes a granted task if it may. Returns False if the journal is not heard up to the grant yet."""
         with self._lock:
-            if grant.partition in self.owned:
+            if grant.partition in self.owned or grant.queue != self._identity:
                 return True
             work = self._disowned.get(grant.partition)
             if work is None or work.queue != self._identity:
                 work = self._disowned[grant.partition] = self._new_work(grant.partition, self._ledger(None))
                 work.lose()
             if not journal.follows(grant.partition):
-                work.forget_journal()
+                work.miss_journal()
             try:
                 journal.watch(grant.partition, grant.since + 1)
             except KafkaExecError as error:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
@@ -20,7 +20,6 @@ from confluent_kafka import Message as Record
 
 from kafka_exec.core.cluster.failures import Failure
 from kafka_exec.core.nodes.heartbeat import Joining
-from kafka_exec.core.worker.sharing import Grant
 from kafka_exec.errors import ConnectionFailed
 from kafka_exec.kafka.client import native
 from kafka_exec.kafka.client.calls import Calls
@@ -148,10 +147,6 @@ class GroupReader:
     def works(self) -> list[OwnedPartition]:
         """The partitions that this member owns."""
         return list(self._owned.values())
-
-    def share(self, incarnations: Sequence[str]) -> list[Grant]:
-        """Gives buffered tasks, the last first, to other incarnations, one task to each."""
-        return self._ownership.share(self.buffer, incarnations)
 
     def discard(self) -> None:
         """Forgets the records that wait here, for a purge: they count as read and ended."""

@@ -94,7 +94,7 @@ class Member:
             ledger.progress.check_in(offset, heard)
 
         self._node.writer.find(partition, self._node.identity).checkpoint(
-            ledger.checkpoint(self._node.incarnation), written
+            ledger.checkpoint(self._node.incarnation, heard), written
         )
 
     def _work(self, partition: int, ledger: Ledger) -> Work:
@@ -218,12 +218,11 @@ class Member:
     def _reads(self) -> Thread:
         if self._node.is_cut:
             return
-        if self._node.topic is not self._world.topic:  # the consumer's client notes that, and begins at the start
-            self._node.topic = self._world.topic
-            self.positions = dict.fromkeys(self.positions, 0)
-            for work in list(self._node.owned.values()):
-                if work.queue != self._node.topic.id:
-                    self._begin_anew(work)
+        self._node.topic = self._world.topic
+        for work in list(self._node.owned.values()):
+            if work.queue != self._node.topic.id:  # the consumer's client notes that, and begins at the start
+                self.positions[work.partition] = 0
+                self._begin_anew(work)
         for number in list(self._node.owned):
             log = self._node.topic.partitions[number]
             for _ in range(self._rng.randint(1, 20)):
@@ -282,7 +281,10 @@ class Member:
             self._answers.append((_REFUSED, offsets))
 
     def _is_refused(self, offsets: list[TopicPartition], member: str | None) -> bool:
-        if self._node.is_cut or member is None or not self._world.group.knows(member) or self._world.refuses():
+        # A commit is a sign of its member, as a heartbeat is.
+        if self._node.is_cut or member is None or not self._world.group.hear(member, self._world.now):
+            return True
+        if self._world.refuses():
             return True
         for each in offsets:
             self._world.commit(each.partition, each.offset, each.metadata)

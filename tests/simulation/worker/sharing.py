@@ -70,6 +70,8 @@ class Sharing:
         for _ in range(100):  # for a period
             if record is None or self._node.stopping or grant.partition in self._node.owned:
                 return
+            if grant.queue != self._node.identity:
+                return
             if (admitted := self._admits(grant, record, at)) is not None:
                 yield from self._node.moment("accepted") if admitted else ()
                 return
@@ -83,7 +85,7 @@ class Sharing:
             self._node.disowned[grant.partition] = work
             work.lose()
         if grant.partition not in self._node.sinks:
-            work.forget_journal()
+            work.miss_journal()
         self._node.watch(grant.partition, grant.since + 1)
         if (self._node.position(grant.partition) or 0) <= grant.since:
             return None

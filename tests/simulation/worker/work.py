@@ -21,7 +21,7 @@ class Work(OwnedPartition):
     """The executor of a partition, whose records are simulated ones."""
 
     def _ticket(self, record: Any, attempts: int = 0) -> Ticket | None:
-        return record.ticket(restarted=max(attempts, self._core.attempts(record.offset())) > 0)
+        return record.ticket(restarted=attempts > 0 or self._core.may_have_begun(record.offset()))
 
 
 class Item(NamedTuple):

@@ -132,6 +132,8 @@ class Partition(Records[R]):
             return
         self.kept.keep(offset, record, anyway=True)
         if (known := self.lanes.ticket(offset)) is None:
+            if ticket is not None:  # another incarnation has begun it since it was read
+                self.lanes.enter(offset, ticket)
             self.happens(offset, self.arrival(offset, now), now)
         else:
             self.lanes.know(offset, (ticket or known)._replace(lane=known.lane))
@@ -230,11 +232,13 @@ class Partition(Records[R]):
 
     # -- sharing -------------------------------------------------------------------------------------------------------
 
-    def give(self, offset: int, term: int, record: R, incarnation: str, now: Now) -> int | None:
+    def give(self, offset: int, term: int, ticket: Ticket | None, record: R, incarnation: str, now: Now) -> int | None:
         """Gives a task to another incarnation. Returns how often it was begun; None if this process may not give it."""
         is_ours = term == self.term and self.owned and self.state(offset) is RecordState.READY
         if not self._incarnation or not is_ours or not self._is_sure(now):
             return None
+        if ticket is not None:
+            self.lanes.enter(offset, ticket)  # a retry that its run sends comes behind it, should that run be lost
         self.ledger.grant(offset, incarnation)
         self.happens(offset, RecordEvent.GIVE, now, record)
         return self.attempts(offset)
@@ -372,7 +376,8 @@ class Partition(Records[R]):
     def own(self, restored: Ledger, now: Now) -> None:
         """Owns the partition again: adds to a restored ledger the ends, and the transitions, that this process knows."""
         restored.fold(self.outbox.kept(), self._incarnation)
-        restored.merge(self.ledger.progress, self.ledger.parked)
+        # What it has parked waits, unless the restored ledger has it parked: another owner may have read it again since.
+        restored.merge(self.ledger.progress.without(self.ledger.parked), {})
         self.decide(restored)
         self.ledger, self.position, self.owned = restored, -1, True
         self._furthest, self._epoch, self._inherited = 0, -1, None

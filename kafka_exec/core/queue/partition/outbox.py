@@ -88,7 +88,7 @@ class Outbox:
         """True if the owner is to write a checkpoint."""
         return self._since_checkpoint >= _CHECKPOINT_AFTER
 
-    def checkpoint(self, ledger: Ledger) -> list[bytes]:
-        """The values of the records that together are a checkpoint, to be written now."""
+    def checkpoint(self, ledger: Ledger, folded: int) -> list[bytes]:
+        """The values of the records that together are a checkpoint, to be written now. ``folded``: see :class:`Ledger`."""
         self._since_checkpoint = 0
-        return ledger.checkpoint(self._incarnation)
+        return ledger.checkpoint(self._incarnation, folded)

@@ -137,9 +137,13 @@ class Records(Generic[R]):
             self.kept.forget(each)
         self.ledger.void(offset)
 
-    def forget_journal(self) -> None:
-        """Forgets the leases that the journal has told: it was not followed for a while, so they may be over."""
+    def miss_journal(self) -> None:
+        """Notes that records of the journal were not heard: it was not followed for a while, or they were deleted.
+
+        The leases that it has told may be over, and another incarnation may have begun what is undecided.
+        """
         self.ledger.forget_all_but(self.running)
+        self.contested = {each: rival or Lease("", 0) for each, rival in self.contested.items()}
 
     def forget_lanes(self) -> None:
         """Forgets the places of all records, but for those that have begun here."""
@@ -152,6 +156,10 @@ class Records(Generic[R]):
         """True if another incarnation has a task's lease. Only a process that keeps a journal heeds leases."""
         lease = self.ledger.leases.get(offset)
         return lease is not None and self._incarnation not in ("", lease.incarnation)
+
+    def may_have_begun(self, offset: int) -> bool:
+        """True if a run of a task may have sent a retry: it was begun, or another incarnation has its lease."""
+        return self.ledger.attempts.get(offset, 0) > 0 or self.lease_elsewhere(offset)
 
     def leases_elsewhere(self) -> list[tuple[int, Lease]]:
         """The leases of other incarnations, each with its offset."""
