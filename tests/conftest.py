@@ -18,7 +18,7 @@ from kafka_exec.broker.node import BrokerNode
 from kafka_exec.broker.ports import NodeAddress
 
 #: MB: memory for the topics of all tests. With too little Kafka collects garbage for seconds, and loses its leadership.
-HEAP = 1024
+HEAP = 2048
 
 #: A broker of one test runs for seconds. With Java's optimizing compiler it needs half as much CPU again (measured).
 SHORT_LIVED = "-XX:TieredStopAtLevel=1"
