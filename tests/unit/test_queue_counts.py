@@ -46,8 +46,16 @@ def test_a_run_of_an_incarnation_that_is_gone_is_lost() -> None:
     of = ledger()
     of.start(0, "alive")
     of.start(1, "gone")
-    of.grant(2, "alive")
+    of.start(2, "alive")
+    of.grant(2, "alive")  # begun before, and given to another worker
     assert counts_of(of, map(record, range(3)), 0, lives) == QueueCounts(running=2, lost=1)
+
+
+def test_a_task_that_was_given_to_a_worker_and_has_not_begun_is_ready() -> None:
+    of = ledger()
+    of.grant(0, "alive")
+    of.grant(1, "gone")
+    assert counts_of(of, map(record, range(2)), 0, lives) == QueueCounts(ready=2, oldest=0.0)
 
 
 def test_tasks_behind_a_run_of_their_key_wait_for_it_and_other_keys_do_not() -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import NamedTuple
 
-from kafka_exec.core.overview.counts import QueueRecord
+from kafka_exec.core.overview.counts import QueueRecord, begun
 from kafka_exec.core.queue.lanes import Lane, Run, Ticket
 from kafka_exec.core.queue.ledger import Ledger
 from kafka_exec.core.queue.transitions import ENDED, FREED, HELD, RELEASED, STARTED, Transition, lane_of, run_of
@@ -208,7 +208,7 @@ class _Fold:
                 found.ended += 1
             elif ledger.has_ended(offset):
                 found.findings.append(Finding(Breach.LOST, offset))
-            elif (lease := ledger.leases.get(offset)) is None:
+            elif (lease := begun(ledger, offset)) is None:
                 found.waiting += 1
             elif lives(lease.incarnation):
                 found.running += 1

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from kafka_exec.core.queue.lanes import UNREAD, Lane, Lanes, Ticket
 from kafka_exec.core.queue.ledger import Ledger
+from kafka_exec.core.queue.transitions import Lease
 
 
 class QueueRecord(NamedTuple):
@@ -29,7 +30,7 @@ class QueueCounts:
 
     Attributes:
         ready: tasks that may begin as soon as a worker has a free slot.
-        running: tasks that run, or were given to another worker to run.
+        running: tasks that run.
         lost: tasks that a worker ran which is gone; its successor begins them again.
         ordered: tasks behind another one of their ordering key, which runs or is ready.
         held: tasks behind a retry or a continuation of their key that is still to come.
@@ -110,9 +111,14 @@ def lanes_of(ledger: Ledger, tickets: Mapping[int, Ticket | None]) -> Lanes:
     return lanes
 
 
+def begun(ledger: Ledger, offset: int) -> Lease | None:
+    """The lease of a task that has begun. One that was given to a worker, and waits there for a slot, has not."""
+    lease = ledger.leases.get(offset)
+    return lease if lease is not None and lease.attempt > 0 else None
+
+
 def _kind(record: QueueRecord, ledger: Ledger, lanes: Lanes, lives: Callable[[str], bool]) -> str:
-    lease = ledger.leases.get(record.offset)
-    if lease is not None:
+    if (lease := begun(ledger, record.offset)) is not None:
         return "running" if lives(lease.incarnation) else "lost"
     if record.ticket is None or lanes.may_run(record.offset, ledger.holds):
         return "ready"

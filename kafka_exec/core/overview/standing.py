@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from kafka_exec.core.overview.counts import lanes_of
+from kafka_exec.core.overview.counts import begun, lanes_of
 from kafka_exec.core.queue.lanes import Ticket
 from kafka_exec.core.queue.ledger import Ledger
 
@@ -72,7 +72,7 @@ class QueuePartition:
     def ready_before(self, other: MessageStanding) -> int:
         """The number of messages that may begin and were not written after another one."""
         before = (each for each in self._records.values() if each.at <= other.at)
-        waiting = (each.offset for each in before if each.offset not in self._ledger.leases)
+        waiting = (each.offset for each in before if begun(self._ledger, each.offset) is None)
         return sum(
             self._lanes.may_run(offset, self._ledger.holds)
             for offset in waiting
@@ -80,7 +80,7 @@ class QueuePartition:
         )
 
     def _standing(self, record: TaskRecord) -> MessageStanding:
-        lease = self._ledger.leases.get(record.offset)
+        lease = begun(self._ledger, record.offset)
         found = MessageStanding(
             self.queue,
             (*self.place, record.offset),
