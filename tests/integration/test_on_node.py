@@ -63,6 +63,7 @@ def gone(pid: int) -> bool:
     return not psutil.pid_exists(pid)
 
 
+@pytest.mark.timed
 def test_a_worker_with_b_runs_it_in_one_process_for_the_whole_claim(kafka: EmbeddedKafka, tmp_path: Path) -> None:
     with made_with(kafka, tmp_path, schedule=1.5, args=[0.02]) as made:
         diary = Diary(made)

@@ -45,6 +45,9 @@ _LOOK_UP_TIMEOUT = 5.0
 #: A pattern of topics that no topic has: with it a subscription is another one, and means the same.
 _NO_TOPIC = "^$"
 
+#: A member that is to join again tries to so often, seconds.
+_JOIN_PAUSE = 2.0
+
 #: The time that an unused reader stays in its group, in case the process consumes again, seconds.
 _LINGER = 1.0
 
@@ -120,8 +123,8 @@ class GroupReader:
         self._consumer: Consumer | None = None
         self._last_commit = 0.0
         self._complaints = Complaints(f"consuming {topic}")
-        self._is_fenced = False
-        self._has_joined = self._joins_again = False
+        self._is_fenced = self._has_joined = self._joins_again = self._is_wider = False
+        self._assignments, self._next_join = 0, 0.0
         self._loop = Loop(topic, self._be_member, complaints=self._complaints)
         self._loop.start()
 
@@ -228,7 +231,8 @@ class GroupReader:
         properties = member(self._settings, self.topic, static_id)
         on_commit = partial(commits.note_refusals, self._owned)
         consumer = self._cluster.new_consumer({**properties, "on_commit": on_commit})
-        self.assigned = False
+        self.assigned = self._is_wider = False
+        self._assignments = 0
         self._subscribe(consumer, self.topic)
         self._consumer = consumer
         try:
@@ -254,11 +258,14 @@ class GroupReader:
 
         A static member that comes back gets its former assignment, and no rebalance follows (KIP-345). If it died in the
         middle of one, when it had let partitions go and the new owner was still to get them, they would have no owner from
-        then on. The client library joins again only if the subscription changes.
+        then on. The client library joins again only if the subscription changes, and does not say if it does not.
         """
-        if self._joins_again and self.assigned:
+        if self._assignments > 1:
             self._joins_again = False
-            self._subscribe(consumer, self.topic, _NO_TOPIC)
+        elif self._joins_again and self._assignments and time.monotonic() >= self._next_join:
+            self._next_join = time.monotonic() + _JOIN_PAUSE
+            self._is_wider = not self._is_wider
+            self._subscribe(consumer, self.topic, *([_NO_TOPIC] if self._is_wider else []))
 
     def _hand_out(self, record: Record, work: OwnedPartition) -> None:
         """Puts a record into the buffer. Called in the thread that has ended the task before it in its lane."""
@@ -380,6 +387,7 @@ class GroupReader:
             if self._paused:
                 consumer.pause(partitions)
         self.assigned = True
+        self._assignments += 1
         self.settled = self.settled or not self._owned
         self._wake()
 

@@ -21,14 +21,17 @@ class PlainLedger:
         return 0 if self.has_ended(offset) else max(starts, default=0)
 
     def lease(self, offset: int) -> str | None:
-        """The incarnation that runs a task: the first one of the highest attempt, unless it has released the task."""
+        """The incarnation that runs a task: the first one of the highest attempt, unless it has released the task.
+
+        A start that comes when nobody runs the task counts whatever its attempt.
+        """
         runs: tuple[int, str] | None = None
         highest = 0
         for kind, where, attempt, incarnation in self.told:
             if where != offset:
                 continue
-            if kind == "s" and (attempt > highest or (attempt == highest and (runs is None or runs[1] == incarnation))):
-                highest, runs = attempt, (attempt, incarnation)
+            if kind == "s" and (runs is None or attempt > highest or (attempt == highest and runs[1] == incarnation)):
+                highest, runs = max(attempt, highest), (attempt, incarnation)
             elif kind == "r" and runs is not None and runs[1] == incarnation and runs[0] <= attempt:
                 runs = None
         return None if runs is None or self.has_ended(offset) else runs[1]
