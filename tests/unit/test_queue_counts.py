@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,6 +15,7 @@ from kafka_exec.core.overview.queues import QueueReport, QueueState, report
 from kafka_exec.core.queue.lanes import STOPPED, Lane, Run, Ticket
 from kafka_exec.core.queue.ledger import Ledger
 from kafka_exec.core.queue.progress import Progress
+from kafka_exec.kafka.overview import queues
 
 K = Lane("key", "k")
 
@@ -151,3 +155,14 @@ def test_a_report_counts_the_workers_of_its_queue() -> None:
 )
 def test_the_state_of_a_queue(found: QueueCounts, workers: int, free: int, state: QueueState) -> None:
     assert QueueReport("q", found, workers=workers, slots=workers and 2, busy=2 - free).state is state
+
+
+def test_a_record_whose_place_cannot_be_told_counts_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*args: Any) -> None:
+        raise RuntimeError("a record of no known kind")
+
+    monkeypatch.setattr(queues, "ticket_of", fails)
+    strange: Any = SimpleNamespace(
+        headers=list, value=bytes, topic=str, partition=int, offset=lambda: 7, timestamp=lambda: (1, 9000)
+    )
+    assert queues.queue_record(strange) == QueueRecord(7, 9.0)

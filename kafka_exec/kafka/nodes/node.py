@@ -32,6 +32,7 @@ from kafka_exec.core.nodes.heartbeat import (
 from kafka_exec.core.nodes.liveness import Liveness, TaskWatch, lease
 from kafka_exec.core.worker.sharing import Grant
 from kafka_exec.errors import KafkaExecError, Undecodable
+from kafka_exec.health import exists
 from kafka_exec.kafka.client import native
 from kafka_exec.kafka.client.complaints import faults
 from kafka_exec.kafka.client.loop import Loop
@@ -219,7 +220,7 @@ class Node:
     def _is_dead(self, incarnation: str) -> bool:
         """True if an incarnation was a process of this machine that has ended."""
         heard = self._liveness.last(incarnation)
-        return heard is not None and heard.place == self._beat.place and not _lives(heard.pid)
+        return heard is not None and heard.place == self._beat.place and not exists(heard.pid)
 
     def is_gone(self, incarnation: str) -> bool:
         """True if another incarnation is lost, or has said goodbye."""
@@ -357,16 +358,6 @@ def last_heard(cluster: Cluster, registry: TopicSpec, since: float) -> dict[str,
         ConnectionFailed: the cluster does not answer.
     """
     return {seen.name: (seen.beat, seen.at) for seen in heard(cluster, registry, since)}
-
-
-def _lives(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return True
 
 
 def _place() -> str:
