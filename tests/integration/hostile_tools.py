@@ -176,7 +176,7 @@ def sow(made: Crew, records: Sequence[Spoiled], between: Callable[[int], None] =
 
 def topics_exist(made: Crew) -> None:
     """Waits until all topics are there that are spoiled, by using what makes them."""
-    made.send("work", countdown=2.1)
+    made.send("work", countdown=5)
     made.app.control.revoke("nobody")
     made.app.backend.remark("nobody", "text", "me")
     assert made.app.tasks["steps"].delay(1).get(timeout=PATIENCE) == [0]

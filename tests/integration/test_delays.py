@@ -229,7 +229,7 @@ def test_what_cannot_be_released_becomes_a_dead_letter_and_harms_no_other(made: 
         mover.cluster.publisher.send(names.delay, b"what is this", partition=0)
         for number in range(20):
             padding = "x" * 5000 if number == 10 else "x"
-            work.apply_async((padding,), queue="small", countdown=2.5, task_id=f"small-{number}")
+            work.apply_async((padding,), queue="small", countdown=4, task_id=f"small-{number}")
         released, refused, foreign = (
             Reader(kafka.bootstrap_servers, mover.cluster, topic)
             for topic in (names.queue("small"), names.dead("small"), names.dead("delay"))
@@ -248,18 +248,20 @@ def test_what_cannot_be_released_becomes_a_dead_letter_and_harms_no_other(made: 
 
 def test_what_was_moved_is_deleted(made: Crew, kafka: EmbeddedKafka, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(share, "_TRIM", 0.5)
-    made.send("work", number=20, countdown=3)
+    made.send("work", number=20, countdown=4.5)
     topic = Topics(made.prefix).delay
     with moving(kafka.bootstrap_servers, made.prefix) as mover:
         fetcher = Fetcher(mover.cluster, topic)
         until(lambda: fetcher.span(0)[0] >= 20)
-        made.send("work", number=5, countdown=3)
+        made.send("work", number=5, countdown=4.5)
         until(lambda: fetcher.span(0)[0] >= 25)
         fetcher.close(1.0)
 
 
 def test_a_queue_that_was_deleted_meanwhile_is_made_again(made: Crew, kafka: EmbeddedKafka) -> None:
-    made.app.tasks["work"].apply_async(queue="passing", countdown=2.5, task_id="patient")
+    work = made.app.tasks["work"]
+    work.apply_async(queue="passing", countdown=HOUR)  # makes the topics, which may take longer than a countdown
+    work.apply_async(queue="passing", countdown=5, task_id="patient")
     with made.app.connection_for_write() as connection:
         connection.default_channel.queue_delete("passing")
     with moving(kafka.bootstrap_servers, made.prefix) as mover:
