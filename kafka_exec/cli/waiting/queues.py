@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Collection
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from kafka_exec.cli.common import age_of, echo_table, json_option, watch_option, watched
+from kafka_exec.cli.common import echo_table, json_option, watch_option, watched
+from kafka_exec.core.overview.times import age_of
 from kafka_exec.settings.appconf import broker_home
 
 if TYPE_CHECKING:
@@ -45,6 +45,8 @@ def queues(context: click.Context, names: tuple[str, ...], watch: float | None, 
     \b
     Example: celery -A shop kafka queues --watch 2
     """
+    from kafka_exec.operations.queues import reports
+
     space = broker_home(context.obj.app)
     for _ in watched(watch):
         now = time.time()
@@ -56,22 +58,6 @@ def queues(context: click.Context, names: tuple[str, ...], watch: float | None, 
             echo_table([COLUMNS, *(_row(each, now) for each in found)])
         else:
             click.echo(f"no queues with the prefix {space.topics.prefix}")
-
-
-def reports(space: Any, names: Collection[str], now: float) -> list[QueueReport]:
-    """The reports of some queues, or of all if none is named.
-
-    Raises:
-        ClickException: there is no queue of a name.
-        ConnectionFailed: the cluster does not answer.
-    """
-    from kafka_exec.kafka.overview.queues import Overview
-
-    overview = Overview(space.cluster, space.topics)
-    known = overview.names()
-    if unknown := [name for name in names if name not in known]:
-        raise click.ClickException(f"there is no queue {unknown[0]!r}; there are {', '.join(known) or 'none'}")
-    return overview.survey(now, names).queues
 
 
 def _row(found: QueueReport, now: float) -> tuple[str, ...]:

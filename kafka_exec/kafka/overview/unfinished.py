@@ -128,6 +128,18 @@ def spans(admin: Admin, wanted: list[TopicPartition]) -> tuple[dict[Place, int],
     return begins, admin.offsets(wanted, OffsetSpec.latest(), IsolationLevel.READ_COMMITTED)
 
 
+def everything(cluster: Cluster, topic: str) -> Iterator[Record]:
+    """All records of a topic; none if it does not exist.
+
+    Raises:
+        ConnectionFailed: the cluster does not answer.
+    """
+    with within(TIMEOUT), administration(cluster) as admin:
+        begins, ends = spans(admin, places(cluster, [topic]))
+    for batch in histories(cluster, {place: (begins[place], end) for place, end in ends.items()}):
+        yield from batch
+
+
 def _progress(cluster: Cluster, topics: Iterable[str], ids: Mapping[str, str]) -> dict[Place, Progress | None]:
     """The commit of each partition; None: there is none, or it is of a former topic of this name."""
     found: dict[Place, Progress | None] = {}

@@ -11,7 +11,7 @@ from confluent_kafka import Message as Record
 from kafka_exec.core.cluster.names import Topics
 from kafka_exec.core.cluster.topology import nodes_topic
 from kafka_exec.core.control.delay import DelayHeaders, eta_of
-from kafka_exec.core.control.waiting import Suspension, WaitingReducer
+from kafka_exec.core.control.waiting import Suspension
 from kafka_exec.core.message.envelope import CONTINUATIONS, decode, ticket_of
 from kafka_exec.core.nodes.heartbeat import NodeState, Seen, roll
 from kafka_exec.core.overview.standing import MessageStanding, QueuePartition, TaskRecord
@@ -30,16 +30,11 @@ from kafka_exec.core.record.fields import from_json
 from kafka_exec.core.results.state_record import StateRecord
 from kafka_exec.core.worker.versions import needed
 from kafka_exec.errors import Undecodable
-from kafka_exec.kafka.client.failures import within
-from kafka_exec.kafka.cluster.admin import TIMEOUT, administration
 from kafka_exec.kafka.cluster.cluster import Cluster
-from kafka_exec.kafka.log.history import histories
 from kafka_exec.kafka.nodes.node import TASKS_EVERY, heard
-from kafka_exec.kafka.overview.unfinished import MOST, delayed, places, queue_topics, read, spans, unfinished
-from kafka_exec.kafka.queue.dead import DeadLetters, queues_with_letters
-
-#: The name of the reducer of suspensions before the keys of the control plane's changelog.
-_WAITS = "wait:"
+from kafka_exec.kafka.overview.letters import buried
+from kafka_exec.kafka.overview.suspensions import suspensions
+from kafka_exec.kafka.overview.unfinished import MOST, delayed, everything, queue_topics, read, unfinished
 
 #: Finds the state of a task; None if it has none.
 FindState = Callable[[str], StateRecord | None]
@@ -139,34 +134,19 @@ class _Search:
 
     @cached_property
     def _letters(self) -> dict[str, Buried]:
-        found: dict[str, Buried] = {}
-        for queue in queues_with_letters(self._cluster, self._topics):
-            letters, is_cut = DeadLetters(self._cluster, self._topics, queue).latest(MOST)
-            self._is_cut |= is_cut
-            for letter in letters:
-                before = found.get(letter.id)
-                if not letter.replayed and (before is None or before.letter.at <= letter.at):
-                    found[letter.id] = Buried(queue, letter)
+        found, is_cut = buried(self._cluster, self._topics)
+        self._is_cut |= is_cut
         return found
 
     @cached_property
     def _suspensions(self) -> dict[str, Suspension]:
-        reducers: dict[int, WaitingReducer] = {}
-        for record in self._all(self._topics.control_state):
-            key = (record.key() or b"").decode(errors="replace")
-            if key.startswith(_WAITS):
-                reducer = reducers.setdefault(record.partition(), WaitingReducer(early=0.0, remembered=0.0))
-                try:
-                    reducer.restore(key.removeprefix(_WAITS), record.value())
-                except Undecodable:
-                    continue  # the process that drives the partition says so
-        return {each.task: each for reducer in reducers.values() for each in reducer.suspensions()}
+        return {each.task: each for each in suspensions(self._cluster, self._topics)}
 
     @cached_property
     def _revoked(self) -> dict[str, float]:
         kept = self._now - self._cluster.settings.revoked_retention
         found: dict[str, float] = {}
-        for record in self._all(self._topics.revoked):
+        for record in everything(self._cluster, self._topics.revoked):
             try:
                 at = from_json(record.value())
             except ValueError:
@@ -174,13 +154,6 @@ class _Search:
             if record.key() is not None and isinstance(at, float) and at > kept:
                 found[record.key().decode(errors="replace")] = at
         return found
-
-    def _all(self, topic: str) -> Iterator[Record]:
-        """All records of a topic; none if it does not exist."""
-        with within(TIMEOUT), administration(self._cluster) as admin:
-            begins, ends = spans(admin, places(self._cluster, [topic]))
-        for batch in histories(self._cluster, {place: (begins[place], end) for place, end in ends.items()}):
-            yield from batch
 
 
 def _task_record(record: Record) -> TaskRecord:
