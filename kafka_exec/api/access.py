@@ -16,7 +16,7 @@ _JSON = "application/json"
 
 
 @dataclass(frozen=True)
-class Asked:
+class RequestHead:
     """The parts of a request by which it is admitted.
 
     Attributes:
@@ -58,7 +58,7 @@ class Access:
         self.read_only = read_only
         self._tokens = {user: token.encode() for user, token in tokens.items()}
 
-    def admit(self, asked: Asked) -> str:
+    def admit(self, asked: RequestHead) -> str:
         """The name of the user whose request it is.
 
         Raises:
@@ -69,7 +69,7 @@ class Access:
             self._check_act(asked, user)
         return user
 
-    def _known(self, asked: Asked) -> str:
+    def _known(self, asked: RequestHead) -> str:
         scheme, _, given = asked.headers.get("authorization", "").partition(" ")
         found = None
         if scheme.lower() == _SCHEME:
@@ -82,7 +82,7 @@ class Access:
             raise Refusal(401, "send the header Authorization: Bearer TOKEN, with a token of kafka_exec_api_tokens")
         return found
 
-    def _local(self, asked: Asked) -> str:
+    def _local(self, asked: RequestHead) -> str:
         # A page whose name leads to this machine would send its own name as the host.
         if not (is_local(asked.client) and is_local(_name_of(asked.headers.get("host", "")))):
             raise Refusal(
@@ -90,7 +90,7 @@ class Access:
             )
         return ANYBODY
 
-    def _check_act(self, asked: Asked, user: str) -> None:
+    def _check_act(self, asked: RequestHead, user: str) -> None:
         if self.read_only:
             raise Refusal(403, "this API is read-only: its operator allows no acts", user)
         origin = asked.headers.get("origin")

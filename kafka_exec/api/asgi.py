@@ -16,7 +16,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from kafka_exec.api.access import Access, Asked, Refusal
+from kafka_exec.api.access import Access, Refusal, RequestHead
 from kafka_exec.api.answers import line_of, status_of
 from kafka_exec.api.openapi import routes
 from kafka_exec.api.operation import Call, Operation
@@ -94,11 +94,11 @@ class Api:
             return {"error": line_of(error)}, status
 
 
-def _asked(request: Request) -> Asked:
+def _asked(request: Request) -> RequestHead:
     user: Any = request.scope.get("user")
     name = str(user.display_name) if getattr(user, "is_authenticated", False) else None
     client = None if request.client is None else request.client.host
-    return Asked(request.method, client, request.headers, name)
+    return RequestHead(request.method, client, request.headers, name)
 
 
 def _tell(user: str, request: Request, status: int) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from kafka_exec.about import __version__
 from kafka_exec.api import periodic, queues, tasks
-from kafka_exec.api.operation import Call, Operation
+from kafka_exec.api.operation import NAME, Call, Operation, Schema
 from kafka_exec.api.schemas import SCHEMAS
 
 #: The paths of all operations begin with this.
@@ -27,9 +27,8 @@ ALIASES: Mapping[str, str] = {
     "/runners": "/nodes",
 }
 
-#: The errors that each operation may answer, by their statuses.
-_ALWAYS = (400, 401, 500, 501, 503)
-_ERRORS = {
+#: The errors, by their statuses.
+ERRORS: Mapping[int, str] = {
     400: "A parameter is wrong.",
     401: "The token is missing or wrong; or none is set, and another machine asks.",
     403: "The API is read-only, or a page of another site has sent this.",
@@ -41,6 +40,9 @@ _ERRORS = {
     501: "The application has no kafka-exec result backend.",
     503: "Kafka does not answer, or refuses the API.",
 }
+
+#: The errors that each operation may answer.
+_ALWAYS = (400, 401, 500, 501, 503)
 
 
 def openapi(call: Call) -> Any:
@@ -81,7 +83,7 @@ def document() -> dict[str, Any]:
         "paths": paths,
         "components": {
             "schemas": dict(SCHEMAS),
-            "responses": {str(status): _answer(text, "Error") for status, text in _ERRORS.items()},
+            "responses": {str(status): _answer(text, "Error") for status, text in ERRORS.items()},
             "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
         },
         "security": [{"token": []}],
@@ -98,9 +100,13 @@ def errors_of(operation: Operation) -> list[int]:
     return sorted({*_ALWAYS, *acts, *operation.errors})
 
 
+#: The schemas of parts of paths that are no names.
+_IN_PATHS: Mapping[str, Schema] = {"address": {"type": "string", "pattern": "^[0-9]+:[0-9]+$"}}
+
+
 def _told(operation: Operation) -> dict[str, Any]:
     in_path = [
-        {"name": name, "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
+        {"name": name, "in": "path", "required": True, "schema": _IN_PATHS.get(name, NAME)}
         for name in re.findall(r"{(\w+)}", operation.path)
     ]
     in_query = [

@@ -13,10 +13,10 @@ from celery import Celery
 Schema = Mapping[str, Any]
 
 TEXT: Schema = {"type": "string"}
+NAME: Schema = {"type": "string", "minLength": 1}
 FLAG: Schema = {"type": "boolean", "default": False}
 LIST: Schema = {"type": "array"}
 OBJECT: Schema = {"type": "object"}
-TIME: Schema = {"type": "number"}
 
 #: The number of things in a list.
 LIMIT: Schema = {"type": "integer", "minimum": 1, "maximum": 10_000, "default": 100}

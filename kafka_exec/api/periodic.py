@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from kafka_exec.api.operation import LIST, OBJECT, TEXT, Call, Operation, Schema, items, told
+from kafka_exec.api.operation import LIST, NAME, OBJECT, Call, Operation, Schema, items, told
 from kafka_exec.beat.periodic import PeriodicTasks
 
 #: The definition of an entry; what it leaves out has its usual value.
 ENTRY: dict[str, Schema] = {
-    "name": told(TEXT, "The entry's name."),
-    "task": told(TEXT, "The task's name."),
+    "name": told(NAME, "The entry's name."),
+    "task": told(NAME, "The task's name."),
     "schedule": told({"type": ["string", "number"]}, "Seconds, every 5 m, 0 4 * * mon, or solar sunset 52.5 13.4."),
     "args": told(LIST, "Positional arguments."),
     "kwargs": told(OBJECT, "Named arguments."),
@@ -18,7 +18,7 @@ ENTRY: dict[str, Schema] = {
     "catch_up": told({"enum": ["skip", "one", "all"]}, "The missed slots that are fired."),
     "max_running": told({"type": "integer"}, "So many runs are under way at a time."),
     "max_duration": told({"type": "number"}, "After so many seconds a run is stopped."),
-    "labels": told({**LIST, "items": TEXT}, "Only beats with all these labels fire it."),
+    "labels": told({**LIST, "items": NAME}, "Only beats with all these labels fire it."),
     "on_node": told({"type": "boolean"}, "Its holder runs the task itself."),
     "overlap": told({"enum": ["queue", "skip", "replace"]}, "With on_node: what becomes of a slot during a run."),
     "after_end": told({"type": "boolean"}, "With on_node: the period begins when a run ends."),

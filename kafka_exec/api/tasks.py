@@ -6,7 +6,7 @@ import time
 from datetime import datetime
 from typing import Any
 
-from kafka_exec.api.operation import FLAG, LIMIT, LIST, OBJECT, TEXT, Call, Operation, Schema, items, told
+from kafka_exec.api.operation import FLAG, LIMIT, LIST, NAME, OBJECT, TEXT, Call, Operation, Schema, items, told
 from kafka_exec.app.durable.resuming import resume
 from kafka_exec.beat.periodic import PeriodicTasks
 from kafka_exec.core.overview.filters import COUNTED, TaskFilter, expression, moment, states_of
@@ -30,7 +30,7 @@ CHOOSING: dict[str, Schema] = {
 
 ANSWER: dict[str, Schema] = {
     "data": told({}, "The value that the task gets."),
-    "callback": told(TEXT, "The id of the callback, if the suspension expects several."),
+    "callback": told(NAME, "The id of the callback, if the suspension expects several."),
     "timeout": told(
         {"type": "number", "minimum": 0, "maximum": 60, "default": 10}, "Wait so many seconds for the answer."
     ),
@@ -42,15 +42,15 @@ ARGUMENTS: dict[str, Schema] = {
 }
 
 SENDING: dict[str, Schema] = {
-    "name": told(TEXT, "The task's name."),
+    "name": told(NAME, "The task's name."),
     "args": told({**LIST, "default": []}, "Positional arguments."),
     "kwargs": told({**OBJECT, "default": {}}, "Named arguments."),
-    "queue": told(TEXT, "A queue that exists; by default that of the application's routes."),
-    "ordering_key": told(TEXT, "Tasks of one key run one at a time, in order."),
-    "deduplication_id": told(TEXT, "Tasks with the same id are one task."),
+    "queue": told(NAME, "A queue that exists; by default that of the application's routes."),
+    "ordering_key": told(NAME, "Tasks of one key run one at a time, in order."),
+    "deduplication_id": told(NAME, "Tasks with the same id are one task."),
     "eta": told({**TEXT, "format": "date-time"}, "The time at which it begins, with a time zone."),
-    "scheduleExpression": told(TEXT, "Makes it a periodic entry: every 5 m, or 0 4 * * mon."),
-    "entry": told(TEXT, "The name of that entry; by default the task's name."),
+    "scheduleExpression": told(NAME, "Makes it a periodic entry: every 5 m, or 0 4 * * mon."),
+    "entry": told(NAME, "The name of that entry; by default the task's name."),
 }
 
 
@@ -198,9 +198,23 @@ OPERATIONS = (
     Operation("GET", f"{_ONE}/why", why, "Reason"),
     Operation("POST", f"{_ONE}/resume", resume_execution, "Resumed", body=ANSWER, errors=(404, 409, 413)),
     Operation("POST", f"{_ONE}/retry", retry_execution, "Replayed", body=ARGUMENTS, errors=(404, 409)),
-    Operation("POST", f"{_ONE}/revoke", revoke_execution, "Named", body={"terminate": FLAG}, status=202, errors=(409,)),
     Operation(
-        "POST", f"{_ONE}/remark", remark_execution, "Named", body={"text": TEXT}, required=("text",), errors=(404, 413)
+        "POST",
+        f"{_ONE}/revoke",
+        revoke_execution,
+        "Named",
+        body={"terminate": told(FLAG, "Also end the process that runs it.")},
+        status=202,
+        errors=(409,),
+    ),
+    Operation(
+        "POST",
+        f"{_ONE}/remark",
+        remark_execution,
+        "Named",
+        body={"text": told(NAME, "The remark.")},
+        required=("text",),
+        errors=(404, 413),
     ),
     Operation("GET", "/suspended", suspended, "Suspensions"),
     Operation("POST", "/suspended/{correlation_id}/resume", resume_suspended, "Resumed", body=ANSWER, errors=(413,)),
