@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import socket
 
@@ -43,7 +44,7 @@ def api(context: click.Context, host: str, port: int, read_only: bool) -> None:
     try:
         listening = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except OSError as error:
-        raise click.ClickException(f"cannot listen on {host}, port {port}: {error.strerror or error}") from None
+        raise click.ClickException(f"cannot listen on {host}, port {port}: {os.strerror(error.errno or 0)}") from None
     with listening:
         address = f"[{host}]" if ":" in host else host
         click.echo(f"Serving the API on http://{address}:{listening.getsockname()[1]}/api/kafka. Stop it with Ctrl-C.")

@@ -164,7 +164,7 @@ def test_what_no_operation_does_is_told_in_json() -> None:
     api = api_of()
     assert ask(api, "GET", "/api/kafka/nothing").body == {"error": "Not Found: see openapi.json"}
     answer = ask(api, "PUT", "/api/kafka/executions")
-    assert (answer.status, answer.headers["allow"]) == (405, "GET, HEAD, POST")
+    assert (answer.status, {*answer.headers["allow"].split(", ")}) == (405, {"GET", "HEAD", "POST"})
     assert ask(api, "GET", "/api/kafka/status/").status == 404
     assert ask(api, "HEAD", "/api/kafka/openapi.json").status == 200
 
