@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
 from typing import Any
 from urllib.parse import quote, unquote
 
@@ -64,7 +64,7 @@ class Api:
             except Refusal as refusal:
                 if refusal.user is not None:
                     _tell(refusal.user, request, refusal.status)
-                challenge = {"WWW-Authenticate": "Bearer"} if refusal.status == 401 else {}
+                challenge = {"WWW-Authenticate": "Bearer"} if refusal.status == 401 else None
                 return _answer({"error": str(refusal)}, refusal.status, challenge)
             found, status = await self._perform(operation, request, user)
             if operation.is_act:
@@ -123,10 +123,10 @@ def _encoded_path(scope: MutableMapping[str, Any]) -> str:
     return raw if unquote(raw) == path else quote(path)
 
 
-def _refused_by_route(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
-    return _answer({"error": f"{error.detail}: see openapi.json"}, error.status_code, error.headers or {})
+def _refused_by_route(request: Request, error: Any) -> Response:
+    return _answer({"error": f"{error.detail}: see openapi.json"}, error.status_code, error.headers)
 
 
-def _answer(found: Any, status: int, headers: Any = {}) -> Response:  # noqa: B006
-    return Response(json.dumps(found, allow_nan=False), status, {**_HEADERS, **headers}, media_type="application/json")
+def _answer(found: Any, status: int, headers: Mapping[str, str] | None = None) -> Response:
+    data = json.dumps(found, allow_nan=False)
+    return Response(data, status, {**_HEADERS, **(headers or {})}, media_type="application/json")

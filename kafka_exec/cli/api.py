@@ -36,7 +36,10 @@ def api(context: click.Context, host: str, port: int, read_only: bool) -> None:
             )
         click.echo("No kafka_exec_api_tokens are set: everybody on this machine may use it", err=True)
 
-    import uvicorn
+    try:
+        import uvicorn
+    except ModuleNotFoundError:
+        raise click.ClickException("the server of the API needs uvicorn: install kafka_exec[api]") from None
 
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("kafka_exec").setLevel(logging.WARNING)
@@ -51,4 +54,4 @@ def api(context: click.Context, host: str, port: int, read_only: bool) -> None:
         # Uvicorn raises the signal that has stopped it again, for who had it before.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: None)
-        uvicorn.Server(uvicorn.Config(served, access_log=False, log_config=None)).run([listening])
+        uvicorn.Server(uvicorn.Config(served, access_log=False, log_config=None, server_header=False)).run([listening])

@@ -235,6 +235,12 @@ def test_it_is_mounted_in_an_application_that_knows_its_users(made: Crew, caplog
     assert "carl: POST /tasks/jobs: 201" in [record.getMessage() for record in caplog.records]
 
 
+def test_a_proxy_that_names_another_machine_and_a_name_of_others_are_not_this_machine(site: Site) -> None:
+    for headers in ({"X-Forwarded-For": "10.0.0.7"}, {"Host": "evil.example"}):
+        assert site.ask("GET", "/executions", headers=headers).status_code == 401
+    assert site.ask("POST", "/executions", {"name": "add"}, {"Origin": "http://evil.example"}).status_code == 403
+
+
 def test_a_kafka_that_is_away_is_told_and_not_waited_for_long() -> None:
     app = make_app("kafka-exec://127.0.0.1:1/away", "kafka-exec://127.0.0.1:1/away", broker_connection_timeout=1)
     with serving(app) as site:

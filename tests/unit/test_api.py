@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -196,6 +197,13 @@ def test_an_act_is_one_line_in_the_log_whatever_its_path_has(caplog: pytest.LogC
 def test_an_application_with_another_broker_has_no_api() -> None:
     with pytest.raises(errors.NotInKafka, match="no kafka-exec:// broker"):
         application(Celery("api", broker="memory://", set_as_current=False))
+
+
+def test_without_the_extra_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "kafka_exec.api.asgi")
+    monkeypatch.setitem(sys.modules, "starlette.applications", None)
+    with pytest.raises(errors.ConfigurationError, match=r"the API needs starlette.*: install kafka_exec\[api\]"):
+        api_of()
 
 
 # What is read
