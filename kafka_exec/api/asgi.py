@@ -12,7 +12,7 @@ from celery import Celery
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
@@ -65,7 +65,7 @@ class Api:
                 if refusal.user is not None:
                     _tell(refusal.user, request, refusal.status)
                 challenge = {"WWW-Authenticate": "Bearer"} if refusal.status == 401 else None
-                return _answer({"error": str(refusal)}, refusal.status, challenge)
+                return _answer(_error(str(refusal)), refusal.status, challenge)
             found, status = await self._perform(operation, request, user)
             if operation.is_act:
                 _tell(user, request, status)
@@ -73,25 +73,35 @@ class Api:
 
         return endpoint
 
-    async def _perform(self, operation: Operation, request: Request, user: str) -> tuple[Any, int]:
-        """The answer of an operation, and its status."""
+    async def _perform(self, operation: Operation, request: Request, user: str) -> tuple[str, int]:
+        """The answer of an operation as JSON, and its status."""
         try:
             query = read_query(operation, request.query_params.multi_items())
             body = {}
             if operation.method == "POST":
                 data = await _body(request)
                 if data is None:
-                    return {"error": f"the body is larger than {_LARGEST} bytes"}, 413
+                    return _error(f"the body is larger than {_LARGEST} bytes"), 413
                 body = read_body(operation, data)
             path = {name: unquote(value) for name, value in request.path_params.items()}
             call = Call(self._app, path, query, body, user, request.scope.get("root_path", ""))
-            return await run_in_threadpool(operation.perform, call), operation.status
+            return await run_in_threadpool(_performed, operation, call), operation.status
+        except ClientDisconnect:
+            return _error("the body did not come to its end"), 400
         except Exception as error:
             status = status_of(error)
             if status is None:
                 logger.exception("the API could not answer %s %s", request.method, request.url.path)
-                return {"error": "an error of the API itself, which its log tells: its operator must look"}, 500
-            return {"error": line_of(error)}, status
+                return _error("an error of the API itself, which its log tells: its operator must look"), 500
+            return _error(line_of(error)), status
+
+
+def _performed(operation: Operation, call: Call) -> str:
+    return json.dumps(operation.perform(call), allow_nan=False)
+
+
+def _error(text: str) -> str:
+    return json.dumps({"error": text})
 
 
 def _asked(request: Request) -> RequestHead:
@@ -124,9 +134,8 @@ def _encoded_path(scope: MutableMapping[str, Any]) -> str:
 
 
 def _refused_by_route(request: Request, error: Any) -> Response:
-    return _answer({"error": f"{error.detail}: see openapi.json"}, error.status_code, error.headers)
+    return _answer(_error(f"{error.detail}: see openapi.json"), error.status_code, error.headers)
 
 
-def _answer(found: Any, status: int, headers: Mapping[str, str] | None = None) -> Response:
-    data = json.dumps(found, allow_nan=False)
+def _answer(data: str, status: int, headers: Mapping[str, str] | None = None) -> Response:
     return Response(data, status, {**_HEADERS, **(headers or {})}, media_type="application/json")
