@@ -54,8 +54,8 @@ class Access:
     """
 
     def __init__(self, tokens: Mapping[str, str], read_only: bool) -> None:
-        self.is_open = not tokens
-        self.read_only = read_only
+        self._is_open = not tokens
+        self._read_only = read_only
         self._tokens = {user: token.encode() for user, token in tokens.items()}
 
     def admit(self, asked: RequestHead) -> str:
@@ -64,7 +64,7 @@ class Access:
         Raises:
             Refusal: the request is not to be answered.
         """
-        user = asked.user or (self._local(asked) if self.is_open else self._known(asked))
+        user = asked.user or (self._local(asked) if self._is_open else self._known(asked))
         if asked.is_act:
             self._check_act(asked, user)
         return user
@@ -91,10 +91,10 @@ class Access:
         return ANYBODY
 
     def _check_act(self, asked: RequestHead, user: str) -> None:
-        if self.read_only:
+        if self._read_only:
             raise Refusal(403, "this API is read-only: its operator allows no acts", user)
         origin = asked.headers.get("origin")
-        if origin is not None and _place_of(origin) != asked.headers.get("host", "").lower():
+        if origin is not None and _place_of(origin) != (asked.headers.get("host") or "no host").lower():
             raise Refusal(
                 403, "a page of another site has sent this: acts are allowed to pages of this host only", user
             )

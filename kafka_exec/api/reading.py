@@ -4,25 +4,22 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import best_match
 
 from kafka_exec.api.operation import Operation, Schema
-from kafka_exec.core.record.fields import is_unicode
+from kafka_exec.core.record.fields import an_object, from_json, is_unicode
+from kafka_exec.core.record.plain import is_deep
 from kafka_exec.errors import ConfigurationError
 
 #: A complaint about a parameter is cut to so many characters.
 _LONGEST = 300
 
-#: The functions that make values of texts, by the types of schemas. They raise a KeyError or ValueError if there is none.
-_READ: dict[Any, Callable[[str], Any]] = {
-    "boolean": {"true": True, "false": False}.__getitem__,
-    "integer": int,
-    "number": float,
-}
+#: The types of schemas whose values are written as JSON in a query.
+_WRITTEN_AS_JSON = ("boolean", "integer", "number")
 
 
 def read_query(operation: Operation, pairs: Iterable[tuple[str, str]]) -> dict[str, Any]:
@@ -45,10 +42,14 @@ def read_query(operation: Operation, pairs: Iterable[tuple[str, str]]) -> dict[s
 
 def _value(schema: Schema, text: str) -> Any:
     """The value of a text; the text itself if it stands for none, which does not fit the schema."""
-    try:
-        return _READ.get(schema.get("type"), str)(text)
-    except (KeyError, ValueError):
+    kind = schema.get("type")
+    if kind not in _WRITTEN_AS_JSON:
         return text
+    try:
+        found = _from_json(text)
+    except ValueError:
+        return text
+    return found if kind != "integer" or type(found) is int else text
 
 
 def read_body(operation: Operation, data: bytes) -> dict[str, Any]:
@@ -58,18 +59,22 @@ def read_body(operation: Operation, data: bytes) -> dict[str, Any]:
         ConfigurationError: it is no JSON object, or does not fit the operation's schema.
     """
     try:
-        found = json.loads(data, parse_constant=_refuse)
-        is_text = is_unicode(json.dumps(found, ensure_ascii=False))
-    except (ValueError, RecursionError):
-        raise ConfigurationError("the body must be a JSON object") from None
-    if not is_text:
+        found = an_object(_from_json(data))
+    except ValueError:
+        raise ConfigurationError("the body must be a JSON object, with finite numbers, and not too deep") from None
+    if not is_unicode(json.dumps(found, ensure_ascii=False)):
         raise ConfigurationError("the body has a text with half a character: a lone surrogate")
     _check(operation.body_schema, found, "the body")
     return {**_defaults(operation.body), **found}
 
 
-def _refuse(constant: str) -> Any:
-    raise ValueError(constant)
+def _from_json(data: str | bytes) -> Any:
+    """The value of a JSON text. Raises a ValueError also for numbers that only Python knows, such as NaN and 1e999."""
+    found = from_json(data)
+    if is_deep(found):
+        raise ValueError("it is nested too deeply")
+    json.dumps(found, allow_nan=False)
+    return found
 
 
 def _check(schema: Schema, value: Any, name: str) -> None:

@@ -15,8 +15,8 @@ from kafka_exec.app.sending import addressed
 from kafka_exec.beat.periodic import PeriodicTasks
 from kafka_exec.core.message.dead import Order
 from kafka_exec.core.message.envelope import DEDUPLICATION_ID
-from kafka_exec.core.results.lifecycle import TERMINAL
-from kafka_exec.errors import NotFound, NotInKafka, WrongState
+from kafka_exec.core.results.lifecycle import TERMINAL, State
+from kafka_exec.errors import ConfigurationError, KafkaExecError, NotFound, NotInKafka, WrongState
 from kafka_exec.kafka.overview.letters import buried
 from kafka_exec.kafka.overview.queues import Overview
 from kafka_exec.kafka.publish.scopes import confirmed
@@ -50,13 +50,28 @@ def send(
         _require_queue(app, queue)
         options["queue"] = queue
     is_new = options.get(DEDUPLICATION_ID) is None
-    options = addressed(name, app.tasks.get(name), args, kwargs, {"task_id": uuid() if is_new else None, **options})
+    options = _addressed(app, name, args, kwargs, {"task_id": uuid() if is_new else None, **options})
     task_id: str = options["task_id"]
     if is_new or not _is_known(app, task_id):
         with confirmed():  # a worker that begins at once writes its states after this one
             tell_scheduled(app, name, None, options)
     app.send_task(name, args, dict(kwargs), eta=eta, **options)
     return task_id
+
+
+def _addressed(
+    app: Celery, name: str, args: list[Any], kwargs: Mapping[str, Any], options: dict[str, Any]
+) -> dict[str, Any]:
+    """The options with ours as headers, if the task takes the arguments, as far as the application knows it."""
+    known = app.tasks.get(name)
+    try:
+        if known is not None and known.typing and hasattr(known, "__header__"):
+            known.__header__(*args, **kwargs)
+        return addressed(name, known, args, kwargs, options)
+    except KafkaExecError:
+        raise
+    except Exception as error:  # of the function that makes the task's ordering key, or of Celery's check
+        raise ConfigurationError(f"{name} does not take these arguments: {error}") from None
 
 
 def require_task(app: Celery, name: str) -> None:
@@ -93,7 +108,10 @@ def resume_task(app: Celery, task_id: str, data: Any, callback_id: str | None, *
     for each in suspended(app):
         if each.task == task_id:
             return resume(app, each.correlation_id, data, callback_id, timeout=timeout)
-    raise WrongState(f"task {task_id} is not suspended: it is {task(app, task_id).state.value}")
+    state = task(app, task_id).state
+    if state is State.SUSPENDED:
+        raise WrongState(f"the control plane does not know yet that task {task_id} is suspended: try again")
+    raise WrongState(f"task {task_id} is not suspended: it is {state.value}")
 
 
 def replay_task(app: Celery, task_id: str, args: list[Any] | None, kwargs: dict[str, Any] | None) -> int:

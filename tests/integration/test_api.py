@@ -90,6 +90,7 @@ def test_tasks_are_chosen_by_the_filter_of_the_commands(made: Crew, site: Site) 
     assert printed(made, "executions", *options, "--limit", "2") == found["items"]
     assert site.get("/executions/counts", **chosen, by="queue") == {"items": [{"queue": "celery", "number": 3}]}
     assert site.get("/executions", until="1 h") == {"items": [], "more": 0}
+    assert site.get("/executions", since=f"{'9' * 400} d")["more"] == 0
     for wrong in ({"where": "nme == 1"}, {"state": "FINE"}, {"since": "soon"}, {"limit": "0"}, {"colour": "red"}):
         assert len(site.get("/executions", 400, **wrong)["error"].splitlines()) == 1
 
@@ -176,11 +177,17 @@ def test_a_schedule_expression_makes_a_periodic_entry(site: Site) -> None:
         ({"name": "nothing"}, 404, "neither the application nor a worker that lives knows a task nothing"),
         ({"name": "nothing", "scheduleExpression": "5"}, 404, "neither the application nor"),
         ({"name": "add", "queue": "nowhere"}, 404, "there is no queue 'nowhere'; there are "),
-        ({"name": "add", "ordering_key": "k" * 600}, 400, "add: an ordering key"),
+        (
+            {"name": "add", "args": [1, 2, 3]},
+            400,
+            "add does not take these arguments: add() takes 2 positional arguments",
+        ),
+        ({"name": "keyed"}, 400, "keyed does not take these arguments: "),
+        ({"name": "add", "args": [1, 2], "ordering_key": "k" * 600}, 400, "add: an ordering key"),
         ({"name": "add", "eta": "tomorrow"}, 400, "eta: 'tomorrow' is no date"),
         ({"name": "add", "eta": "2060-01-01T00:00:00"}, 400, "eta: '2060-01-01T00:00:00' must say its time zone"),
         ({"name": "add", "entry": "x"}, 400, "entry: only a task with a scheduleExpression has one"),
-        ({"name": "add", "args": ["x" * 1_500_000]}, 413, ""),
+        ({"name": "add", "args": ["x" * 1_500_000, ""]}, 413, ""),
     ],
 )
 def test_a_task_that_cannot_be_sent_is_refused_in_one_line(site: Site, body: Any, status: int, told: str) -> None:

@@ -86,6 +86,8 @@ def test_an_act_is_refused_where_the_api_is_read_only_or_another_site_has_sent_i
         assert admit(access, method, origin="http://127.0.0.1:9809") == ANYBODY
         for origin in ("null", "", "http://evil.example", "http://127.0.0.1:80", "https://127.0.0.1", "http://["):
             assert refused(access, method, origin=origin) == 403
+        known = Access(TOKENS, read_only=False)
+        assert refused(known, method, authorization=f"Bearer {ANNA}", origin="null", host="") == 403
     for kind in ("", "text/plain", "application/x-www-form-urlencoded", "multipart/form-data", "application/jsonx"):
         assert refused(access, "POST", content_type=kind) == 415
     assert admit(access, "POST", content_type="Application/JSON; charset=utf-8") == ANYBODY
@@ -217,6 +219,9 @@ def test_parameters_of_a_query_have_their_types_and_defaults() -> None:
     found = read_query(operation("executions"), [("active", "true"), ("limit", "7"), ("name", "5")])
     assert found == {"active": True, "limit": 7, "name": "5"}
     assert read_query(operation("nodes"), [("hours", "0.5")]) == {"hours": 0.5}
+    for hours in ("nan", "NaN", "1e999", "1_0"):
+        with pytest.raises(errors.ConfigurationError, match="hours: "):
+            read_query(operation("nodes"), [("hours", hours)])
     assert read_query(operation("executions"), []) == {"active": False, "limit": 100}
 
 
@@ -226,8 +231,10 @@ def test_parameters_of_a_query_have_their_types_and_defaults() -> None:
         ([("nme", "x")], "there is no parameter 'nme'; there are name, state"),
         ([("name", "x"), ("name", "y")], "the parameter name is there more than once"),
         ([("limit", "many")], "limit: 'many' is not of type 'integer'"),
+        ([("limit", "5.0")], "limit: '5.0' is not of type 'integer'"),
+        ([("limit", "true")], "limit: 'true' is not of type 'integer'"),
         ([("limit", "0")], "limit: 0 is less than the minimum of 1"),
-        ([("active", "1")], "active: '1' is not of type 'boolean'"),
+        ([("active", "1")], "active: 1 is not of type 'boolean'"),
     ],
 )
 def test_a_wrong_parameter_of_a_query_is_told(pairs: list[tuple[str, str]], told: str) -> None:
@@ -243,8 +250,10 @@ def test_a_wrong_parameter_of_a_query_is_told(pairs: list[tuple[str, str]], told
         (b"\xff", "the body must be a JSON object"),
         (b"[" * 100_000, "the body must be a JSON object"),
         (b'{"name": "x", "args": [NaN]}', "the body must be a JSON object"),
+        (b'{"name": "x", "args": [1e999]}', "the body must be a JSON object"),
         (b'{"name": "\\ud800"}', "the body has a text with half a character"),
-        (b"[]", "the body: [] is not of type 'object'"),
+        (b"[]", "the body must be a JSON object"),
+        (b'{"name": "x", "args": ' + b"[" * 900 + b"]" * 900 + b"}", "the body must be a JSON object"),
         (b"{}", "the body: 'name' is a required property"),
         (b'{"name": 5}', "name: 5 is not of type 'string'"),
         (b'{"name": "x", "arg": []}', "the body: Additional properties are not allowed ('arg' was unexpected)"),

@@ -118,9 +118,9 @@ def moment(text: str, now: float) -> float:
         ConfigurationError: it is neither.
     """
     if (age := _AGE.fullmatch(text.strip())) is not None:
-        return now - float(age[1]) * _UNITS[age[2]]
+        return max(0.0, now - float(age[1]) * _UNITS[age[2]])
     try:
-        return datetime.fromisoformat(text.strip().replace("Z", "+00:00")).timestamp()
+        return max(0.0, datetime.fromisoformat(text.strip().replace("Z", "+00:00")).timestamp())
     except (ValueError, OverflowError):
         raise ConfigurationError(f"{text!r} is no age (90 s, 5 min, 2 h, 1 d) and no date (2026-01-31 14:00)") from None
 
