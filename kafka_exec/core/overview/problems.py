@@ -20,10 +20,12 @@ class Severity(Enum):
     WRONG = "wrong"
     #: It may be as it should, or pass by itself.
     WARNING = "warning"
+    #: It is as it should be.
+    OK = "ok"
 
 
 class Problem(NamedTuple):
-    """A problem, and the command that helps or shows more."""
+    """A problem, and the command that helps or shows more; empty: there is none."""
 
     severity: Severity
     text: str
