@@ -125,8 +125,8 @@ class Table:
         except ValueError as error:
             pass_over(record, error)
             return
-        self.version += 1
         if value is None:
             self._rows.pop(name, None)
         else:
             self._rows[name] = row
+        self.version += 1  # at last: what is computed from the rows under a version has no older ones
