@@ -34,7 +34,7 @@ COLUMNS = (
 )
 
 
-class Queues(click.Group):
+class QueueCommands(click.Group):
     """The commands on queues. Without one of their names it is ``list``."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -43,7 +43,7 @@ class Queues(click.Group):
         return super().parse_args(ctx, ["list", *args] if is_list else args)
 
 
-@click.group(cls=Queues, invoke_without_command=True)
+@click.group(cls=QueueCommands, invoke_without_command=True)
 def queues() -> None:
     """Show what waits in the queues, pause one, and resume it.
 
