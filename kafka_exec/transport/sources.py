@@ -6,6 +6,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import suppress
 from itertools import chain
 from typing import NamedTuple, Protocol
 
@@ -106,6 +107,7 @@ class WorkQueue:
         # The taken items whose ordering keys are paused, by key.
         self._aside: dict[str, list[Item]] = {}
         self._told = NO_PAUSES
+        self._is_released = False
         self._turn = 0
         self._used_every = None if declared.expires is None else declared.expires / 3
         self._used = 0.0
@@ -127,6 +129,8 @@ class WorkQueue:
 
     def _look_after(self) -> None:
         self._tell_pauses()
+        if self._is_released:
+            self._hand_back()
         now = time.monotonic()
         if self._used_every is not None and now - self._used >= self._used_every:
             self._used = now
@@ -164,9 +168,7 @@ class WorkQueue:
         """
         if self.pause_of(None) is not None:
             return None
-        for key in [key for key in self._aside if self.pause_of(key) is None]:
-            for each in self._aside.pop(key):
-                self._return(each)
+        self._bring_back(key for key in self._aside if self.pause_of(key) is None)
         if len(self._readers) == 1:
             return self._take_from(0)
         if not all(reader.settled for reader in self._readers):
@@ -213,6 +215,12 @@ class WorkQueue:
             returned.clear()
             returned.extend(returned_in_order)
 
+    def _bring_back(self, keys: Iterable[str]) -> None:
+        """Has items be taken again that were set aside since their keys were paused."""
+        for key in list(keys):
+            for item in self._aside.pop(key, ()):
+                self._return(item)
+
     def bury(self, item: Item, reason: str, error: str) -> None:
         """Writes an item to the dead-letter topic, durably, and ends it."""
         letter = letter_of(item.record, self._space.dead_letters(self.name), reason=reason, error=error)
@@ -236,9 +244,7 @@ class WorkQueue:
 
     def discard(self) -> None:
         """Ends all items that wait in this process, because the queue is purged."""
-        while self._aside:
-            for item in self._aside.popitem()[1]:
-                self.end(item)
+        self._bring_back(self._aside)
         for returned in self._returned:
             while returned:
                 self.end(returned.popleft())
@@ -302,11 +308,21 @@ class WorkQueue:
 
     def release(self) -> None:
         """Has the readers leave their groups when the taken items have ended, because no consumer is left."""
+        self._is_released = True
         for reader in self._readers:
             reader.release()
 
+    def _hand_back(self) -> None:
+        """Gives the readers back what waits here: they stay in their groups until all that was taken has ended."""
+        self._bring_back(self._aside)
+        for reader, returned in zip(self._readers, self._returned, strict=True):
+            with suppress(IndexError):  # all are given back
+                while (item := returned.pop()).work is not None:
+                    reader.buffer.appendleft((item.record, item.work, item.term))
+
     def reclaim(self) -> bool:
         """Takes back a release. False: it is too late, a new :class:`WorkQueue` is needed."""
+        self._is_released = False
         reclaimed = [reader.reclaim() for reader in self._readers]
         return all(reclaimed)
 

@@ -24,7 +24,7 @@ from kafka_exec.flower.queues import Queues
 from kafka_exec.kafka.overview.unfinished import paused
 from kafka_exec.kafka.overview.why import why
 from kafka_exec.settings.appconf import broker_home
-from tests.integration.workers import PATIENCE, Crew, Worker, crew, until
+from tests.integration.workers import Crew, Worker, crew, until
 
 #: The workers of the large test, and their slots. Threads: a process for each slot would cost a start each.
 WORKERS, SLOTS = "abcd", 2
@@ -143,13 +143,14 @@ def test_a_paused_key_keeps_only_its_own_tasks_and_goes_on_when_its_time_is_over
     only = made.start("only", "-P", "threads", "-c", "1")
     made.ready(only)
     gate = made.gate()
-    held = made.send("hold", str(gate), ordering_key="k")
+    held = made.send("hold", str(gate))
     made.effects.wait_for(held, "begin")
-    taken = made.send("work")  # it waits for the slot
+    of_key = made.send("work", number=2, ordering_key="k")  # the first one waits for the slot
+    others = made.send("work", number=2)
     kafka_exec.pause_queue(made.app, "celery", key="k", by="ann")
     only.wait_for_line("key k of queue celery is paused by ann: no reason is given")
-    of_key = made.send("work", number=3, ordering_key="k")
-    others = [*taken, *made.send("work", number=3, ordering_key="l"), *made.send("work", number=3)]
+    of_key += made.send("work", ordering_key="k")
+    others += [*made.send("work", number=3, ordering_key="l"), *made.send("work", number=3)]
     gate.touch()
     made.effects.wait_for([*held, *others])
     wait_for(made, ready=1, blocked=2, running=0, state="working")
@@ -157,6 +158,13 @@ def test_a_paused_key_keeps_only_its_own_tasks_and_goes_on_when_its_time_is_over
     assert ask(made, of_key[0]).facts["key"] == "k"
     (told,) = (json.loads(line) for line in run(made, "keys", "--json").stdout.splitlines())
     assert (told["key"], told["state"], told["waiting"]) == ("k", "paused", 3)
+
+    # A worker that ceases to consume the queue leaves its tasks to others, also those that are paused.
+    made.app.control.cancel_consumer("celery", destination=[only.node], reply=True)
+    admin, group = made.kafka.admin(), f"{made.prefix}.queue.celery"
+    until(lambda: not admin.describe_consumer_groups([group])[group].result(10).members, what=f"{group} is left")
+    made.app.control.add_consumer("celery", destination=[only.node], reply=True)
+    made.shared_out("celery", 1)
 
     over = time.time() + 2
     kafka_exec.pause_queue(made.app, "celery", key="k", by="bob", until=over)
@@ -227,8 +235,6 @@ def test_no_consumer_gets_a_message_of_a_paused_queue(made: Crew) -> None:
         queue.put("first")
         kafka_exec.pause_queue(made.app, "plain", by="ann")
         with pytest.raises(queue.Empty):
-            queue.get(timeout=1)
+            queue.get_nowait()
         kafka_exec.resume_queue(made.app, "plain")
-        message = queue.get(timeout=PATIENCE)
-        assert message.payload == "first"
-        message.ack()
+        assert queue.get_nowait().payload == "first"
