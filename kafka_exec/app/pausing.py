@@ -10,6 +10,7 @@ from kafka_exec.core.record.fields import an_id
 from kafka_exec.errors import ConfigurationError, NoSuchQueue
 from kafka_exec.kafka.overview.unfinished import queue_topics
 from kafka_exec.settings.appconf import broker_home
+from kafka_exec.transport.namespace import Namespace
 
 
 def pause_queue(
@@ -61,7 +62,7 @@ def resume_queue(app: Any, queue: str, *, key: str | None = None) -> bool:
     return found.holds(time.time())
 
 
-def _check(space: Any, queue: str, key: str | None) -> None:
+def _check(space: Namespace, queue: str, key: str | None) -> None:
     known = sorted({name for name, _ in queue_topics(space.cluster, space.topics)})
     if queue not in known:
         raise NoSuchQueue(f"there is no queue {queue!r}; there are {', '.join(known) or 'none'}")

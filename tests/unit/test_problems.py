@@ -52,13 +52,13 @@ def test_where_all_is_well_there_is_none() -> None:
             replace(QUEUE, workers=0, pauses=QueuePauses(FORGOTTEN_PAUSE)),
             (NODE,),
             Severity.WARNING,
-            "q is paused by ann for 3 days",
+            "q was paused by ann 3 days ago",
         ),
         (
             replace(QUEUE, pauses=QueuePauses(keys={"k": FORGOTTEN_PAUSE, "l": PAUSE})),
             (NODE,),
             Severity.WARNING,
-            "key k of q is paused by ann for 3 days",
+            "key k of q was paused by ann 3 days ago",
         ),
         (
             replace(QUEUE, delayed=3),

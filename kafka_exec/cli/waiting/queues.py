@@ -39,7 +39,7 @@ class QueueCommands(click.Group):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         word = next((each for each in args if not each.startswith("-")), None)
-        is_list = word not in self.commands and "--help" not in args
+        is_list = word not in self.commands and args[:1] != ["--help"]
         return super().parse_args(ctx, ["list", *args] if is_list else args)
 
 

@@ -12,8 +12,10 @@ from kafka_exec.core.overview.queues import QueueReport, QueueState
 #: A ready task that has waited for so many seconds is a problem.
 LATE = 300.0
 
+_DAY = 86400.0
+
 #: A pause without an end may have been forgotten after so many seconds.
-FORGOTTEN = 86400.0
+FORGOTTEN = _DAY
 
 
 class Severity(Enum):
@@ -73,10 +75,9 @@ def _of_pauses(report: QueueReport, now: float) -> Iterator[Problem]:
     found += [(f"key {key} of {name}", f" --key {key}", pause) for key, pause in pauses.keys.items()]
     for what, option, pause in found:
         if pause.until is None and now - pause.at > FORGOTTEN:
-            days = (now - pause.at) / FORGOTTEN
             yield Problem(
                 Severity.WARNING,
-                f"{what} is paused by {pause.by} for {days:.0f} days",
+                f"{what} was paused by {pause.by} {(now - pause.at) / _DAY:.0f} days ago",
                 f"celery kafka queues resume {name}{option}",
             )
 

@@ -129,4 +129,4 @@ class Table:
             self._rows.pop(name, None)
         else:
             self._rows[name] = row
-        self.version += 1  # at last: what is computed from the rows under a version has no older ones
+        self.version += 1  # after the row: what a reader has computed of this version has the row in it
