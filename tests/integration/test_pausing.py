@@ -77,10 +77,14 @@ def begun(made: Crew, tasks: Iterable[str]) -> Counter[str]:
     return Counter(effect.task for effect in made.effects.all("begin") if effect.task in wanted)
 
 
-def take_all_slots(made: Crew) -> None:
-    """Runs a task in each slot of all workers: each worker has looked for tasks to begin when it is over."""
+def take_all_slots(made: Crew, but: int = 0) -> None:
+    """Runs a task in each slot of all workers: each worker has looked for tasks to begin when it is over.
+
+    Args:
+        but: so many slots are taken by others.
+    """
     gate = made.gate()
-    held = made.send("hold", str(gate), number=len(WORKERS) * SLOTS, queue="other")
+    held = made.send("hold", str(gate), number=len(WORKERS) * SLOTS - but, queue="other")
     made.effects.wait_for(held, "begin")
     gate.touch()
     made.effects.wait_for(held)
@@ -91,10 +95,11 @@ def test_a_paused_queue_begins_nothing_in_four_workers_nor_in_their_successors(m
     workers = start(made, 1)
     [suspended] = made.send("wait", "approval")
     made.effects.wait_for([suspended], "begin")
-    gate = made.gate()
-    running = made.send("hold", str(gate), number=len(WORKERS) * SLOTS - 2)
+    gate, last = made.gate(), made.gate()
+    [lost] = made.send("hold", str(last))
+    running = made.send("hold", str(gate), number=len(WORKERS) * SLOTS - 3)
     retried = made.send("hold", str(gate), 1) + made.send("hold", str(gate), 1, ordering_key="k")
-    made.effects.wait_for([*running, *retried], "begin")
+    made.effects.wait_for([lost, *running, *retried], "begin")
     fresh, keyed = made.send("work", number=20), [*made.send("work", number=4, ordering_key="k")]
     keyed += made.send("work", number=4, ordering_key="l")
 
@@ -106,10 +111,11 @@ def test_a_paused_queue_begins_nothing_in_four_workers_nor_in_their_successors(m
     gate.touch()
     made.effects.wait_for([*running, *retried])  # what runs ends
     # Fresh ones, the two retries, the continuation, and the first of key l; behind them 4 of key k, and 3 of key l.
-    wait_for(made, ready=31 + 2 + 1 + 1, blocked=4 + 3, running=0, delayed=0, state="paused")
-    take_all_slots(made)
-    waiting = [*fresh, *keyed, *retried, suspended]
-    once = dict.fromkeys((*retried, suspended), 1)
+    wait_for(made, ready=31 + 2 + 1 + 1, blocked=4 + 3, running=1, delayed=0, state="paused")
+    take_all_slots(made, but=1)
+    again = [lost, *retried, suspended]
+    waiting = [*fresh, *keyed, *again]
+    once = dict.fromkeys(again, 1)
     assert begun(made, waiting) == once
     waits = ask(made, fresh[0])
     assert (waits.reason, waits.facts["by"], waits.facts["why"]) == (Reason.PAUSED, "ann", "a move")
@@ -117,20 +123,23 @@ def test_a_paused_queue_begins_nothing_in_four_workers_nor_in_their_successors(m
     assert behind.head is not None
     assert (behind.reason, behind.head.id, behind.head.reason) == (Reason.BEHIND, retried[1], Reason.PAUSED)
 
+    name = next(effect.worker for effect in made.effects.all("begin") if effect.task == lost)
     for worker in workers:
-        worker.terminate()
-    assert [worker.wait() for worker in workers] == [0] * len(WORKERS)
+        end = worker.kill if worker.name == name else worker.terminate
+        end()
+    assert sum(worker.wait() == 0 for worker in workers) == len(WORKERS) - 1
     workers = start(made, 2)
     for worker in workers:
         worker.wait_for_line("queue celery is paused by ann: a move")
     take_all_slots(made)
     assert begun(made, waiting) == once
-    wait_for(made, ready=35, running=0, state="paused")
+    wait_for(made, ready=35, running=0, lost=1, state="paused")
 
+    last.touch()
     assert kafka_exec.resume_queue(made.app, "celery")
     resumed_at = time.time()
-    made.effects.wait_for([*fresh, *keyed, suspended])
-    until(lambda: begun(made, waiting) == {**dict.fromkeys(waiting, 1), **dict.fromkeys((*retried, suspended), 2)})
+    made.effects.wait_for([*fresh, *keyed, lost, suspended])
+    until(lambda: begun(made, waiting) == {**dict.fromkeys(waiting, 1), **dict.fromkeys(again, 2)})
     first = min(effect.time for effect in made.effects.all("begin") if effect.task in fresh)
     assert first < resumed_at + 1
     ends = [effect.task for effect in sorted(made.effects.all(), key=lambda e: e.time)]
