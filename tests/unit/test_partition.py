@@ -16,6 +16,7 @@ from kafka_exec.core.queue.transitions import (
     ENDED,
     GRANTED,
     RELEASED,
+    REMEMBERED,
     STARTED,
     Lease,
     Memory,
@@ -629,6 +630,16 @@ def test_a_run_that_ends_after_another_one_of_its_task_changes_nothing_for_its_l
     play.core.will_end(0, after_failure)
     play.end(0)
     assert play.core.ledger.holds == {KEY: Run("t0", 1)}
+
+
+def test_what_has_run_is_remembered_although_the_guest_that_ran_it_takes_it_for_a_copy_by_now() -> None:
+    play = guest(deduplication_id="d", id="d")
+    assert play.run(0)
+    # For the owner, which has heard more, this is the second end of task 7: it remembers nothing of it.
+    play.hear(Transition(ENDED, 7), remembered(7, "d", play.now.log, ""), by="lost")
+    play.kinds()
+    play.end(0)
+    assert play.kinds() == [(ENDED, 0), (REMEMBERED, 0)]
 
 
 def test_a_guests_run_that_is_broken_off_when_it_is_the_owner_keeps_its_place() -> None:

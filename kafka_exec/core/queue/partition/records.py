@@ -327,10 +327,9 @@ class Records(Generic[R]):
     def _finish(self, offset: int, now: Now, *, is_copy: bool) -> None:
         # The place of a run is that of its begin: the record may have been read anew since.
         ticket = self.running[offset] if offset in self.running else self.lanes.ticket(offset)
-        original = None if ticket is None else self._original(ticket, now)
-        if is_copy and ticket is not None and original is not None:
+        if is_copy and ticket is not None and (original := self._original(ticket, now)) is not None:
             self.effects.dropped.append((offset, "" if original.task in ("", ticket.kind) else ticket.task))
         self.begins.forget(offset)
         self.uncommitted = True
         awaited = self.awaited.get(offset)
-        self.outbox.tell(*end(self.ledger, offset, ticket, awaited, at=now.log, is_copy=original is not None))
+        self.outbox.tell(*end(self.ledger, offset, ticket, awaited, at=now.log, is_copy=is_copy))
