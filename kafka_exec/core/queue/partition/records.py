@@ -197,7 +197,7 @@ class Records(Generic[R]):
         return RecordEvent.FIRST if ticket is None or self._original(ticket, now) is None else RecordEvent.COPY
 
     def pass_deleted(self, end: int) -> None:
-        """Tells the end of the tasks before ``end`` that somebody runs, and whose records were deleted before they were read.
+        """Tells the end of the tasks before ``end`` that somebody runs, and whose records were deleted before they came.
 
         Their lanes have gone on without them. So a next owner must not take what their runs tell late for the first end.
         """
