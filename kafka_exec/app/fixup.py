@@ -205,7 +205,7 @@ def _shown(info: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     Some of those are secrets. The URL's path is shown without the settings of its query.
     """
     shown = info()
-    shown["virtual_host"] = split(shown["virtual_host"])[0] or "/"
+    shown["virtual_host"] = split(shown["virtual_host"])[0]
     options = shown.get("transport_options") or {}
     if "kafka" in options:
         shown["transport_options"] = {**options, "kafka": sorted(options["kafka"])}

@@ -12,6 +12,7 @@ from kombu import Connection
 from kafka_exec.core.cluster.settings import SCHEMES
 from kafka_exec.errors import ConfigurationError
 from kafka_exec.settings.options import APP_OPTION, result_options
+from kafka_exec.settings.url import split
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -104,13 +105,28 @@ def broker_home(app: Celery) -> Any:
         ConfigurationError: the broker is not kafka-exec, or a setting is wrong.
         ConnectionFailed: no broker answers, or it refuses the connection.
     """
+    _require_our_broker(app)
+    with app.connection_for_write() as connection:
+        return connection.connect().space
+
+
+def prefix_of(app: Celery) -> str:
+    """The prefix of the topics of an app's broker; makes no request.
+
+    Raises:
+        ConfigurationError: the broker is not kafka-exec.
+    """
+    _require_our_broker(app)
+    with app.connection_for_write() as connection:
+        return split(connection.virtual_host)[0]
+
+
+def _require_our_broker(app: Celery) -> None:
     if not has_our_broker(app.conf):
         raise ConfigurationError(
             "the application has no kafka-exec:// broker: name the application with celery -A APP, or its broker with "
             "celery --broker URL"
         )
-    with app.connection_for_write() as connection:
-        return connection.connect().space
 
 
 def result_home(app: Celery, url: str) -> Any:
