@@ -205,7 +205,7 @@ def _shown(info: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     Some values of librdkafka's properties are secret. The URL's path is shown without the settings of its query.
     """
     shown = info()
-    shown["virtual_host"] = split(shown["virtual_host"])[0] or "/"
+    shown["virtual_host"] = split(shown["virtual_host"])[0]
     options = {name: value for name, value in (shown.get("transport_options") or {}).items() if name not in SECRETS}
     if KAFKA in options:
         options[KAFKA] = sorted(options[KAFKA])

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import click
 
+from kafka_exec.cli.acls import acls
 from kafka_exec.cli.api import api
 from kafka_exec.cli.broker import broker
 from kafka_exec.cli.common import Guarded
 from kafka_exec.cli.control_plane import control_plane
+from kafka_exec.cli.doctor import doctor
 from kafka_exec.cli.exporter import exporter
 from kafka_exec.cli.nodes import nodes
 from kafka_exec.cli.schedule import claims, schedule
@@ -45,12 +47,14 @@ def kafka() -> None:
 
 
 for command in (
+    acls,
     api,
     audit,
     broker,
     claims,
     control_plane,
     dead,
+    doctor,
     executions,
     exporter,
     history,

@@ -12,6 +12,7 @@ from kombu import Connection
 from kafka_exec.core.cluster.settings import SCHEMES
 from kafka_exec.errors import NotInKafka
 from kafka_exec.settings.options import APP_OPTION, result_options
+from kafka_exec.settings.url import split
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -121,6 +122,17 @@ def broker_home(app: Celery) -> Any:
     require_our_broker(app)
     with app.connection_for_write() as connection:
         return connection.connect().space
+
+
+def prefix_of(app: Celery) -> str:
+    """The prefix of the topics of an app's broker; makes no request.
+
+    Raises:
+        NotInKafka: the broker is not kafka-exec.
+    """
+    require_our_broker(app)
+    with app.connection_for_write() as connection:
+        return split(connection.virtual_host)[0]
 
 
 def result_home(app: Celery, url: str) -> Any:

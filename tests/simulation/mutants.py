@@ -216,6 +216,7 @@ MUTANTS: dict[str, list[Change]] = {
     "what is given has no place": [(Partition, "give", _gives_without_a_place)],
     "what the journal lacks decides nothing": [(Partition, "miss_journal", lambda self: None)],
     "a checkpoint that comes late counts": [(restoring, "_outdated", lambda queue, entries: set())],
+    "what is deleted while it runs has no end": [(Records, "pass_deleted", lambda self, end: None)],
     "what has run is taken for a copy": [(Records, "_finish", _takes_what_has_run_for_a_copy(Records._finish))],
 }
 
@@ -339,6 +340,7 @@ SEEDS: dict[str, int] = {
     "what the journal lacks decides nothing": 20072,
     "a checkpoint that comes late counts": 23127,
     "what has run is taken for a copy": 70097,
+    "what is deleted while it runs has no end": 74363,
 }
 
 

@@ -23,6 +23,11 @@ def moment(text: str) -> float:
     return _read(lambda text: filters.moment(text, time.time()), text)
 
 
+def time_to_come(text: str) -> float:
+    """A time in epoch seconds, after a while or of a date."""
+    return _read(lambda text: filters.time_to_come(text, time.time()), text)
+
+
 def states_of(text: str) -> frozenset[State]:
     """States, separated by commas."""
     return _read(filters.states_of, text)

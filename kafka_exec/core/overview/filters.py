@@ -15,7 +15,7 @@ from kafka_exec.core.results.state_record import StateRecord
 from kafka_exec.errors import ConfigurationError
 
 _UNITS = {"s": 1, "min": 60, "h": 3600, "d": 86400}
-_AGE = re.compile(rf"(\d+(?:\.\d+)?) *({'|'.join(_UNITS)})")
+_DISTANCE = re.compile(rf"(\d+(?:\.\d+)?) *({'|'.join(_UNITS)})")
 
 #: The parts of a task with which a path of an expression may begin.
 PARTS = frozenset(
@@ -117,12 +117,27 @@ def moment(text: str, now: float) -> float:
     Raises:
         ConfigurationError: it is neither.
     """
-    if (age := _AGE.fullmatch(text.strip())) is not None:
-        return max(0.0, now - float(age[1]) * _UNITS[age[2]])
+    return _time(text, now, -1, "age")
+
+
+def time_to_come(text: str, now: float) -> float:
+    """A time in epoch seconds: after a while such as ``90 s``, ``2h`` or ``1 d``, or of a date.
+
+    Raises:
+        ConfigurationError: it is neither.
+    """
+    return _time(text, now, 1, "time")
+
+
+def _time(text: str, now: float, sign: int, what: str) -> float:
+    if (distance := _DISTANCE.fullmatch(text.strip())) is not None:
+        return max(0.0, now + sign * float(distance[1]) * _UNITS[distance[2]])
     try:
         return max(0.0, datetime.fromisoformat(text.strip().replace("Z", "+00:00")).timestamp())
     except (ValueError, OverflowError):
-        raise ConfigurationError(f"{text!r} is no age (90 s, 5 min, 2 h, 1 d) and no date (2026-01-31 14:00)") from None
+        raise ConfigurationError(
+            f"{text!r} is no {what} (90 s, 5 min, 2 h, 1 d) and no date (2026-01-31 14:00)"
+        ) from None
 
 
 def states_of(text: str) -> frozenset[State]:

@@ -26,6 +26,7 @@ from kafka_exec.core.overview.why import (
     lacks_knower,
     last_knower,
 )
+from kafka_exec.core.queue.pausing import NO_PAUSES, QueuePauses
 from kafka_exec.core.record.fields import from_json
 from kafka_exec.core.results.state_record import StateRecord
 from kafka_exec.core.worker.versions import needed
@@ -34,7 +35,7 @@ from kafka_exec.kafka.cluster.cluster import Cluster
 from kafka_exec.kafka.nodes.node import TASKS_EVERY, heard
 from kafka_exec.kafka.overview.letters import buried
 from kafka_exec.kafka.overview.suspensions import suspensions
-from kafka_exec.kafka.overview.unfinished import MOST, delayed, everything, queue_topics, read, unfinished
+from kafka_exec.kafka.overview.unfinished import MOST, delayed, everything, paused, queue_topics, read, unfinished
 
 #: Finds the state of a task; None if it has none.
 FindState = Callable[[str], StateRecord | None]
@@ -89,6 +90,7 @@ class _Search:
         standing = found.standing
         if standing is None:
             return found
+        found = replace(found, pauses=self._pauses.get(standing.queue, NO_PAUSES))
         if lacks_knower(found):
             every = heard(self._cluster, nodes_topic(self._topics), 0)
             found = replace(found, knower=last_knower(every, standing.needed))
@@ -141,6 +143,10 @@ class _Search:
     @cached_property
     def _suspensions(self) -> dict[str, Suspension]:
         return {each.task: each for each in suspensions(self._cluster, self._topics)}
+
+    @cached_property
+    def _pauses(self) -> dict[str, QueuePauses]:
+        return paused(self._cluster, self._topics)
 
     @cached_property
     def _revoked(self) -> dict[str, float]:
