@@ -5,11 +5,13 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from kafka_exec.api.operation import FLAG, LIMIT, TEXT, Call, Operation, items, told
+from kafka_exec.api.operation import FLAG, LIMIT, NAME, TEXT, Call, Operation, items, told
 from kafka_exec.api.tasks import ARGUMENTS
+from kafka_exec.app import pausing
 from kafka_exec.app.letters import dead_letters
 from kafka_exec.core.message.dead import LetterAddress, Order
-from kafka_exec.errors import ConfigurationError
+from kafka_exec.core.overview.filters import time_to_come
+from kafka_exec.errors import ConfigurationError, WrongState
 from kafka_exec.operations import keys as key_acts
 from kafka_exec.operations import letters
 from kafka_exec.operations import queues as overview
@@ -37,6 +39,23 @@ def queue(call: Call) -> Any:
 def _reports(call: Call, *names: str) -> list[dict[str, Any]]:
     now = time.time()
     return [{"schema": 1, **each.facts(now)} for each in overview.reports(broker_home(call.app), names, now)]
+
+
+def pause_queue(call: Call) -> Any:
+    """Lets no task of a queue, or of one ordering key of it, begin in any worker, in the name of the user."""
+    body, now = call.body, time.time()
+    until = None if "until" not in body else time_to_come(body["until"], now)
+    queue, key = call.path["queue"], body.get("key")
+    found = pausing.pause_queue(call.app, queue, by=call.user, key=key, reason=body["reason"], until=until)
+    return {"schema": 1, "queue": queue, "key": key, **found._asdict()}
+
+
+def resume_queue(call: Call) -> Any:
+    """Lets the tasks of a queue, or of one ordering key of it, begin again."""
+    queue, key = call.path["queue"], call.body.get("key")
+    if not pausing.resume_queue(call.app, queue, key=key):
+        raise WrongState(f"queue {queue} is not paused" if key is None else f"key {key} of queue {queue} is not paused")
+    return {"schema": 1, "queue": queue, "key": key}
 
 
 def nodes(call: Call) -> Any:
@@ -100,12 +119,26 @@ def _address(call: Call) -> LetterAddress:
         raise ConfigurationError(f"{text!r} is no address of a letter, such as 3:17") from None
 
 
+_KEY = told(NAME, "Only its tasks with this ordering key.")
 _HOURS = {"type": "number", "minimum": 0, "maximum": 24, "default": 1}
 
 OPERATIONS = (
     Operation("GET", "/status", status, "Status"),
     Operation("GET", "/queues", queues, "Queues"),
     Operation("GET", "/queues/{queue}", queue, "Queue", errors=(404,)),
+    Operation(
+        "POST",
+        "/queues/{queue}/pause",
+        pause_queue,
+        "Pause",
+        body={
+            "key": _KEY,
+            "reason": told({**TEXT, "default": ""}, "Why."),
+            "until": told(NAME, "It ends by itself: in 30 min, 2 h, or at a date."),
+        },
+        errors=(404,),
+    ),
+    Operation("POST", "/queues/{queue}/resume", resume_queue, "Pause", body={"key": _KEY}, errors=(404, 409)),
     Operation(
         "GET",
         "/nodes",

@@ -68,8 +68,13 @@ SCHEMAS: Mapping[str, Schema] = {
         oldest_age=_MAYBE_NUMBER,
         rate=_NUMBER,
         state={"enum": [each.value for each in QueueState]},
+        paused={"type": ["object", "null"]},
+        paused_keys={"type": "object"},
     ),
     "Queues": _list("Queue"),
+    "Pause": _object(
+        {"by": _TEXT, "at": _NUMBER, "reason": _TEXT, "until": _MAYBE_NUMBER}, queue=_TEXT, key=_MAYBE_TEXT
+    ),
     "Problem": _object(severity=_TEXT, text=_TEXT, command=_TEXT),
     "Status": _object(
         schema={"const": 1},

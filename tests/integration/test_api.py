@@ -149,6 +149,20 @@ def test_a_key_that_a_failure_has_stopped_goes_on(made: Crew, site: Site) -> Non
     assert "'broken/1'" in site.post("/keys/broken%2F1/skip", {}, 404)["error"]
 
 
+def test_a_queue_is_paused_in_the_name_of_the_user_and_resumed(made: Crew, site: Site) -> None:
+    paused = site.post("/queues/celery/pause", {"reason": "the server moves", "until": "2 h"})
+    assert (paused["by"], paused["reason"]) == ("anybody", "the server moves")
+    found = site.get("/queues/celery")
+    assert (found["state"], found["paused"]["until"]) == ("paused", paused["until"])
+    assert site.post("/queues/celery/pause", {"key": "k/1"})["key"] == "k/1"
+    site.post("/queues/celery/resume")
+    site.post("/queues/celery/resume", {"key": "k/1"})
+    assert site.get("/queues/celery")["paused_keys"] == {}
+    assert site.post("/queues/celery/resume", {}, 409) == {"error": "queue celery is not paused"}
+    assert "there is no queue 'nowhere'" in site.post("/queues/nowhere/pause", {}, 404)["error"]
+    assert "still to come" in site.post("/queues/celery/pause", {"until": "2001-01-01"}, 400)["error"]
+
+
 def test_a_schedule_expression_makes_a_periodic_entry(site: Site) -> None:
     body = {
         "name": "add",
