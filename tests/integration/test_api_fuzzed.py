@@ -25,7 +25,7 @@ from tests.integration.workers import crew, until
 TOKEN = "anna-anna-anna-anna"
 
 #: Examples of each operation, of requests that fit the file and of those that do not.
-EXAMPLES = {GenerationMode.POSITIVE: 4, GenerationMode.NEGATIVE: 2}
+EXAMPLES = {GenerationMode.POSITIVE: 3, GenerationMode.NEGATIVE: 2}
 
 #: Values of parameters that lead further than any text does. The tasks, letters and entries exist, but for the last ones.
 LIKELY: dict[str, list[Any]] = {
