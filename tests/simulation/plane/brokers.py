@@ -74,6 +74,10 @@ class Partition:
             at += 1
         return found, max(at, begin)
 
+    def everything(self) -> list[Sent]:
+        """All committed records, also those that were deleted."""
+        return [sent for sent, within in self._entries if sent is not None and (within is None or within.is_committed)]
+
     def trim(self, before: int) -> None:
         self.start = max(self.start, min(before, self.end))
 
