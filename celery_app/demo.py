@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import json
+import os
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -126,18 +129,36 @@ class Demo:
             raise DemoError(f"the revoked task ended as {waiting.state}")
 
     def order(self) -> Iterator[str]:
-        """Two orders that wait for their approval, without a slot; yields what came of each."""
+        """Two orders that wait for their approval, without a slot, while a worker crashes; yields what came of each."""
         kinds = {"function": (orders.order, (1,)), "job": (orders.job, ({"number": 2},))}
         sent = {kind: task.apply_async(args) for kind, (task, args) in kinds.items()}
+        outcomes = {}
         for number, kind in enumerate(kinds, 1):
             answer = kafka_exec.resume(app, f"approve-{number}", {"approved": True, "by": "ann"}, timeout=REPLY_TIMEOUT)
             if answer.outcome not in ("continued", "kept"):
                 raise DemoError(f"the approval of order {number} came to nothing: {answer.outcome}")
+            outcomes[kind] = answer.outcome
+        self.workers.crash(victim := self.workers.nodes[0])
+        yield f"{victim} is killed while the orders are under way, and started again"
+        for number, kind in enumerate(kinds, 1):
             result = self.result(sent[kind])
             told = result["result"] if kind == "job" else result
             if told != (expected := f"invoice of order {number} for 3 parcels"):
                 raise DemoError(f"order {number} ended with {told!r} instead of {expected!r}")
-            yield f"the {kind} waited for its approval ({answer.outcome}) and for a second, and sent the {told}"
+            steps = self.steps(sent[kind].id)
+            if again := [name for name, runs in steps.items() if runs != 1]:
+                raise DemoError(f"order {number} did {', '.join(again)} more than once")
+            yield f"the {kind} waited for its approval ({outcomes[kind]}) and for a second, and sent the {told}"
+            yield f"  each of its steps is in its history once: {', '.join(steps)}"
+        self.workers.wait_until_ready()
+
+    def steps(self, task_id: str) -> Counter[str]:
+        """How often a task did each of its steps, by ``celery kafka history``."""
+        command = [sys.executable, "-m", "celery", "-A", "celery_app", "kafka", "history", task_id, "--json"]
+        environment = {**os.environ, "EXAMPLE_BROKER_URL": app.conf.broker_url}
+        told = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True).stdout
+        happened = map(json.loads, told.splitlines())
+        return Counter(each["detail"] for each in happened if each["what"] == "step")
 
     def check_events(self) -> None:
         """Require an event for every task sent (the revoked one is received too, but does not run)."""

@@ -56,7 +56,7 @@ class Workers:
         # One task at a time is reserved per process, so that the batches spread over the workers evenly.
         command += ["--concurrency", str(self._concurrency), "--prefetch-multiplier", "1"]
         command += ["--task-events", "--loglevel", "INFO"]
-        with self.logs[node].open("wb") as log:
+        with self.logs[node].open("ab") as log:
             # A session of its own: Ctrl-C in the terminal is ours to handle, and kill() reaches the pool's processes.
             return subprocess.Popen(
                 command,
@@ -77,6 +77,13 @@ class Workers:
                 raise WorkerError(f"no answer to a ping from {', '.join(sorted(silent))} in {START_TIMEOUT:.0f} s")
             for reply in app.control.ping(destination=sorted(silent), timeout=1.0):
                 silent -= reply.keys()
+
+    def crash(self, node: str) -> None:
+        """Kill a worker with all its pool processes, and start it again, as a supervisor of processes would."""
+        process = self._processes[node]
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        self._processes[node] = self._start(node)
 
     def check(self) -> None:
         """Raise if a worker process has ended by itself."""

@@ -32,8 +32,10 @@ __all__ = (
     "dead_letters",
     "install",
     "once",
+    "pause_queue",
     "remark",
     "resume",
+    "resume_queue",
     "use_executor",
 )
 
@@ -53,6 +55,7 @@ if not (sys.argv[:1] == ["-m"] and "kafka_exec.health" in sys.orig_argv):
     from kafka_exec.app.job import Delay, Done, Error, Job, Stop, Suspend, Wait, create
     from kafka_exec.app.kinds_of_errors import join_kombus
     from kafka_exec.app.letters import dead_letters
+    from kafka_exec.app.pausing import pause_queue, resume_queue
     from kafka_exec.app.task import Task, remark
     from kafka_exec.core.worker.retry import Phase, RetryPolicy
     from kafka_exec.errors import Recoverable, Unrecoverable

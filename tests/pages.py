@@ -87,7 +87,7 @@ Labels are names of queues and nodes, never ids or keys.
 | alert | expression |
 |---|---|
 | no worker reads a queue in which tasks wait | `{prefix}queue_workers == 0 and {prefix}queue_ready > 0` |
-| tasks wait for five minutes | `{prefix}queue_oldest_ready_seconds > 300` |
+| tasks wait for five minutes | `{prefix}queue_oldest_ready_seconds > 300 and {prefix}queue_paused == 0` |
 | a task is dead | `increase({prefix}dead_letters[10m]) > 0` |
 | a key waits because a task of it has failed | `{prefix}queue_blocked{{reason="stopped"}} > 0` |
 | a node is lost | `{prefix}nodes{{state="lost"}} > 0` |

@@ -69,6 +69,7 @@ class EmbeddedKafka:
         self._is_secured = security is not None
         self._java_options = (f"-Xmx{heap}m", *java_options)
         self._use_archive = not java_options
+        self._archive: tuple[str, ...] = ()
         self._on_progress: Progress = on_progress or (lambda step, done, total: None)
         self._folder: Path | None = None
         self._nodes: list[BrokerNode] = []
@@ -155,7 +156,7 @@ class EmbeddedKafka:
         jars = libraries(self._on_progress)
         if self._use_archive:
             self._use_archive = False
-            self._java_options += tuple(archive.options(jars, runtime, _train, self._on_progress))
+            self._archive = tuple(archive.options(jars, runtime, _train, self._on_progress))
         if self._nodes:
             return self._start(self._nodes if node is None else [self._node(node)], runtime, jars)
         self._folder = folder.prepare(self._wanted_folder)
@@ -282,8 +283,9 @@ class EmbeddedKafka:
             self._format(nodes, runtime, jars)
             self._on_progress("start", 0, len(nodes))
             deadline = time.monotonic() + START_TIMEOUT
+            options = (*self._java_options, *self._archive)
             for node in nodes:
-                node.launch(runtime, jars, self._java_options, None if self._wanted_folder else self._folder)
+                node.launch(runtime, jars, options, remove=None if self._wanted_folder else self._folder)
             for done, node in enumerate(nodes, 1):
                 node.wait_for_socket(deadline)
                 self._wait_for_answer(node, deadline)
@@ -303,7 +305,7 @@ class EmbeddedKafka:
         for node in nodes:
             node.configure(settings.properties(node.number, addresses, node.data, secured))
         with ThreadPoolExecutor(len(self._nodes)) as pool:
-            list(pool.map(lambda node: node.format(runtime, jars, cluster), nodes))
+            list(pool.map(lambda node: node.format(runtime, jars, self._archive, cluster), nodes))
 
     def _wait_for_answer(self, node: BrokerNode, deadline: float) -> None:
         """Waits until the node itself names itself as a part of the cluster: then it takes requests of all kinds.

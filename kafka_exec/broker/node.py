@@ -99,8 +99,11 @@ class BrokerNode:
         settings.write_properties(self._properties_file, values)
         settings.write_properties(self.folder / "log4j2.properties", settings.logging_properties(self.log_file))
 
-    def format(self, runtime: Path, jars: Path, cluster: str) -> None:
+    def format(self, runtime: Path, jars: Path, archive: tuple[str, ...], cluster: str) -> None:
         """Formats the storage for a cluster id, unless that was done before.
+
+        Args:
+            archive: the options of Java that use the start-up archive.
 
         Raises:
             BrokerStartFailed: Kafka's tool failed.
@@ -110,7 +113,7 @@ class BrokerNode:
         # An id may begin with a dash: only in this form the tool takes it for a value.
         arguments = ("format", f"--cluster-id={cluster}", f"--config={self._properties_file}", "--ignore-formatted")
         done = subprocess.run(
-            java.command(runtime, jars, "kafka.tools.StorageTool", *arguments, options=java.SHORT_RUN),
+            java.command(runtime, jars, "kafka.tools.StorageTool", *arguments, options=(*archive, *java.SHORT_RUN)),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

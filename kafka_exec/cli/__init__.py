@@ -7,6 +7,7 @@ import click
 from kafka_exec.cli.broker import broker
 from kafka_exec.cli.common import Guarded
 from kafka_exec.cli.control_plane import control_plane
+from kafka_exec.cli.doctor import doctor
 from kafka_exec.cli.exporter import exporter
 from kafka_exec.cli.nodes import nodes
 from kafka_exec.cli.schedule import claims, schedule
@@ -49,6 +50,7 @@ for command in (
     claims,
     control_plane,
     dead,
+    doctor,
     executions,
     exporter,
     history,

@@ -11,12 +11,27 @@ import confluent_kafka
 import kombu
 
 from kafka_exec.about import __version__
+from kafka_exec.core.cluster.settings import Settings
+from kafka_exec.settings.environment import from_environment, variable
 
 
 def in_force(settings: Any) -> dict[str, Any]:
     """Our settings by name, as JSON values. Settings that may hold a secret are left out, as in ``repr``."""
     shown = {field.name: getattr(settings, field.name) for field in fields(settings) if field.repr}
     return {name: _plain(value) for name, value in shown.items()}
+
+
+def origins(settings: Settings) -> dict[str, tuple[Any, str]]:
+    """Our settings in force that are not the defaults, each with its value and where it comes from."""
+    defaults, environment = in_force(Settings()), from_environment()
+    return {
+        name: (
+            value,
+            f"the environment variable {variable(name)}" if name in environment else "the configuration or the URL",
+        )
+        for name, value in in_force(settings).items()
+        if value != defaults[name]
+    }
 
 
 def _plain(value: Any) -> Any:

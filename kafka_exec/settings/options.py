@@ -57,10 +57,15 @@ _untold: dict[str, str] = {}
 
 def note(conf: Any) -> None:
     """Notes the settings of an app that have no effect here, or give up a guarantee; the next connection logs them."""
-    _untold.update(_foreign_options(conf.broker_transport_options, BROKER))
-    _untold.update(_foreign_settings(conf))
+    _untold.update(advice(conf))
+
+
+def advice(conf: Any) -> dict[str, str]:
+    """The advice for the settings of an app that have no effect here, or give up a guarantee, by the setting as written."""
+    found = {**_foreign_options(conf.broker_transport_options, BROKER), **_foreign_settings(conf)}
     if _scheme_of_results(conf) in SCHEMES:
-        _untold.update(_foreign_options(conf.result_backend_transport_options, RESULTS))
+        found |= _foreign_options(conf.result_backend_transport_options, RESULTS)
+    return found
 
 
 def result_options(conf: Any, *, also_brokers: bool) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The exchanges, work queues and bindings that exist: all processes share them through a compacted topic."""
+"""The exchanges and bindings that exist, and what is paused: all processes share that through a compacted topic."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 from kafka_exec.core.cluster.names import Topics
 from kafka_exec.core.cluster.topology import bindings_topic
 from kafka_exec.core.message.routing import EXCHANGE_TYPES, Binding, bound_queues
+from kafka_exec.core.queue.pausing import NO_PAUSES, Pause, QueuePauses, pauses_in, row_names
 from kafka_exec.core.record.fields import MOST_PARTITIONS, an_object, from_json, number, texts, whole
 from kafka_exec.kafka.cluster.cluster import Cluster
 from kafka_exec.kafka.log.table import Table
@@ -26,6 +27,15 @@ class Bindings:
         self._written: dict[str, Any] = {}
         self._routes: dict[tuple[str, str], list[str]] = {}
         self._routes_version = -1
+        self._pauses: tuple[int, dict[str, QueuePauses]] = (-1, {})
+
+    def load(self) -> None:
+        """Reads all declarations of other processes, and follows them from now on.
+
+        Raises:
+            ConnectionFailed: they could not be read to their end.
+        """
+        self._table.load()
 
     def declare_exchange(self, name: str, exchange_type: str, *, durable: bool) -> None:
         """Notes an exchange's type: for this process, and for all processes if the exchange is durable."""
@@ -85,10 +95,27 @@ class Bindings:
         """Notes for all processes the number of partitions over which a work queue's ordering keys are spread."""
         self._table.put(_key(["keys", queue]), {"over": partitions})
 
+    def pause(self, queue: str, key: str | None, pause: Pause) -> None:
+        """Pauses a work queue, or one ordering key of it, for all processes, durably."""
+        self._table.put(_key(row_names(queue, key)), pause._asdict())
+
+    def resume(self, queue: str, key: str | None) -> None:
+        """Removes a pause for all processes, durably."""
+        self._table.delete(_key(row_names(queue, key)))
+
+    def pauses(self, queue: str) -> QueuePauses:
+        """The pauses of a work queue, also those that are over, as far as the table is read."""
+        version = self._table.version
+        if self._pauses[0] != version:
+            self._pauses = (version, pauses_in(self._table.rows().items()))
+        return self._pauses[1].get(queue, NO_PAUSES)
+
     def delete_queue(self, name: str) -> None:
         """Removes all rows of a work queue."""
         self._erase(["expiring", name])
         self._erase(["keys", name])
+        for key in (None, *self.pauses(name).keys):
+            self._erase(row_names(name, key))
         for binding in self.all():
             if binding.queue == name:
                 self.unbind(binding)

@@ -312,6 +312,16 @@ class Deliveries:
         self._refill()
         return (settled[0].source, settled[0].item) if settled else None
 
+    def put_back_if_paused(self, delivery_tag: int) -> bool:
+        """Puts a message back that has not begun, if its queue or its ordering key is paused. Returns True if it is."""
+        found = self._unacked.get(delivery_tag)
+        if found is None or not found.source.is_paused(found.item.record):
+            return False
+        for each in self._settle(delivery_tag, False):
+            each.source.put_back(each.item)
+        self._refill()
+        return True
+
     def bury(self, delivery_tag: int, reason: str, error: str) -> None:
         """Writes a message to the dead letters, and ends it.
 

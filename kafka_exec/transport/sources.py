@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import suppress
 from itertools import chain
 from typing import NamedTuple, Protocol
 
 from confluent_kafka import Message as Record
 
 from kafka_exec.core.message import window
+from kafka_exec.core.message.envelope import ordering_key_of
 from kafka_exec.core.nodes.heartbeat import Joining
 from kafka_exec.core.queue.lanes import Lane, LaneView
+from kafka_exec.core.queue.pausing import NO_PAUSES, Pause
 from kafka_exec.core.worker.sharing import Grant
 from kafka_exec.kafka.client.native import Waker
 from kafka_exec.kafka.nodes.node import Node
@@ -24,6 +28,8 @@ from kafka_exec.kafka.queue.owned import Begun, OwnedPartition
 from kafka_exec.kafka.queue.reader import GroupReader
 from kafka_exec.transport.namespace import Namespace
 from kafka_exec.transport.subscriptions import Subscription
+
+logger = logging.getLogger("kafka_exec")
 
 
 class Item(NamedTuple):
@@ -79,16 +85,29 @@ class Source(Protocol):
 
     def is_empty(self) -> bool: ...
 
+    def is_paused(self, record: Record) -> bool: ...
+
 
 class WorkQueue:
-    """A work queue that one connection consumes, as a member of the group of each priority step."""
+    """A work queue that one connection consumes, as a member of the group of each priority step.
+
+    Raises:
+        ConnectionFailed: it is not known if the queue is paused.
+    """
 
     def __init__(self, name: str, space: Namespace, wake: Callable[[], None], node: Node | None) -> None:
+        space.bindings.load()
         declared = space.declaration(name)
         self.name = name
         self.ttl = declared.ttl
         self._space = space
+        self._wake = wake
+        self._log_time: Callable[[], float | None] = (lambda: None) if node is None else node.log_time
         self._returned: list[deque[Item]] = [deque() for _ in range(declared.steps)]
+        # The taken items whose ordering keys are paused, by key.
+        self._aside: dict[str, list[Item]] = {}
+        self._told = NO_PAUSES
+        self._is_released = False
         self._turn = 0
         self._used_every = None if declared.expires is None else declared.expires / 3
         self._used = 0.0
@@ -98,7 +117,7 @@ class WorkQueue:
                 topic,
                 wake=wake,
                 joining=(lambda is_fenced: Joining()) if node is None else node.joining,
-                tick=self._use,
+                tick=self._look_after,
                 journal=None if node is None else Journal(space.cluster, topic, space.journal(name, step), node),
             )
             for step, topic in enumerate(space.queue_topics(name))
@@ -108,14 +127,48 @@ class WorkQueue:
                 node.add_strays(reader.strays)
                 node.add_guest_room(reader.topic, reader.accept)
 
-    def _use(self) -> None:
+    def _look_after(self) -> None:
+        self._tell_pauses()
+        if self._is_released:
+            self._hand_back()
         now = time.monotonic()
         if self._used_every is not None and now - self._used >= self._used_every:
             self._used = now
             self._space.use_queue(self.name)
 
+    def _tell_pauses(self) -> None:
+        """Logs the pauses that have begun or ended since the last call, and has the connection take what may begin now."""
+        found = self._space.bindings.pauses(self.name).in_force(self._now())
+        before, self._told = self._told, found
+        for key, pause in found.changes(before):
+            what = f"queue {self.name}" if key is None else f"key {key} of queue {self.name}"
+            if pause is None:
+                logger.warning("%s is not paused any more", what)
+                self._wake()
+            else:
+                logger.warning("%s is paused by %s: %s", what, pause.by, pause.reason or "no reason is given")
+
+    def pause_of(self, key: str | None) -> Pause | None:
+        """The pause that keeps the tasks with an ordering key, or those without one, from beginning now."""
+        return self._space.bindings.pauses(self.name).of(key, self._now())
+
+    def is_paused(self, record: Record) -> bool:
+        """True if a task must not begin now, in no process."""
+        if self._space.bindings.pauses(self.name) is NO_PAUSES:
+            return False  # which needs no look into the record
+        return self.pause_of(ordering_key_of(record.headers())) is not None
+
+    def _now(self) -> float:
+        return self._log_time() or time.time()
+
     def take(self) -> Item | None:
-        """Takes the next item: of the highest step, now and then of a lower one; returned items come first in their step."""
+        """Takes the next item: of the highest step, now and then of a lower one; returned items come first in their step.
+
+        It takes none that is paused.
+        """
+        if self.pause_of(None) is not None:
+            return None
+        self._bring_back(key for key in self._aside if self.pause_of(key) is None)
         if len(self._readers) == 1:
             return self._take_from(0)
         if not all(reader.settled for reader in self._readers):
@@ -130,6 +183,11 @@ class WorkQueue:
                 return item
 
     def _take_from(self, step: int) -> Item | None:
+        while (found := self._next(step)) is not None and self.is_paused(found.record):
+            self._aside.setdefault(ordering_key_of(found.record.headers()) or "", []).append(found)
+        return found
+
+    def _next(self, step: int) -> Item | None:
         returned = self._returned[step]
         while returned:
             item = returned.popleft()
@@ -147,12 +205,21 @@ class WorkQueue:
         """Puts an item back: the owner of its partition delivers it again, before later ones."""
         if item.work is None or not item.work.put_back(item.record.offset(), item.term):
             return
+        self._return(item._replace(redelivered=True, term=item.work.term))
+
+    def _return(self, item: Item) -> None:
         returned = self._returned[item.step]
-        returned.append(item._replace(redelivered=True, term=item.work.term))
+        returned.append(item)
         if len(returned) > 1:
             returned_in_order = sorted(returned, key=lambda other: (other.record.partition(), other.record.offset()))
             returned.clear()
             returned.extend(returned_in_order)
+
+    def _bring_back(self, keys: Iterable[str]) -> None:
+        """Has items be taken again that were set aside since their keys were paused."""
+        for key in list(keys):
+            for item in self._aside.pop(key, ()):
+                self._return(item)
 
     def bury(self, item: Item, reason: str, error: str) -> None:
         """Writes an item to the dead-letter topic, durably, and ends it."""
@@ -177,6 +244,7 @@ class WorkQueue:
 
     def discard(self) -> None:
         """Ends all items that wait in this process, because the queue is purged."""
+        self._bring_back(self._aside)
         for returned in self._returned:
             while returned:
                 self.end(returned.popleft())
@@ -194,8 +262,10 @@ class WorkQueue:
         Items that cannot be granted are put back. A new owner of the partitions knows of the grants.
         """
         granted: list[Grant] = []
+        if self.pause_of(None) is not None:
+            return granted
         for reader in self._readers:
-            granted += reader.made_durable(_give(reader, incarnations[len(granted) :]))
+            granted += reader.made_durable(_give(reader, incarnations[len(granted) :], self.is_paused))
         for item in items:
             given = self.give(item, incarnations[len(granted)]) if len(granted) < len(incarnations) else None
             if given is None:
@@ -206,7 +276,7 @@ class WorkQueue:
 
     def give(self, item: Item, incarnation: str) -> Grant | None:
         """Grants an item that was taken to another incarnation; None: it was not granted."""
-        if item.work is None:
+        if item.work is None or self.is_paused(item.record):
             return None
         reader = self._readers[item.step]
         given = reader.give(item.record, item.work, item.term, incarnation)
@@ -219,9 +289,9 @@ class WorkQueue:
         Raises:
             ConnectionFailed: the records could not be read.
         """
-        returned = [item.record for items in self._returned for item in items.copy() if item.is_ours]
+        taken = [item for items in (*self._returned, *self._aside.copy().values()) for item in tuple(items)]
         waiting = (waiting_at(reader, self._space.cluster, ids) for reader in self._readers)
-        return [*among(returned, ids), *chain.from_iterable(waiting)]
+        return [*among([each.record for each in taken if each.is_ours], ids), *chain.from_iterable(waiting)]
 
     def lanes(self) -> list[LaneView]:
         """The lanes in which this process has unfinished tasks."""
@@ -238,11 +308,21 @@ class WorkQueue:
 
     def release(self) -> None:
         """Has the readers leave their groups when the taken items have ended, because no consumer is left."""
+        self._is_released = True
         for reader in self._readers:
             reader.release()
 
+    def _hand_back(self) -> None:
+        """Gives the readers back what waits here: they stay in their groups until all that was taken has ended."""
+        self._bring_back(self._aside)
+        for reader, returned in zip(self._readers, self._returned, strict=True):
+            with suppress(IndexError):  # all are given back
+                while (item := returned.pop()).work is not None:
+                    reader.buffer.appendleft((item.record, item.work, item.term))
+
     def reclaim(self) -> bool:
         """Takes back a release. False: it is too late, a new :class:`WorkQueue` is needed."""
+        self._is_released = False
         reclaimed = [reader.reclaim() for reader in self._readers]
         return all(reclaimed)
 
@@ -293,9 +373,12 @@ class SubscriptionSource:
     def is_empty(self) -> bool:
         return not self.subscription
 
+    def is_paused(self, record: Record) -> bool:
+        return False
 
-def _give(reader: GroupReader, incarnations: Sequence[str]) -> list[Grant]:
-    """Gives tasks of a reader's buffer, the last first, to other incarnations, one task to each."""
+
+def _give(reader: GroupReader, incarnations: Sequence[str], is_paused: Callable[[Record], bool]) -> list[Grant]:
+    """Gives tasks of a reader's buffer that are not paused, the last first, to other incarnations, one task to each."""
     grants: list[Grant] = []
     kept: list[tuple[Record, OwnedPartition, int]] = []
     while len(grants) < len(incarnations):
@@ -303,7 +386,7 @@ def _give(reader: GroupReader, incarnations: Sequence[str]) -> list[Grant]:
             waiting = reader.buffer.pop()
         except IndexError:
             break
-        grant = reader.give(*waiting, incarnations[len(grants)])
+        grant = None if is_paused(waiting[0]) else reader.give(*waiting, incarnations[len(grants)])
         if grant is None:
             kept.append(waiting)
         else:

@@ -40,7 +40,7 @@ _PRIORITY = 6
 @inspect_command()  # type: ignore[untyped-decorator]
 def ordering_keys(state: Any) -> list[dict[str, Any]]:
     """Ordering keys whose tasks wait for a running task of the key, for its retry, or for an operator."""
-    return [_facts(queue.name, view) for queue in _queues(state) for view in queue.lanes() if view.lane.kind == "key"]
+    return [_facts(queue, view) for queue in _queues(state) for view in queue.lanes() if view.lane.kind == "key"]
 
 
 @control_command(args=[("key", str)], signature="<key>")  # type: ignore[untyped-decorator]
@@ -141,14 +141,18 @@ def _queues(state: Any) -> Iterator[WorkQueue]:
     return iter(connection.queues() if isinstance(connection, Connection) else ())
 
 
-def _facts(queue: str, view: LaneView) -> dict[str, Any]:
+def _facts(queue: WorkQueue, view: LaneView) -> dict[str, Any]:
     hold = view.hold
-    if hold is None:
-        reason = "running" if view.runs else "waiting"
+    if hold is not None and hold.is_stop:
+        reason = "stopped"
+    elif view.runs:
+        reason = "running"
+    elif hold is not None:
+        reason = "retry"
     else:
-        reason = "stopped" if hold.is_stop else "running" if view.runs else "retry"
+        reason = "waiting" if queue.pause_of(view.lane.name) is None else "paused"
     return {
-        "queue": queue,
+        "queue": queue.name,
         "key": view.lane.name,
         "waiting": view.waiting,
         "state": reason,

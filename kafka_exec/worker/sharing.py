@@ -122,7 +122,7 @@ class Sharing:
         self._misfits = [misfit for misfit in self._misfits if not self._is_placed(misfit, peers)]
 
     def _is_placed(self, misfit: Misfit, peers: list[Heartbeat]) -> bool:
-        if not misfit.item.is_ours:
+        if not misfit.item.is_ours or misfit.source.is_paused(misfit.item.record):
             misfit.source.put_back(misfit.item)  # its owner hands it out again
             return True
         knower = who_knows(peers, misfit.source.name, misfit.name)

@@ -1,4 +1,4 @@
-"""The start of a worker's tasks: when the pool has a slot, if they are still its own, and not after too many lost runs."""
+"""The start of a worker's tasks: when the pool has a slot, if they are still its own, not paused, and not lost too often."""
 
 from __future__ import annotations
 
@@ -149,6 +149,9 @@ class Starter:
         if self._stopped:
             with self._lock:
                 self._gate.done(key)
+            return
+        if deliveries.put_back_if_paused(tag):
+            task_ready(request)
             return
         attempts = deliveries.attempts(tag)
         try:

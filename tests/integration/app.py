@@ -71,9 +71,11 @@ def make_app(url: str, backend: str | None = None, **conf: Any) -> Celery:
         note("end", self.request.id)
 
     @app.task(shared=False, name="hold", bind=True)
-    def hold(self: Any, gate: str) -> None:
-        """Runs until a file exists."""
+    def hold(self: Any, gate: str, retries: int = 0) -> None:
+        """Runs until a file exists; then it is retried so many times."""
         run_until(gate, self.request.id)
+        if self.request.retries < retries:
+            raise self.retry(countdown=0, max_retries=None)
 
     @app.task(shared=False, name="tick", bind=True)
     def tick(self: Any, seconds: float = GATE_TIMEOUT, *, stubborn: bool = False) -> int:

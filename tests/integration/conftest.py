@@ -1,4 +1,4 @@
-"""A broker that tests may stop, kill or pause, one for each module that asks for it."""
+"""Crews with few partitions, and a broker that tests may stop, kill or pause, one for each module that asks for it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,15 @@ from collections.abc import Iterator
 import pytest
 
 from kafka_exec.broker import EmbeddedKafka
+from tests.integration import workers
+
+#: A Kafka of these tests has the topics of hundreds of crews.
+FEW = {"queue": 8, "state": 4, "control": 2, "delay": 4, "exchange": 2}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _few_partitions() -> None:
+    workers.PARTITIONS.update(FEW)
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ import yaml
 
 from kafka_exec.broker import EmbeddedKafka
 from kafka_exec.broker.install.distribution import KAFKA_VERSION
-from tests.integration.workers import PATIENCE, ROOT, until
+from tests.integration.workers import PATIENCE, ROOT, WITH_FLOWER, until
 
 COMPOSE = ROOT / "docker" / "compose.yaml"
 SERVICES: dict[str, Any] = yaml.safe_load(COMPOSE.read_text())["services"]
@@ -55,7 +55,7 @@ class Service:
         image = dict(
             re.findall(r"^ +(\w+)=(\S+?)(?: \\)?$", (ROOT / "docker" / "Dockerfile").read_text(), re.MULTILINE)
         )
-        self._env = {**os.environ, **image, **told, "EXAMPLE_BROKER_URL": url}
+        self._env = {**os.environ, **image, **told, "EXAMPLE_BROKER_URL": url, "PYTHONPATH": WITH_FLOWER}
         arguments = [re.sub(r"^--port=\d+$", "--port=0", each) for each in SERVICES[name]["command"]]
         with self._log.open("wb") as output:
             self._process = subprocess.Popen(

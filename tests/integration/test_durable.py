@@ -16,6 +16,7 @@ import kafka_exec
 from kafka_exec.broker import EmbeddedKafka
 from kafka_exec.errors import CorrelationInUse, NonDeterministic, NotDurable, ResultTooLarge, SuspensionTimedOut
 from kafka_exec.kafka.log.history import history
+from tests.integration.suspensions import suspended
 from tests.integration.workers import PATIENCE, Crew, Worker, crew, until
 
 #: Few partitions, so that a worker that starts again has little to take over.
@@ -40,10 +41,6 @@ def own(kafka: EmbeddedKafka, tmp_path: Path) -> Iterator[Crew]:
 
 def send(made: Crew, name: str, *args: Any, **options: Any) -> Any:
     return made.app.tasks[name].apply_async(args, **options)
-
-
-def suspended(result: Any) -> None:
-    until(lambda: result.state == "SUSPENDED", what="the suspension")
 
 
 def mark(made: Crew, result: Any) -> Path:

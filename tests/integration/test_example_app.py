@@ -69,6 +69,8 @@ def test_the_demo_counts_a_folder_and_leaves_nothing_behind(folder: Path) -> Non
     assert ["MIT", "30"] in report
     assert "the function waited for its approval" in output
     assert "sent the invoice of order 2 for 3 parcels" in output
+    assert "is killed while the orders are under way" in output
+    assert output.count("each of its steps is in its history once") == 2
     assert "WRONG" not in output
     assert output.splitlines()[-1].startswith("demo: OK")
     assert len(started) >= 3

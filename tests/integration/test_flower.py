@@ -17,7 +17,8 @@ import pytest
 
 import kafka_exec
 from kafka_exec.broker import EmbeddedKafka
-from tests.integration.workers import APP, PATIENCE, ROOT, Crew, crew, environment, until
+from tests.integration.suspensions import suspended
+from tests.integration.workers import APP, PATIENCE, ROOT, WITH_FLOWER, Crew, crew, environment, until
 
 #: A page's status, and its text.
 Page = tuple[int, str]
@@ -37,7 +38,9 @@ def flower(made: Crew) -> Iterator[Callable[[str], Page]]:
         process = subprocess.Popen(
             [sys.executable, "-m", "celery", "-A", APP, "flower", "--port=0", "--address=127.0.0.1"],
             cwd=ROOT,
-            env=environment(made.url, made.folder, FLOWER_UNAUTHENTICATED_API="true", **made.env),
+            env=environment(
+                made.url, made.folder, FLOWER_UNAUTHENTICATED_API="true", PYTHONPATH=WITH_FLOWER, **made.env
+            ),
             stdout=output,
             stderr=subprocess.STDOUT,
         )
@@ -113,6 +116,7 @@ def test_it_shows_that_a_task_is_suspended_and_goes_on_or_is_revoked(made: Crew)
         answered, revoked = (made.app.tasks["wait"].delay(name) for name in ("answered", "revoked"))
         until(lambda: {state(answered.id), state(revoked.id)} == {"SUSPENDED"}, what="both suspended tasks")
         assert get("/tasks")[0] == 200
+        suspended(answered)
         assert kafka_exec.resume(made.app, "answered", 7).outcome == "continued"
         assert answered.get(timeout=PATIENCE) == 7
         until(lambda: state(answered.id) == "SUCCESS", what="the end of the task that went on")

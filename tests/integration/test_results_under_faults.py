@@ -38,7 +38,8 @@ def test_who_waits_gets_the_result_after_a_restart_of_the_broker(tmp_path: Path)
         result = made.app.tasks["progress"].delay(str(gate))
         until(lambda: result.state == "PROGRESS")
         found: list[str] = []
-        waiter = threading.Thread(target=lambda: found.append(result.get(timeout=PATIENCE)))
+        # The restart may take a while, for which nobody waits here.
+        waiter = threading.Thread(target=lambda: found.append(result.get(timeout=3 * PATIENCE)))
         waiter.start()
         kafka.stop()
         kafka.start()

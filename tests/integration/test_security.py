@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -42,6 +43,10 @@ NEEDED: list[Rule] = [
     ("describe_configs", "topic", "."),
     ("read", "group", "."),
 ]
+
+
+#: What doctor says to a user who has these but the one on groups.
+LACKING = {"READ on groups": "wrong", "WRITE on transactional ids": "wrong", "DELETE on topics": "warning"}
 
 
 @pytest.fixture(scope="module")
@@ -112,6 +117,18 @@ def test_right_credentials_and_the_least_rights_run_tasks(secured: EmbeddedKafka
     assert worker.lines("refuses access") == []
     assert "authorization failed" not in worker.output
     assert_secret(worker.output)
+
+
+def test_doctor_tells_each_right_that_lacks(secured: EmbeddedKafka, user: str, made: Crew) -> None:
+    grant(secured, user, made.prefix, [rule for rule in NEEDED if rule != ("read", "group", ".")])
+    done = made.run("kafka", "doctor", "--json")
+    assert done.returncode == 3, done.stderr
+    assert_secret(done.stdout)
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    lacks = {each["text"].partition(":")[0]: each for each in found if "lacks" in each["text"]}
+    what = {f"this user lacks {right} that begin with {made.prefix}.": severity for right, severity in LACKING.items()}
+    assert {text: each["severity"] for text, each in lacks.items()} == what
+    assert all(f" {made.prefix}." in each["command"] for each in lacks.values())
 
 
 def test_a_wrong_password(secured: EmbeddedKafka, user: str, prefix: str, ssl: dict[str, str], tmp_path: Path) -> None:

@@ -24,6 +24,12 @@ from tests.integration.app import make_app
 ROOT = Path(__file__).resolve().parents[2]
 APP = "tests.integration.app:app"
 
+#: The PYTHONPATH of a process with Flower, which lies in a folder of its own (dev).
+WITH_FLOWER = f"{ROOT}{os.pathsep}{Path(sys.prefix, 'flower')}"
+
+#: Partitions of the topics of all crews, by kind, where they are not the usual ones.
+PARTITIONS: dict[str, int] = {}
+
 #: How long a condition may take that has no bound of its own, seconds.
 PATIENCE = 60.0
 
@@ -220,6 +226,7 @@ class Crew:
     Args:
         backend: the URL of the result back end; ``same``: as the broker's.
         url: of the broker, if it is not just the Kafka's with a prefix of its own.
+        conf: settings of the app, beside :data:`PARTITIONS`.
 
     Attributes:
         app: the client's app; has the same tasks.
@@ -234,8 +241,8 @@ class Crew:
         self.url = url or f"{kafka.url}/w{uuid.uuid4().hex[:8]}"
         self.prefix = self.url.rpartition("/")[2]
         self.backend = self.url if backend == "same" else backend
-        self.conf = conf
-        self.app: Celery = make_app(self.url, self.backend, **conf)
+        self.conf = {**conf, "kafka_exec_partitions": {**PARTITIONS, **conf.get("kafka_exec_partitions", {})}}
+        self.app: Celery = make_app(self.url, self.backend, **self.conf)
         self.effects = Effects(folder / "effects")
         self.workers: list[Worker] = []
 

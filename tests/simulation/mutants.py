@@ -55,6 +55,14 @@ def _starts_first(self: Ledger, offset: int, incarnation: str) -> Lease:
     return Lease(incarnation, 1)
 
 
+def _takes_what_has_run_for_a_copy(original: Callable[..., Any]) -> Callable[..., Any]:
+    def finish(self: Records[Any], offset: int, now: Any, *, is_copy: bool) -> None:
+        ticket = self.running.get(offset)
+        original(self, offset, now, is_copy=is_copy or (ticket is not None and self._original(ticket, now) is not None))
+
+    return finish
+
+
 def _lists_without(*names: str) -> Callable[[Ledger], Iterator[tuple[str, list[Any]]]]:
     original = Ledger._entries
     return lambda self: (entry for entry in original(self) if entry[0] not in names)
@@ -208,6 +216,8 @@ MUTANTS: dict[str, list[Change]] = {
     "what is given has no place": [(Partition, "give", _gives_without_a_place)],
     "what the journal lacks decides nothing": [(Partition, "miss_journal", lambda self: None)],
     "a checkpoint that comes late counts": [(restoring, "_outdated", lambda queue, entries: set())],
+    "what is deleted while it runs has no end": [(Records, "pass_deleted", lambda self, end: None)],
+    "what has run is taken for a copy": [(Records, "_finish", _takes_what_has_run_for_a_copy(Records._finish))],
 }
 
 _OF_KEYS = {"faults": ("kill", "rebalance"), "kinds": ("key", "unique"), "tasks": 80}
@@ -329,6 +339,8 @@ SEEDS: dict[str, int] = {
     "what is given has no place": 22878,
     "what the journal lacks decides nothing": 20072,
     "a checkpoint that comes late counts": 23127,
+    "what has run is taken for a copy": 70097,
+    "what is deleted while it runs has no end": 74363,
 }
 
 

@@ -50,6 +50,7 @@ class Queue(WorkQueue):
     def __init__(self) -> None:
         self.name, self.ttl = "q", None
         self.may_begin = self.can_bury = True
+        self.paused: set[int] = set()
         owned = SimpleNamespace(
             alive=True,
             attempts=lambda offset: 0,
@@ -70,6 +71,9 @@ class Queue(WorkQueue):
 
     def put_back(self, item: Item) -> None:
         self.returned.append(item)
+
+    def is_paused(self, record: Any) -> bool:
+        return record.offset() in self.paused
 
     def bury(self, item: Item, reason: str, error: str) -> None:
         if not self.can_bury:
@@ -158,6 +162,31 @@ def test_a_starter_keeps_nothing_of_a_task_that_has_ended(
     assert not kept(found, but=("_consumers",))
 
 
+def test_a_task_that_is_paused_when_its_turn_comes_goes_back_and_keeps_no_slot(monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[Any] = []
+    monkeypatch.setattr("kafka_exec.worker.starting.task_ready", done.append)
+    started: list[Any] = []
+    queue = Queue()
+    found, messages = delivered(queue)
+    starter = Starter(SimpleNamespace(num_processes=1, is_green=False), started.append, lambda message, error: False)
+    starter.attach(found)
+    settings = SimpleNamespace(max_deliveries=5)
+    first, *rest = (
+        SimpleNamespace(id="t", message=message, request_dict={}, task=SimpleNamespace(durable=False))
+        for message in messages
+    )
+    first.message.channel.connection = SimpleNamespace(space=SimpleNamespace(settings=settings), log_offset=None)
+    for request in (first, *rest):
+        starter(request)
+    assert started == [first]
+    queue.paused = set(range(TASKS - 1))
+    found.acknowledge(first.message.delivery_tag)
+    assert started == [first, rest[-1]]
+    assert [item.record.offset() for item in queue.returned] == list(range(1, TASKS - 1))
+    assert done == rest[:-1]
+    assert list(found._unacked) == [rest[-1].message.delivery_tag]
+
+
 @pytest.mark.parametrize("stops", [True, False])
 def test_what_a_pool_refuses_is_a_fault_of_the_task_unless_the_worker_stops(
     stops: bool, monkeypatch: pytest.MonkeyPatch
@@ -206,8 +235,10 @@ def test_a_task_that_no_worker_knows_is_kept_until_one_does(monkeypatch: pytest.
     tested.turn()
     assert len(tested._misfits) == TASKS
     peers.append(knower)
+    queue.paused = {7}
     tested.turn()
-    assert len(granted) == TASKS
+    assert len(granted) == TASKS - 1
+    assert [item.record.offset() for item in queue.returned] == [7]
     assert not kept(tested)
 
 

@@ -24,7 +24,9 @@ from kafka_exec.core.message.window import step_of
 from kafka_exec.core.nodes.heartbeat import Heartbeat, Seen, roll
 from kafka_exec.core.nodes.liveness import Liveness
 from kafka_exec.core.queue.ledger import Ledger
+from kafka_exec.core.queue.pausing import Pause, pauses_in, row_names
 from kafka_exec.core.queue.progress import Progress
+from kafka_exec.core.record import fields
 from kafka_exec.core.results.projection import LogPosition, fold
 from kafka_exec.core.results.state_record import Note, StateRecord
 from kafka_exec.core.worker.sharing import Grant
@@ -135,6 +137,16 @@ def read_state(value: bytes | None) -> None:
     fold([(b"t", value), (b"\xff", value), (None, value)], expires=60.0, now=NOW)
 
 
+def read_pause(value: bytes | None) -> None:
+    try:
+        row = fields.from_json(value)
+    except ValueError:
+        return  # the reader of the table passes it over
+    for pauses in pauses_in([(json.dumps(row_names("q", key)), row) for key in (None, "k")]).values():
+        pauses.in_force(NOW).of("k", NOW)
+        json.dumps(pauses.keys["k"]._asdict()).encode()
+
+
 LOGS: dict[str, tuple[Callable[[], Sequence[bytes]], Decoder]] = {
     "journal": (journal, read_journal),
     "heartbeats": (lambda: [HEARTBEAT.encode(), Grant.encode([Grant("i", "q", 0, 5, 1, "id", 7)])], read_heartbeat),
@@ -147,6 +159,7 @@ LOGS: dict[str, tuple[Callable[[], Sequence[bytes]], Decoder]] = {
     ),
     "claims": (signals, read_signal),
     "states and notes": (states, read_state),
+    "pauses": (lambda: [dump(Pause("ann", NOW, "a move", NOW + 1)._asdict())], read_pause),
     "marks": (lambda: [mark([1, 5])[0]], lambda value: Marked(0, 10).take(value)),
     "places": (lambda: [LogPosition(5).encode(), LogPosition(5, True).encode()], LogPosition.decode),
     "positions": (

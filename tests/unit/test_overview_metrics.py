@@ -12,6 +12,7 @@ from kafka_exec.core.nodes.heartbeat import Heartbeat, NodeState, Seen
 from kafka_exec.core.overview.counts import QueueCounts
 from kafka_exec.core.overview.metrics import gauges
 from kafka_exec.core.overview.queues import QueueReport
+from kafka_exec.core.queue.pausing import Pause, QueuePauses
 from kafka_exec.errors import ConnectionFailed
 
 NOW = 1000.0
@@ -45,6 +46,8 @@ def samples(report: QueueReport, *nodes: tuple[Seen, NodeState]) -> Samples:
         (replace(EMPTY, rate=1.5), {("queue_rate", "q"): 1.5}),
         (replace(EMPTY, workers=2), {("queue_workers", "q"): 2}),
         (replace(EMPTY, slots=4, busy=1), {("queue_slots", "q"): 4, ("queue_slots_free", "q"): 3}),
+        (replace(EMPTY, pauses=QueuePauses(Pause("ann", 1.0))), {("queue_paused", "q"): 1}),
+        (replace(EMPTY, pauses=QueuePauses(keys={"k": Pause("ann", 1.0)})), {}),
         (replace(EMPTY, dead=5), {("dead_letters", "q"): 5}),
     ],
 )  # fmt: skip

@@ -16,6 +16,7 @@ from kafka_exec.core.queue.transitions import (
     ENDED,
     GRANTED,
     RELEASED,
+    REMEMBERED,
     STARTED,
     Lease,
     Memory,
@@ -631,6 +632,16 @@ def test_a_run_that_ends_after_another_one_of_its_task_changes_nothing_for_its_l
     assert play.core.ledger.holds == {KEY: Run("t0", 1)}
 
 
+def test_what_has_run_is_remembered_although_the_guest_that_ran_it_takes_it_for_a_copy_by_now() -> None:
+    play = guest(deduplication_id="d", id="d")
+    assert play.run(0)
+    # For the owner, which has heard more, this is the second end of task 7: it remembers nothing of it.
+    play.hear(Transition(ENDED, 7), remembered(7, "d", play.now.log, ""), by="lost")
+    play.kinds()
+    play.end(0)
+    assert play.kinds() == [(ENDED, 0), (REMEMBERED, 0)]
+
+
 def test_a_guests_run_that_is_broken_off_when_it_is_the_owner_keeps_its_place() -> None:
     play = guest(ordering_key="k")
     assert play.run(0)
@@ -640,6 +651,34 @@ def test_a_guests_run_that_is_broken_off_when_it_is_the_owner_keeps_its_place() 
     play.core.will_end(0, after_retry)
     play.end(0)
     assert play.core.ledger.holds == {KEY: Run("t0", 1)}
+
+
+def test_the_end_of_a_deleted_task_that_another_worker_runs_is_told_once_its_lane_goes_on_without_it() -> None:
+    ledger = Ledger("q", Progress(0))
+    ledger.start(1, "other")
+    play = Play(ledger)
+    assert play.read(4, ordering_key="k")
+    assert (ENDED, 1) in play.kinds()
+    assert play.run(4)
+    play.core.will_end(4, after_retry)
+    play.end(4)
+    late = [Transition(ENDED, 1), held(1, KEY, Run("t1", 1))]
+    play.hear(*late)
+    restored = Ledger("q", Progress(0))
+    restored.start(1, "other")
+    restored.fold([Transition(ENDED, 1), *play.told], "me")
+    restored.fold(late, "other")
+    assert play.core.ledger.holds == restored.holds == {KEY: Run("t4", 1)}
+
+
+def test_no_end_is_told_of_what_nobody_runs_and_of_what_runs_here() -> None:
+    play = Play()
+    play.read(0)
+    assert play.run(0)
+    play.kinds()
+    play.core.reach(5)
+    assert play.kinds() == []
+    assert play.states(0) == ["RUNNING"]
 
 
 def test_a_parked_record_is_needed_until_it_is_durable_what_its_lane_waits_for_after_it() -> None:

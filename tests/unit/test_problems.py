@@ -8,11 +8,14 @@ import pytest
 
 from kafka_exec.core.nodes.heartbeat import Heartbeat, NodeState, Seen
 from kafka_exec.core.overview.counts import QueueCounts
-from kafka_exec.core.overview.problems import LATE, Severity, problems
-from kafka_exec.core.overview.queues import QueueReport
+from kafka_exec.core.overview.problems import FORGOTTEN, LATE, Severity, problems
+from kafka_exec.core.overview.queues import QueueReport, QueueState
+from kafka_exec.core.queue.pausing import Pause, QueuePauses
 
 NOW = 1000.0
 QUEUE = QueueReport("q", QueueCounts(ready=1, running=2, oldest=NOW - 1), workers=1, slots=4, busy=2)
+PAUSE = Pause("ann", NOW - FORGOTTEN)
+FORGOTTEN_PAUSE = Pause("ann", NOW - 2.6 * FORGOTTEN)
 BEAT = Heartbeat("i", "here", 1, kind="worker", version="1", delays=True)
 NODE = (Seen("w@h", BEAT, NOW), NodeState.ALIVE)
 
@@ -46,6 +49,18 @@ def test_where_all_is_well_there_is_none() -> None:
         ),
         (replace(QUEUE, dead=5), (NODE,), Severity.WARNING, "q has 5 dead letters"),
         (
+            replace(QUEUE, workers=0, pauses=QueuePauses(FORGOTTEN_PAUSE)),
+            (NODE,),
+            Severity.WARNING,
+            "q was paused by ann 3 days ago",
+        ),
+        (
+            replace(QUEUE, pauses=QueuePauses(keys={"k": FORGOTTEN_PAUSE, "l": PAUSE})),
+            (NODE,),
+            Severity.WARNING,
+            "key k of q was paused by ann 3 days ago",
+        ),
+        (
             replace(QUEUE, delayed=3),
             (node(delays=False), node("lost@h", NodeState.LEFT)),
             Severity.WRONG,
@@ -61,6 +76,13 @@ def test_each_problem_is_told_by_its_own_line(queue: QueueReport, nodes: Nodes, 
     (found,) = problems([queue], nodes, NOW)
     assert found[:2] == (severity, text)
     assert found.command.startswith("celery ")
+
+
+@pytest.mark.parametrize("pause", [PAUSE, FORGOTTEN_PAUSE._replace(until=NOW + 1)])
+def test_a_pause_of_today_or_with_an_end_is_none_and_explains_what_waits(pause: Pause) -> None:
+    waits = QueueReport("q", QueueCounts(ready=5, oldest=NOW - LATE - 1), pauses=QueuePauses(pause))
+    assert waits.state is QueueState.PAUSED
+    assert problems([waits, replace(waits, workers=1, slots=4)], [NODE], NOW) == []
 
 
 def test_a_lost_node_that_is_back_is_none() -> None:

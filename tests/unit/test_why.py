@@ -26,6 +26,7 @@ from kafka_exec.core.overview.why import (
 )
 from kafka_exec.core.queue.lanes import STOPPED, Lane, Run, Ticket
 from kafka_exec.core.queue.ledger import Ledger
+from kafka_exec.core.queue.pausing import Pause, QueuePauses
 from kafka_exec.core.queue.progress import Progress
 from kafka_exec.core.results.lifecycle import State
 from kafka_exec.core.results.state_record import Raised, StateRecord
@@ -76,6 +77,22 @@ ANSWERS: list[tuple[Reason, dict[str, Any], list[str]]] = [
     (Reason.BEHIND_ITSELF, {"standings": (BEHIND._replace(key=""),)}, ["earlier message of the same task"]),
     (Reason.NO_WORKER, {"standings": (WAITING,)}, ["queue q, which no living worker reads"]),
     (Reason.NO_WORKER, {"standings": (WAITING,), "nodes": (node(found=NodeState.LOST),)}, ["no living worker"]),
+    (
+        Reason.PAUSED,
+        {"standings": (WAITING,), "nodes": ALIVE, "pauses": QueuePauses(Pause("ann", 900.0, "a move", 2000.0))},
+        ["queue q, which is paused by ann since @900 until @2000 (a move): celery kafka queues resume q lets"],
+    ),
+    (
+        Reason.PAUSED,
+        {"standings": (WAITING._replace(key="k"),), "pauses": QueuePauses(keys={"k": Pause("ann", 900.0)})},
+        ["queue q, whose key k is paused by ann since @900: celery kafka queues resume q --key k lets"],
+    ),
+    (
+        Reason.NEXT,
+        {"standings": (WAITING,), "nodes": ALIVE, "pauses": QueuePauses(Pause("ann", 1.0, until=NOW))},
+        ["about to begin"],
+    ),
+    (Reason.RUNNING, {"standings": (RUNNING,), "nodes": ALIVE, "pauses": QueuePauses(Pause("ann", 1.0))}, ["runs"]),
     (Reason.NOBODY_KNOWS, {"standings": (WAITING,), "nodes": (node(tasks=("other",)),)}, ["knows work: none"]),
     (Reason.NO_SLOT, {"standings": (WAITING,), "nodes": (node(active=4),), "before": 5}, ["all 4 slots", "5 tasks"]),
     (Reason.NEXT, {"standings": (WAITING,), "nodes": ALIVE}, ["about to begin"]),
@@ -135,6 +152,10 @@ def test_no_reason_is_left_out() -> None:
         ({"suspension": Suspension("c", "h", 1.0, 0, 1, None)}, "the first, h, is suspended for c"),
         ({"standings": (RUNNING,), "nodes": ALIVE}, "the first, h, runs at one"),
         ({"standings": (WAITING,)}, "the first, h, waits in queue q, which no living worker reads"),
+        (
+            {"standings": (WAITING,), "pauses": QueuePauses(Pause("ann", 900.0))},
+            "the first, h, waits in queue q, which is paused by ann since @900: celery kafka queues resume q",
+        ),
     ],
 )
 def test_a_task_behind_others_tells_what_the_first_of_them_waits_for(head: dict[str, Any], words: str) -> None:

@@ -19,17 +19,29 @@ from kafka_exec.core.results.state_record import StateRecord
 from kafka_exec.errors import ConfigurationError
 
 _UNITS = {"s": 1, "min": 60, "h": 3600, "d": 86400}
-_AGE = re.compile(rf"(\d+(?:\.\d+)?) *({'|'.join(_UNITS)})")
+_DISTANCE = re.compile(rf"(\d+(?:\.\d+)?) *({'|'.join(_UNITS)})")
 
 
 def moment(text: str) -> float:
     """A time in epoch seconds: of an age such as ``90 s``, ``2h`` or ``1 d``, or of a date, which may name a time zone."""
-    if (age := _AGE.fullmatch(text.strip())) is not None:
-        return time.time() - float(age[1]) * _UNITS[age[2]]
+    return _time(text, -1)
+
+
+def time_to_come(text: str) -> float:
+    """A time in epoch seconds: after a while such as ``90 s``, ``2h`` or ``1 d``, or of a date."""
+    return _time(text, 1)
+
+
+def _time(text: str, sign: int) -> float:
+    if (distance := _DISTANCE.fullmatch(text.strip())) is not None:
+        return time.time() + sign * float(distance[1]) * _UNITS[distance[2]]
     try:
         return datetime.fromisoformat(text.strip().replace("Z", "+00:00")).timestamp()
     except (ValueError, OverflowError):
-        raise click.BadParameter(f"{text!r} is no age (90 s, 5 min, 2 h, 1 d) and no date (2026-01-31 14:00)") from None
+        what = "age" if sign < 0 else "time"
+        raise click.BadParameter(
+            f"{text!r} is no {what} (90 s, 5 min, 2 h, 1 d) and no date (2026-01-31 14:00)"
+        ) from None
 
 
 def states_of(text: str) -> frozenset[State]:

@@ -112,10 +112,21 @@ class Topics:
 
     def queue_of(self, topic: str) -> tuple[str, int] | None:
         """The name and the priority step of the work queue whose messages a topic holds; None for other topics."""
+        return self._step_in("queue", topic)
+
+    def queue_of_journal(self, topic: str) -> tuple[str, int] | None:
+        """The name and the priority step of the work queue whose journal a topic is; None for other topics."""
+        return self._step_in("journal", topic)
+
+    def exchange_of(self, topic: str) -> str | None:
+        """The name of the exchange whose broadcasts a topic holds; None for other topics."""
+        return self._name_in("exchange", topic)
+
+    def _step_in(self, kind: str, topic: str) -> tuple[str, int] | None:
         base, _, step = topic.rpartition(".p")
-        if _STEP.fullmatch(step) and (name := self._name_in("queue", base)) is not None:
+        if _STEP.fullmatch(step) and (name := self._name_in(kind, base)) is not None:
             return name, int(step)
-        name = self._name_in("queue", topic)
+        name = self._name_in(kind, topic)
         return None if name is None else (name, 0)
 
     def _name_in(self, kind: str, topic: str) -> str | None:

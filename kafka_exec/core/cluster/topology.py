@@ -170,3 +170,34 @@ def differences(spec: TopicSpec, partitions: int, config: Mapping[str, str]) -> 
         if set(actual.split(",")) != set(wanted.split(",")):
             found.append(f"{key} is {actual}: set it to {wanted} with kafka-configs --alter")
     return found
+
+
+def spec_of(settings: Settings, topics: Topics, topic: str, partitions: int) -> TopicSpec | None:
+    """The specification of an existing topic with so many partitions, by its name; None if it is none of ours.
+
+    The number of partitions of a queue is what its declaration says, so any is right.
+    """
+    single = (
+        bindings_topic(topics),
+        nodes_topic(topics),
+        state_topic(settings, topics),
+        notes_topic(settings, topics),
+        steps_topic(settings, topics),
+        control_topic(settings, topics),
+        control_state_topic(settings, topics),
+        delay_topic(settings, topics),
+        delay_state_topic(settings, topics),
+        revoked_topic(settings, topics),
+        sync_topic(topics),
+        schedule_topic(topics),
+    )
+    found = next((spec for spec in single if spec.name == topic), None)
+    if found is None and topics.queue_of(topic) is not None:
+        return queue_topic_named(settings, topic)
+    if found is None and (queue := topics.queue_of_journal(topic)) is not None:
+        return journal_topic(topics, *queue, partitions)
+    if found is None and (name := topics.queue_of_dead(topic)) is not None:
+        return dead_topic(settings, topics, name, partitions)
+    if found is None and (name := topics.exchange_of(topic)) is not None:
+        return exchange_topic(settings, topics, name)
+    return found

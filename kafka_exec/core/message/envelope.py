@@ -246,6 +246,12 @@ def created_at(created: object, place: Mapping[str, Any]) -> float | None:
     return place.get("timestamp")
 
 
+def ordering_key_of(headers: Headers | None) -> str | None:
+    """The ordering key of a record; None if it has none."""
+    key = dict(headers or ()).get("ordering-key")
+    return key.decode(errors="replace") if key else None
+
+
 def ticket_of(
     headers: Headers | None, value: bytes | None, topic: str, partition: int, *, restarted: bool = False
 ) -> Ticket | None:

@@ -47,6 +47,7 @@ def _of_queues(reports: Iterable[QueueReport], now: float) -> list[Gauge]:
     slots = Gauge("queue_slots", "Tasks that the queue's workers run at most.", _QUEUE)
     free = Gauge("queue_slots_free", "Free slots of the queue's workers.", _QUEUE)
     load = Gauge("queue_load", "Ready and running tasks for each slot.", _QUEUE)
+    paused = Gauge("queue_paused", "1 if the queue is paused.", _QUEUE)
     dead = Gauge("dead_letters", "Dead letters that were not replayed.", _QUEUE)
     for report in reports:
         counts, name = report.counts, report.name
@@ -63,8 +64,9 @@ def _of_queues(reports: Iterable[QueueReport], now: float) -> list[Gauge]:
         slots.add(report.slots, name)
         free.add(report.free, name)
         load.add((counts.ready + counts.running) / max(report.slots, 1), name)
+        paused.add(report.pauses.whole is not None, name)
         dead.add(report.dead, name)
-    return [ready, running, lost, delayed, blocked, parked, oldest, rate, workers, slots, free, load, dead]
+    return [ready, running, lost, delayed, blocked, parked, oldest, rate, workers, slots, free, load, paused, dead]
 
 
 def _of_nodes(nodes: Sequence[tuple[Seen, NodeState]], now: float) -> list[Gauge]:

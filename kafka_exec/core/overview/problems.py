@@ -12,6 +12,11 @@ from kafka_exec.core.overview.queues import QueueReport, QueueState
 #: A ready task that has waited for so many seconds is a problem.
 LATE = 300.0
 
+_DAY = 86400.0
+
+#: A pause without an end may have been forgotten after so many seconds.
+FORGOTTEN = _DAY
+
 
 class Severity(Enum):
     """The severity of a problem."""
@@ -20,10 +25,12 @@ class Severity(Enum):
     WRONG = "wrong"
     #: It may be as it should, or pass by itself.
     WARNING = "warning"
+    #: It is as it should be.
+    OK = "ok"
 
 
 class Problem(NamedTuple):
-    """A problem, and the command that helps or shows more."""
+    """A problem, and the command that helps or shows more; empty: there is none."""
 
     severity: Severity
     text: str
@@ -40,13 +47,14 @@ def problems(reports: Iterable[QueueReport], nodes: Sequence[tuple[Seen, NodeSta
 def _of_queues(reports: Iterable[QueueReport], now: float) -> Iterator[Problem]:
     for report in reports:
         name, counts = report.name, report.counts
+        yield from _of_pauses(report, now)
         if report.state is QueueState.NO_WORKERS:
             yield Problem(
                 Severity.WRONG,
                 f"{counts.total} tasks wait in {name}, and no worker reads it",
                 f"celery -A APP worker -Q {name}",
             )
-        elif counts.oldest is not None and now - counts.oldest > LATE:
+        elif report.state is not QueueState.PAUSED and counts.oldest is not None and now - counts.oldest > LATE:
             yield Problem(
                 Severity.WARNING,
                 f"the first ready task of {name} has waited for {now - counts.oldest:.0f} s; {report.free} of "
@@ -61,6 +69,19 @@ def _of_queues(reports: Iterable[QueueReport], now: float) -> Iterator[Problem]:
             )
         if report.dead:
             yield Problem(Severity.WARNING, f"{name} has {report.dead} dead letters", f"celery kafka dead list {name}")
+
+
+def _of_pauses(report: QueueReport, now: float) -> Iterator[Problem]:
+    name, pauses = report.name, report.pauses
+    found = [] if pauses.whole is None else [(name, "", pauses.whole)]
+    found += [(f"key {key} of {name}", f" --key {key}", pause) for key, pause in pauses.keys.items()]
+    for what, option, pause in found:
+        if pause.until is None and now - pause.at > FORGOTTEN:
+            yield Problem(
+                Severity.WARNING,
+                f"{what} was paused by {pause.by} {(now - pause.at) / _DAY:.0f} days ago",
+                f"celery kafka queues resume {name}{option}",
+            )
 
 
 def _of_delays(reports: Iterable[QueueReport], nodes: Sequence[tuple[Seen, NodeState]]) -> Iterator[Problem]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from kafka_exec.core.nodes.heartbeat import Heartbeat
 from kafka_exec.core.overview.counts import QueueCounts
+from kafka_exec.core.queue.pausing import NO_PAUSES, QueuePauses
 
 
 class QueueState(Enum):
@@ -22,6 +23,8 @@ class QueueState(Enum):
     BLOCKED = "blocked"
     #: Tasks wait, and no worker reads the queue.
     NO_WORKERS = "no workers"
+    #: Its tasks do not begin until it is resumed.
+    PAUSED = "paused"
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,7 @@ class QueueReport:
         workers, slots, busy: the living workers that read it, how many tasks they run at most, and how many they run now,
             of this and other queues.
         rate: the messages that came to it in a second, on the average of the last minute.
+        pauses: those that are in force.
     """
 
     name: str
@@ -44,6 +48,7 @@ class QueueReport:
     slots: int = 0
     busy: int = 0
     rate: float = 0.0
+    pauses: QueuePauses = NO_PAUSES
 
     @property
     def free(self) -> int:
@@ -53,6 +58,8 @@ class QueueReport:
     @property
     def state(self) -> QueueState:
         """The state of the queue."""
+        if self.pauses.whole is not None:
+            return QueueState.PAUSED
         found = self.counts
         waits = found.ready + found.lost + found.blocked
         if not self.workers and (waits or found.running):
@@ -80,6 +87,8 @@ class QueueReport:
             "free": self.free,
             "rate": self.rate,
             "state": self.state.value,
+            "paused": None if self.pauses.whole is None else self.pauses.whole._asdict(),
+            "paused_keys": {key: pause._asdict() for key, pause in self.pauses.keys.items()},
         }
 
 
@@ -91,8 +100,14 @@ def report(
     delayed: int = 0,
     dead: int = 0,
     rate: float = 0.0,
+    pauses: QueuePauses = NO_PAUSES,
 ) -> QueueReport:
-    """The report of a queue. ``heartbeats``: the last one of each node that lives."""
+    """The report of a queue.
+
+    Args:
+        heartbeats: the last one of each node that lives.
+        pauses: those that are in force.
+    """
     readers = [each for each in heartbeats if name in each.queues]
     return QueueReport(
         name,
@@ -103,4 +118,5 @@ def report(
         sum(each.slots for each in readers),
         sum(each.active for each in readers),
         rate,
+        pauses,
     )

@@ -66,6 +66,17 @@ def _waits_for_time(facts: Facts, say: Say) -> str:
     return f"{what}, {say(facts['due'])}{where}, and goes to queue {facts['queue']} then"
 
 
+def _paused(facts: Facts, say: Say) -> str:
+    queue, key, until, why = facts["queue"], facts["key"], facts["until"], facts["why"]
+    what = f"queue {queue}, which" if key is None else f"queue {queue}, whose key {key}"
+    end = "" if until is None else f" until {say(until)}"
+    option = "" if key is None else f" --key {key}"
+    return (
+        f"waits in {what} is paused by {facts['by']} since {say(facts['since'])}{end}{f' ({why})' if why else ''}: "
+        f"celery kafka queues resume {queue}{option} lets it go on"
+    )
+
+
 def _nobody_knows(facts: Facts, say: Say) -> str:
     node = facts.get("node")
     who = "" if node is None else f"; {node} knew it, last heard {say(facts['heard'])}"
@@ -148,6 +159,7 @@ _CLAUSES: Mapping[Reason, Callable[[Facts, Say], str]] = {
     Reason.NOT_FOUND: _not_found,
     Reason.WAITS_FOR_TIME: _waits_for_time,
     Reason.BEHIND_ITSELF: lambda facts, say: "waits until an earlier message of the same task has ended",
+    Reason.PAUSED: _paused,
     Reason.NOBODY_KNOWS: _nobody_knows,
     Reason.NO_WORKER: lambda facts, say: f"waits in queue {facts['queue']}, which no living worker reads",
     Reason.NO_SLOT: _no_slot,

@@ -36,7 +36,7 @@ class MessageStanding(NamedTuple):
         place: its topic, partition and offset.
         incarnation: the one that runs it, or has the task to run it; empty: it waits.
         is_blocked: others of its lane come before it.
-        key: the ordering key of its lane; empty: it waits for other messages of its own task.
+        key: the ordering key of its lane; empty: it has none, so that it waits at most for other messages of its own task.
         ahead: the number of runs of its lane that come before it.
         head: the id of the task that the lane waits for; empty: it was not read.
         is_stopped: the failure of that task has stopped the lane.
@@ -88,6 +88,7 @@ class QueuePartition:
             record.needed,
             record.due,
             "" if lease is None else lease.incarnation,
+            key=record.ticket.lane.name if record.ticket is not None and record.ticket.lane.kind == "key" else "",
         )
         if lease is not None or record.ticket is None or self._lanes.may_run(record.offset, self._ledger.holds):
             return found
@@ -97,7 +98,6 @@ class QueuePartition:
         head = self._records.get(-1 if first is None else first)
         return found._replace(
             is_blocked=True,
-            key=lane.name if lane.kind == "key" else "",
             ahead=self._lanes.places(lane, self._ledger.holds)[record.offset],
             head=hold.task_id if hold is not None else "" if head is None else head.id,
             is_stopped=hold is not None and hold.is_stop,

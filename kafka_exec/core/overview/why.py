@@ -11,6 +11,7 @@ from kafka_exec.core.control.waiting import Suspension
 from kafka_exec.core.message.dead import Letter
 from kafka_exec.core.nodes.heartbeat import NodeState, Seen
 from kafka_exec.core.overview.standing import MessageStanding
+from kafka_exec.core.queue.pausing import NO_PAUSES, QueuePauses
 from kafka_exec.core.results.lifecycle import TERMINAL, State
 from kafka_exec.core.results.state_record import StateRecord
 
@@ -25,6 +26,8 @@ class Reason(Enum):
     BEHIND = "behind others of its key"
     #: An earlier message of the same task has not ended.
     BEHIND_ITSELF = "behind its own message"
+    #: Its queue or its ordering key is.
+    PAUSED = "paused"
     NOBODY_KNOWS = "nobody knows it"
     NO_WORKER = "no worker reads its queue"
     NO_SLOT = "no free slot"
@@ -92,6 +95,7 @@ class Evidence:
         letter: its latest dead letter that was not replayed.
         revoked: when it was revoked, epoch seconds.
         nodes: the nodes that live or were heard lately.
+        pauses: those of the queue in which it stands.
         knower: the last node, of those that do not live, that knew the task.
         head: the facts of the task that it waits for.
     """
@@ -107,6 +111,7 @@ class Evidence:
     letter: Buried | None = None
     revoked: float | None = None
     nodes: tuple[tuple[Seen, NodeState], ...] = ()
+    pauses: QueuePauses = NO_PAUSES
     knower: Seen | None = None
     head: Evidence | None = None
 
@@ -199,6 +204,16 @@ def _of_standing(found: Evidence, standing: MessageStanding) -> tuple[Reason, di
     if standing.is_blocked:
         stopped = {"stopped": True, "error": _error_of(found.head)} if standing.is_stopped else {}
         return Reason.BEHIND, {**facts, "key": standing.key, "ahead": standing.ahead, **stopped}
+    if (pause := found.pauses.of(standing.key or None, found.now)) is not None:
+        key = None if pause is found.pauses.whole else standing.key
+        return Reason.PAUSED, {
+            **facts,
+            "key": key,
+            "by": pause.by,
+            "since": pause.at,
+            "why": pause.reason,
+            "until": pause.until,
+        }
     readers = readers_of(found.living, standing.queue)
     if not readers:
         return Reason.NO_WORKER, facts

@@ -125,8 +125,8 @@ class Table:
         except ValueError as error:
             pass_over(record, error)
             return
-        self.version += 1
         if value is None:
             self._rows.pop(name, None)
         else:
             self._rows[name] = row
+        self.version += 1  # after the row: what a reader has computed of this version has the row in it

@@ -16,13 +16,14 @@ from kafka_exec.core.message.envelope import ticket_of
 from kafka_exec.core.nodes.heartbeat import NodeState, Seen, roll
 from kafka_exec.core.overview.counts import QueueCounts, QueueRecord, counts_of
 from kafka_exec.core.overview.queues import QueueReport, report
+from kafka_exec.core.queue.pausing import NO_PAUSES
 from kafka_exec.errors import Undecodable
 from kafka_exec.kafka.client import native
 from kafka_exec.kafka.client.failures import within
 from kafka_exec.kafka.cluster.admin import TIMEOUT, administration
 from kafka_exec.kafka.cluster.cluster import Cluster
 from kafka_exec.kafka.nodes.node import heard
-from kafka_exec.kafka.overview.unfinished import delayed, places, queue_topics, unfinished
+from kafka_exec.kafka.overview.unfinished import delayed, paused, places, queue_topics, unfinished
 from kafka_exec.kafka.queue.dead import DeadLetters
 
 #: The rate of a queue is that of so many seconds.
@@ -67,9 +68,17 @@ class Overview:
         alive = [seen.beat for seen, state in nodes if state is NodeState.ALIVE]
         living = {beat.incarnation for beat in alive}
         figures = self.figures(queues or self.names(), living.__contains__, now)
-        delayed = self.delayed()
+        delayed, pauses = self.delayed(), native.call(paused, self._cluster, self._topics)
         reports = [
-            report(name, found, alive, delayed=delayed.get(name, 0), dead=self._dead(name), rate=rate)
+            report(
+                name,
+                found,
+                alive,
+                delayed=delayed.get(name, 0),
+                dead=self._dead(name),
+                rate=rate,
+                pauses=pauses.get(name, NO_PAUSES).in_force(now),
+            )
             for name, (found, rate) in sorted(figures.items())
         ]
         return Survey(reports, nodes)

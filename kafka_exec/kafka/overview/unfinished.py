@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -13,9 +14,10 @@ from confluent_kafka.admin import OffsetSpec
 
 from kafka_exec.core.cluster.names import Topics
 from kafka_exec.core.queue.ledger import Ledger
+from kafka_exec.core.queue.pausing import QueuePauses, pauses_in
 from kafka_exec.core.queue.progress import Progress
 from kafka_exec.core.queue.restoring import JournalEntry, restore
-from kafka_exec.core.record.fields import digits
+from kafka_exec.core.record.fields import digits, from_json
 from kafka_exec.kafka.client.failures import within
 from kafka_exec.kafka.client.offsets import committed
 from kafka_exec.kafka.cluster.admin import TIMEOUT, Admin, administration
@@ -126,6 +128,31 @@ def spans(admin: Admin, wanted: list[TopicPartition]) -> tuple[dict[Place, int],
     """The first offset of each partition, and the one after its last committed record."""
     begins = admin.offsets(wanted, OffsetSpec.earliest())
     return begins, admin.offsets(wanted, OffsetSpec.latest(), IsolationLevel.READ_COMMITTED)
+
+
+def everything(cluster: Cluster, topic: str) -> Iterator[Record]:
+    """All records of a topic; none if it does not exist.
+
+    Raises:
+        ConnectionFailed: the cluster does not answer.
+    """
+    with within(TIMEOUT), administration(cluster) as admin:
+        begins, ends = spans(admin, places(cluster, [topic]))
+    for batch in histories(cluster, {place: (begins[place], end) for place, end in ends.items()}):
+        yield from batch
+
+
+def paused(cluster: Cluster, names: Topics) -> dict[str, QueuePauses]:
+    """The pauses of all queues, also those that are over, by queue.
+
+    Raises:
+        ConnectionFailed: the cluster does not answer.
+    """
+    rows = {}
+    for record in everything(cluster, names.bindings):
+        with suppress(ValueError):  # the reader of the table tells of it
+            rows[(record.key() or b"").decode()] = from_json(record.value())
+    return pauses_in(rows.items())
 
 
 def _progress(cluster: Cluster, topics: Iterable[str], ids: Mapping[str, str]) -> dict[Place, Progress | None]:

@@ -26,16 +26,14 @@ from kafka_exec.core.overview.why import (
     lacks_knower,
     last_knower,
 )
+from kafka_exec.core.queue.pausing import NO_PAUSES, QueuePauses
 from kafka_exec.core.record.fields import from_json
 from kafka_exec.core.results.state_record import StateRecord
 from kafka_exec.core.worker.versions import needed
 from kafka_exec.errors import Undecodable
-from kafka_exec.kafka.client.failures import within
-from kafka_exec.kafka.cluster.admin import TIMEOUT, administration
 from kafka_exec.kafka.cluster.cluster import Cluster
-from kafka_exec.kafka.log.history import histories
 from kafka_exec.kafka.nodes.node import TASKS_EVERY, heard
-from kafka_exec.kafka.overview.unfinished import MOST, delayed, places, queue_topics, read, spans, unfinished
+from kafka_exec.kafka.overview.unfinished import MOST, delayed, everything, paused, queue_topics, read, unfinished
 from kafka_exec.kafka.queue.dead import DeadLetters, queues_with_letters
 
 #: The name of the reducer of suspensions before the keys of the control plane's changelog.
@@ -94,6 +92,7 @@ class _Search:
         standing = found.standing
         if standing is None:
             return found
+        found = replace(found, pauses=self._pauses.get(standing.queue, NO_PAUSES))
         if lacks_knower(found):
             every = heard(self._cluster, nodes_topic(self._topics), 0)
             found = replace(found, knower=last_knower(every, standing.needed))
@@ -152,7 +151,7 @@ class _Search:
     @cached_property
     def _suspensions(self) -> dict[str, Suspension]:
         reducers: dict[int, WaitingReducer] = {}
-        for record in self._all(self._topics.control_state):
+        for record in everything(self._cluster, self._topics.control_state):
             key = (record.key() or b"").decode(errors="replace")
             if key.startswith(_WAITS):
                 reducer = reducers.setdefault(record.partition(), WaitingReducer(early=0.0, remembered=0.0))
@@ -163,10 +162,14 @@ class _Search:
         return {each.task: each for reducer in reducers.values() for each in reducer.suspensions()}
 
     @cached_property
+    def _pauses(self) -> dict[str, QueuePauses]:
+        return paused(self._cluster, self._topics)
+
+    @cached_property
     def _revoked(self) -> dict[str, float]:
         kept = self._now - self._cluster.settings.revoked_retention
         found: dict[str, float] = {}
-        for record in self._all(self._topics.revoked):
+        for record in everything(self._cluster, self._topics.revoked):
             try:
                 at = from_json(record.value())
             except ValueError:
@@ -174,13 +177,6 @@ class _Search:
             if record.key() is not None and isinstance(at, float) and at > kept:
                 found[record.key().decode(errors="replace")] = at
         return found
-
-    def _all(self, topic: str) -> Iterator[Record]:
-        """All records of a topic; none if it does not exist."""
-        with within(TIMEOUT), administration(self._cluster) as admin:
-            begins, ends = spans(admin, places(self._cluster, [topic]))
-        for batch in histories(self._cluster, {place: (begins[place], end) for place, end in ends.items()}):
-            yield from batch
 
 
 def _task_record(record: Record) -> TaskRecord:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NoReturn
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 from confluent_kafka import Message as Record
 
 from kafka_exec.core.cluster.failures import Failure
-from kafka_exec.errors import KafkaExecError
 from kafka_exec.kafka.client.clients import Clients
 from kafka_exec.kafka.client.complaints import Setback
 from kafka_exec.kafka.client.failures import failure, reason_of, translate
@@ -87,7 +87,7 @@ class Transactor:
         try:
             self._producer.init_transactions(TIMEOUT)
         except KafkaException as error:
-            raise self._lost(error) from None
+            self._lose(error)
 
     def begin(self, records: Sequence[Outgoing]) -> None:
         """Begins a transaction of these records, and does not wait; :meth:`commit` ends it, and tells of all failures."""
@@ -111,7 +111,7 @@ class Transactor:
         tries = 1
         while (error := self._try_to_commit(self._open_producer)) is not None:
             if tries == _TRIES:
-                raise self._lost(error)
+                self._lose(error)
             tries += 1
             self.begin(self._records)
         return self._last
@@ -129,7 +129,7 @@ class Transactor:
             ) from None
         except KafkaException as error:
             if reason_of(error).fatal():  # of a transaction's errors the client knows best which can be undone
-                raise self._lost(error) from None
+                self._lose(error)
             self._abort(producer)
             if not self._refused:
                 return error
@@ -179,13 +179,11 @@ class Transactor:
         try:
             producer.abort_transaction(TIMEOUT)
         except KafkaException as error:
-            raise self._lost(error) from None
+            self._lose(error)
 
-    def _lost(self, error: KafkaException) -> Lost:
-        reason: KafkaExecError = translate(error, f"transactions of {self._id}")
-        lost = Lost(str(reason))
-        lost.__cause__ = reason
-        return lost
+    def _lose(self, error: KafkaException) -> NoReturn:
+        reason = translate(error, f"transactions of {self._id}")
+        raise Lost(str(reason)) from reason
 
     def close(self) -> None:
         """Lets the id go; the next holder aborts a transaction that was begun and not committed."""

@@ -20,6 +20,7 @@ from confluent_kafka import Message as Record
 
 from kafka_exec.core.cluster.failures import Failure
 from kafka_exec.core.nodes.heartbeat import Joining
+from kafka_exec.core.nodes.rejoining import Rejoining
 from kafka_exec.errors import ConnectionFailed
 from kafka_exec.kafka.client import native
 from kafka_exec.kafka.client.calls import Calls
@@ -44,9 +45,6 @@ _LOOK_UP_TIMEOUT = 5.0
 
 #: A pattern of topics that no topic has: with it a subscription is another one, and means the same.
 _NO_TOPIC = "^$"
-
-#: A member that is to join again tries to so often, seconds.
-_JOIN_PAUSE = 2.0
 
 #: The time that an unused reader stays in its group, in case the process consumes again, seconds.
 _LINGER = 1.0
@@ -123,8 +121,8 @@ class GroupReader:
         self._consumer: Consumer | None = None
         self._last_commit = 0.0
         self._complaints = Complaints(f"consuming {topic}")
-        self._is_fenced = self._has_joined = self._joins_again = self._is_wider = False
-        self._assignments, self._next_join = 0, 0.0
+        self._is_fenced = self._is_wider = False
+        self._rejoining = Rejoining()
         self._loop = Loop(topic, self._be_member, complaints=self._complaints)
         self._loop.start()
 
@@ -223,8 +221,7 @@ class GroupReader:
         except Exception as error:
             self._complaints.tell(error, "; no worker of the same name is looked for")
             found = Joining()
-        self._joins_again = found.static_id is not None and (found.is_return or self._has_joined)
-        self._has_joined = True
+        self._rejoining.join(found)
         return found.static_id
 
     def _consume(self, static_id: str | None) -> None:
@@ -232,7 +229,6 @@ class GroupReader:
         on_commit = partial(commits.note_refusals, self._owned)
         consumer = self._cluster.new_consumer({**properties, "on_commit": on_commit})
         self.assigned = self._is_wider = False
-        self._assignments = 0
         self._subscribe(consumer, self.topic)
         self._consumer = consumer
         try:
@@ -254,18 +250,9 @@ class GroupReader:
         )
 
     def _join_again(self, consumer: Consumer) -> None:
-        """Has Kafka share out the partitions anew, now that this member has its own.
-
-        A static member that comes back gets its former assignment, and no rebalance follows (KIP-345). If it died in the
-        middle of one, when it had let partitions go and the new owner was still to get them, they would have no owner from
-        then on. The client library joins again only if the subscription changes, and does not say if it does not.
-        """
-        if self._assignments > 1:
-            self._joins_again = False
-        elif self._joins_again and self._assignments and time.monotonic() >= self._next_join:
-            self._next_join = time.monotonic() + _JOIN_PAUSE
-            self._is_wider = not self._is_wider
-            self._subscribe(consumer, self.topic, *([_NO_TOPIC] if self._is_wider else []))
+        """Joins the group again. The client library does so only if the subscription changes."""
+        self._is_wider = not self._is_wider
+        self._subscribe(consumer, self.topic, *([_NO_TOPIC] if self._is_wider else []))
 
     def _hand_out(self, record: Record, work: OwnedPartition) -> None:
         """Puts a record into the buffer. Called in the thread that has ended the task before it in its lane."""
@@ -286,7 +273,8 @@ class GroupReader:
         self._ownership.look_at_topic(consumer)
         first = consumer.poll(self._ownership.patience(longest))
         self._ownership.look(consumer)
-        self._join_again(consumer)
+        if self._rejoining.is_due(time.monotonic()):
+            self._join_again(consumer)
         if first is not None:
             for record in [first, *consumer.consume(_BATCH, 0)]:
                 if not self._read(consumer, record):
@@ -387,7 +375,7 @@ class GroupReader:
             if self._paused:
                 consumer.pause(partitions)
         self.assigned = True
-        self._assignments += 1
+        self._rejoining.assigned()
         self.settled = self.settled or not self._owned
         self._wake()
 

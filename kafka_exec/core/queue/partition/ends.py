@@ -16,7 +16,7 @@ def end(
         ticket: its record's place in a lane; None if it is in none.
         awaited: the run that its lane waits for from now on, a retry or the stop of the lane; None: the lane goes on.
         at: the time of the end, epoch seconds.
-        is_copy: another record of the task has ended before.
+        is_copy: the record is dropped, since another one of its task has ended before.
     """
     restarted, is_late = ledger.attempts.get(offset, 0) > 1, ledger.has_ended(offset)
     ledger.end(offset)
@@ -30,7 +30,7 @@ def end(
         # Told in any case: a worker that runs another owner's task does not know the run that its lane waits for.
         ledger.free(ticket.lane, ticket.run)
         told.append(freed(offset, ticket.lane, ticket.run))
-    if not is_copy:
+    if not is_copy:  # a run counts, although a process that runs another owner's task may take it for a copy by now
         is_over, memory = awaited is None or awaited.is_stop, Memory(at, ticket.kind)
         for name in ticket.ends(offset, is_over=is_over, restarted=restarted):
             ledger.remember(name, memory)

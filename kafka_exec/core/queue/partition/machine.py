@@ -46,9 +46,7 @@ class Partition(Records[R]):
         self, ledger: Ledger, incarnation: str, *, membership: TrustWindow, remember: float, period: float, now: Now
     ) -> None:
         super().__init__(ledger, incarnation, remember)
-        self.owned = True
-        self.term = 0
-        self.position = -1
+        self.owned, self.term, self.position = True, 0, -1
         self._membership = membership
         self._period = period
         self._standstill = Standstill()
@@ -112,6 +110,7 @@ class Partition(Records[R]):
             self._furthest = offset
         self._furthest, self._epoch = max(self._furthest, offset + 1), max(self._epoch, epoch)
         self.position = offset + 1
+        self.pass_deleted(offset)
         if not self.ledger.progress.receive(offset):
             return
         if ticket is not None:
@@ -122,6 +121,7 @@ class Partition(Records[R]):
     def reach(self, end: int) -> None:
         """Notes that all records before ``end`` were read. Offsets at which a consumer sees no record count as ended."""
         self.position = max(self.position, end)
+        self.pass_deleted(end)
         self._inherited = end if self._inherited is None else self._inherited
         self.uncommitted |= self.ledger.progress.reach(end)
 

@@ -15,6 +15,7 @@ from kafka_exec.core.queue.partition.outbox import Outbox
 from kafka_exec.core.queue.partition.parking import to_park
 from kafka_exec.core.queue.partition.states import TABLE, Action, RecordEvent, RecordState
 from kafka_exec.core.queue.transitions import (
+    ENDED,
     RELEASED,
     STARTED,
     Lease,
@@ -195,6 +196,18 @@ class Records(Generic[R]):
         ticket = self.lanes.ticket(offset)
         return RecordEvent.FIRST if ticket is None or self._original(ticket, now) is None else RecordEvent.COPY
 
+    def pass_deleted(self, end: int) -> None:
+        """Tells the end of the tasks before ``end`` that somebody runs, and whose records were deleted before they came.
+
+        Their lanes have gone on without them. So a next owner must not take what their runs tell late for the first end.
+        """
+        high = self.ledger.progress.high
+        if high < end and self.ledger.leases:
+            for offset in [each for each in self.ledger.leases if high <= each < end]:
+                if self.state(offset) is RecordState.UNREAD:
+                    self.ledger.end(offset)
+                    self.outbox.tell(Transition(ENDED, offset))
+
     def _original(self, ticket: Ticket, now: Now) -> Memory | None:
         """The remembered end of the task of which a record is a copy; None if it is no copy."""
         return None if ticket.once is None else self.ledger.recall(ticket.once, now.log - self._remember)
@@ -327,10 +340,9 @@ class Records(Generic[R]):
     def _finish(self, offset: int, now: Now, *, is_copy: bool) -> None:
         # The place of a run is that of its begin: the record may have been read anew since.
         ticket = self.running[offset] if offset in self.running else self.lanes.ticket(offset)
-        original = None if ticket is None else self._original(ticket, now)
-        if is_copy and ticket is not None and original is not None:
+        if is_copy and ticket is not None and (original := self._original(ticket, now)) is not None:
             self.effects.dropped.append((offset, "" if original.task in ("", ticket.kind) else ticket.task))
         self.begins.forget(offset)
         self.uncommitted = True
         awaited = self.awaited.get(offset)
-        self.outbox.tell(*end(self.ledger, offset, ticket, awaited, at=now.log, is_copy=original is not None))
+        self.outbox.tell(*end(self.ledger, offset, ticket, awaited, at=now.log, is_copy=is_copy))

@@ -1,0 +1,1 @@
+"""Findings of ``celery kafka doctor``: judgements of a cluster, its topics, an app's settings and rights."""
