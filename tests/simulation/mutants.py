@@ -325,7 +325,7 @@ SEEDS: dict[str, int] = {
     "records are not kept when they wait": 2,
     "a missing record waits for ever": 4,
     "a marker is waited for": 1,
-    "what is reclaimed is not contested": 29,
+    "what is reclaimed is not contested": 13,
     "the own begins are not decided at a takeover": 26,
     "what was told during a takeover is forgotten": 3,
     "what has ended here is forgotten at a takeover": 4,
@@ -345,7 +345,7 @@ SEEDS: dict[str, int] = {
     "what is given has no place": 22878,
     "what the journal lacks decides nothing": 20072,
     "a checkpoint that comes late counts": 23127,
-    "what has run is taken for a copy": 70097,
+    "what has run is taken for a copy": 71236,
     "what is deleted while it runs has no end": 74363,
     "a repeated run has no rival": 77953,
 }
