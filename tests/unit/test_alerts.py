@@ -1,0 +1,257 @@
+"""The alert rules, the dashboard and the scaler of docker/: each rule fires when what it is for has happened, and no other one.
+
+The samples are what the exporter writes of planted states, as Prometheus scrapes it once a minute.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from math import ceil
+from typing import Any
+
+import pytest
+import yaml
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.parser import text_string_to_metric_families
+
+from kafka_exec.cli.exporter import TopicMetrics
+from kafka_exec.core.nodes.heartbeat import Heartbeat, NodeState, Seen
+from kafka_exec.core.overview.counts import QueueCounts
+from kafka_exec.core.overview.metrics import PREFIX, gauges
+from kafka_exec.core.overview.queues import QueueReport
+from kafka_exec.core.queue.pausing import Pause, QueuePauses
+from kafka_exec.errors import ConnectionFailed
+from tests.snippets import ROOT, anchors
+from tests.unit.promql import Sample, Scrape, evaluate, seconds
+
+MONITORING = ROOT / "docker" / "monitoring"
+RUNBOOK = ROOT / "docs" / "operations.md"
+BOARD = json.loads((MONITORING / "grafana" / "dashboard.json").read_text())
+(GROUP,) = yaml.safe_load((MONITORING / "alerts.yaml").read_text())["groups"]
+ALERTS: dict[str, dict[str, Any]] = {rule["alert"]: rule for rule in GROUP["rules"]}
+SCALER = yaml.safe_load((ROOT / "docker" / "k8s" / "scale.yaml").read_text())["spec"]
+
+NOW = 1_000_000.0
+MINUTE, HOUR, DAY = 60, 3600, 86400
+
+
+@dataclass(frozen=True)
+class World:
+    """A state of a prefix. ``reports`` None: Kafka does not answer; ``is_served`` False: the exporter does not."""
+
+    reports: tuple[QueueReport, ...] | None = ()
+    nodes: tuple[tuple[Seen, NodeState], ...] = ()
+    is_served: bool = True
+
+
+class Planted(TopicMetrics):
+    """The exporter's collector, of a planted state."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__(None)
+        self._world = world
+
+    def read(self, now: float) -> list[Any]:
+        if self._world.reports is None:
+            raise ConnectionFailed("Kafka does not answer")
+        return gauges(self._world.reports, self._world.nodes, NOW)
+
+
+def scraped(world: World) -> list[Sample]:
+    """The samples of one scrape, with the labels that Prometheus adds."""
+    if not world.is_served:
+        return []
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(Planted(world))
+    families = text_string_to_metric_families(generate_latest(registry).decode())
+    added = {"job": "kafka_exec", "instance": "exporter:9808"}
+    return [Sample(each.name, {**each.labels, **added}, each.value) for family in families for each in family.samples]
+
+
+def history(*phases: tuple[float, World]) -> list[Scrape]:
+    """One scrape a minute. ``phases``: states that follow each other, each for so many seconds."""
+    found: list[Scrape] = []
+    for lasting, world in phases:
+        samples = scraped(world)
+        found += [Scrape((len(found) + number) * MINUTE, samples) for number in range(round(lasting / MINUTE))]
+    return found
+
+
+def fires(rule: dict[str, Any], scrapes: Sequence[Scrape]) -> bool:
+    """True if the rule's expression has held for one set of labels throughout its ``for``, up to the last scrape."""
+    begin = scrapes[-1].at - (seconds(rule["for"]) if "for" in rule else 0.0)
+    if begin < 0:
+        return False
+    ends = [number for number, scrape in enumerate(scrapes, start=1) if scrape.at >= begin]
+    held: set[Any] | None = None
+    for end in reversed(ends):
+        found = set(evaluate(rule["expr"], scrapes[:end]))
+        held = found if held is None else held & found
+        if not held:
+            return False
+    return True
+
+
+def fired(*phases: tuple[float, World]) -> set[str]:
+    """The alerts that fire at the end of a history."""
+    scrapes = history(*phases)
+    return {name for name, rule in ALERTS.items() if fires(rule, scrapes)}
+
+
+# -- the states --------------------------------------------------------------------------------------------------------
+
+
+def node(kind: str, state: NodeState = NodeState.ALIVE, faults: int = 0) -> tuple[Seen, NodeState]:
+    return Seen(f"{kind}-{state.value}", Heartbeat("i", "here", 1, kind=kind, faults=faults), NOW - 1), state
+
+
+COUNTS = QueueCounts(ready=1, running=1, ordered=2, held=1, parked=1, oldest=NOW - 5)
+QUEUE = QueueReport("mail", COUNTS, delayed=2, dead=3, workers=2, slots=4, busy=1, rate=1.5)
+NODES = (node("worker"), node("beat"))
+HEALTHY = World((QUEUE,), NODES)
+#: No worker, since there is nothing to do.
+AT_REST = World((QueueReport("mail", QueueCounts(), delayed=2, dead=3),), (node("control-plane"), node("beat")))
+
+WAITING = replace(COUNTS, oldest=NOW - 400)
+UNREAD = replace(QUEUE, workers=0, slots=0, busy=0)
+PAUSED = replace(QUEUE, pauses=QueuePauses(Pause("ann", NOW)))
+
+
+def of(report: QueueReport, *nodes: tuple[Seen, NodeState]) -> World:
+    return World((report,), nodes or NODES)
+
+
+def but(counts: QueueCounts, report: QueueReport = QUEUE) -> World:
+    return of(replace(report, counts=counts))
+
+
+def after(world: World, lasting: float = 10 * MINUTE) -> list[tuple[float, World]]:
+    """Half an hour in which all is well, and then another state."""
+    return [(30 * MINUTE, HEALTHY), (lasting, world)]
+
+
+PLANTED = {
+    "KafkaExecExporterMissing": after(World(is_served=False)),
+    "KafkaExecUnreachable": after(World(None)),
+    "KafkaExecNoWorkers": after(of(replace(UNREAD, counts=WAITING), node("control-plane"), node("beat"))),
+    "KafkaExecQueueStalled": after(but(WAITING)),
+    "KafkaExecQueueBehind": after(but(WAITING, replace(QUEUE, busy=4))),
+    "KafkaExecRunsLost": after(but(replace(COUNTS, lost=1))),
+    "KafkaExecKeyStopped": after(but(replace(COUNTS, stopped=1))),
+    "KafkaExecKeyWaits": after(HEALTHY, HOUR),
+    "KafkaExecDeadLetters": after(of(replace(QUEUE, dead=4)), 5 * MINUTE),
+    "KafkaExecQueuePaused": after(of(replace(PAUSED, counts=replace(WAITING, held=0), busy=4)), DAY + HOUR),
+    "KafkaExecDelaysStand": after(of(replace(UNREAD, counts=QueueCounts()), node("beat"))),
+    "KafkaExecNoBeat": after(of(replace(QUEUE, counts=QueueCounts()), node("worker")), 3 * HOUR),
+    "KafkaExecNodeLost": after(of(QUEUE, *NODES, node("worker", NodeState.LOST))),
+    "KafkaExecNodeFaults": after(of(QUEUE, node("worker", faults=1), node("beat")), 5 * MINUTE),
+}
+WELL = {
+    "work": [(30 * MINUTE, HEALTHY)],
+    "rest": [(30 * MINUTE, HEALTHY), (DAY, AT_REST)],
+    "from none to the first worker": [(HOUR, AT_REST), (3 * MINUTE, of(UNREAD, node("control-plane"), node("beat")))],
+    "all slots are taken": [(30 * MINUTE, of(replace(QUEUE, busy=4)))],
+    "a deploy": [(25 * MINUTE, HEALTHY), (MINUTE, of(QUEUE, node("worker"), node("worker", NodeState.LEFT)))],
+    "letters are replayed": [(25 * MINUTE, HEALTHY), (5 * MINUTE, of(replace(QUEUE, dead=0)))],
+    "a pause": [(25 * MINUTE, HEALTHY), (30 * MINUTE, of(replace(PAUSED, counts=WAITING)))],
+    "a pause without workers": [
+        (25 * MINUTE, HEALTHY),
+        (30 * MINUTE, of(replace(PAUSED, counts=WAITING, workers=0, slots=0), node("control-plane"), node("beat"))),
+    ],
+    "no beat ever": [(DAY, of(replace(QUEUE, counts=QueueCounts()), node("worker")))],
+    "one beat of two leaves": [(25 * MINUTE, HEALTHY), (5 * MINUTE, of(QUEUE, *NODES, node("beat", NodeState.LEFT)))],
+    "an outage of a minute": [(25 * MINUTE, HEALTHY), (MINUTE, World(None))],
+}
+
+
+@pytest.mark.parametrize("name", ALERTS)
+def test_an_alert_fires_on_what_it_is_for_and_no_other_does(name: str) -> None:
+    assert fired(*PLANTED[name]) == {name}
+
+
+@pytest.mark.parametrize("state", WELL)
+def test_nothing_fires_where_all_is_well(state: str) -> None:
+    assert fired(*WELL[state]) == set()
+
+
+def test_a_lost_run_that_no_worker_can_begin_again_is_told_too() -> None:
+    lost = replace(UNREAD, counts=QueueCounts(lost=1))
+    assert fired(*after(of(lost, node("control-plane"), node("beat")))) == {"KafkaExecNoWorkers"}
+
+
+def test_each_alert_has_a_summary_a_severity_and_a_runbook_and_each_runbook_an_alert() -> None:
+    page = RUNBOOK.read_text(encoding="utf-8")
+    for name, rule in ALERTS.items():
+        assert rule["annotations"]["summary"].endswith("."), name
+        assert rule["labels"]["severity"] in ("critical", "warning")
+        assert rule["annotations"]["runbook"] == f"docs/operations.md#{name.lower()}"
+        assert name.lower() in anchors(page), f"{name} has no runbook"
+    assert set(re.findall(r"^### (KafkaExec\w+)$", page, re.MULTILINE)) == set(ALERTS)
+
+
+@pytest.mark.parametrize("path", ["monitoring/alerts.yaml", "monitoring/grafana/dashboard.json", "k8s/scale.yaml"])
+def test_the_metrics_exist(path: str) -> None:
+    known = {PREFIX + name for name in ("up", *(gauge.name for gauge in gauges((), (), 0.0)))}
+    named = set(re.findall(rf"\b{PREFIX}\w+", (ROOT / "docker" / path).read_text()))
+    assert named
+    assert named <= known
+
+
+def test_each_panel_of_the_dashboard_shows_something() -> None:
+    counts = replace(WAITING, lost=1, stopped=1)
+    scrapes = history((MINUTE, of(replace(PAUSED, counts=counts), *NODES, node("worker", NodeState.LOST))))
+    shown = [target["expr"] for panel in BOARD["panels"] for target in panel["targets"]]
+    assert shown
+    for expression in shown:
+        assert evaluate(expression.replace("$queue", "mail|sms"), scrapes), expression
+
+
+def test_the_dashboard_names_its_source_of_data_as_it_is_provisioned() -> None:
+    (source,) = yaml.safe_load((MONITORING / "grafana" / "datasource.yaml").read_text())["datasources"]
+    variable = next(each for each in BOARD["templating"]["list"] if each["name"] == "source")
+    assert (variable["type"], variable["current"]["value"]) == ("datasource", source["uid"])
+    assert {panel["datasource"]["uid"] for panel in BOARD["panels"]} == {"${source}"}
+    assert len({panel["id"] for panel in BOARD["panels"]}) == len(BOARD["panels"])
+
+
+# -- the number of workers ---------------------------------------------------------------------------------------------
+
+
+def workers(report: QueueReport) -> int:
+    """The workers that KEDA wants: none if the value is 0, else as many as the horizontal autoscaler computes."""
+    (trigger,) = (each["metadata"] for each in SCALER["triggers"])
+    found = evaluate(trigger["query"].replace("celery_app", report.name), history((MINUTE, of(report))))
+    value = sum(found.values())
+    if value <= float(trigger["activationThreshold"]):
+        return int(SCALER["minReplicaCount"])
+    return min(max(1, ceil(value / float(trigger["threshold"]))), SCALER["maxReplicaCount"])
+
+
+@pytest.mark.parametrize(
+    ("counts", "wanted"),
+    [
+        (QueueCounts(), 0),
+        (QueueCounts(ready=1), 1),
+        (QueueCounts(ready=5), 3),
+        (QueueCounts(ready=999), 8),
+        # Whatever runs keeps its worker, and what has lost it gets another one.
+        (QueueCounts(running=1), 1),
+        (QueueCounts(lost=1), 1),
+        # Nobody can help those that wait for others, or for an operator.
+        (QueueCounts(stopped=4, held=3, parked=2), 0),
+    ],
+)
+def test_there_are_as_many_workers_as_tasks_need_and_none_only_if_nothing_runs(
+    counts: QueueCounts, wanted: int
+) -> None:
+    assert workers(replace(QUEUE, counts=counts, workers=0, slots=0, busy=0)) == wanted
+
+
+def test_workers_stay_if_nobody_knows_what_runs() -> None:
+    (trigger,) = SCALER["triggers"]
+    assert evaluate(trigger["metadata"]["query"], history((MINUTE, World(None)))) == {}
+    assert trigger["metadata"]["ignoreNullValues"] == "false"
+    assert SCALER["fallback"]["replicas"] > 0
