@@ -200,13 +200,16 @@ def test_the_metrics_exist(path: str) -> None:
     assert named <= known
 
 
-def test_each_panel_of_the_dashboard_shows_something() -> None:
+def test_each_panel_of_the_dashboard_shows_something_and_its_legend_names_labels() -> None:
     counts = replace(WAITING, lost=1, stopped=1)
     scrapes = history((MINUTE, of(replace(PAUSED, counts=counts), *NODES, node("worker", NodeState.LOST))))
-    shown = [target["expr"] for panel in BOARD["panels"] for target in panel["targets"]]
-    assert shown
-    for expression in shown:
-        assert evaluate(expression.replace("$queue", "mail|sms"), scrapes), expression
+    targets = [target for panel in BOARD["panels"] for target in panel["targets"]]
+    assert targets
+    for target in targets:
+        found = evaluate(target["expr"].replace("$queue", "mail|sms"), scrapes)
+        assert found, target["expr"]
+        named = set(re.findall(r"{{(\w+)}}", target["legendFormat"]))
+        assert all(named <= set(dict(labels)) for labels in found), target["expr"]
 
 
 def test_the_dashboard_names_its_source_of_data_as_it_is_provisioned() -> None:
