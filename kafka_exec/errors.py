@@ -22,6 +22,14 @@ class ConfigurationError(KafkaExecError, ValueError):
     """A setting is wrong: the application's operator must correct it."""
 
 
+class NotInKafka(ConfigurationError):
+    """Data that was asked for is not in Kafka: the application's operator must set a kafka-exec broker or back end."""
+
+
+class NotFound(KafkaExecError):
+    """There is no such thing: the caller must name another one."""
+
+
 class ConnectionFailed(KafkaExecError):
     """No broker of the cluster answers: its operator must act; the client tries again by itself."""
 
@@ -82,8 +90,16 @@ class Undecodable(KafkaExecError):
         self.reason = reason
 
 
-class NoSuchLetter(KafkaExecError):
+class NoSuchLetter(NotFound):
     """No dead letter is at this place: look for it with celery kafka dead list."""
+
+
+class NoSuchEntry(NotFound, ConfigurationError):
+    """No periodic entry has this name: look for it with celery kafka schedule list."""
+
+
+class WrongState(KafkaExecError):
+    """The task is not in a state for this act: the caller must look at what it does now."""
 
 
 class NotReplayable(KafkaExecError):

@@ -12,6 +12,8 @@ from typing import Any
 
 import yaml
 
+from kafka_exec.api.openapi import ALIASES, BASE, ERRORS, OPERATIONS, document
+from kafka_exec.api.operation import Operation
 from kafka_exec.core.cluster.foreign import KOMBUS
 from kafka_exec.core.cluster.settings import DEFAULT_PARTITIONS, KAFKA, KINDS, PREFIX, Settings
 from kafka_exec.core.cluster.values import PROPERTIES
@@ -98,6 +100,117 @@ task that runs counts as lag, and one that is parked does not. [An example](dock
 """
 
 
+API = """# HTTP API
+
+*Made from the code by `python -m tests.pages`; a test says when it is to be made again.*
+
+`celery -A shop kafka api` serves tasks, queues and nodes as JSON on `http://127.0.0.1:9809{base}`. It needs the extra
+`api`: `pip install "kafka_exec[api]"`. Its answers come from Kafka, so they are right also if no worker lives; only keys
+are asked of the workers. The objects in them are those that [the commands](cli.md) print with `--json`; a list is
+`{{"items": […]}}`, with the number of further ones as `more` where there is a `limit`.
+
+It is an ASGI application, which yours can mount:
+
+```python
+from starlette.applications import Starlette
+from starlette.routing import Mount
+
+from kafka_exec.api import application
+from shop import app
+
+web = Starlette(routes=[Mount("/tasks", application(app, read_only=True))])
+```
+
+## Operations
+
+[openapi.json](openapi.json), which `GET {base}/openapi.json` returns too, has the schemas of all parameters and answers.
+The parameters of `GET` stand in the query, those of `POST` are the fields of a JSON object; with `*` they must be there.
+The filter of tasks is that of [`celery kafka executions`](cli.md#choosing-tasks).
+
+| operation | | parameters |
+|---|---|---|
+{operations}
+
+These paths are other names, which services for jobs have:
+
+| path | stands for |
+|---|---|
+{aliases}
+
+An id, a key or a name in a path is percent-encoded: `customer/7` is `customer%2F7`.
+
+## A task from its begin to its end
+
+```bash
+API=http://127.0.0.1:9809{base}
+SEND='-H Content-Type:application/json'
+curl $API/executions $SEND -d '{{"name": "shop.pay", "args": [42], "ordering_key": "customer-7"}}'   # {{"id": "3f0c5a52-…"}}
+curl $API/executions $SEND -d '{{"name": "shop.report", "eta": "2026-01-31T14:00:00Z"}}'
+curl $API/executions $SEND -d '{{"name": "shop.clean", "scheduleExpression": "0 4 * * mon"}}'   # {{"entry": "shop.clean"}}
+curl $API/executions/3f0c5a52-…
+curl $API/executions/3f0c5a52-…/why
+curl $API/executions/active
+curl "$API/executions?state=FAILED&since=1h&name=shop.*"
+curl $API/executions/3f0c5a52-…/resume $SEND -d '{{"data": {{"approved": true}}}}'
+curl $API/executions/3f0c5a52-…/retry $SEND -d '{{"args": [43]}}'
+curl $API/executions/3f0c5a52-…/revoke $SEND -d '{{}}'
+```
+
+A task that is sent here has the state SCHEDULED before the answer comes. A task that neither the application nor a
+living worker knows, and a queue that does not exist, are refused with 404.
+
+## Who may use it
+
+Each user has a token of at least 16 characters, and sends it as `Authorization: Bearer TOKEN`:
+
+```bash
+export KAFKA_EXEC_API_TOKENS='["anna:7Yd0sVb2qLw9rTz4", "deploy:Qm3xHc8nKe6uJp1f"]'
+```
+
+or `kafka_exec_api_tokens` in the configuration. Without tokens it answers only this machine, under the names
+`localhost`, `127.0.0.1` and `[::1]`; `--host` then takes no other address, and everybody on the machine may use it.
+Behind a proxy on the same machine, set tokens. Where an application around it has authenticated the user (Starlette's
+`request.user`), no token is needed.
+
+* `--read-only`, or `application(app, read_only=True)`, refuses all acts (`POST`, `DELETE`).
+* An act that a page of another site has sent is refused: its `Origin` must be the host's own, and a body must be
+  `application/json`.
+* Each act is a line in the log `kafka_exec.api`: the user, the path, the status. It has no arguments.
+* It speaks HTTP. Put it behind a proxy with TLS where others can listen.
+
+## Errors
+
+`{{"error": "one line, which says who must act"}}`, with these statuses:
+
+| status | |
+|---|---|
+{errors}
+"""
+
+
+def api() -> str:
+    """docs/api.md."""
+    operations = (
+        f"| `{each.method} {each.path}` | {each.text} | {', '.join(_parameters(each))} |" for each in OPERATIONS
+    )
+    return API.format(
+        base=BASE,
+        operations="\n".join(operations),
+        aliases="\n".join(f"| `{alias}` | `{BASE}{path}` |" for alias, path in ALIASES.items()),
+        errors="\n".join(f"| {status} | {text} |" for status, text in ERRORS.items()),
+    )
+
+
+def _parameters(operation: Operation) -> Iterator[str]:
+    for name in (*operation.query, *operation.body):
+        yield f"`{name}`{'*' if name in operation.required else ''}"
+
+
+def openapi() -> str:
+    """docs/openapi.json."""
+    return json.dumps(document(), indent=1) + "\n"
+
+
 def configuration() -> str:
     """docs/configuration.md."""
     return CONFIGURATION.format(
@@ -153,7 +266,7 @@ def _alerts() -> Iterator[str]:
             yield f"| [{name}](operations.md#{name.lower()}) | `{expression}` | {rule.get('for', '')} |"
 
 
-PAGES = {"configuration.md": configuration, "metrics.md": metrics}
+PAGES = {"api.md": api, "configuration.md": configuration, "metrics.md": metrics, "openapi.json": openapi}
 
 if __name__ == "__main__":
     for name, make in PAGES.items():

@@ -20,7 +20,7 @@ from kafka_exec.app.pooling import Pool
 from kafka_exec.app.scheduled import tell_scheduled
 from kafka_exec.app.sending import addressed, due_of, log_offset, without_countdown
 from kafka_exec.app.task import made_ours, with_ours
-from kafka_exec.core.cluster.settings import PREFIX
+from kafka_exec.core.cluster.settings import KAFKA, PREFIX, SECRETS
 from kafka_exec.errors import ConfigurationError
 from kafka_exec.kafka.cluster.cluster import close_all, flush_all
 from kafka_exec.kafka.publish import clock
@@ -200,16 +200,16 @@ class Fixup:
 
 
 def _shown(info: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """The facts of a connection that ``celery inspect stats`` shows, without values of librdkafka's properties.
+    """The facts of a connection that ``celery inspect stats`` shows, without secrets.
 
-    Some of those are secrets. The URL's path is shown without the settings of its query.
+    Some values of librdkafka's properties are secret. The URL's path is shown without the settings of its query.
     """
     shown = info()
-    shown["virtual_host"] = split(shown["virtual_host"])[0] or "/"
-    options = shown.get("transport_options") or {}
-    if "kafka" in options:
-        shown["transport_options"] = {**options, "kafka": sorted(options["kafka"])}
-    return shown
+    shown["virtual_host"] = split(shown["virtual_host"])[0]
+    options = {name: value for name, value in (shown.get("transport_options") or {}).items() if name not in SECRETS}
+    if KAFKA in options:
+        options[KAFKA] = sorted(options[KAFKA])
+    return {**shown, "transport_options": options}
 
 
 @signals.worker_process_shutdown.connect(weak=False)

@@ -1,4 +1,4 @@
-"""The state SCHEDULED, which the publisher writes of a task that is to begin later."""
+"""The state SCHEDULED, which the publisher writes of a task that is to begin later, and the API of each task."""
 
 from __future__ import annotations
 
@@ -12,10 +12,13 @@ from kafka_exec.core.results.lifecycle import State
 from kafka_exec.kafka.client.failures import within
 
 
-def tell_scheduled(app: Any, name: str, due: float, options: Mapping[str, Any]) -> None:
-    """Writes the state SCHEDULED of a task that is sent with these options of ``send_task``, and begins at ``due``.
+def tell_scheduled(app: Any, name: str, due: float | None, options: Mapping[str, Any]) -> None:
+    """Writes the state SCHEDULED of a task that is sent with these options of ``send_task``.
 
     It writes nothing for a retry, whose worker writes the state, and for a task without a result.
+
+    Args:
+        due: the time at which it begins, epoch seconds; None: as soon as it can.
 
     Raises:
         ConnectionFailed, Forbidden: the topic of the states is not found.

@@ -13,7 +13,7 @@ from kafka_exec.beat.schedule_table import ScheduleTable
 from kafka_exec.core.beat.claimlog import Standing
 from kafka_exec.core.cluster.topology import nodes_topic, sync_topic
 from kafka_exec.core.nodes.heartbeat import Heartbeat, NodeState, roll
-from kafka_exec.errors import KafkaExecError
+from kafka_exec.errors import KafkaExecError, NoSuchEntry
 from kafka_exec.kafka.beat.synclog import present
 from kafka_exec.kafka.nodes.node import TASKS_EVERY, heard
 from kafka_exec.settings.appconf import broker_home
@@ -92,6 +92,17 @@ class PeriodicTasks:
             found.append(Periodic(name, row, standing, due, standing.holder in beats))
         return found
 
+    def one(self, name: str) -> Periodic:
+        """The entry of a name.
+
+        Raises:
+            NoSuchEntry: there is no entry of this name.
+        """
+        for each in self.all():
+            if each.name == name:
+                return each
+        raise NoSuchEntry(f"there is no periodic entry {name}")
+
     def beats(self) -> frozenset[str]:
         """The ids of the incarnations of beats that live."""
         return frozenset(beat.incarnation for beat in self._living() if beat.beat)
@@ -137,7 +148,7 @@ class PeriodicTasks:
         """Stops firing an entry by its schedule, until :meth:`resume`.
 
         Raises:
-            ConfigurationError: there is no entry of this name.
+            NoSuchEntry: there is no entry of this name.
         """
         self._schedule_table.change(name, paused=True)
 
@@ -145,7 +156,7 @@ class PeriodicTasks:
         """Has an entry fired again; slots that were due meanwhile are left out.
 
         Raises:
-            ConfigurationError: there is no entry of this name.
+            NoSuchEntry: there is no entry of this name.
         """
         self._schedule_table.change(name, paused=False, since=time.time())
 
@@ -155,7 +166,7 @@ class PeriodicTasks:
         An entry of the configuration goes on in the beats that run and have it, and comes back when the next one starts.
 
         Raises:
-            ConfigurationError: there is no entry of this name.
+            NoSuchEntry: there is no entry of this name.
         """
         self._schedule_table.remove(name)
 
@@ -163,6 +174,6 @@ class PeriodicTasks:
         """Has an entry fired once, at once, also while it is paused.
 
         Raises:
-            ConfigurationError: there is no entry of this name.
+            NoSuchEntry: there is no entry of this name.
         """
         self._schedule_table.change(name, request=time.time())

@@ -8,7 +8,7 @@ from typing import Any
 from kafka_exec.core.cluster.names import Topics
 from kafka_exec.core.cluster.topology import schedule_topic
 from kafka_exec.core.record.fields import an_object, flag, moment
-from kafka_exec.errors import ConfigurationError
+from kafka_exec.errors import ConfigurationError, NoSuchEntry
 from kafka_exec.kafka.cluster.cluster import Cluster
 from kafka_exec.kafka.log.table import Table
 
@@ -87,7 +87,7 @@ class ScheduleTable:
         """Changes an entry's row.
 
         Raises:
-            ConfigurationError: there is no entry of this name.
+            NoSuchEntry: there is no entry of this name.
         """
         self._table.put(name, {**self._row(name), **changes})
 
@@ -95,7 +95,7 @@ class ScheduleTable:
         """Removes an entry; an entry of the configuration comes back with the next beat that has it.
 
         Raises:
-            ConfigurationError: there is no entry of this name.
+            NoSuchEntry: there is no entry of this name.
         """
         self._row(name)
         self._table.delete(name)
@@ -103,5 +103,5 @@ class ScheduleTable:
     def _row(self, name: str) -> dict[str, Any]:
         row = self.rows().get(name)
         if row is None:
-            raise ConfigurationError(f"there is no periodic entry {name}: look with celery kafka schedule list")
+            raise NoSuchEntry(f"there is no periodic entry {name}: look with celery kafka schedule list")
         return row

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+from kafka_exec.cli.acls import acls
+from kafka_exec.cli.api import api
 from kafka_exec.cli.broker import broker
 from kafka_exec.cli.common import Guarded
 from kafka_exec.cli.control_plane import control_plane
@@ -45,6 +47,8 @@ def kafka() -> None:
 
 
 for command in (
+    acls,
+    api,
     audit,
     broker,
     claims,

@@ -8,7 +8,6 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import datetime
 from typing import Any
 
 import click
@@ -35,9 +34,6 @@ watch_option = click.option(
     metavar="SECONDS",
     help="Show it again and again, until Ctrl-C.",
 )
-
-#: The units of an age, each with its seconds, the longest first.
-_UNITS = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
 
 
 class Guarded(click.Group):
@@ -170,35 +166,6 @@ def _line(error: BaseException) -> str:
     return f"Error: {text if len(text) <= _LONGEST_ERROR else text[:_LONGEST_ERROR] + '… (--verbose shows all)'}"
 
 
-def result_backend(context: click.Context) -> Any:
-    """The application's result back end.
-
-    Raises:
-        ConfigurationError: the back end is not kafka-exec.
-    """
-    from kafka_exec.backend import KafkaBackend
-    from kafka_exec.errors import ConfigurationError
-    from kafka_exec.settings.appconf import is_our_url
-
-    app = context.obj.app
-    chosen = app.backend_cls or app.conf.result_backend
-    try:
-        backend = app.backend
-    except Exception:
-        if is_our_url(chosen):
-            raise
-        backend = None  # this back end cannot even be made here, as django-db outside Django
-    if isinstance(backend, KafkaBackend):
-        return backend
-    if not chosen or chosen == "disabled":
-        raise ConfigurationError(
-            "the application has no kafka-exec:// result backend: name the application with celery -A APP, or its backend "
-            "with celery --result-backend URL"
-        )
-    name = chosen.partition("://")[0] if isinstance(chosen, str) else getattr(chosen, "__name__", str(chosen))
-    raise ConfigurationError(f"the results are in {name}, not in Kafka: this command reads those in Kafka only")
-
-
 def progress(what: str = "Reading") -> Callable[[int, int], None]:
     """A function that prints on stderr how much of a long step is done."""
     said = time.monotonic()
@@ -223,20 +190,6 @@ def echo_table(rows: Sequence[Sequence[str]]) -> None:
 def printable(text: str) -> str:
     """A text in one line that controls nothing on a terminal: characters that are not printable are shown as escapes."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-
-
-def time_of(at: float | None) -> str:
-    """The text of a time, epoch seconds, in this machine's time zone."""
-    return "" if at is None else datetime.fromtimestamp(at).astimezone().isoformat(" ", "seconds")
-
-
-def age_of(at: float | None, now: float) -> str:
-    """The text of the time since ``at``, both epoch seconds, in the largest unit of which it has two: ``90 s``, ``2 h``."""
-    if at is None:
-        return ""
-    age = max(0.0, now - at)
-    name, seconds = next((unit for unit in _UNITS if age >= 2 * unit[1]), _UNITS[-1])
-    return f"{age / seconds:.0f} {name}"
 
 
 def watched(every: float | None) -> Iterator[None]:

@@ -10,8 +10,6 @@ from typing import Any
 
 import click
 
-from kafka_exec.cli.common import result_backend
-
 #: The end of the open transactions may take so long, seconds.
 STOP_TIMEOUT = 10.0
 
@@ -45,6 +43,7 @@ def _parts(context: click.Context) -> tuple[list[Any], list[Any], list[str]]:
     from kafka_exec.core.cluster.topology import nodes_topic
     from kafka_exec.kafka.control.delays import Delays
     from kafka_exec.kafka.nodes.node import Node
+    from kafka_exec.operations.tasks import result_backend
     from kafka_exec.settings.appconf import broker_home, has_our_broker
 
     app = context.obj.app
@@ -61,7 +60,7 @@ def _parts(context: click.Context) -> tuple[list[Any], list[Any], list[str]]:
         shares.append(Delays(space.cluster, space.topics, node_of(space)))
         urls[space] = app.connection_for_write().as_uri()
     if not shares or isinstance(app.backend, KafkaBackend):
-        backend = result_backend(context)
+        backend = result_backend(app)
         shares.append(chords(backend, node_of(backend.space)))
         urls[backend.space] = backend.as_uri()
     return list(nodes.values()), shares, list(urls.values())

@@ -7,7 +7,8 @@ from typing import Any
 
 import click
 
-from kafka_exec.cli.common import echo_table, json_option, time_of
+from kafka_exec.cli.common import echo_table, json_option
+from kafka_exec.core.overview.times import time_of
 
 COLUMNS = ("NAME", "TASK", "SCHEDULE", "SOURCE", "STATE", "HOLDER", "LAST", "NEXT", "RUNS", "MISSED")
 
@@ -62,13 +63,11 @@ def _row(facts: dict[str, Any]) -> tuple[str, ...]:
 @click.pass_context
 def show(context: click.Context, name: str, as_json: bool) -> None:
     """Show all that is known of a periodic entry."""
-    found = [each.facts() for each in _tasks(context).all() if each.name == name]
-    if not found:
-        raise click.ClickException(f"there is no periodic entry {name}")
+    found = _tasks(context).one(name).facts()
     if as_json:
-        click.echo(json.dumps(found[0]))
+        click.echo(json.dumps(found))
         return
-    for key, value in found[0].items():
+    for key, value in found.items():
         if value is not None:
             text = time_of(value) if key in ("last", "fired", "next") else value
             click.echo(f"{key:12} {text if isinstance(text, str) else json.dumps(text)}")

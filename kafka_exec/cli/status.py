@@ -5,13 +5,11 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections import Counter
 from typing import Any
 
 import click
 
 from kafka_exec.cli.common import FOUND_WRONG, echo_table, json_option
-from kafka_exec.settings.appconf import broker_home
 
 
 @click.command()
@@ -26,27 +24,14 @@ def status(context: click.Context, check: bool, as_json: bool) -> None:
     \b
     Example: celery -A shop kafka status --check
     """
-    from kafka_exec.core.nodes.heartbeat import NodeState
-    from kafka_exec.core.overview.problems import Severity, problems
-    from kafka_exec.kafka.overview.queues import Overview
+    from kafka_exec.operations import queues
 
-    space, now = broker_home(context.obj.app), time.time()
-    reports, nodes = Overview(space.cluster, space.topics).survey(now)
-    found = problems(reports, nodes, now)
-    kinds = Counter(f"{seen.beat.kind or 'node'}" for seen, state in nodes if state is NodeState.ALIVE)
-    facts: dict[str, Any] = {
-        "schema": 1,
-        "servers": space.cluster.servers,
-        "prefix": space.topics.prefix,
-        "queues": [report.facts(now) for report in reports],
-        "nodes": dict(kinds),
-        "problems": [{**each._asdict(), "severity": each.severity.value} for each in found],
-    }
+    facts = queues.status(context.obj.app, time.time())
     if as_json:
         click.echo(json.dumps(facts))
     else:
         _print(facts)
-    if check and any(each.severity is Severity.WRONG for each in found):
+    if check and queues.is_wrong(facts):
         sys.exit(FOUND_WRONG)
 
 

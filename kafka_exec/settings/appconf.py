@@ -10,8 +10,9 @@ from celery.exceptions import ImproperlyConfigured
 from kombu import Connection
 
 from kafka_exec.core.cluster.settings import SCHEMES
-from kafka_exec.errors import ConfigurationError
+from kafka_exec.errors import NotInKafka
 from kafka_exec.settings.options import APP_OPTION, result_options
+from kafka_exec.settings.url import split
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -97,20 +98,41 @@ def require_all_prepared() -> None:
             require_prepared(app)
 
 
+def require_our_broker(app: Celery) -> None:
+    """Refuses an app whose broker is another one.
+
+    Raises:
+        NotInKafka: the broker is not kafka-exec.
+    """
+    if not has_our_broker(app.conf):
+        raise NotInKafka(
+            "the application has no kafka-exec:// broker: name the application with celery -A APP, or its broker with "
+            "celery --broker URL"
+        )
+
+
 def broker_home(app: Celery) -> Any:
     """The namespace (cluster, topic names, settings) of an app's broker.
 
     Raises:
-        ConfigurationError: the broker is not kafka-exec, or a setting is wrong.
+        NotInKafka: the broker is not kafka-exec.
+        ConfigurationError: a setting is wrong.
         ConnectionFailed: no broker answers, or it refuses the connection.
     """
-    if not has_our_broker(app.conf):
-        raise ConfigurationError(
-            "the application has no kafka-exec:// broker: name the application with celery -A APP, or its broker with "
-            "celery --broker URL"
-        )
+    require_our_broker(app)
     with app.connection_for_write() as connection:
         return connection.connect().space
+
+
+def prefix_of(app: Celery) -> str:
+    """The prefix of the topics of an app's broker; makes no request.
+
+    Raises:
+        NotInKafka: the broker is not kafka-exec.
+    """
+    require_our_broker(app)
+    with app.connection_for_write() as connection:
+        return split(connection.virtual_host)[0]
 
 
 def result_home(app: Celery, url: str) -> Any:

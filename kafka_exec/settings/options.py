@@ -17,6 +17,7 @@ from kafka_exec.core.cluster.settings import (
     KINDS,
     PREFIX,
     SCHEMES,
+    SECRETS,
     Settings,
     check_names,
     check_value,
@@ -97,6 +98,16 @@ def cache_url(conf: Any, *, also_brokers: bool = True) -> str | None:
     return Settings.read(configured(conf), *options, from_environment()).cache_url
 
 
+def api_tokens(conf: Any) -> dict[str, str]:
+    """The tokens of the users of the HTTP API, by their names.
+
+    Raises:
+        ConfigurationError: a setting is wrong.
+    """
+    found = Settings.read(configured(conf), conf.broker_transport_options, from_environment()).api_tokens
+    return {user: token for user, _, token in (each.partition(":") for each in found)}
+
+
 def check_options(options: Mapping[str, Any]) -> None:
     """Checks the options of a connection that any program makes now, and logs the advice that has waited for one.
 
@@ -133,9 +144,8 @@ def configured(conf: Any) -> dict[str, Any]:
 
 
 def _shown(conf: Any) -> dict[str, Any]:
-    found = configured(conf)
-    found.pop("cache_url", None)  # ``celery inspect stats`` shows a connection's options
-    return found
+    # ``celery inspect stats`` shows a connection's options.
+    return {name: value for name, value in configured(conf).items() if name not in SECRETS}
 
 
 def _names_in(conf: Any) -> dict[str, str]:

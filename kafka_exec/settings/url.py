@@ -26,6 +26,9 @@ _KOMBUS_OWN = ("kafka", "confluentkafka")
 #: The similarity from which on a scheme is taken for a misspelled one of ours, from 0 to 1.
 _ALIKE = 0.75
 
+#: The topic prefix of a URL without a path.
+DEFAULT_PREFIX = "celery"
+
 
 def _written(name: str) -> str:
     return f"?{name}= in the URL"
@@ -67,7 +70,7 @@ def split(path: str | None) -> tuple[str, dict[str, Any]]:
         ConfigurationError: a name or a value is wrong.
     """
     prefix, _, query = (path or "").partition("?")
-    return prefix.strip("/"), _settings(_pairs(query))
+    return prefix.strip("/") or DEFAULT_PREFIX, _settings(_pairs(query))
 
 
 def warn_of_number(prefix: str) -> None:

@@ -23,9 +23,6 @@ from kafka_exec.transport.namespace import namespace
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-#: The topic prefix of a URL without a path.
-DEFAULT_PREFIX = "celery"
-
 
 class _Management(base.Management):
     def get_bindings(self) -> list[dict[str, str]]:
@@ -105,7 +102,7 @@ class Transport(base.Transport):
         )
         found = cluster(properties, settings)
         found.connect(client.connect_timeout or 5)
-        return Connection(client, self, namespace(found, prefix or DEFAULT_PREFIX))
+        return Connection(client, self, namespace(found, prefix))
 
     def close_connection(self, connection: Connection) -> None:
         connection.close()

@@ -12,8 +12,8 @@ import pytest
 from confluent_kafka import Producer
 
 from kafka_exec.broker import EmbeddedKafka
-from kafka_exec.cli.waiting.queues import reports
 from kafka_exec.core.queue.transitions import STARTED, Transition, encode
+from kafka_exec.operations.queues import reports
 from kafka_exec.settings.appconf import broker_home
 from tests.integration.kills import CONF
 from tests.integration.workers import Crew, crew, until

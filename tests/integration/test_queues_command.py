@@ -16,7 +16,7 @@ import pytest
 
 from kafka_exec import __version__
 from kafka_exec.broker import EmbeddedKafka
-from kafka_exec.cli.waiting.queues import reports
+from kafka_exec.operations.queues import reports
 from kafka_exec.settings.appconf import broker_home
 from tests.integration.workers import APP, PATIENCE, ROOT, Crew, crew, environment, until
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,9 +12,10 @@ from urllib.parse import quote
 
 import pytest
 import trustme
-from celery import Celery
+from celery import Celery, chord
 from kombu.exceptions import OperationalError
 
+import kafka_exec
 from kafka_exec.broker import EmbeddedKafka
 from kafka_exec.core.message.routing import Binding
 from kafka_exec.errors import ConfigurationError, Forbidden
@@ -21,7 +23,7 @@ from kafka_exec.settings.appconf import broker_home
 from kafka_exec.transport.namespace import Namespace
 from kafka_exec.transport.revoked import Revoked
 from tests.integration.app import make_app
-from tests.integration.workers import Crew, Worker, crew, until
+from tests.integration.workers import PATIENCE, Crew, Worker, crew, until
 
 Rule = tuple[str, str, str]
 
@@ -44,6 +46,13 @@ NEEDED: list[Rule] = [
     ("read", "group", "."),
 ]
 
+
+#: A line of ``celery kafka acls``, and its operations as the embedded Kafka names them.
+ACL = re.compile(r"--operation (\w+) --resource-pattern-type prefixed --(\S+) (\S+)")
+OPERATIONS = {
+    "DescribeConfigs": "describe_configs",
+    **{each: each.lower() for each in ("Create", "Read", "Write", "Delete", "Alter")},
+}
 
 #: What doctor says to a user who has these but the one on groups.
 LACKING = {"READ on groups": "wrong", "WRITE on transactional ids": "wrong", "DELETE on topics": "warning"}
@@ -129,6 +138,36 @@ def test_doctor_tells_each_right_that_lacks(secured: EmbeddedKafka, user: str, m
     what = {f"this user lacks {right} that begin with {made.prefix}.": severity for right, severity in LACKING.items()}
     assert {text: each["severity"] for text, each in lacks.items()} == what
     assert all(f" {made.prefix}." in each["command"] for each in lacks.values())
+
+
+def test_the_rights_that_acls_prints_suffice_for_each_role(
+    secured: EmbeddedKafka, prefix: str, ssl: dict[str, str], tmp_path: Path
+) -> None:
+    def url(role: str) -> str:
+        return url_of(secured, f"{role}-{prefix}", prefix)
+
+    more: dict[str, Any] = {**CONF, "broker_use_ssl": ssl, "kafka_exec_publish_timeout": 5}
+    with crew(secured, tmp_path, url=url("worker"), backend="same", **more) as made:
+        for role in ("worker", "publisher"):
+            secured.add_user(f"{role}-{prefix}", PASSWORD)
+            told = made.command("kafka", "acls", "--role", role, "--principal", f"User:{role}-{prefix}")
+            for operation, resource, name in ACL.findall(told):
+                secured.allow(f"{role}-{prefix}", OPERATIONS[operation], resource.replace("-", "_"), name, prefix=True)
+        worker = made.start("trusted", "-c", "2", "-P", "threads")
+        worker.wait_for_line(" ready.")
+        app = make_app(url("publisher"), url("publisher"), **more)
+        try:
+            add, flow = app.tasks["add"], app.tasks["wait"].delay("approval")
+            assert chord([add.s(n, n) for n in range(3)], app.tasks["total"].s()).delay().get(timeout=PATIENCE) == 6
+            keyed = [add.apply_async((n, 1), ordering_key="k", countdown=2.5 * (n == 0)) for n in range(2)]
+            assert [result.get(timeout=PATIENCE) for result in keyed] == [1, 2]
+            assert kafka_exec.resume(app, "approval", "yes").outcome in ("kept", "continued")
+            assert flow.get(timeout=PATIENCE) == "yes"
+            assert app.control.ping(timeout=5, limit=1) == [{"trusted@test": {"ok": "pong"}}]
+        finally:
+            app.close()
+        worker.stop()
+        assert worker.lines("refuses access") == worker.lines("authorization failed") == []
 
 
 def test_a_wrong_password(secured: EmbeddedKafka, user: str, prefix: str, ssl: dict[str, str], tmp_path: Path) -> None:

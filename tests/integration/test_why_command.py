@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from kafka_exec.broker import EmbeddedKafka
-from kafka_exec.core.cluster.settings import DEFAULT_PARTITIONS
+from kafka_exec.core.control.delay import level_for
 from kafka_exec.core.overview.sentences import sentence
 from kafka_exec.core.overview.why import Answer, Reason
 from kafka_exec.kafka.overview import why as reading
 from kafka_exec.settings.appconf import broker_home
-from tests.integration.workers import Crew, crew, until
+from tests.integration.workers import PARTITIONS, Crew, crew, until
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def wait_for(made: Crew, task_id: str, reason: Reason, **facts: object) -> Answe
 def read_little(monkeypatch: pytest.MonkeyPatch) -> None:
     """Has one message of each partition of a topic be read."""
     for module in ("why", "unfinished"):
-        monkeypatch.setattr(f"kafka_exec.kafka.overview.{module}.MOST", DEFAULT_PARTITIONS["queue"])
+        monkeypatch.setattr(f"kafka_exec.kafka.overview.{module}.MOST", PARTITIONS["queue"])
 
 
 def head_of(answer: Answer) -> tuple[str, Reason]:
@@ -64,7 +64,7 @@ def test_without_a_worker_it_tells_what_a_task_waits_for(made: Crew) -> None:
     behind = ask(made, second)
     assert (behind.reason, behind.facts["ahead"], head_of(behind)) == (Reason.BEHIND, 1, (first, Reason.NO_WORKER))
     waits = ask(made, late)
-    assert (waits.reason, waits.facts["level"]) == (Reason.WAITS_FOR_TIME, 4)
+    assert (waits.reason, waits.facts["level"]) == (Reason.WAITS_FOR_TIME, level_for(600, PARTITIONS["delay"]))
     assert 590 < waits.facts["due"] - time.time() < 600
     [line] = made.command("kafka", "why", second, "--json").splitlines()
     told = json.loads(line)

@@ -8,6 +8,8 @@ import sys
 import time
 
 from tests.simulation import mutants
+from tests.simulation.beats import mutants as beat_mutants
+from tests.simulation.beats.world import BeatPlan
 from tests.simulation.plane import mutants as plane_mutants
 from tests.simulation.plane.world import PlanePlan
 from tests.simulation.search import Result, shrunk, simulate
@@ -22,18 +24,21 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--minutes", type=float, help="how long; with --seed and without it, that seed only")
     parser.add_argument("--seed", type=int, help="the first seed")
     parser.add_argument("--nodes", type=int, help="the number of workers; by default each seed has its own")
-    parser.add_argument("--plane", action="store_true", help="the control plane: chords and delayed tasks")
+    kinds = parser.add_mutually_exclusive_group()
+    kinds.add_argument("--plane", action="store_true", help="the control plane: chords, suspensions and delayed tasks")
+    kinds.add_argument("--beats", action="store_true", help="beats: the claims and the firings of periodic entries")
     parser.add_argument("--mutants", action="store_true", help="planted faults, each of which must be found")
     options = parser.parse_args(argv)
     if options.mutants:
         return _find_mutants()
     is_one = options.seed is not None and options.minutes is None
+    kind = BeatPlan if options.beats else PlanePlan if options.plane else Plan
     deadline = time.monotonic() + 60 * (options.minutes or 1.0)
     worlds = steps = faults = runs = 0
     simulated = 0.0
     began = time.process_time()
     for seed in itertools.count(options.seed or 0):
-        result = simulate((PlanePlan if options.plane else Plan).of(seed, options.nodes))
+        result = simulate(kind.of(seed, options.nodes))
         worlds, steps, faults, runs = worlds + 1, steps + result.steps, faults + result.faults, runs + result.runs
         simulated += result.end
         if result.broken:
@@ -59,7 +64,7 @@ def _tell(result: Result) -> None:
 
 def _find_mutants() -> int:
     all_ = missed = 0
-    for module in (mutants, plane_mutants):
+    for module in (mutants, plane_mutants, beat_mutants):
         for name in module.MUTANTS:
             result = module.find(name, [module.SEEDS[name]] if name in module.SEEDS else range(300))
             all_, missed = all_ + 1, missed + (result is None)

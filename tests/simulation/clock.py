@@ -20,6 +20,10 @@ class Clock:
     def __init__(self) -> None:
         self.now = self.ahead = 0.0
 
+    def enter(self, process: Process) -> None:
+        """Notes that a process runs from now on."""
+        self.ahead = process.ahead
+
     def monotonic(self) -> float:
         return self.now + self.ahead
 
@@ -83,7 +87,7 @@ class Scheduler:
                 if at < process.paused_until and not (is_child and process.children_go_on):
                     self._push(process.paused_until + self.rng.random() * 0.01, process, is_child, thread)
                     continue
-                clock.ahead = process.ahead
+                clock.enter(process)
             self.steps += 1
             wait = next(thread, None)
             if wait is not None:

@@ -196,7 +196,7 @@ def test_a_part_that_cannot_be_stored_fails_its_chord() -> None:
     plane.size(2)
     body = {"group": "g", "task": "a", "index": 0, "ok": True, "payload": "x", "body": "b"}
     plane.take("part", **body)
-    (fail,) = plane.play(plane.chords.refused(Command("chord.part", body), "too large", 0.0))
+    (fail,) = plane.play(plane.chords.refused(Command("chord.part", body), [], "too large", 0.0))
     assert isinstance(fail, FailChord)
     assert (fail.reason, [part.task for part in fail.parts]) == ("too large", ["a"])
     assert plane.kept == [["fired", "g"]]

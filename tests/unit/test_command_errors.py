@@ -311,6 +311,22 @@ def test_results_that_are_elsewhere_are_told_of(
         assert "hunter2" not in told.stderr
 
 
+def test_an_api_that_cannot_listen_as_it_is_told_to_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "app_served.py").write_text(
+        "from celery import Celery\napp = Celery(broker='kafka-exec://127.0.0.1:1')"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    api = ("-A", "app_served", "kafka", "api")
+    open_to_all = run(celery, *api, "--host", "0.0.0.0")
+    assert_one_line(open_to_all, 1, "0.0.0.0 is not of this machine alone: set kafka_exec_api_tokens to listen there")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        told = run(celery, *api, "--port", str(port)).stderr.splitlines()
+    assert told[1:] == [f"Error: cannot listen on 127.0.0.1, port {port}: Address already in use"]
+
+
 def test_who_waits_for_a_broker_that_says_nothing_can_interrupt() -> None:
     with socket.create_server(("127.0.0.1", 0)) as mute:
         url = f"kafka-exec://127.0.0.1:{mute.getsockname()[1]}/shop"

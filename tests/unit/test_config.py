@@ -54,6 +54,8 @@ WRONG: dict[str, list[Any]] = {
     "topics": ["x", 5, ["queue"], {"que": "{name}"}, {"queue": "q"}, {"queue": None}, {"nodes": "{region}"}],
     "health_file": [5, True, b"x"],
     "secrets_file": [5, {"sasl.password": SECRET}, [SECRET], b"x"],
+    # Celery's reports would show the values of a mapping.
+    "api_tokens": [SECRET, [SECRET], None, {"ann": SECRET * 2}, [f"a b:{SECRET * 2}"], [f"ann:{SECRET} x"], [None]],
     "cache_url": [
         "",
         5,
@@ -91,6 +93,7 @@ def test_a_wrong_value_is_refused_by_its_name(name: str, value: Any) -> None:
         {"group_protocol": "consumer", "topics": {"queue": "jobs.{name}"}},
         {"secrets_file": "/run/secrets/kafka"},
         {"secrets_file": Path("/run/secrets/kafka")},
+        {"api_tokens": ["ann:" + "a" * 16, "bob:" + ":b" * 40]},
         {"cache_url": "redis://h:6379/1"},
         {"cache_url": "rediss://ann:pw@h"},
         {"cache_url": "unix:///run/redis.sock?db=1"},

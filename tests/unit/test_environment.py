@@ -41,6 +41,7 @@ RIGHT: dict[str, tuple[str, Any]] = {
     "topics": ('{"queue": "jobs.{name}"}', {"queue": "jobs.{name}"}),
     "health_file": ("/run/kafka-exec", "/run/kafka-exec"),
     "secrets_file": ("/run/secrets/kafka", "/run/secrets/kafka"),
+    "api_tokens": (f'["ann:{SECRET * 2}"]', [f"ann:{SECRET * 2}"]),
     "cache_url": (f"redis://:{SECRET}@h", f"redis://:{SECRET}@h"),
 }
 

@@ -205,6 +205,16 @@ def test_what_can_never_be_done_is_passed_over_and_counted() -> None:
     assert [(f.slot, f.missed) for f in proposal.firings] == [(130.0, 2)]
 
 
+def test_a_run_asked_for_that_can_never_be_done_is_no_missed_slot() -> None:
+    made = agenda(e=plan(request=105.5))
+    made.acquired("e", Standing(slot=100.0))
+    made.given_up(*made.due(128.0))
+    made.plan({"e": plan(request=128.5)})
+    made.given_up(*made.due(129.0))
+    (proposal,) = made.due(130.0)
+    assert [(f.slot, f.missed) for f in proposal.firings] == [(130.0, 2)]
+
+
 def test_those_that_have_waited_longest_go_first() -> None:
     made = agenda(a=plan(), b=plan(), c=plan())
     for name, slot in (("a", 3.0), ("b", 1.0), ("c", 2.0)):
@@ -345,6 +355,23 @@ def test_a_run_asked_for_waits_for_the_one_under_way() -> None:
     assert run(made, 113.0).request == 111.5
     made.ended("e", 114.0)
     assert made.next_due == 120.0
+
+
+def test_a_run_asked_for_does_not_wait_for_all_slots_that_came_during_runs() -> None:
+    made = own()
+    run(made, 110.0)
+    made.plan({"e": Plan(Grid(10.0), Policy(on_node=True), "h", request=111.5)})
+    made.ended("e", 135.0)
+    assert run(made, 135.0).request == 111.5
+    made.ended("e", 136.0)
+    assert run(made, 136.0).slot == 120.0
+
+
+def test_missed_slots_are_caught_up_with_before_a_run_asked_for() -> None:
+    made = agenda(e=Plan(Grid(10.0), Policy(on_node=True), "h", request=111.5))
+    made.acquired("e", Standing(slot=100.0))
+    assert (run(made, 135.0).slot, made.ended("e", 136.0)) == (130.0, None)
+    assert run(made, 136.0).request == 111.5
 
 
 def test_what_is_released_during_a_run_is_not_overdue() -> None:

@@ -15,7 +15,7 @@ import kafka_exec
 from kafka_exec.core.cluster.settings import Settings
 from kafka_exec.kafka.client.properties import bootstrap_servers, client_properties
 from kafka_exec.kafka.cluster.cluster import Cluster
-from kafka_exec.settings.options import cache_url
+from kafka_exec.settings.options import api_tokens, cache_url
 
 SECRET = "correct-horse"
 URL = f"kafka-execs://ann:{SECRET}@h1,h2,h3:9093/shop"
@@ -69,6 +69,17 @@ def test_the_url_of_the_cache_is_shown_by_nothing(key: str, namespace: str | Non
             repr(connection.info()["transport_options"]),
         ]
     assert SECRET not in "".join(shown)
+
+
+def test_secret_options_are_shown_by_no_connection() -> None:
+    secrets = {"cache_url": f"redis://:{SECRET}@h4/1", "api_tokens": [f"ann:{SECRET * 2}"]}
+    app = configured(broker_transport_options={**secrets, "buffer": 7})
+    assert api_tokens(app.conf) == {"ann": SECRET * 2}
+    with app.connection_for_write() as connection:
+        shown = connection.info()["transport_options"]
+    assert shown["buffer"] == 7
+    assert SECRET not in repr(shown) + app.bugreport()
+    assert SECRET not in configured(kafka_exec_api_tokens=secrets["api_tokens"]).bugreport()
 
 
 def test_the_url_of_the_cache_comes_by_transport_options_too() -> None:

@@ -34,7 +34,7 @@ def test_settings_in_a_query_come_with_every_connection(names: set[str], path: s
     for each in (connection, connection.clone(), Connection(connection.as_uri(include_password=True))):
         prefix, settings = split(each.virtual_host)
         assert settings == {name: KINDS[name].read(text) for name, text in texts.items()}
-        assert prefix == path.strip("/")
+        assert prefix == (path.strip("/") or "celery")
 
 
 def test_each_url_to_fail_over_to_has_its_own() -> None:
@@ -54,7 +54,7 @@ def test_kombus_own_names_stay_its_own() -> None:
     connection = Connection("kafka-exec://h/?ssl_ca_certs=/ca.pem&login_method=PLAIN&connect_timeout=2.5&heartbeat=3")
     assert connection.ssl == {"ssl_ca_certs": "/ca.pem"}
     assert (connection.login_method, connection.connect_timeout) == ("PLAIN", 2.5)
-    assert split(connection.virtual_host) == ("", {"heartbeat": 3.0})
+    assert split(connection.virtual_host) == ("celery", {"heartbeat": 3.0})
 
 
 def test_urls_of_others_are_kombus() -> None:

@@ -422,20 +422,41 @@ def test_a_suspension_that_kafka_refuses_fails_its_task_once(early: list[Command
     assert plane.take(call("b")) == [reply("already", 0, 2)]
 
 
+def test_an_early_callback_that_a_refused_suspension_does_not_expect_becomes_a_dead_letter() -> None:
+    plane = Plane()
+    for callback in "za":
+        plane.take(call(callback))
+    error = Refuse("t", 1, (0, 1), "failed", "too large")
+    assert plane.refuse(suspend(expected=["a", "b"])) == [unexpected("z"), error]
+    assert plane.kept == {HEAD: "CONTINUED"}
+    plane.restart()
+    assert plane.take(suspend("u", 1, created=2.0)) == []
+    assert plane.take(call("c")) == [Continue("u", 1, (0, 1), "answered", {"c": "data of c"}), reply("continued", 1, 1)]
+
+
+def test_a_second_task_is_refused_also_if_kafka_does_not_keep_that() -> None:
+    plane = Plane()
+    plane.take(suspend())
+    assert plane.refuse(suspend("u")) == [in_use()]
+    assert plane.take(call("a")) == [continues("answered", a="data of a"), reply("continued", 1, 1)]
+
+
 def test_a_refusal_that_comes_after_the_end_of_the_wait_changes_nothing() -> None:
     plane = Plane()
     first = suspend(expected=2)
     for command in (first, call("a"), call("b")):
         plane.take(command)
-    assert plane.waits.refused(first, "too large", 0.0) == plane.waits.refused(call("a"), "too large", 0.0) == []
-    assert plane.waits.refused(suspend(id="y"), "too large", 0.0) == []
+    assert (
+        plane.waits.refused(first, [], "too large", 0.0) == plane.waits.refused(call("a"), [], "too large", 0.0) == []
+    )
+    assert plane.waits.refused(suspend(id="y"), [], "too large", 0.0) == []
 
 
 def test_a_refusal_of_a_suspension_does_not_concern_the_next_one() -> None:
     plane = Plane()
     for command in (suspend(number=1), call("a"), suspend(number=2)):
         plane.take(command)
-    assert plane.waits.refused(suspend(number=1), "too large", 0.0) == []
+    assert plane.waits.refused(suspend(number=1), [], "too large", 0.0) == []
     assert plane.take(call("b")) == [continues("answered", 2, b="data of b"), reply("continued", 1, 1)]
 
 
@@ -443,7 +464,7 @@ def test_what_comes_behind_a_refused_callback_in_one_transaction_is_kept() -> No
     plane = Plane()
     plane.waits.take(call("a"), 0.0)
     behind = plane.waits.take(call("b"), 0.0)
-    plane.play(plane.waits.refused(call("a"), "too large", 0.0))
+    plane.play(plane.waits.refused(call("a"), [], "too large", 0.0))
     plane.play(behind)
     plane.restart()
     assert plane.take(suspend()) == [continues("answered", b="data of b")]

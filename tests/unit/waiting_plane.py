@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from kafka_exec.core.control.reducers import Change, Command, Output
+from kafka_exec.core.control.reducers import Change, Command, Effect, Output
 from kafka_exec.core.control.waiting import WaitingReducer
 
 EARLY, REMEMBERED, DEADLINE = 60.0, 600.0, 50.0
@@ -47,8 +47,8 @@ class Plane:
 
     def refuse(self, command: Command) -> list[Any]:
         """Takes a command whose changes Kafka refuses."""
-        self.waits.take(command, self.now)
-        return self.play(self.waits.refused(command, "too large", self.now))
+        effects = [each for each in self.waits.take(command, self.now) if isinstance(each, Effect)]
+        return self.play(self.waits.refused(command, effects, "too large", self.now))
 
     def restart(self) -> None:
         """A new owner, which knows only the changelog, and may read records that it knows."""

@@ -2,60 +2,45 @@
 
 from __future__ import annotations
 
-import re
 import time
-from collections.abc import Callable, Iterator
-from datetime import datetime
+from collections.abc import Callable
 from functools import wraps
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
-from kafka_exec.cli.common import progress, result_backend
+from kafka_exec.core.overview import filters
 from kafka_exec.core.overview.expressions import Predicate
-from kafka_exec.core.overview.filters import TaskFilter, expression
-from kafka_exec.core.results.lifecycle import TERMINAL, State
-from kafka_exec.core.results.state_record import StateRecord
+from kafka_exec.core.overview.filters import TaskFilter
+from kafka_exec.core.results.lifecycle import State
 from kafka_exec.errors import ConfigurationError
 
-_UNITS = {"s": 1, "min": 60, "h": 3600, "d": 86400}
-_DISTANCE = re.compile(rf"(\d+(?:\.\d+)?) *({'|'.join(_UNITS)})")
+T = TypeVar("T")
 
 
 def moment(text: str) -> float:
-    """A time in epoch seconds: of an age such as ``90 s``, ``2h`` or ``1 d``, or of a date, which may name a time zone."""
-    return _time(text, -1)
+    """A time in epoch seconds, of an age or a date."""
+    return _read(lambda text: filters.moment(text, time.time()), text)
 
 
 def time_to_come(text: str) -> float:
-    """A time in epoch seconds: after a while such as ``90 s``, ``2h`` or ``1 d``, or of a date."""
-    return _time(text, 1)
-
-
-def _time(text: str, sign: int) -> float:
-    if (distance := _DISTANCE.fullmatch(text.strip())) is not None:
-        return time.time() + sign * float(distance[1]) * _UNITS[distance[2]]
-    try:
-        return datetime.fromisoformat(text.strip().replace("Z", "+00:00")).timestamp()
-    except (ValueError, OverflowError):
-        what = "age" if sign < 0 else "time"
-        raise click.BadParameter(
-            f"{text!r} is no {what} (90 s, 5 min, 2 h, 1 d) and no date (2026-01-31 14:00)"
-        ) from None
+    """A time in epoch seconds, after a while or of a date."""
+    return _read(lambda text: filters.time_to_come(text, time.time()), text)
 
 
 def states_of(text: str) -> frozenset[State]:
     """States, separated by commas."""
-    names = [each.strip().upper() for each in text.split(",")]
-    if wrong := [name for name in names if name not in State.__members__]:
-        raise click.BadParameter(f"{wrong[0]!r} is no state: there are {', '.join(State.__members__)}")
-    return frozenset(map(State, names))
+    return _read(filters.states_of, text)
 
 
 def where(text: str) -> Predicate:
     """The predicate of an expression over the parts of a task."""
+    return _read(filters.expression, text)
+
+
+def _read(read: Callable[[str], T], text: str) -> T:
     try:
-        return expression(text)
+        return read(text)
     except ConfigurationError as error:
         raise click.BadParameter(str(error)) from None
 
@@ -72,28 +57,17 @@ _OPTIONS = (
     click.option("--where", type=where, metavar="EXPR", help="Only tasks for which this is true: args[0] == 42."),
 )
 
+#: The names of these options, as a filter has them.
+_NAMES = ("name", "states", "active", "queue", "key", "worker", "since", "until", "where")
+
 
 def choosing(command: Callable[..., None]) -> Callable[..., None]:
     """Gives a command the options that choose tasks, and their filter as ``chosen``."""
 
     @wraps(command)
-    def call(*args: Any, states: frozenset[State] | None, active: bool, **options: Any) -> None:
-        found = {name: options.pop(name) for name in ("name", "queue", "key", "worker", "since", "until", "where")}
-        allowed = frozenset(State) - TERMINAL if active else frozenset(State)
-        if states is not None:
-            allowed &= states
-        chosen = TaskFilter(states=None if allowed == frozenset(State) else allowed, **found)
-        command(*args, chosen=chosen, **options)
+    def call(*args: Any, **options: Any) -> None:
+        command(*args, chosen=TaskFilter.of(**{name: options.pop(name) for name in _NAMES}), **options)
 
     for option in reversed(_OPTIONS):
         call = option(call)
     return call
-
-
-def choose(context: click.Context, chosen: TaskFilter) -> Iterator[StateRecord]:
-    """The state records of the tasks that a filter chooses, in no order.
-
-    Raises:
-        ConnectionFailed: the cluster does not answer.
-    """
-    return filter(chosen.matches, result_backend(context).reader.scan(progress(), since=chosen.since))

@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import getpass
-import heapq
 import json
-from collections import Counter
 from collections.abc import Iterator
 
 import click
 
-from kafka_exec.cli.common import echo_table, json_option, result_backend, time_of
-from kafka_exec.cli.tasks.choosing import choose, choosing
-from kafka_exec.core.overview.filters import TaskFilter, changed, parts
+from kafka_exec.cli.common import echo_table, json_option, progress
+from kafka_exec.cli.tasks.choosing import choosing
+from kafka_exec.core.overview.filters import COUNTED, TaskFilter
+from kafka_exec.core.overview.times import time_of
 from kafka_exec.core.results.lifecycle import State, to_celery
 from kafka_exec.core.results.state_record import ABSENT, Encoded, StateRecord
 
 COLUMNS = ("ID", "STATE", "NAME", "QUEUE", "WORKER", "ATTEMPTS", "STARTED", "SECONDS")
-
-#: The parts of tasks by which they can be counted.
-COUNTED = ("state", "name", "queue", "key", "worker", "error")
 
 
 @click.command()
@@ -28,9 +24,9 @@ COUNTED = ("state", "name", "queue", "key", "worker", "error")
 @click.pass_context
 def show(context: click.Context, task_id: str, as_json: bool) -> None:
     """Show what is known of a task."""
-    found = result_backend(context).history(task_id)
-    if found is None:
-        raise click.ClickException(f"nothing is known of task {task_id}")
+    from kafka_exec.operations.tasks import task
+
+    found = task(context.obj.app, task_id)
     click.echo(json.dumps(found.as_json()) if as_json else "\n".join(_details(found)))
 
 
@@ -41,10 +37,9 @@ def show(context: click.Context, task_id: str, as_json: bool) -> None:
 @click.pass_context
 def remark(context: click.Context, task_id: str, text: str, by: str) -> None:
     """Add a remark to a task; its state stays as it is."""
-    backend = result_backend(context)
-    if backend.reader.find(task_id) is None:
-        raise click.ClickException(f"nothing is known of task {task_id}")
-    backend.remark(task_id, text, by)
+    from kafka_exec.operations import tasks
+
+    tasks.remark(context.obj.app, task_id, text, by)
 
 
 @click.command()
@@ -61,37 +56,24 @@ def executions(context: click.Context, chosen: TaskFilter, limit: int, by: str |
     \b
     Example: celery -A shop kafka executions --state FAILED --since 1h --where 'error ~ "timeout"'
     """
+    from kafka_exec.operations.tasks import counted, latest
+
     if by is not None:
-        _count(context, chosen, by, as_json)
+        found = counted(context.obj.app, chosen, by, progress())
+        if as_json:
+            for name, number in found:
+                click.echo(json.dumps({by: name, "number": number}))
+        else:
+            echo_table([(by.upper(), "NUMBER"), *((name, str(number)) for name, number in found)])
         return
-    matching = 0
-
-    def wanted() -> Iterator[StateRecord]:
-        nonlocal matching
-        for record in choose(context, chosen):
-            matching += 1
-            yield record
-
-    from kafka_exec.backend.housekeeping import lost
-
-    found = heapq.nlargest(limit, wanted(), key=changed)
-    gone = {record.id for record in lost(result_backend(context), found)}
+    listing = latest(context.obj.app, chosen, limit, progress())
     if as_json:
-        for record in found:
-            click.echo(json.dumps({**record.as_json(), **({"lost": True} if record.id in gone else {})}))
+        for facts in listing.facts():
+            click.echo(json.dumps(facts))
         return
-    echo_table([COLUMNS, *(_row(record, record.id in gone) for record in found)])
-    if matching > len(found):
-        click.echo(f"{matching - len(found)} more: --limit shows them", err=True)
-
-
-def _count(context: click.Context, chosen: TaskFilter, by: str, as_json: bool) -> None:
-    found = Counter(str(parts(record).get(by, "")) for record in choose(context, chosen))
-    if as_json:
-        for name, number in found.most_common():
-            click.echo(json.dumps({by: name, "number": number}))
-    else:
-        echo_table([(by.upper(), "NUMBER"), *((name, str(number)) for name, number in found.most_common())])
+    echo_table([COLUMNS, *(_row(record, record.id in listing.lost) for record in listing.records)])
+    if listing.matching > len(listing.records):
+        click.echo(f"{listing.matching - len(listing.records)} more: --limit shows them", err=True)
 
 
 def _row(record: StateRecord, lost: bool) -> tuple[str, ...]:

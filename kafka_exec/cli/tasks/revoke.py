@@ -8,7 +8,7 @@ import time
 import click
 
 from kafka_exec.cli.common import confirm, echo_table, progress
-from kafka_exec.cli.tasks.choosing import choose, choosing
+from kafka_exec.cli.tasks.choosing import choosing
 from kafka_exec.core.overview.filters import TaskFilter, changed
 from kafka_exec.core.results.lifecycle import TERMINAL
 from kafka_exec.core.results.state_record import StateRecord
@@ -41,7 +41,9 @@ def revoke(
     """
     if chosen.chooses_all:
         raise click.UsageError("say which tasks: --name, --state, --queue, --key, --worker, --since, --where")
-    found = [record for record in choose(context, chosen) if record.state not in TERMINAL]
+    from kafka_exec.operations.tasks import choose
+
+    found = [record for record in choose(context.obj.app, chosen, progress()) if record.state not in TERMINAL]
     if not found:
         click.echo("no tasks are chosen that have not ended")
         return

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from kafka_exec.cli.common import FOUND_WRONG, echo_table, json_option, time_of
+from kafka_exec.cli.common import FOUND_WRONG, echo_table, json_option
 from kafka_exec.cli.tasks.choosing import moment
+from kafka_exec.core.overview.times import time_of
 from kafka_exec.settings.appconf import broker_home
 
 if TYPE_CHECKING:

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import heapq
 import json
 import math
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime
-from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from kafka_exec.app.letters import dead_letters
-from kafka_exec.cli.common import confirm, echo_table, json_option, printable, progress, time_of
+from kafka_exec.cli.common import confirm, echo_table, json_option, printable, progress
 from kafka_exec.core.message.dead import Letter, LetterAddress, Order, as_text
-from kafka_exec.settings.appconf import broker_home
+from kafka_exec.core.overview.times import time_of
 
 if TYPE_CHECKING:
     from kafka_exec.errors import NotReplayable
@@ -102,35 +100,26 @@ def list_letters(
     as_json: bool,
 ) -> None:
     """List the dead letters of a queue, or of all queues, the latest first."""
+    from kafka_exec.operations.letters import latest
+
     order = Order(reason=reason, task=task)
-    matching = replayed = 0
-
-    def wanted(letters: DeadLetters) -> Iterator[tuple[Letter, str]]:
-        nonlocal matching, replayed
-        for letter in letters.scan(progress(f"Reading {letters.queue}")):
-            if not order.matches(letter):
-                continue
-            if letter.replayed and not all_letters:
-                replayed += 1
-                continue
-            matching += 1
-            yield letter, letters.queue
-
-    from kafka_exec.kafka.queue.dead import DeadLetters, queues_with_letters
-
-    space = broker_home(context.obj.app)
-    queues = [queue] if queue is not None else queues_with_letters(space.cluster, space.topics)
-    read = (wanted(DeadLetters(space.cluster, space.topics, name)) for name in queues)
-    found = heapq.nlargest(limit, chain.from_iterable(read), key=lambda each: each[0].at)
+    found = latest(
+        context.obj.app,
+        queue,
+        order,
+        limit,
+        also_replayed=all_letters,
+        progress=lambda queue: progress(f"Reading {queue}"),
+    )
     if as_json:
-        for letter, name in found:
-            click.echo(json.dumps({"queue": name, **letter.as_json()}))
+        for facts in found.facts():
+            click.echo(json.dumps(facts))
     else:
-        echo_table([COLUMNS, *(_row(letter, name) for letter, name in found)])
-    if matching > len(found):
-        click.echo(f"{matching - len(found)} more: --limit shows them", err=True)
-    if replayed:
-        click.echo(f"{replayed} were replayed: --all-letters shows them", err=True)
+        echo_table([COLUMNS, *(_row(letter, name) for letter, name in found.letters)])
+    if found.matching > len(found.letters):
+        click.echo(f"{found.matching - len(found.letters)} more: --limit shows them", err=True)
+    if found.replayed:
+        click.echo(f"{found.replayed} were replayed: --all-letters shows them", err=True)
 
 
 def _row(letter: Letter, queue: str) -> tuple[str, ...]:
@@ -154,18 +143,10 @@ def _row(letter: Letter, queue: str) -> tuple[str, ...]:
 @click.pass_context
 def show(context: click.Context, queue: str, address: LetterAddress, as_json: bool) -> None:
     """Show a dead letter: all its headers, its body, and where it came from."""
+    from kafka_exec.operations.letters import details
+
     letter = _letters(context, queue).find(address)
-    click.echo(_as_json(letter, queue) if as_json else "\n".join(_details(letter, queue)))
-
-
-def _as_json(letter: Letter, queue: str) -> str:
-    facts = {"queue": queue, **letter.as_json(), "key": None if letter.key is None else as_text(letter.key)}
-    facts["headers"] = [[name, None if value is None else as_text(value)] for name, value in letter.headers]
-    try:
-        return json.dumps({**facts, "body": letter.body})
-    except ValueError:
-        size = None if letter.value is None else len(letter.value)
-        return json.dumps({**facts, "size": size, "begins": as_text((letter.value or b"")[:_MOST_SHOWN])})
+    click.echo(json.dumps(details(letter, queue)) if as_json else "\n".join(_details(letter, queue)))
 
 
 def _details(letter: Letter, queue: str) -> Iterator[str]:

@@ -3,23 +3,12 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
 
 import click
 
 from kafka_exec.cli.common import echo_table, json_option
-from kafka_exec.settings.appconf import broker_home
-
-if TYPE_CHECKING:
-    from celery import Celery
-
-#: The states of a key that waits until an operator unblocks it, or a retry comes.
-_BLOCKED = ("retry", "stopped")
 
 COLUMNS = ("KEY", "QUEUE", "STATE", "WAITING", "TASK", "NODE")
-
-#: The command waits so long for the workers' answers, seconds.
-_TIMEOUT = 2.0
 
 
 @click.group(invoke_without_command=True)
@@ -28,29 +17,17 @@ _TIMEOUT = 2.0
 @click.pass_context
 def keys(context: click.Context, blocked: bool, as_json: bool) -> None:
     """List the ordering keys that have unfinished tasks, unblock one, or skip the task that blocks it."""
+    from kafka_exec.operations import keys as operations
+
     if context.invoked_subcommand is not None:
         return
-    found = [each for each in _keys(context.obj.app) if not blocked or each["state"] in _BLOCKED]
-    found.sort(key=lambda each: (each["queue"], each["key"]))
+    found = operations.keys(context.obj.app, blocked=blocked)
     if as_json:
         for each in found:
             click.echo(json.dumps(each))
     else:
         names = [column.lower() for column in COLUMNS]
         echo_table([COLUMNS, *(tuple(str(each[name] or "") for name in names) for each in found)])
-
-
-def _keys(app: Celery) -> list[dict[str, Any]]:
-    """The keys that have unfinished tasks, as the workers answer."""
-    broker_home(app)
-    answers = app.control.broadcast("ordering_keys", reply=True, timeout=_TIMEOUT) or []
-    return [
-        {**each, "node": node}
-        for answer in answers
-        for node, told_by in answer.items()
-        if isinstance(told_by, list)
-        for each in told_by
-    ]
 
 
 @keys.command()
@@ -61,8 +38,9 @@ def unblock(context: click.Context, key: str) -> None:
 
     The retry still runs when it is due, but without its place before the other tasks.
     """
-    done = _unblock(context.obj.app, key)
-    click.echo(f"unblocked {key} in {', '.join(done)}")
+    from kafka_exec.operations import keys as operations
+
+    click.echo(f"unblocked {key} in {', '.join(operations.unblock(context.obj.app, key))}")
 
 
 @keys.command()
@@ -70,29 +48,7 @@ def unblock(context: click.Context, key: str) -> None:
 @click.pass_context
 def skip(context: click.Context, key: str) -> None:
     """Revoke the task whose retry the other tasks of KEY wait for, and let them go on."""
-    app = context.obj.app
-    awaited = {each["task"] for each in _keys(app) if each["key"] == key and each["state"] in _BLOCKED}
-    if awaited:
-        app.control.revoke(list(awaited), reply=True, timeout=_TIMEOUT)
-    done = _unblock(app, key)
-    click.echo(f"skipped {', '.join(sorted(awaited))} of {key} in {', '.join(done)}")
+    from kafka_exec.operations import keys as operations
 
-
-def _unblock(app: Celery, key: str) -> list[str]:
-    """Unblocks a key; returns the queues, with their workers, in which it was blocked.
-
-    Raises:
-        ClickException: no worker has unblocked the key.
-    """
-    broker_home(app)
-    arguments = {"key": key}
-    answers = app.control.broadcast("unblock_ordering_key", arguments=arguments, reply=True, timeout=_TIMEOUT)
-    done = [
-        f"{queue} ({node})"
-        for answer in answers or []
-        for node, told_by in answer.items()
-        for queue in told_by.get("ok", ())
-    ]
-    if not done:
-        raise click.ClickException(f"no worker has tasks that wait for the key {key!r}, or none has answered")
-    return done
+    skipped, done = operations.skip(context.obj.app, key)
+    click.echo(f"skipped {', '.join(skipped)} of {key} in {', '.join(done)}")

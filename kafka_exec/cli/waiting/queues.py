@@ -5,13 +5,13 @@ from __future__ import annotations
 import getpass
 import json
 import time
-from collections.abc import Collection
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from kafka_exec.cli.common import age_of, echo_table, json_option, time_of, watch_option, watched
+from kafka_exec.cli.common import echo_table, json_option, watch_option, watched
 from kafka_exec.cli.tasks.choosing import time_to_come
+from kafka_exec.core.overview.times import age_of, time_of
 from kafka_exec.settings.appconf import broker_home
 
 if TYPE_CHECKING:
@@ -65,6 +65,8 @@ def list_(context: click.Context, names: tuple[str, ...], watch: float | None, a
     \b
     Example: celery -A shop kafka queues --watch 2
     """
+    from kafka_exec.operations.queues import reports
+
     space = broker_home(context.obj.app)
     for _ in watched(watch):
         now = time.time()
@@ -131,22 +133,6 @@ def resume(context: click.Context, queue: str, key: str | None, as_json: bool) -
 
 def _name(queue: str, key: str | None) -> str:
     return f"queue {queue}" if key is None else f"key {key} of queue {queue}"
-
-
-def reports(space: Any, names: Collection[str], now: float) -> list[QueueReport]:
-    """The reports of some queues, or of all if none is named.
-
-    Raises:
-        ClickException: there is no queue of a name.
-        ConnectionFailed: the cluster does not answer.
-    """
-    from kafka_exec.kafka.overview.queues import Overview
-
-    overview = Overview(space.cluster, space.topics)
-    known = overview.names()
-    if unknown := [name for name in names if name not in known]:
-        raise click.ClickException(f"there is no queue {unknown[0]!r}; there are {', '.join(known) or 'none'}")
-    return overview.survey(now, names).queues
 
 
 def _row(found: QueueReport, now: float) -> tuple[str, ...]:

@@ -162,7 +162,8 @@ class Agenda:
 
     def given_up(self, proposal: Proposal) -> None:
         """Notes that a proposal's firings can never be done: their slots count as missed."""
-        cursor, missed = proposal.cursor, sum(firing.missed + 1 for firing in proposal.firings)
+        cursor = proposal.cursor
+        missed = cursor.missed + sum(firing.missed + 1 for firing in proposal.firings if firing.request is None)
         before = self._cursors.get(proposal.entry, cursor)
         self.done(proposal._replace(cursor=replace(cursor, runs=before.runs, turns=before.turns, missed=missed)))
 
@@ -219,7 +220,10 @@ class Agenda:
     def _proposal(self, entry: str, plan: Plan, cursor: Cursor, now: float) -> Proposal:
         firings: list[Firing] = []
         after, again = cursor, None
-        if not plan.paused:
+        request = plan.request if _asked(plan, cursor) else None
+        # Slots that come during each run would have the request wait for ever.
+        is_first = request is not None and plan.policy.on_node and cursor.turns
+        if not plan.paused and not is_first:
             found = _due(plan, cursor, now)
             missed = cursor.missed + found.missed
             for slot in found.slots:
@@ -229,9 +233,9 @@ class Agenda:
             last = found.slots[-1] if found.slots else found.passed
             after = replace(after, last=cursor.last if last is None else last, missed=missed)
         one_at_a_time = plan.policy.on_node and firings
-        if _asked(plan, cursor) and plan.request is not None and not one_at_a_time:
-            firings.append(Firing(plan.request, run_id(entry, plan.request), request=plan.request))
-            after = replace(after, request=plan.request)
+        if request is not None and not one_at_a_time:
+            firings.append(Firing(request, run_id(entry, request), request=request))
+            after = replace(after, request=request)
         number = len(firings)
         after = replace(after, runs=cursor.runs + number, turns=cursor.turns + number)
         runs = tuple(range(cursor.runs, cursor.runs + number))

@@ -211,7 +211,8 @@ class Claimant:
         """
         found = []
         holders = {self.log.standing(entry).holder for entry in self._wanted} - {"", self.incarnation}
-        for holder in holders.union(({*peers, *self._former} - self._fenced) - {self.incarnation}):
+        # Sorted, so that what follows from one log is the same in every process.
+        for holder in sorted(holders.union(({*peers, *self._former} - self._fenced) - {self.incarnation})):
             is_former = holder in self._former
             if not is_former and not is_gone(holder):
                 self._lost.pop(holder, None)

@@ -71,6 +71,7 @@ class Settings:
         health_file: the beginning of the paths of files by which ``python -m kafka_exec.health`` tells if nodes of this
             machine are alive; None: they write none.
         secrets_file: the path of a JSON object of librdkafka properties.
+        api_tokens: the users of the HTTP API, each a text ``USER:TOKEN``; without any it answers only this machine.
         cache_url: the URL of the Redis that holds copies of results; None: there is none. It may hold a password, so it is
             never shown.
     """
@@ -100,6 +101,7 @@ class Settings:
     topics: Mapping[str, str] = field(default_factory=dict)
     health_file: str | None = None
     secrets_file: str | None = None
+    api_tokens: Collection[str] = field(default=(), repr=False)
     cache_url: str | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
@@ -143,8 +145,12 @@ KINDS: Mapping[str, values.ValueKind] = {
     "topics": values.TOPICS,
     "health_file": values.optional(values.PATH),
     "secrets_file": values.optional(values.PATH),
+    "api_tokens": values.TOKENS,
     "cache_url": values.optional(values.CACHE_URL),
 }
+
+#: The names of settings that are never shown.
+SECRETS = frozenset(name for name, kind in KINDS.items() if kind.is_secret)
 
 #: Returns a setting's name as the user has written it.
 Written = Callable[[str], str]

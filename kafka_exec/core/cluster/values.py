@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
@@ -16,6 +17,11 @@ CACHE_SCHEMES = ("redis", "rediss", "unix")
 
 #: The shortest time, seconds: Kafka counts in milliseconds, and gives 0 special meanings.
 _SHORTEST = 0.001
+
+
+#: The shortest token of a user of the HTTP API, characters: shorter ones can be guessed.
+_SHORTEST_TOKEN = 16
+_TOKEN = re.compile(rf"[^:\s]+:[!-~]{{{_SHORTEST_TOKEN},}}")
 
 
 def _as_is(text: str) -> object:
@@ -98,6 +104,13 @@ def _no_cache_url(value: object) -> str | None:
     return f" must be a URL of {', '.join(CACHE_SCHEMES)}"
 
 
+def _no_tokens(value: object) -> str | None:
+    # The value is not shown: it is secret.
+    if isinstance(value, (list, tuple)) and all(isinstance(each, str) and _TOKEN.fullmatch(each) for each in value):
+        return None
+    return f" must be a list of texts USER:TOKEN, with tokens of at least {_SHORTEST_TOKEN} visible ASCII characters"
+
+
 def _no_labels(value: object) -> str | None:
     if isinstance(value, (list, tuple, set, frozenset)) and all(isinstance(label, str) for label in value):
         return None
@@ -126,6 +139,7 @@ LABELS = ValueKind("list of texts", _no_labels, _json, '["gpu"]')
 TOPICS = ValueKind("mapping of texts", _no_topics, _json, '{"queue": "jobs.{name}"}')
 PATH = ValueKind("path", _no_path, example="/run/secrets/kafka.json")
 CACHE_URL = ValueKind("URL", _no_cache_url, example="redis://host:6379/0", is_secret=True)
+TOKENS = ValueKind("list of texts", _no_tokens, _json, '["anna:a-long-random-text"]', is_secret=True)
 PROPERTIES = ValueKind(
     "mapping of librdkafka properties", _no_properties, _json, '{"compression.type": "zstd"}', is_secret=True
 )

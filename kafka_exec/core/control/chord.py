@@ -211,7 +211,7 @@ class ChordReducer:
         keys: list[list[Any]] = [["head", group], *(_key(group, part) for part in chord.parts.values())]
         return [_change(key, None) for key in (*keys, *(["more", group, task] for task in chord.more))]
 
-    def refused(self, command: Command, reason: str, now: float) -> list[Output]:
+    def refused(self, command: Command, effects: Sequence[Effect], reason: str, now: float) -> list[Output]:
         group = command.get("group", str)
         chord = self._open.get(group)
         if chord is None:

@@ -95,8 +95,12 @@ class Reducer(Protocol):
             Undecodable: the command is malformed, and has changed nothing.
         """
 
-    def refused(self, command: Command, reason: str, now: float) -> Sequence[Output]:
-        """The outputs after Kafka has refused a change that the command has made."""
+    def refused(self, command: Command, effects: Sequence[Effect], reason: str, now: float) -> Sequence[Output]:
+        """The outputs after Kafka has refused a change that the command has made: they replace all that it had.
+
+        Args:
+            effects: the command's own.
+        """
 
     def due(self, now: float) -> Sequence[Output]:
         """The outputs of all timers up to now."""
@@ -132,12 +136,12 @@ class Reducers:
         name, reducer = self._of(command)
         return _named(name, reducer.take(command, now))
 
-    def refused(self, command: Command, reason: str, now: float) -> list[Output]:
-        """The outputs after Kafka has refused a change that the command has made."""
+    def refused(self, command: Command, effects: Sequence[Effect], reason: str, now: float) -> list[Output]:
+        """The outputs after Kafka has refused a change that the command has made, in place of these effects."""
         if command.kind == TICK:
             return []
         name, reducer = self._of(command)
-        return _named(name, reducer.refused(command, reason, now))
+        return _named(name, reducer.refused(command, effects, reason, now))
 
     def due(self, now: float) -> list[Output]:
         """The outputs of all timers up to now."""

@@ -19,9 +19,10 @@ of each.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from kafka_exec.core.control.reducers import Change, Command, Output
+from kafka_exec.core.control.reducers import Change, Command, Effect, Output
 from kafka_exec.core.control.timers import Timers
 from kafka_exec.core.control.wait_effects import BuryCallback, Continue, Refuse, Reply, TellProgress, Unwatch, Watch
 from kafka_exec.core.control.wait_table import TABLE, WaitAct, WaitEvent, WaitOutcome, WaitPhase
@@ -206,21 +207,27 @@ class WaitingReducer:
         until = self._waiters.get(name).until
         return () if until is None else (until,)
 
-    def refused(self, command: Command, reason: str, now: float) -> list[Output]:
+    def refused(self, command: Command, effects: Sequence[Effect], reason: str, now: float) -> list[Output]:
         """The outputs after Kafka has refused to keep a suspension or a callback: it is too large.
 
-        None follow if a later command has ended the wait meanwhile.
+        Early callbacks that the suspension does not expect become dead letters all the same, and a second task is refused.
+        Nothing else follows if a later command has ended the wait meanwhile.
         """
         if command.kind.endswith("revoke"):
             return []  # it makes no item larger
         name, callback = command.get("id", str), command.body.get("callback")
+        buried = [effect.callback for effect in effects if isinstance(effect, BuryCallback)]
+        outputs: list[Output] = [_change(["callback", name, each], None) for each in buried]
+        outputs += [effect for effect in effects if isinstance(effect, (BuryCallback, Refuse))]
         waiter = self._waiters.get(name)
         if command.kind.endswith("callback"):
             is_kept = callback in waiter.got
         else:
             found = _suspension(command)
             is_kept = waiter.phase is WaitPhase.WAITING and waiter.place == found.place
-        return self._happens(name, WaitEvent.TOO_LARGE, now, callback=callback, reason=reason) if is_kept else []
+        if is_kept:
+            outputs += self._happens(name, WaitEvent.TOO_LARGE, now, callback=callback, reason=reason)
+        return outputs
 
     def due(self, now: float) -> list[Output]:
         restored, self._restored = self._restored, set()

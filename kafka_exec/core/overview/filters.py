@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from fnmatch import fnmatchcase
 from typing import Any
 
 from kafka_exec.core.overview.expressions import Predicate, parse
-from kafka_exec.core.results.lifecycle import State
+from kafka_exec.core.results.lifecycle import TERMINAL, State
 from kafka_exec.core.results.state_record import StateRecord
+from kafka_exec.errors import ConfigurationError
+
+_UNITS = {"s": 1, "min": 60, "h": 3600, "d": 86400}
+_DISTANCE = re.compile(rf"(\d+(?:\.\d+)?) *({'|'.join(_UNITS)})")
 
 #: The parts of a task with which a path of an expression may begin.
 PARTS = frozenset(
@@ -40,6 +46,10 @@ PARTS = frozenset(
 )
 
 
+#: The parts of tasks by which they can be counted.
+COUNTED = ("state", "name", "queue", "key", "worker", "error")
+
+
 @dataclass(frozen=True)
 class TaskFilter:
     """A choice of tasks. What is None does not matter. Names, queues, keys and workers are shell patterns.
@@ -57,6 +67,14 @@ class TaskFilter:
     since: float | None = None
     until: float | None = None
     where: Predicate | None = None
+
+    @classmethod
+    def of(cls, *, states: Collection[State] | None = None, active: bool = False, **others: Any) -> TaskFilter:
+        """The filter of some options. ``active``: only tasks that have not ended; the others are those of the class."""
+        allowed = frozenset(State) - TERMINAL if active else frozenset(State)
+        if states is not None:
+            allowed &= frozenset(states)
+        return cls(states=None if allowed == frozenset(State) else allowed, **others)
 
     @property
     def chooses_all(self) -> bool:
@@ -91,6 +109,47 @@ def parts(record: StateRecord) -> Mapping[str, Any]:
     if record.exception is not None:
         found["error"] = f"{record.exception.type}: {record.exception.message}"
     return found
+
+
+def moment(text: str, now: float) -> float:
+    """A time in epoch seconds: of an age such as ``90 s``, ``2h`` or ``1 d``, or of a date, which may name a time zone.
+
+    Raises:
+        ConfigurationError: it is neither.
+    """
+    return _time(text, now, -1, "age")
+
+
+def time_to_come(text: str, now: float) -> float:
+    """A time in epoch seconds: after a while such as ``90 s``, ``2h`` or ``1 d``, or of a date.
+
+    Raises:
+        ConfigurationError: it is neither.
+    """
+    return _time(text, now, 1, "time")
+
+
+def _time(text: str, now: float, sign: int, what: str) -> float:
+    if (distance := _DISTANCE.fullmatch(text.strip())) is not None:
+        return max(0.0, now + sign * float(distance[1]) * _UNITS[distance[2]])
+    try:
+        return max(0.0, datetime.fromisoformat(text.strip().replace("Z", "+00:00")).timestamp())
+    except (ValueError, OverflowError):
+        raise ConfigurationError(
+            f"{text!r} is no {what} (90 s, 5 min, 2 h, 1 d) and no date (2026-01-31 14:00)"
+        ) from None
+
+
+def states_of(text: str) -> frozenset[State]:
+    """States, separated by commas.
+
+    Raises:
+        ConfigurationError: there is no such state.
+    """
+    names = [each.strip().upper() for each in text.split(",")]
+    if wrong := [name for name in names if name not in State.__members__]:
+        raise ConfigurationError(f"{wrong[0]!r} is no state: there are {', '.join(State.__members__)}")
+    return frozenset(map(State, names))
 
 
 def expression(text: str) -> Predicate:

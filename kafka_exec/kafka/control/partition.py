@@ -287,7 +287,8 @@ class ControlPartition:
         step.letter, step.outgoing = rest, [] if rest is None else [rest]
         if refused.concerns(self._topics.changelog.name):
             command, step.command = step.command, None
-            step.set(() if command is None else self._reducers.refused(command, str(refused), step.now))
+            instead = () if command is None else self._reducers.refused(command, step.effects, str(refused), step.now)
+            step.set(instead)
         else:
             step.effects = [instead for effect in step.effects for instead in effect.failed(str(refused))]
         self._perform(step)

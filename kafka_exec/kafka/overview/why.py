@@ -11,7 +11,7 @@ from confluent_kafka import Message as Record
 from kafka_exec.core.cluster.names import Topics
 from kafka_exec.core.cluster.topology import nodes_topic
 from kafka_exec.core.control.delay import DelayHeaders, eta_of
-from kafka_exec.core.control.waiting import Suspension, WaitingReducer
+from kafka_exec.core.control.waiting import Suspension
 from kafka_exec.core.message.envelope import CONTINUATIONS, decode, ticket_of
 from kafka_exec.core.nodes.heartbeat import NodeState, Seen, roll
 from kafka_exec.core.overview.standing import MessageStanding, QueuePartition, TaskRecord
@@ -33,11 +33,9 @@ from kafka_exec.core.worker.versions import needed
 from kafka_exec.errors import Undecodable
 from kafka_exec.kafka.cluster.cluster import Cluster
 from kafka_exec.kafka.nodes.node import TASKS_EVERY, heard
+from kafka_exec.kafka.overview.letters import buried
+from kafka_exec.kafka.overview.suspensions import suspensions
 from kafka_exec.kafka.overview.unfinished import MOST, delayed, everything, paused, queue_topics, read, unfinished
-from kafka_exec.kafka.queue.dead import DeadLetters, queues_with_letters
-
-#: The name of the reducer of suspensions before the keys of the control plane's changelog.
-_WAITS = "wait:"
 
 #: Finds the state of a task; None if it has none.
 FindState = Callable[[str], StateRecord | None]
@@ -138,28 +136,13 @@ class _Search:
 
     @cached_property
     def _letters(self) -> dict[str, Buried]:
-        found: dict[str, Buried] = {}
-        for queue in queues_with_letters(self._cluster, self._topics):
-            letters, is_cut = DeadLetters(self._cluster, self._topics, queue).latest(MOST)
-            self._is_cut |= is_cut
-            for letter in letters:
-                before = found.get(letter.id)
-                if not letter.replayed and (before is None or before.letter.at <= letter.at):
-                    found[letter.id] = Buried(queue, letter)
+        found, is_cut = buried(self._cluster, self._topics)
+        self._is_cut |= is_cut
         return found
 
     @cached_property
     def _suspensions(self) -> dict[str, Suspension]:
-        reducers: dict[int, WaitingReducer] = {}
-        for record in everything(self._cluster, self._topics.control_state):
-            key = (record.key() or b"").decode(errors="replace")
-            if key.startswith(_WAITS):
-                reducer = reducers.setdefault(record.partition(), WaitingReducer(early=0.0, remembered=0.0))
-                try:
-                    reducer.restore(key.removeprefix(_WAITS), record.value())
-                except Undecodable:
-                    continue  # the process that drives the partition says so
-        return {each.task: each for reducer in reducers.values() for each in reducer.suspensions()}
+        return {each.task: each for each in suspensions(self._cluster, self._topics)}
 
     @cached_property
     def _pauses(self) -> dict[str, QueuePauses]:

@@ -182,8 +182,9 @@ class Transactor:
             self._lose(error)
 
     def _lose(self, error: KafkaException) -> NoReturn:
+        """Raises Lost. Its cause is what the cluster refuses, or does not answer; None: another holder has the id."""
         reason = translate(error, f"transactions of {self._id}")
-        raise Lost(str(reason)) from reason
+        raise Lost(str(reason)) from (None if failure(error) is Failure.FATAL else reason)
 
     def close(self) -> None:
         """Lets the id go; the next holder aborts a transaction that was begun and not committed."""

@@ -11,7 +11,7 @@ from confluent_kafka import Message as Record
 
 from kafka_exec.core.cluster.names import Topics
 from kafka_exec.core.message.dead import Letter, LetterAddress, Marked, Order, is_mark, mark
-from kafka_exec.errors import KafkaExecError, NoSuchLetter, NotConfirmed, NotReplayable
+from kafka_exec.errors import Forbidden, NoSuchLetter, NotConfirmed, NotReplayable
 from kafka_exec.kafka.cluster.cluster import Cluster
 from kafka_exec.kafka.log.history import Fetcher, history
 from kafka_exec.kafka.publish.partitioner import partition_again
@@ -223,7 +223,7 @@ class DeadLetters:
         except Refused as refused:
             raise NotReplayable(f"after {replayed} letters: {refused}") from None
         except Lost as lost:
-            if isinstance(lost.__cause__, KafkaExecError) and not replayed:
+            if isinstance(lost.__cause__, Forbidden):
                 raise lost.__cause__ from None
             raise NotConfirmed(
                 f"after {replayed} letters: {lost}; what was replayed is known: the same command does the rest"

@@ -29,6 +29,7 @@ class Sent:
         key = sent.key.encode() if isinstance(sent.key, str) else sent.key
         self.topic, self.partition = (lambda: sent.topic), (lambda: number)
         self.offset, self.timestamp = (lambda: offset), (lambda: (1, round(at * 1000)))
+        self.error = lambda: None
         self.key, self.value, self.headers = (lambda: key), (lambda: sent.value), (lambda: list(sent.headers))
 
     def __len__(self) -> int:
@@ -59,6 +60,11 @@ class Partition:
         open_ = (at for at, (_, within) in enumerate(self._entries) if within is not None and within.is_open)
         return next(open_, len(self._entries))
 
+    @property
+    def high(self) -> int:
+        """The offset after the last record, whether or not its transaction has ended."""
+        return len(self._entries)
+
     def append(self, make: Callable[[int], Sent] | None, within: Transaction | None = None) -> Sent | None:
         sent = None if make is None else make(len(self._entries))
         self._entries.append((sent, within))
@@ -73,6 +79,10 @@ class Partition:
                 found.append(sent)
             at += 1
         return found, max(at, begin)
+
+    def everything(self) -> list[Sent]:
+        """All committed records, also those that were deleted."""
+        return [sent for sent, within in self._entries if sent is not None and (within is None or within.is_committed)]
 
     def trim(self, before: int) -> None:
         self.start = max(self.start, min(before, self.end))
@@ -120,6 +130,10 @@ class Brokers:
         self._end(name, is_committed=False)
         self._epochs[name] = self._epochs.get(name, 0) + 1
         return self._epochs[name]
+
+    def holders(self, name: str) -> int:
+        """The number of holders that a transactional id has had."""
+        return self._epochs.get(name, 0)
 
     def begin(self, name: str, epoch: int, records: Sequence[Outgoing]) -> bool:
         """Begins a transaction of records. Returns False if the id has another holder."""

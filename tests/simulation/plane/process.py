@@ -20,11 +20,14 @@ from kafka_exec.core.cluster.topology import (
 )
 from kafka_exec.core.control.chord import ChordReducer, FailChord, Fire
 from kafka_exec.core.control.reducers import TICK, Command, Effect, Reducers
+from kafka_exec.core.control.waiting import WaitingReducer
 from kafka_exec.kafka.control.level import DelayTopics, Level
 from kafka_exec.kafka.control.partition import ControlPartition, ControlTopics
 from kafka_exec.kafka.publish.scopes import Outgoing
 from kafka_exec.kafka.publish.transactions import Lost
 from tests.simulation.plane.brokers import HUGE, TOO_LARGE, Sent
+from tests.simulation.plane.wait_rules import EARLY, REMEMBERED
+from tests.simulation.plane.waits import performers_of
 
 if TYPE_CHECKING:
     from tests.simulation.plane.world import PlaneWorld
@@ -62,6 +65,8 @@ class Process:
 
     Attributes:
         owned: what it drives, as far as it knows: the kind, ``chords`` or ``delays``, and the number.
+        lag: the time by which the brokers' clock is ahead of what it knows of it, seconds.
+        watched: the tasks whose ends it is to tell, by the correlation ids of those who wait.
     """
 
     ahead = 0.0
@@ -73,12 +78,14 @@ class Process:
         self.dead = False
         self.paused_until = self.cut_until = 0.0
         self.owned: set[tuple[str, int]] = set()
-        self._lag = self.rng.random()
+        self.lag = self.rng.random()
+        self.watched: dict[str, set[str]] = {}
+        self.publisher = SimpleNamespace(post=self._post)
         self.topics = SimpleNamespace(partitions=lambda topic, fresh=False: 1, ensure=lambda spec: None)
         self.log = SimpleNamespace(ends=lambda topic, numbers: {n: world.brokers.log(topic, n).end for n in numbers})
         chords = (self._always("chords", number, self._drives) for number in range(PARTITIONS))
         delays = (self._always("delays", number, self._moves) for number in range(LEVELS))
-        for thread in (self._learns(), *chords, *delays):
+        for thread in (self._learns(), *chords, *delays, world.waits.watches(self)):
             world.spawn(thread, self)
 
     @property
@@ -89,9 +96,13 @@ class Process:
         if HUGE in (value or b""):
             raise KafkaException(TOO_LARGE)
 
+    def _post(self, topic: str, value: bytes | None, **more: Any) -> None:
+        if not self.is_cut:
+            self.world.judge.told(topic, value)
+
     @property
     def log_time(self) -> float:
-        return self.world.now - self._lag
+        return self.world.now - self.lag
 
     def _learns(self) -> Thread:
         """Learns what it is to drive, a while after the others."""
@@ -118,9 +129,15 @@ class Process:
 
     def _drives(self, number: int) -> Thread:
         """Drives a partition of chords, as :class:`kafka_exec.kafka.control.processor.Processor` does."""
-        reducers = Reducers({"chord": lambda: ChordReducer(unfinished=_LONG, fired=_LONG)})
+        reducers = Reducers(
+            {
+                "chord": lambda: ChordReducer(unfinished=_LONG, fired=_LONG),
+                "wait": lambda: WaitingReducer(early=EARLY, remembered=REMEMBERED),
+            }
+        )
+        performers = {**_PERFORMERS, **performers_of(self)}
         cluster: Any = self
-        partition = ControlPartition(cluster, CHORDS, number, f"control.{number}", self.name, reducers, _PERFORMERS)
+        partition = ControlPartition(cluster, CHORDS, number, f"control.{number}", self.name, reducers, performers)
         partition.fence()
         at = 0
         while not partition.restored:

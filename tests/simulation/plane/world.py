@@ -18,12 +18,17 @@ from tests.simulation.clock import Scheduler
 from tests.simulation.judge import Violation
 from tests.simulation.plane.brokers import Brokers, Sent, Transactor
 from tests.simulation.plane.process import BODIES, CHORDS, DELAYS, LEVELS, NAMES, PARTITIONS, Consumer, Process
+from tests.simulation.plane.wait_rules import BURIED, CONTINUED, EARLY, REPLIES, STATES
+from tests.simulation.plane.waits import Waits
 
 #: The faults, each with the mean time between two, seconds.
-FAULTS = {"pause": 5.0, "cut": 5.0, "kill": 8.0, "move": 3.0, "compact": 4.0}
+FAULTS = {"pause": 5.0, "cut": 5.0, "kill": 8.0, "move": 3.0, "compact": 4.0, "clock": 5.0}
 
 #: After the faults no so many seconds pass in which nothing is done, until all is done.
 _PATIENCE = 60.0
+
+#: When all is done and no fault comes, the outputs of the last commands are written within so many seconds.
+_SETTLED = 5.0
 
 #: The shares of commits that are made, and whose answer is lost; and of moments at which a process is stopped.
 _UNANSWERED, _STOPPED = 0.1, 0.1
@@ -33,13 +38,14 @@ _QUEUE = NAMES.queue("x", 0)
 
 @dataclass(frozen=True)
 class PlanePlan:
-    """What one simulation is made of. ``chords``, ``delayed``: the numbers of chords, and of delayed tasks."""
+    """What one simulation is made of. ``chords``, ``delayed``, ``suspended``: the numbers of these tasks."""
 
     seed: int
     processes: int = 2
     seconds: float = 30.0
     chords: int = 8
     delayed: int = 20
+    suspended: int = 4
     faults: tuple[str, ...] = tuple(FAULTS)
 
     @classmethod
@@ -50,6 +56,7 @@ class PlanePlan:
             processes or rng.choice((1, 2, 3)),
             chords=rng.choice((0, 4, 12)),
             delayed=rng.choice((5, 30)),
+            suspended=rng.choice((0, 3, 8)),
             faults=tuple(each for each in FAULTS if rng.random() < 0.6),
         )
 
@@ -60,7 +67,7 @@ class PlanePlan:
         """Plans with less in them."""
         for fault in self.faults:
             yield replace(self, faults=tuple(each for each in self.faults if each != fault))
-        for name in ("chords", "delayed", "processes"):
+        for name in ("chords", "delayed", "suspended", "processes"):
             if getattr(self, name) > 1:
                 yield replace(self, **{name: getattr(self, name) // 2})
 
@@ -92,8 +99,18 @@ class PlaneJudge:
             self._once("a delayed task", name)
             if self._world.now < self.delayed[name] - MARGIN - wait_of(0):
                 raise Violation("early", name, f"is due at {self.delayed[name]:.3f}")
-        elif record.topic() not in (*(each.name for each in CHORDS[:2]), *(each.name for each in DELAYS)):
+        elif record.topic() == CONTINUED:
+            self._world.waits.rules.ended(record)
+        elif record.topic() == BURIED:
+            self._world.waits.rules.buried(record)
+        elif record.topic() not in (*(each.name for each in (*CHORDS[:2], *DELAYS)), STATES):
             raise Violation("buried", record.topic(), record.value())
+
+    def told(self, topic: str, value: bytes | None) -> None:
+        """Takes what is told without a transaction."""
+        self._world.note(topic, "", value)
+        if topic == REPLIES:
+            self._world.waits.rules.replied(value)
 
     def _once(self, kind: str, name: str) -> None:
         self.runs += 1
@@ -102,8 +119,8 @@ class PlaneJudge:
         self._done.add(name)
 
     def missing(self) -> set[str]:
-        """The chords without a body, and the tasks that wait."""
-        return {*self.chords, *self.delayed} - self._done
+        """The chords without a body, and the tasks that are delayed or suspended."""
+        return ({*self.chords, *self.delayed} - self._done) | self._world.waits.rules.missing()
 
 
 class PlaneWorld(Scheduler):
@@ -115,6 +132,7 @@ class PlaneWorld(Scheduler):
         self.brokers, self.judge, self.faults = Brokers(self), PlaneJudge(self), self
         self.owners = {("chords", each): "" for each in range(PARTITIONS)}
         self.owners |= {("delays", each): "" for each in range(LEVELS)}
+        self.waits = Waits(self)
         self.happened = 0
         self._processes: list[Process] = []
         self._started = 0
@@ -132,19 +150,27 @@ class PlaneWorld(Scheduler):
                 self._start()
             clients = [self._sends_chord(f"g{each}") for each in range(self.plan.chords)]
             clients += [self._sends_delayed(f"t{each}") for each in range(self.plan.delayed)]
-            self._sending = len(clients)
-            for thread in (*clients, self._minds(), *map(self._faults, self.plan.faults)):
+            for client in (*clients, *self.waits.clients(self.plan.suspended)):
+                self.send(client)
+            for thread in (self._minds(), *map(self._faults, self.plan.faults)):
                 self.spawn(thread)
             self.go(until=self.plan.seconds)
             self._are_over = True
             self.note("world", "faults cease")
-            missing, since = self.judge.missing(), self.now
-            while self._sending or missing:
+            left, since = self._left(), self.now
+            while left != (0, set()):
                 self.go(until=self.now + 1.0)
-                if self._sending or self.judge.missing() != missing:
-                    missing, since = self.judge.missing(), self.now
+                if (now_left := self._left()) != left:
+                    left, since = now_left, self.now
                 elif self.now > since + _PATIENCE:
-                    raise Violation("lost", *sorted(missing))
+                    raise Violation("lost", *sorted(self.judge.missing()))
+            if self.plan.suspended:
+                self.go(until=self.now + EARLY + _SETTLED)
+                self.waits.rules.compare(self.brokers.logs(CHORDS.commands.name))
+
+    def _left(self) -> tuple[int, set[str]]:
+        """The number of clients that have not sent all, and what is not done."""
+        return self._sending, self.judge.missing()
 
     # -- processes -----------------------------------------------------------------------------------------------------
 
@@ -171,6 +197,8 @@ class PlaneWorld(Scheduler):
                 process.paused_until = until
             elif fault == "cut":
                 process.cut_until = until
+            elif fault == "clock":
+                process.lag = self.rng.random() * 5.0
             elif fault == "compact":
                 for log in (
                     log for topic in (CHORDS.changelog, DELAYS.positions) for log in self.brokers.logs(topic.name)
@@ -202,6 +230,15 @@ class PlaneWorld(Scheduler):
 
     # -- clients -------------------------------------------------------------------------------------------------------
 
+    def send(self, client: Iterator[float]) -> None:
+        """Starts a client. The world does not end before it."""
+        self._sending += 1
+        self.spawn(self._until_sent(client))
+
+    def _until_sent(self, client: Iterator[float]) -> Iterator[float]:
+        yield from client
+        self._sending -= 1
+
     def _sends_chord(self, group: str) -> Iterator[float]:
         """Sends the commands of a chord, some of them twice, and some late."""
         rng = self.rng
@@ -215,7 +252,7 @@ class PlaneWorld(Scheduler):
         added = [f"{group}.more"] if rng.random() < 0.3 else []
         self.judge.chords[group] = {*parts, *added}
         for task in added:  # a task tells that it adds one before its own end
-            yield from self._commands(group, Command("chord.more", {"group": group, "task": task}))
+            yield from self.commands(group, Command("chord.more", {"group": group, "task": task}))
         size = {"size": len(parts), "header": None, "body": body, "run": "r"}
         commands = [Command("chord.size", {"group": group, **size})]
         runs = ("r",) if body == "huge" else ("r", None)
@@ -232,14 +269,14 @@ class PlaneWorld(Scheduler):
         commands += rng.choices(commands, k=rng.randint(0, 3))
         rng.shuffle(commands)
         for command in commands:
-            yield from self._commands(group, command)
-        self._sending -= 1
+            yield from self.commands(group, command)
 
-    def _commands(self, group: str, command: Command) -> Iterator[float]:
-        number = sum(map(ord, group)) % PARTITIONS
-        self.brokers.append(Outgoing(CHORDS.commands.name, command.encode(), partition=number))
-        self.note("client", "sends", number, command)
-        yield self.rng.choice((0.0, 0.0, 0.2, 4.0)) * self.rng.random()
+    def commands(self, key: str | None, command: Command) -> Iterator[float]:
+        """Sends a command; without a key to all partitions."""
+        for number in range(PARTITIONS) if key is None else (sum(map(ord, key)) % PARTITIONS,):
+            self.brokers.append(Outgoing(CHORDS.commands.name, command.encode(), partition=number))
+            self.note("client", "sends", number, command)
+            yield self.rng.choice((0.0, 0.0, 0.2, 4.0)) * self.rng.random()
 
     def _sends_delayed(self, name: str) -> Iterator[float]:
         yield self.rng.random() * self.plan.seconds
@@ -248,7 +285,6 @@ class PlaneWorld(Scheduler):
         number = level_for(until - self.now, LEVELS)
         self.brokers.append(Outgoing(DELAYS.waiting.name, name.encode(), name, headers, number))
         self.note("client", "delays", name, f"until {until:.3f}", number)
-        self._sending -= 1
 
 
 class _Fetcher:

@@ -1,0 +1,1 @@
+"""Beats in a simulated world: the real claims, agenda, heartbeats and readers, over simulated transactions."""
