@@ -89,7 +89,8 @@ Labels are names of queues and nodes, never ids or keys.
 
 ## Alerts
 
-[`docker/monitoring/`](../docker/monitoring/alerts.yaml) has these as rules, and a dashboard. Each name leads to what is to be done.
+[`docker/monitoring/`](../docker/monitoring/alerts.yaml) has these as rules, and a dashboard. Each name leads to what is
+to be done.
 
 | alert | expression | for |
 |---|---|---|
@@ -263,7 +264,7 @@ def _alerts() -> Iterator[str]:
     for group in yaml.safe_load(ALERTS.read_text())["groups"]:
         for rule in group["rules"]:
             name, expression = rule["alert"], " ".join(rule["expr"].split()).replace("|", "\\|")
-            yield f"| [{name}](operations.md#{name.lower()}) | `{expression}` | {rule.get('for', '')} |"
+            yield f"| [{name}](operations.md#{name.lower()}) | `{expression}` | {rule.get('for', 'at once')} |"
 
 
 PAGES = {"api.md": api, "configuration.md": configuration, "metrics.md": metrics, "openapi.json": openapi}

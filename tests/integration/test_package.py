@@ -24,7 +24,7 @@ VERSIONS = ROOT / "docs" / "versions.md"
 STEM = f"kafka_exec-{kafka_exec.__version__}"
 
 #: What the source distribution has beside the package.
-BESIDE = ("tests", "docs", "docker", "celery_app", "dev", "README.md", "LICENSE", "MANIFEST.in", "pyproject.toml", "setup.cfg")
+BESIDE = "tests docs docker celery_app dev README.md LICENSE MANIFEST.in pyproject.toml setup.cfg".split()
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""As much of PromQL as the alert rules and the dashboard use, over scrapes of the exporter. A package reads the expressions."""
+"""As much of PromQL as the alert rules and the dashboard use, over scrapes of the exporter. A package parses it."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def _(node: promql.BinaryExpr, scrapes: Sequence[Scrape]) -> Any:
 
 
 def _selects(node: promql.VectorSelector, sample: Sample) -> bool:
-    assert not node.matchers.or_matchers and node.offset is None and node.at is None, f"{node} is not known here"
+    assert (node.matchers.or_matchers, node.offset, node.at) == ([], None, None), f"{node} is not known here"
     return sample.name == node.name and all(_matches(each, sample) for each in node.matchers.matchers)
 
 

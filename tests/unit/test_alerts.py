@@ -1,4 +1,4 @@
-"""The alert rules, the dashboard and the scaler of docker/: each rule fires when what it is for has happened, and no other one.
+"""The alert rules, the dashboard and the scaler of docker/: each rule fires on what it is for, and no other one does.
 
 The samples are what the exporter writes of planted states, as Prometheus scrapes it once a minute.
 """
