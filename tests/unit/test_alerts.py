@@ -1,83 +1,32 @@
-"""The alert rules, the dashboard and the scaler of docker/: each rule fires on what it is for, and no other one does.
-
-The samples are what the exporter writes of planted states, as Prometheus scrapes it once a minute.
-"""
+"""The alert rules and the dashboard of docker/monitoring: each rule fires on what it is for, and no other one does."""
 
 from __future__ import annotations
 
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from math import ceil
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import yaml
-from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.parser import text_string_to_metric_families
 
-from kafka_exec.cli.exporter import TopicMetrics
 from kafka_exec.core.nodes.heartbeat import Heartbeat, NodeState, Seen
 from kafka_exec.core.overview.counts import QueueCounts
 from kafka_exec.core.overview.metrics import PREFIX, gauges
 from kafka_exec.core.overview.queues import QueueReport
 from kafka_exec.core.queue.pausing import Pause, QueuePauses
-from kafka_exec.errors import ConnectionFailed
 from tests.snippets import ROOT, anchors
-from tests.unit.promql import Sample, Scrape, evaluate, seconds
+from tests.unit.promql import Scrape, evaluate, seconds
+from tests.unit.scraping import MINUTE, NOW, World, history
+
+HOUR, DAY = 3600, 86400
 
 MONITORING = ROOT / "docker" / "monitoring"
 RUNBOOK = ROOT / "docs" / "operations.md"
 BOARD = json.loads((MONITORING / "grafana" / "dashboard.json").read_text())
 (GROUP,) = yaml.safe_load((MONITORING / "alerts.yaml").read_text())["groups"]
 ALERTS: dict[str, dict[str, Any]] = {rule["alert"]: rule for rule in GROUP["rules"]}
-SCALER = yaml.safe_load((ROOT / "docker" / "k8s" / "scale.yaml").read_text())["spec"]
-
-NOW = 1_000_000.0
-MINUTE, HOUR, DAY = 60, 3600, 86400
-
-
-@dataclass(frozen=True)
-class World:
-    """A state of a prefix. ``reports`` None: Kafka does not answer; ``is_served`` False: the exporter does not."""
-
-    reports: tuple[QueueReport, ...] | None = ()
-    nodes: tuple[tuple[Seen, NodeState], ...] = ()
-    is_served: bool = True
-
-
-class Planted(TopicMetrics):
-    """The exporter's collector, of a planted state."""
-
-    def __init__(self, world: World) -> None:
-        super().__init__(None)
-        self._world = world
-
-    def read(self, now: float) -> list[Any]:
-        if self._world.reports is None:
-            raise ConnectionFailed("Kafka does not answer")
-        return gauges(self._world.reports, self._world.nodes, NOW)
-
-
-def scraped(world: World) -> list[Sample]:
-    """The samples of one scrape, with the labels that Prometheus adds."""
-    if not world.is_served:
-        return []
-    registry = CollectorRegistry(auto_describe=False)
-    registry.register(Planted(world))
-    families = text_string_to_metric_families(generate_latest(registry).decode())
-    added = {"job": "kafka_exec", "instance": "exporter:9808"}
-    return [Sample(each.name, {**each.labels, **added}, each.value) for family in families for each in family.samples]
-
-
-def history(*phases: tuple[float, World]) -> list[Scrape]:
-    """One scrape a minute. ``phases``: states that follow each other, each for so many seconds."""
-    found: list[Scrape] = []
-    for lasting, world in phases:
-        samples = scraped(world)
-        found += [Scrape((len(found) + number) * MINUTE, samples) for number in range(round(lasting / MINUTE))]
-    return found
 
 
 def fires(rule: dict[str, Any], scrapes: Sequence[Scrape]) -> bool:
@@ -218,43 +167,3 @@ def test_the_dashboard_names_its_source_of_data_as_it_is_provisioned() -> None:
     assert (variable["type"], variable["current"]["value"]) == ("datasource", source["uid"])
     assert {panel["datasource"]["uid"] for panel in BOARD["panels"]} == {"${source}"}
     assert len({panel["id"] for panel in BOARD["panels"]}) == len(BOARD["panels"])
-
-
-# -- the number of workers ---------------------------------------------------------------------------------------------
-
-
-def workers(report: QueueReport) -> int:
-    """The workers that KEDA wants: none if the value is 0, else as many as the horizontal autoscaler computes."""
-    (trigger,) = (each["metadata"] for each in SCALER["triggers"])
-    found = evaluate(trigger["query"].replace("celery_app", report.name), history((MINUTE, of(report))))
-    value = sum(found.values())
-    if value <= float(trigger["activationThreshold"]):
-        return int(SCALER["minReplicaCount"])
-    return min(max(1, ceil(value / float(trigger["threshold"]))), SCALER["maxReplicaCount"])
-
-
-@pytest.mark.parametrize(
-    ("counts", "wanted"),
-    [
-        (QueueCounts(), 0),
-        (QueueCounts(ready=1), 1),
-        (QueueCounts(ready=5), 3),
-        (QueueCounts(ready=999), 8),
-        # Whatever runs keeps its worker, and what has lost it gets another one.
-        (QueueCounts(running=1), 1),
-        (QueueCounts(lost=1), 1),
-        # Nobody can help those that wait for others, or for an operator.
-        (QueueCounts(stopped=4, held=3, parked=2), 0),
-    ],
-)
-def test_there_are_as_many_workers_as_tasks_need_and_none_only_if_nothing_runs(
-    counts: QueueCounts, wanted: int
-) -> None:
-    assert workers(replace(QUEUE, counts=counts, workers=0, slots=0, busy=0)) == wanted
-
-
-def test_workers_stay_if_nobody_knows_what_runs() -> None:
-    (trigger,) = SCALER["triggers"]
-    assert evaluate(trigger["metadata"]["query"], history((MINUTE, World(None)))) == {}
-    assert trigger["metadata"]["ignoreNullValues"] == "false"
-    assert SCALER["fallback"]["replicas"] > 0
