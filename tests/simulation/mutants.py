@@ -63,6 +63,11 @@ def _takes_what_has_run_for_a_copy(original: Callable[..., Any]) -> Callable[...
     return finish
 
 
+def _needs_no_journal_for_repeated_runs(self: Partition[Any]) -> bool:
+    inherits = self._inherited is None or self.ledger.progress.low < self._inherited
+    return bool(self.contested) or (self.owned and (inherits or bool(self.leases_elsewhere())))
+
+
 def _lists_without(*names: str) -> Callable[[Ledger], Iterator[tuple[str, list[Any]]]]:
     original = Ledger._entries
     return lambda self: (entry for entry in original(self) if entry[0] not in names)
@@ -216,6 +221,7 @@ MUTANTS: dict[str, list[Change]] = {
     "what is given has no place": [(Partition, "give", _gives_without_a_place)],
     "what the journal lacks decides nothing": [(Partition, "miss_journal", lambda self: None)],
     "a checkpoint that comes late counts": [(restoring, "_outdated", lambda queue, entries: set())],
+    "a repeated run has no rival": [(Partition, "needs_journal", _needs_no_journal_for_repeated_runs)],
     "what is deleted while it runs has no end": [(Records, "pass_deleted", lambda self, end: None)],
     "what has run is taken for a copy": [(Records, "_finish", _takes_what_has_run_for_a_copy(Records._finish))],
 }
@@ -341,6 +347,7 @@ SEEDS: dict[str, int] = {
     "a checkpoint that comes late counts": 23127,
     "what has run is taken for a copy": 70097,
     "what is deleted while it runs has no end": 74363,
+    "a repeated run has no rival": 77953,
 }
 
 

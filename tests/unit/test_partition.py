@@ -555,6 +555,26 @@ def test_what_is_begun_and_undecided_is_decided_by_the_ledger_that_is_restored()
         assert play.core.confirm(0, play.now) is runs
 
 
+def test_an_owner_listens_while_it_runs_a_task_of_which_a_lost_run_may_still_tell_the_end() -> None:
+    ledger = Ledger("q", Progress(0))
+    lease = ledger.start(0, "lost")
+    play = Play(ledger)
+    play.core.reach(0)
+    assert not play.read(0, ordering_key="k")
+    play.core.reclaim(0, lease, play.now)
+    assert play.effects() == [0]
+    assert play.begin(0)
+    play.hear(Transition(STARTED, 0, 2), by="me")
+    assert play.core.confirm(0, play.now)
+    assert play.core.needs_journal()
+    play.hear(Transition(ENDED, 0), held(0, KEY, Run("t0", 1)), by="lost")
+    play.kinds()
+    play.end(0)
+    assert play.kinds() == [(ENDED, 0)], "the first end counts"
+    assert play.core.ledger.holds == {KEY: Run("t0", 1)}
+    assert not play.core.needs_journal()
+
+
 def test_an_owner_listens_until_all_that_was_there_when_it_came_has_ended() -> None:
     play = Play()
     play.read(0)

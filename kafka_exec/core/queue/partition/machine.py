@@ -81,10 +81,6 @@ class Partition(Records[R]):
         """The number of records that are handed out, or run here, and have not ended."""
         return self.open if self.owned else 0
 
-    def attempts(self, offset: int) -> int:
-        """The number of times that a task was begun."""
-        return self.ledger.attempts.get(offset, 0)
-
     def may_run(self, offset: int, term: int, now: Now) -> bool:
         """True if this process may begin a task that it got in a term."""
         state = self.state(offset)
@@ -92,9 +88,13 @@ class Partition(Records[R]):
         return term == self.term and (state is RecordState.READY or is_granted)
 
     def needs_journal(self) -> bool:
-        """True if the transitions of others matter: they may run tasks. A former owner may run all that was there then."""
+        """True if the transitions of others matter: they may run tasks. A former owner may run all that was there then.
+
+        A former run of a task that runs here again may tell its end late, and before this run's.
+        """
         inherits = self._inherited is None or self.ledger.progress.low < self._inherited
-        return bool(self.contested) or (self.owned and (inherits or bool(self.leases_elsewhere())))
+        has_rivals = bool(self.contested) or any(self.attempts(offset) > 1 for offset in self.running)
+        return has_rivals or (self.owned and (inherits or bool(self.leases_elsewhere())))
 
     # -- reading -------------------------------------------------------------------------------------------------------
 

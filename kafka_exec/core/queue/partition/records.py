@@ -187,6 +187,10 @@ class Records(Generic[R]):
             if lease.incarnation == self._incarnation:
                 del self.contested[offset]
 
+    def attempts(self, offset: int) -> int:
+        """The number of times that a task was begun."""
+        return self.ledger.attempts.get(offset, 0)
+
     def arrival(self, offset: int, now: Now) -> RecordEvent:
         """The event that it is for a record to be read, or to have its turn."""
         if self.lease_elsewhere(offset):
