@@ -10,6 +10,8 @@ from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from kafka_exec.api.openapi import ALIASES, BASE, ERRORS, OPERATIONS, document
 from kafka_exec.api.operation import Operation
 from kafka_exec.core.cluster.foreign import KOMBUS
@@ -20,6 +22,7 @@ from kafka_exec.core.overview.metrics import gauges
 from kafka_exec.settings.environment import PASSWORD, USER, variable
 
 DOCS = Path(__file__).parents[1] / "docs"
+ALERTS = DOCS.parent / "docker" / "monitoring" / "alerts.yaml"
 
 CONFIGURATION = """# Settings
 
@@ -84,19 +87,17 @@ right also if no worker lives, and one exporter for a prefix is enough. In a con
 
 Labels are names of queues and nodes, never ids or keys.
 
-## Alerts to begin with
+## Alerts
 
-| alert | expression |
-|---|---|
-| no worker reads a queue in which tasks wait | `{prefix}queue_workers == 0 and {prefix}queue_ready > 0` |
-| tasks wait for five minutes | `{prefix}queue_oldest_ready_seconds > 300 and {prefix}queue_paused == 0` |
-| a task is dead | `increase({prefix}dead_letters[10m]) > 0` |
-| a key waits because a task of it has failed | `{prefix}queue_blocked{{reason="stopped"}} > 0` |
-| a node is lost | `{prefix}nodes{{state="lost"}} > 0` |
-| the exporter does not reach Kafka | `{prefix}up == 0` |
+[`docker/monitoring/`](../docker/monitoring/alerts.yaml) has these as rules, and a dashboard. Each name leads to what is
+to be done.
 
-To scale workers use `{prefix}queue_ready + {prefix}queue_running`, not the lag of Kafka's group: a task that runs counts
-as lag, and one that is parked does not.
+| alert | expression | for |
+|---|---|---|
+{alerts}
+
+To scale workers use `{prefix}queue_ready + {prefix}queue_running + {prefix}queue_runs_lost`, not the lag of Kafka's group: a
+task that runs counts as lag, and one that is parked does not. [An example](docker.md#kubernetes) for KEDA.
 """
 
 
@@ -255,7 +256,15 @@ def metrics() -> str:
         f"| `{METRIC}{each.name}` | {', '.join(f'`{label}`' for label in each.labels)} | {each.help} |"
         for each in gauges((), (), 0.0)
     )
-    return METRICS.format(prefix=METRIC, metrics="\n".join(rows))
+    return METRICS.format(prefix=METRIC, metrics="\n".join(rows), alerts="\n".join(_alerts()))
+
+
+def _alerts() -> Iterator[str]:
+    """The rows of the alert rules."""
+    for group in yaml.safe_load(ALERTS.read_text())["groups"]:
+        for rule in group["rules"]:
+            name, expression = rule["alert"], " ".join(rule["expr"].split()).replace("|", "\\|")
+            yield f"| [{name}](operations.md#{name.lower()}) | `{expression}` | {rule.get('for', 'at once')} |"
 
 
 PAGES = {"api.md": api, "configuration.md": configuration, "metrics.md": metrics, "openapi.json": openapi}

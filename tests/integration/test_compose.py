@@ -21,7 +21,9 @@ from tests.integration.workers import PATIENCE, ROOT, WITH_FLOWER, until
 
 COMPOSE = ROOT / "docker" / "compose.yaml"
 SERVICES: dict[str, Any] = yaml.safe_load(COMPOSE.read_text())["services"]
-OURS = [name for name in SERVICES if name != "kafka"]
+OURS = [name for name, service in SERVICES.items() if service["image"].startswith("kafka-exec-example:")]
+OTHERS = [name for name in SERVICES if name not in OURS]
+PROFILES = {"monitoring": ["prometheus", "grafana"], "ui": ["kafka-ui"], "redis": ["redis"]}
 
 
 def test_it_keeps_to_the_schema_of_compose() -> None:
@@ -34,13 +36,46 @@ def test_its_kafka_is_the_one_that_the_tests_run_on() -> None:
     assert SERVICES["kafka"]["image"] == f"apache/kafka:{KAFKA_VERSION}"
 
 
-@pytest.mark.parametrize("name", OURS)
+@pytest.mark.parametrize("name", SERVICES)
 def test_a_service_has_no_rights_that_it_does_not_need(name: str) -> None:
     service = SERVICES[name]
-    assert (service["read_only"], service["cap_drop"], service["init"]) == (True, ["ALL"], True)
+    if name != "kafka":  # its image writes its settings into a folder that holds more
+        assert (service["read_only"], service["cap_drop"], service["init"]) == (True, ["ALL"], True)
     assert service["healthcheck"]["test"][0] == "CMD"
     assert all(port.startswith("127.0.0.1:") for port in service.get("ports", ()))
+    assert re.fullmatch(r"[\w./-]+:(v?\d+\.\d+\.\d+[\w.-]*|local)", service["image"]), "the tag is fixed"
+
+
+def test_nobody_is_root() -> None:
     assert "\nUSER 10001\n" in (ROOT / "docker" / "Dockerfile").read_text()
+    assert [name for name in OTHERS if int(SERVICES[name]["user"].partition(":")[0]) == 0] == []
+
+
+def test_the_profiles_add_services_and_the_rest_needs_none() -> None:
+    found = {name: service["profiles"] for name, service in SERVICES.items() if "profiles" in service}
+    assert found == {name: [profile] for profile, names in PROFILES.items() for name in names}
+
+
+@pytest.mark.parametrize("name", PROFILES["monitoring"])
+def test_what_is_mounted_exists(name: str) -> None:
+    mounted = [volume.split(":")[0] for volume in SERVICES[name]["volumes"] if volume.startswith("./")]
+    assert mounted
+    assert [path for path in mounted if not (COMPOSE.parent / path).is_file()] == []
+
+
+def test_prometheus_scrapes_the_exporter_and_reads_the_rules() -> None:
+    told = yaml.safe_load((COMPOSE.parent / "monitoring" / "prometheus.yaml").read_text())
+    (port,) = (each for each in SERVICES["exporter"]["command"] if each.startswith("--port="))
+    (job,) = told["scrape_configs"]
+    assert job["static_configs"] == [{"targets": [f"exporter:{port.removeprefix('--port=')}"]}]
+    folder = "/etc/prometheus/"
+    mounted = [volume.split(":")[1] for volume in SERVICES["prometheus"]["volumes"]]
+    assert {folder + name for name in (*told["rule_files"], "prometheus.yaml")} <= set(mounted)
+
+
+def expand(value: str, folder: Path) -> str:
+    """The value of a variable of a container. ``folder``: its file system. Variables of the shell are not set."""
+    return re.sub(r"\$\{\w+:-(.*?)\}", r"\1", value).replace("/tmp", str(folder))
 
 
 class Service:
@@ -51,7 +86,7 @@ class Service:
         self._log = folder / f"{name}.log"
         folder = folder / name  # each container has a file system of its own
         folder.mkdir()
-        told = {key: value.replace("/tmp", str(folder)) for key, value in SERVICES[name]["environment"].items()}
+        told = {key: expand(value, folder) for key, value in SERVICES[name]["environment"].items()}
         image = dict(
             re.findall(r"^ +(\w+)=(\S+?)(?: \\)?$", (ROOT / "docker" / "Dockerfile").read_text(), re.MULTILINE)
         )

@@ -24,7 +24,9 @@ VERSIONS = ROOT / "docs" / "versions.md"
 STEM = f"kafka_exec-{kafka_exec.__version__}"
 
 #: What the source distribution has beside the package.
-BESIDE = ("tests", "docs", "celery_app", "dev", "README.md", "LICENSE", "MANIFEST.in", "pyproject.toml", "setup.cfg")
+BESIDE = (
+    "tests", "docs", "docker", "celery_app", "dev", "README.md", "LICENSE", "MANIFEST.in", "pyproject.toml", "setup.cfg",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
