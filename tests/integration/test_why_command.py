@@ -107,8 +107,8 @@ def test_it_tells_what_runs_waits_stops_and_dies_with_real_workers(made: Crew, m
     assert told.facts["heard"] < time.time()
     gate = made.gate()
     [held] = made.send("hold", str(gate), ordering_key="h")
-    of_held, full = made.send("work", ordering_key="h")[0], made.send("work", number=3)[-1]
     wait_for(made, held, Reason.RUNNING, node="without@test")
+    of_held, full = made.send("work", ordering_key="h")[0], made.send("work", number=3)[-1]
     assert until(lambda: ask(made, held).facts["since"], what="its state with its start") <= time.time()
     assert head_of(wait_for(made, of_held, Reason.BEHIND, key="h", ahead=1)) == (held, Reason.RUNNING)
     wait_for(made, full, Reason.NO_SLOT, slots=1, before=3)

@@ -55,14 +55,6 @@ def _starts_first(self: Ledger, offset: int, incarnation: str) -> Lease:
     return Lease(incarnation, 1)
 
 
-def _takes_what_has_run_for_a_copy(original: Callable[..., Any]) -> Callable[..., Any]:
-    def finish(self: Records[Any], offset: int, now: Any, *, is_copy: bool) -> None:
-        ticket = self.running.get(offset)
-        original(self, offset, now, is_copy=is_copy or (ticket is not None and self._original(ticket, now) is not None))
-
-    return finish
-
-
 def _needs_no_journal_for_repeated_runs(self: Partition[Any]) -> bool:
     inherits = self._inherited is None or self.ledger.progress.low < self._inherited
     return bool(self.contested) or (self.owned and (inherits or bool(self.leases_elsewhere())))
@@ -222,8 +214,6 @@ MUTANTS: dict[str, list[Change]] = {
     "what the journal lacks decides nothing": [(Partition, "miss_journal", lambda self: None)],
     "a checkpoint that comes late counts": [(restoring, "_outdated", lambda queue, entries: set())],
     "a repeated run has no rival": [(Partition, "needs_journal", _needs_no_journal_for_repeated_runs)],
-    "what is deleted while it runs has no end": [(Records, "pass_deleted", lambda self, end: None)],
-    "what has run is taken for a copy": [(Records, "_finish", _takes_what_has_run_for_a_copy(Records._finish))],
 }
 
 _OF_KEYS = {"faults": ("kill", "rebalance"), "kinds": ("key", "unique"), "tasks": 80}
@@ -345,8 +335,6 @@ SEEDS: dict[str, int] = {
     "what is given has no place": 22878,
     "what the journal lacks decides nothing": 20072,
     "a checkpoint that comes late counts": 23127,
-    "what has run is taken for a copy": 71236,
-    "what is deleted while it runs has no end": 74363,
     "a repeated run has no rival": 77953,
 }
 

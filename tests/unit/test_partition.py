@@ -673,32 +673,18 @@ def test_a_guests_run_that_is_broken_off_when_it_is_the_owner_keeps_its_place() 
     assert play.core.ledger.holds == {KEY: Run("t0", 1)}
 
 
-def test_the_end_of_a_deleted_task_that_another_worker_runs_is_told_once_its_lane_goes_on_without_it() -> None:
+def test_a_retry_that_a_lost_run_of_a_deleted_task_has_sent_is_no_copy() -> None:
     ledger = Ledger("q", Progress(0))
-    ledger.start(1, "other")
+    ledger.start(0, "lost")
+    ledger.release(0)
+    ledger.start(0, "lost")
+    ledger.release(0)
+    ledger.park(KEY, [0])
     play = Play(ledger)
-    assert play.read(4, ordering_key="k")
-    assert (ENDED, 1) in play.kinds()
-    assert play.run(4)
-    play.core.will_end(4, after_retry)
-    play.end(4)
-    late = [Transition(ENDED, 1), held(1, KEY, Run("t1", 1))]
-    play.hear(*late)
-    restored = Ledger("q", Progress(0))
-    restored.start(1, "other")
-    restored.fold([Transition(ENDED, 1), *play.told], "me")
-    restored.fold(late, "other")
-    assert play.core.ledger.holds == restored.holds == {KEY: Run("t4", 1)}
-
-
-def test_no_end_is_told_of_what_nobody_runs_and_of_what_runs_here() -> None:
-    play = Play()
-    play.read(0)
-    assert play.run(0)
-    play.kinds()
-    play.core.reach(5)
-    assert play.kinds() == []
-    assert play.states(0) == ["RUNNING"]
+    play.core.missing(0, play.now)
+    play.effects()
+    assert play.core.ledger.has_ended(0)
+    assert "@0" not in play.core.ledger.remembered
 
 
 def test_a_parked_record_is_needed_until_it_is_durable_what_its_lane_waits_for_after_it() -> None:

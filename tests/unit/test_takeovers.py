@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from kafka_exec.core.queue import ledger
-from kafka_exec.core.queue.lanes import Lane, Run, Ticket, after_retry
+from kafka_exec.core.queue.lanes import Lane, Run, Ticket, after_failure, after_retry
 from kafka_exec.core.queue.ledger import Ledger
 from kafka_exec.core.queue.partition.parking import PATIENCE
 from kafka_exec.core.queue.progress import Progress
@@ -132,19 +134,25 @@ def test_a_later_checkpoint_has_folded_what_those_before_it_have() -> None:
     assert progress.folded == 36
 
 
-def test_a_later_retry_of_the_task_that_a_key_waits_for_is_not_parked() -> None:
+@pytest.mark.parametrize("other", ["t0", "t2"], ids=["of the task that the key waits for", "of another one"])
+@pytest.mark.parametrize(
+    ("awaits", "parked"), [(after_retry, [1]), (after_failure, [1, 2, 3])], ids=["waits", "stopped"]
+)
+def test_no_retry_is_parked_but_in_a_key_that_was_stopped(
+    other: str, awaits: Callable[[Ticket], Run], parked: list[int]
+) -> None:
     """The key waits for it as soon as the end of the run is told that has sent it; a new owner knows only its lane."""
     play = Play()
-    for offset, retries in enumerate((0, 0, 1, 2)):
-        play.read(offset, ordering_key="k", id="t0" if retries or not offset else "t1", retries=retries)
+    for offset, (task, retries) in enumerate((("t0", 0), ("t1", 0), ("t0", 1), (other, 2))):
+        play.read(offset, ordering_key="k", id=task, retries=retries)
         if not offset:
             assert play.run(0)
-            play.core.will_end(0, after_retry)
+            play.core.will_end(0, awaits)
             play.end(0)
     play.core.park(play.now)
     play.time += PATIENCE
     play.core.park(play.now)
-    assert list(play.core.ledger.parked) == [1], "it waits for the first retry, and the second one is known"
+    assert list(play.core.ledger.parked) == parked
 
 
 def test_a_start_counts_whose_worker_did_not_know_of_all_starts_before_it() -> None:

@@ -186,16 +186,15 @@ class Lanes:
     def blocked(self, holds: Holds) -> Iterator[tuple[Lane, list[int]]]:
         """The offsets of all blocked records, by lane; see :meth:`is_blocked`.
 
-        Later retries of the task that a lane waits for are not among them: the lane will wait for one of them as soon as the
+        Retries are among them only in lanes that were stopped: elsewhere the lane may wait for one of them as soon as the
         end of the run is told that has sent it, and of a parked record nothing but the lane is known.
         """
         for lane, awaited in holds.items():
             head, others = self.next(lane, holds), self._queues.get(lane, ())
-            yield lane, [each for each in others if each != head and not self._is_retry_of(each, awaited)]
+            yield lane, [each for each in others if each != head and (awaited.is_stop or not self._is_retry(each))]
 
-    def _is_retry_of(self, offset: int, run: Run) -> bool:
-        found = self._tickets[offset].run
-        return found.task_id == run.task_id and found.retries > 0 and not run.is_stop
+    def _is_retry(self, offset: int) -> bool:
+        return self._tickets[offset].run.retries > 0
 
     def leave(self, offset: int) -> None:
         """Removes a record that has ended."""

@@ -8,7 +8,7 @@ from typing import NoReturn
 from confluent_kafka import KafkaError, KafkaException, Producer
 from confluent_kafka import Message as Record
 
-from kafka_exec.core.cluster.failures import Failure
+from kafka_exec.core.cluster.failures import Failure, failure_of
 from kafka_exec.kafka.client.clients import Clients
 from kafka_exec.kafka.client.complaints import Setback
 from kafka_exec.kafka.client.failures import failure, reason_of, translate
@@ -184,7 +184,8 @@ class Transactor:
     def _lose(self, error: KafkaException) -> NoReturn:
         """Raises Lost. Its cause is what the cluster refuses, or does not answer; None: another holder has the id."""
         reason = translate(error, f"transactions of {self._id}")
-        raise Lost(str(reason)) from (None if failure(error) is Failure.FATAL else reason)
+        has_another = failure_of(reason_of(error).name()) is Failure.FATAL
+        raise Lost(str(reason)) from (None if has_another else reason)
 
     def close(self) -> None:
         """Lets the id go; the next holder aborts a transaction that was begun and not committed."""

@@ -88,10 +88,8 @@ class Partition(Records[R]):
         return term == self.term and (state is RecordState.READY or is_granted)
 
     def needs_journal(self) -> bool:
-        """True if the transitions of others matter: they may run tasks. A former owner may run all that was there then.
-
-        A former run of a task that runs here again may tell its end late, and before this run's.
-        """
+        """True if the transitions of others matter: they may run tasks, or tell the end of one that runs here again."""
+        # A former owner may run all that was there then.
         inherits = self._inherited is None or self.ledger.progress.low < self._inherited
         has_rivals = bool(self.contested) or any(self.attempts(offset) > 1 for offset in self.running)
         return has_rivals or (self.owned and (inherits or bool(self.leases_elsewhere())))
@@ -110,7 +108,6 @@ class Partition(Records[R]):
             self._furthest = offset
         self._furthest, self._epoch = max(self._furthest, offset + 1), max(self._epoch, epoch)
         self.position = offset + 1
-        self.pass_deleted(offset)
         if not self.ledger.progress.receive(offset):
             return
         if ticket is not None:
@@ -121,7 +118,6 @@ class Partition(Records[R]):
     def reach(self, end: int) -> None:
         """Notes that all records before ``end`` were read. Offsets at which a consumer sees no record count as ended."""
         self.position = max(self.position, end)
-        self.pass_deleted(end)
         self._inherited = end if self._inherited is None else self._inherited
         self.uncommitted |= self.ledger.progress.reach(end)
 
@@ -144,7 +140,7 @@ class Partition(Records[R]):
         """Notes that Kafka has a wanted record no more: it counts as ended."""
         self.kept.wanted.discard(offset)
         if self.state(offset) is RecordState.WAITING:
-            self.end(offset, now)
+            self._end_deleted(offset, now)
 
     # -- running -------------------------------------------------------------------------------------------------------
 
@@ -207,7 +203,11 @@ class Partition(Records[R]):
     def purge(self, now: Now) -> None:
         """Ends all records that have not begun, since the queue was purged."""
         for offset in self.not_begun():
-            self.end(offset, now)
+            self._end_deleted(offset, now)
+
+    def _end_deleted(self, offset: int, now: Now) -> None:
+        self.ledger.attempts.pop(offset, None)  # no run has ended it: a retry that a lost run has sent is no copy
+        self.end(offset, now)
 
     def end(self, offset: int, now: Now) -> None:
         """Notes that a task has ended, also if another process owns the partition by now."""

@@ -15,7 +15,6 @@ from kafka_exec.core.queue.partition.outbox import Outbox
 from kafka_exec.core.queue.partition.parking import to_park
 from kafka_exec.core.queue.partition.states import TABLE, Action, RecordEvent, RecordState
 from kafka_exec.core.queue.transitions import (
-    ENDED,
     RELEASED,
     STARTED,
     Lease,
@@ -199,18 +198,6 @@ class Records(Generic[R]):
             return RecordEvent.BEHIND
         ticket = self.lanes.ticket(offset)
         return RecordEvent.FIRST if ticket is None or self._original(ticket, now) is None else RecordEvent.COPY
-
-    def pass_deleted(self, end: int) -> None:
-        """Tells the end of the tasks before ``end`` that somebody runs, and whose records were deleted before they came.
-
-        Their lanes have gone on without them. So a next owner must not take what their runs tell late for the first end.
-        """
-        high = self.ledger.progress.high
-        if high < end and self.ledger.leases:
-            for offset in [each for each in self.ledger.leases if high <= each < end]:
-                if self.state(offset) is RecordState.UNREAD:
-                    self.ledger.end(offset)
-                    self.outbox.tell(Transition(ENDED, offset))
 
     def _original(self, ticket: Ticket, now: Now) -> Memory | None:
         """The remembered end of the task of which a record is a copy; None if it is no copy."""
