@@ -28,8 +28,7 @@ logger = logging.getLogger("kafka_exec")
 #: For all clients: small and quick to come back. Reconnecting at most a second after a broker is back, not ten.
 COMMON: Mapping[str, Any] = {
     "client.id": "kafka_exec",
-    # Each client connects twice in a row, and the second connection waits for half of this.
-    "reconnect.backoff.ms": 20,
+    "reconnect.backoff.ms": 100,
     "reconnect.backoff.max.ms": 1000,
     "retry.backoff.max.ms": 1000,
     "socket.nagle.disable": True,

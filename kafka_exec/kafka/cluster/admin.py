@@ -20,7 +20,7 @@ TIMEOUT = 10.0
 
 #: How long leaders are looked for, seconds: the client asks for them once more only when it has given up on a request that a
 #: broker has lost, which it does after its ``socket.timeout.ms`` of ten seconds.
-_LEADERS_TIMEOUT = 15.0
+LEADERS_TIMEOUT = 15.0
 
 #: How long the client may take, after a request's time, to say that it was not answered, seconds.
 _SLACK = 1.0
@@ -106,7 +106,7 @@ class Admin:
             isolation: ``READ_COMMITTED``: a partition ends before the first record of an open transaction.
 
         Raises:
-            ConnectionFailed: a partition has no leader for :data:`_LEADERS_TIMEOUT` seconds.
+            ConnectionFailed: a partition has no leader for :data:`LEADERS_TIMEOUT` seconds.
         """
         wanted = list(partitions)
         found: dict[tuple[str, int], int] = {}
@@ -132,7 +132,7 @@ class Admin:
                 raise missing
 
         if wanted:
-            persist(act, f"finding the offsets of {wanted[0].topic}", _LEADERS_TIMEOUT, LOOKING)
+            persist(act, f"finding the offsets of {wanted[0].topic}", LEADERS_TIMEOUT, LOOKING)
         return found
 
     def _answer(self, future: Any, timeout: float, passing_over: Collection[int] = ()) -> Any:

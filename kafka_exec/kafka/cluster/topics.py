@@ -15,7 +15,7 @@ from kafka_exec.errors import ConnectionFailed, NoSuchQueue, TopicMismatch
 from kafka_exec.kafka.client import native
 from kafka_exec.kafka.client.clients import Clients
 from kafka_exec.kafka.client.failures import failure, persist, time_left, within
-from kafka_exec.kafka.cluster.admin import TIMEOUT, Admin, administration
+from kafka_exec.kafka.cluster.admin import LEADERS_TIMEOUT, TIMEOUT, Admin, administration
 
 #: A topic that was not there is looked for again after this time, seconds.
 _MISSING_FOR = 5.0
@@ -224,7 +224,7 @@ class TopicKeeper:
 
     def _backlog(self, topics: Sequence[str]) -> Backlog:
         messages = consumers = 0
-        with within(TIMEOUT), administration(self._clients) as admin:
+        with within(LEADERS_TIMEOUT), administration(self._clients) as admin:
             for topic in topics:
                 partitions = self._members(topic)
                 ends = admin.offsets(partitions, OffsetSpec.latest())
