@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -42,7 +43,8 @@ class Result(NamedTuple):
 
 
 def simulate(plan: Any, *, keeps_history: bool = False) -> Result:
-    """Runs one world to its end."""
+    """Runs one world to its end. The process has no other threads: what is changed in the code holds for all of them."""
+    assert threading.active_count() == 1
     world = plan.world(keeps_history=keeps_history)
     broken = error = ""
     logger = logging.getLogger("kafka_exec")

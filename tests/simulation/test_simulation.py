@@ -2,59 +2,47 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
 import pytest
 
+from tests.simulation import mutants as queues
 from tests.simulation.beats import mutants as beats
 from tests.simulation.beats.world import BeatPlan
-from tests.simulation.mutants import SEEDS, find
 from tests.simulation.plane import mutants as plane
 from tests.simulation.plane.world import PlanePlan
 from tests.simulation.search import simulate
 from tests.simulation.world import Plan
 
-
-@pytest.mark.parametrize("first", range(0, 70, 10))
-def test_no_rule_is_broken_in_any_of_ten_worlds(first: int) -> None:
-    for seed in range(first, first + 10):
-        result = simulate(Plan.of(seed))
-        assert not result.broken, f"./dev simulate --seed {seed}: {result.error}"
+#: The kinds of worlds: the plan, the option of ``./dev simulate``, so many worlds in so many tests, and the planted faults.
+KINDS: dict[str, tuple[Any, str, int, int, ModuleType]] = {
+    "queues": (Plan, "", 70, 10, queues),
+    "control plane": (PlanePlan, "--plane ", 80, 40, plane),
+    "beats": (BeatPlan, "--beats ", 12, 6, beats),
+}
 
 
 @pytest.mark.parametrize(
-    "plan", [Plan.of(7), PlanePlan.of(7), BeatPlan.of(7)], ids=["queues", "control plane", "beats"]
+    ("kind", "first"), [(kind, first) for kind, (_, _, end, step, _) in KINDS.items() for first in range(0, end, step)]
 )
-def test_one_seed_is_one_history(plan: Any) -> None:
-    first, second = (simulate(plan, keeps_history=True).history for _ in range(2))
+def test_no_rule_is_broken_in_any_of_some_worlds(apart: Callable[..., Any], kind: str, first: int) -> None:
+    plan, option, _, step, _ = KINDS[kind]
+    for seed in range(first, first + step):
+        result = apart(simulate, plan.of(seed))
+        assert not result.broken, f"./dev simulate {option}--seed {seed}: {result.error}"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_one_seed_is_one_history(apart: Callable[..., Any], kind: str) -> None:
+    plan = KINDS[kind][0].of(7)
+    first, second = (apart(simulate, plan, keeps_history=True).history for _ in range(2))
     assert first
     assert first == second
 
 
-@pytest.mark.parametrize("name", SEEDS)
-def test_a_planted_fault_is_found(name: str) -> None:
-    assert find(name, [SEEDS[name]]) is not None
-
-
-@pytest.mark.parametrize("first", range(0, 80, 40))
-def test_no_rule_of_the_control_plane_is_broken_in_any_of_forty_worlds(first: int) -> None:
-    for seed in range(first, first + 40):
-        result = simulate(PlanePlan.of(seed))
-        assert not result.broken, f"./dev simulate --plane --seed {seed}: {result.error}"
-
-
-@pytest.mark.parametrize("name", plane.SEEDS)
-def test_a_planted_fault_of_the_control_plane_is_found(name: str) -> None:
-    assert plane.find(name, [plane.SEEDS[name]]) is not None
-
-
-@pytest.mark.parametrize("first", range(0, 12, 6))
-def test_no_rule_of_beats_is_broken_in_any_of_six_worlds(first: int) -> None:
-    for seed in range(first, first + 6):
-        result = simulate(BeatPlan.of(seed))
-        assert not result.broken, f"./dev simulate --beats --seed {seed}: {result.error}"
-
-
-@pytest.mark.parametrize("name", beats.SEEDS)
-def test_a_planted_fault_of_beats_is_found(name: str) -> None:
-    assert beats.find(name, [beats.SEEDS[name]]) is not None
+@pytest.mark.parametrize(("kind", "name"), [(kind, name) for kind in KINDS for name in KINDS[kind][-1].SEEDS])
+def test_a_planted_fault_is_found(apart: Callable[..., Any], kind: str, name: str) -> None:
+    mutants = KINDS[kind][-1]
+    assert apart(mutants.find, name, [mutants.SEEDS[name]]) is not None
