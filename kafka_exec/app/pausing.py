@@ -8,7 +8,7 @@ from typing import Any
 from kafka_exec.core.queue.pausing import Pause
 from kafka_exec.core.record.fields import an_id
 from kafka_exec.errors import ConfigurationError, NoSuchQueue
-from kafka_exec.kafka.overview.unfinished import queue_topics
+from kafka_exec.kafka.overview.reading import queue_topics
 from kafka_exec.settings.appconf import broker_home
 from kafka_exec.transport.namespace import Namespace
 

@@ -13,7 +13,7 @@ from kafka_exec.backend import KafkaBackend
 from kafka_exec.backend.housekeeping import lost
 from kafka_exec.core.control.waiting import Suspension
 from kafka_exec.core.durable.trail import Happening
-from kafka_exec.core.overview.filters import TaskFilter, changed, parts
+from kafka_exec.core.overview.choosing.filters import TaskFilter, changed, parts
 from kafka_exec.core.overview.why import Answer
 from kafka_exec.core.results.state_record import StateRecord
 from kafka_exec.errors import NotFound, NotInKafka

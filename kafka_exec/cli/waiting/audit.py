@@ -58,7 +58,7 @@ def audit(context: click.Context, names: tuple[str, ...], since: float, until: f
 def _audits(space: Any, names: tuple[str, ...], since: float, until: float) -> Iterator[PartitionAudit]:
     from kafka_exec.kafka.overview.auditing import audits
     from kafka_exec.kafka.overview.queues import Overview
-    from kafka_exec.kafka.overview.unfinished import queue_topics
+    from kafka_exec.kafka.overview.reading import queue_topics
 
     living = Overview(space.cluster, space.topics).living(time.time())
     topics = queue_topics(space.cluster, space.topics, names or None)

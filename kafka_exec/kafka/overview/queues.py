@@ -23,7 +23,8 @@ from kafka_exec.kafka.client.failures import within
 from kafka_exec.kafka.cluster.admin import TIMEOUT, administration
 from kafka_exec.kafka.cluster.cluster import Cluster
 from kafka_exec.kafka.nodes.node import heard
-from kafka_exec.kafka.overview.unfinished import delayed, paused, places, queue_topics, unfinished
+from kafka_exec.kafka.overview.reading import places, queue_topics
+from kafka_exec.kafka.overview.unfinished import delayed, paused, unfinished
 from kafka_exec.kafka.queue.dead import DeadLetters
 
 #: The rate of a queue is that of so many seconds.

@@ -6,7 +6,7 @@ from kafka_exec.core.cluster.names import Topics
 from kafka_exec.core.control.waiting import Suspension, WaitingReducer
 from kafka_exec.errors import Undecodable
 from kafka_exec.kafka.cluster.cluster import Cluster
-from kafka_exec.kafka.overview.unfinished import everything
+from kafka_exec.kafka.overview.reading import everything
 
 #: The name of the reducer of suspensions before the keys of the control plane's changelog.
 _WAITS = "wait:"

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from confluent_kafka import IsolationLevel, TopicPartition
 from confluent_kafka import Message as Record
-from confluent_kafka.admin import OffsetSpec
 
 from kafka_exec.core.cluster.names import Topics
 from kafka_exec.core.queue.ledger import Ledger
@@ -20,9 +18,10 @@ from kafka_exec.core.queue.restoring import JournalEntry, restore
 from kafka_exec.core.record.fields import digits, from_json
 from kafka_exec.kafka.client.failures import within
 from kafka_exec.kafka.client.offsets import committed
-from kafka_exec.kafka.cluster.admin import TIMEOUT, Admin, administration
+from kafka_exec.kafka.cluster.admin import TIMEOUT, administration
 from kafka_exec.kafka.cluster.cluster import Cluster
-from kafka_exec.kafka.log.history import Spans, histories
+from kafka_exec.kafka.log.history import histories
+from kafka_exec.kafka.overview.reading import Place, QueueTopics, everything, places, read, spans
 
 T = TypeVar("T")
 
@@ -31,12 +30,6 @@ MOST = 10_000
 
 #: A level's position is looked for in so many records at the end of its positions.
 _TAIL = 500
-
-#: A topic and the number of a partition.
-Place = tuple[str, int]
-
-#: The topics of queues, by name and priority step.
-QueueTopics = Mapping[tuple[str, int], str]
 
 
 @dataclass(frozen=True)
@@ -54,16 +47,6 @@ class Unfinished(Generic[T]):
     records: list[T]
     unread: int
     end: int
-
-
-def queue_topics(cluster: Cluster, topics: Topics, queues: Collection[str] | None = None) -> QueueTopics:
-    """The topics of some queues, or of all.
-
-    Raises:
-        ConnectionFailed: the cluster does not answer.
-    """
-    found = ((topics.queue_of(topic), topic) for topic in cluster.topics.names())
-    return {place: topic for place, topic in found if place is not None and (queues is None or place[0] in queues)}
 
 
 def unfinished(
@@ -103,43 +86,6 @@ def unfinished(
         )
         for place, ledger in ledgers.items()
     }
-
-
-def read(cluster: Cluster, bounds: Spans, make: Callable[[Record], T]) -> dict[Place, list[T]]:
-    """Something made of each record between two offsets of some partitions, in their order.
-
-    Raises:
-        ConnectionFailed: the cluster does not answer.
-    """
-    found: dict[Place, list[T]] = defaultdict(list)
-    for batch in histories(cluster, bounds):
-        for record in batch:
-            found[record.topic(), record.partition()].append(make(record))
-    return found
-
-
-def places(cluster: Cluster, topics: Iterable[str]) -> list[TopicPartition]:
-    """All partitions of some topics; none of those that do not exist."""
-    numbers = {topic: cluster.topics.partitions(topic, fresh=True) or 0 for topic in topics}
-    return [TopicPartition(topic, number) for topic, count in numbers.items() for number in range(count)]
-
-
-def spans(admin: Admin, wanted: list[TopicPartition]) -> tuple[dict[Place, int], dict[Place, int]]:
-    """The first offset of each partition, and the one after its last committed record."""
-    begins = admin.offsets(wanted, OffsetSpec.earliest())
-    return begins, admin.offsets(wanted, OffsetSpec.latest(), IsolationLevel.READ_COMMITTED)
-
-
-def everything(cluster: Cluster, topic: str) -> Iterator[Record]:
-    """All records of a topic; none if it does not exist.
-
-    Raises:
-        ConnectionFailed: the cluster does not answer.
-    """
-    with within(TIMEOUT), administration(cluster) as admin:
-        begins, ends = spans(admin, places(cluster, [topic]))
-    for batch in histories(cluster, {place: (begins[place], end) for place, end in ends.items()}):
-        yield from batch
 
 
 def paused(cluster: Cluster, names: Topics) -> dict[str, QueuePauses]:

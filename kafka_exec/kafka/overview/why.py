@@ -34,8 +34,9 @@ from kafka_exec.errors import Undecodable
 from kafka_exec.kafka.cluster.cluster import Cluster
 from kafka_exec.kafka.nodes.node import TASKS_EVERY, heard
 from kafka_exec.kafka.overview.letters import buried
+from kafka_exec.kafka.overview.reading import everything, queue_topics, read
 from kafka_exec.kafka.overview.suspensions import suspensions
-from kafka_exec.kafka.overview.unfinished import MOST, delayed, everything, paused, queue_topics, read, unfinished
+from kafka_exec.kafka.overview.unfinished import MOST, delayed, paused, unfinished
 
 #: Finds the state of a task; None if it has none.
 FindState = Callable[[str], StateRecord | None]

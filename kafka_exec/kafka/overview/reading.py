@@ -1,0 +1,89 @@
+"""Reading the records of topics: all of them, or those between two times."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from typing import TypeVar
+
+from confluent_kafka import IsolationLevel, TopicPartition
+from confluent_kafka import Message as Record
+from confluent_kafka.admin import OffsetSpec
+
+from kafka_exec.core.cluster.names import Topics
+from kafka_exec.kafka.client.failures import within
+from kafka_exec.kafka.cluster.admin import TIMEOUT, Admin, administration
+from kafka_exec.kafka.cluster.cluster import Cluster
+from kafka_exec.kafka.log.history import Spans, histories
+
+T = TypeVar("T")
+
+#: A topic and the number of a partition.
+Place = tuple[str, int]
+
+#: The topics of queues, by name and priority step.
+QueueTopics = Mapping[tuple[str, int], str]
+
+
+def queue_topics(cluster: Cluster, topics: Topics, queues: Collection[str] | None = None) -> QueueTopics:
+    """The topics of some queues, or of all.
+
+    Raises:
+        ConnectionFailed: the cluster does not answer.
+    """
+    found = ((topics.queue_of(topic), topic) for topic in cluster.topics.names())
+    return {place: topic for place, topic in found if place is not None and (queues is None or place[0] in queues)}
+
+
+def read(cluster: Cluster, bounds: Spans, make: Callable[[Record], T]) -> dict[Place, list[T]]:
+    """Something made of each record between two offsets of some partitions, in their order.
+
+    Raises:
+        ConnectionFailed: the cluster does not answer.
+    """
+    found: dict[Place, list[T]] = defaultdict(list)
+    for batch in histories(cluster, bounds):
+        for record in batch:
+            found[record.topic(), record.partition()].append(make(record))
+    return found
+
+
+def places(cluster: Cluster, topics: Iterable[str]) -> list[TopicPartition]:
+    """All partitions of some topics; none of those that do not exist."""
+    numbers = {topic: cluster.topics.partitions(topic, fresh=True) or 0 for topic in topics}
+    return [TopicPartition(topic, number) for topic, count in numbers.items() for number in range(count)]
+
+
+def spans(admin: Admin, wanted: list[TopicPartition]) -> tuple[dict[Place, int], dict[Place, int]]:
+    """The first offset of each partition, and the one after its last committed record."""
+    begins = admin.offsets(wanted, OffsetSpec.earliest())
+    return begins, admin.offsets(wanted, OffsetSpec.latest(), IsolationLevel.READ_COMMITTED)
+
+
+def between(
+    cluster: Cluster, admin: Admin, topics: Iterable[str], since: float, until: float | None
+) -> dict[Place, tuple[int, int]]:
+    """The offsets between two times of all partitions of some topics; ``until``: None: to their ends."""
+    wanted = places(cluster, topics)
+    _, ends = spans(admin, wanted)
+    begins = begins_at(admin, wanted, since, ends)
+    stops = ends if until is None else begins_at(admin, wanted, until, ends)
+    return {place: (begins[place], min(stops[place], end)) for place, end in ends.items()}
+
+
+def begins_at(admin: Admin, wanted: list[TopicPartition], time: float, ends: Mapping[Place, int]) -> dict[Place, int]:
+    """The offset of the first record of each partition from a time on; its end if it has none."""
+    found = admin.offsets(wanted, OffsetSpec.for_timestamp(max(0, int(time * 1000))))
+    return {place: ends[place] if offset < 0 else offset for place, offset in found.items()}
+
+
+def everything(cluster: Cluster, topic: str) -> Iterator[Record]:
+    """All records of a topic; none if it does not exist.
+
+    Raises:
+        ConnectionFailed: the cluster does not answer.
+    """
+    with within(TIMEOUT), administration(cluster) as admin:
+        begins, ends = spans(admin, places(cluster, [topic]))
+    for batch in histories(cluster, {place: (begins[place], end) for place, end in ends.items()}):
+        yield from batch
