@@ -12,6 +12,7 @@ from signal import SIGKILL
 from typing import Any
 
 import pytest
+from celery import chord
 
 from kafka_exec.broker import EmbeddedKafka
 from kafka_exec.core.message.copies import Replay
@@ -21,6 +22,19 @@ from tests.integration.records import committed
 from tests.integration.workers import APP, PATIENCE, ROOT, Crew, crew, environment, until
 
 REPLAY = Replay("replay", "shadow")
+
+#: A program that runs a command ten times, each time in a child that is killed at its first transaction.
+KILLED = f"""
+import os
+from celery.__main__ import main
+import kafka_exec.operations.replays, {APP.partition(":")[0]}
+for code in {[DYING.format(committed=kill % 2, at=1) for kill in range(10)]!r}:
+    child = os.fork()
+    if not child:
+        exec(code)
+    if os.waitpid(child, 0)[1] != {int(SIGKILL)}:
+        raise SystemExit(1)
+"""
 
 
 @pytest.fixture
@@ -49,6 +63,12 @@ def sent_to(made: Crew, queue: str) -> dict[str, list[dict[str, Any]]]:
     return found
 
 
+def others(made: Crew) -> list[int]:
+    """The numbers of records in the topics in which successors and parts of chords would leave some."""
+    topics = (f"{made.prefix}.{name}" for name in ("queue.celery", "queue.elsewhere", "control"))
+    return [sum(1 for _ in committed(made.kafka, topic)) for topic in topics]
+
+
 def replay(made: Crew, *options: str) -> list[str]:
     """The lines that the command prints."""
     return made.command("kafka", "replay", "celery", "--to-queue", "shadow", "--from", "1h", *options).splitlines()
@@ -62,16 +82,15 @@ def test_yesterdays_tasks_run_on_another_queue_and_touch_nothing_of_the_original
     retried = made.send("stumble", 1)
     linked = made.send("work", link=tasks["work"].si().set(task_id="follower"))
     made.effects.wait_for([*plain, *keyed, *retried, *linked, "follower"])
-    chord = tasks["total"].s()
+    declare(made, "elsewhere")
     parts = [tasks["add"].s(1, n).set(task_id=f"part-{n}") for n in range(3)]
-    body = made.app.chord(parts, chord.set(task_id="body", queue="elsewhere")).apply_async()
+    chord(parts, tasks["total"].s().set(task_id="body", queue="elsewhere")).delay()
     chosen = [*plain, *keyed, *retried, *linked, "follower", *(f"part-{n}" for n in range(3))]
     until(lambda: made.app.AsyncResult("part-2").ready(), what="the parts of the chord")
     until(lambda: "body" in {each["id"] for group in sent_to(made, "elsewhere").values() for each in group})
     until(lambda: made.backlog() == 0, what="the commits of all ends")
     made.workers[0].stop()
-    assert body.id == "body"
-    before = states(made)
+    before, others_before = states(made), others(made)
 
     declare(made, "shadow")
     listed = [json.loads(line) for line in replay(made, "--dry-run", "--json")]
@@ -97,25 +116,22 @@ def test_yesterdays_tasks_run_on_another_queue_and_touch_nothing_of_the_original
     made.effects.assert_once(REPLAY.id_of(each) for each in (*plain, *keyed, *retried, *linked, "follower"))
     ends = [each.task for each in made.effects.all() if each.task in {REPLAY.id_of(key) for key in keyed}]
     assert ends == [REPLAY.id_of(each) for each in keyed]
-    # The body that the originals have sent is alone: the copies of its parts belong to no chord.
-    assert [len(each) for each in sent_to(made, "elsewhere").values()] == [1]
+    assert others(made) == others_before  # nothing follows the copies, and no chord has counted them
 
 
 def test_a_replay_that_is_killed_ten_times_sends_each_copy_once(made: Crew) -> None:
     ids = made.send("work", number=1100)
     declare(made, "shadow")
     options = ("replay", "celery", "--to-queue", "shadow", "--from", "1h", "--yes")
-    for kill in range(10):
-        start = [sys.executable, "-c", DYING.format(committed=kill % 2, at=1), "-A", APP]
-        killed = subprocess.run(
-            [*start, "kafka", *options, "--rate", "100/s"],
-            cwd=ROOT,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            timeout=PATIENCE,
-            env=environment(made.url, made.folder, made.conf, **made.env),
-        )
-        assert killed.returncode == -SIGKILL
+    killed = subprocess.run(
+        [sys.executable, "-c", KILLED, "-A", APP, "kafka", *options, "--rate", "100/s"],
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        timeout=4 * PATIENCE,
+        env=environment(made.url, made.folder, made.conf, **made.env),
+    )
+    assert killed.returncode == 0
     assert replay(made, "--yes")[-1] == "sent 600 copies to shadow"
     found = [each["id"] for group in sent_to(made, "shadow").values() for each in group]
     assert sorted(found) == sorted(map(REPLAY.id_of, ids))
@@ -125,16 +141,9 @@ def test_only_what_is_chosen_is_copied_and_what_cannot_be_is_told(made: Crew) ->
     one, _ = made.send("add", 1, 1), made.send("add", 2, 2)
     made.send("add", 1, 3, serializer="yaml")
     made.send("work")
-    for arguments, status, error in (
-        (("celery", "--from", "1h", "--to-queue", "celery"), 2, "--in-place allows it"),
-        (("celery", "--from", "1h", "--to-queue", "shadow"), 1, "celery amqp queue.declare shadow makes one"),
-        (("nobody", "--from", "1h", "--to-queue", "celery"), 1, "there is no queue 'nobody'"),
-        (("celery", "--from", "1h", "--to-queue", "x", "--where", "result == 1"), 2, "result"),
-        (("celery", "--from", "soon", "--to-queue", "x"), 2, "'soon' is no age"),
-    ):
-        found = made.run("kafka", "replay", *arguments)
-        assert (found.returncode, found.stdout) == (status, "")
-        assert error in found.stderr
+    found = made.run("kafka", "replay", "celery", "--from", "1h", "--to-queue", "shadow")
+    assert (found.returncode, found.stdout) == (1, "")
+    assert "celery amqp queue.declare shadow makes one" in found.stderr
     made.command("amqp", "queue.declare", "shadow")
     found = made.run(
         *("kafka", "replay", "celery", "--from", "1h", "--to-queue", "shadow"),
@@ -142,12 +151,10 @@ def test_only_what_is_chosen_is_copied_and_what_cannot_be_is_told(made: Crew) ->
     )
     assert json.loads(found.stdout) == {"schema": 1, "queue": "shadow", "sent": 1}
     assert list(sent_to(made, "shadow")) == [REPLAY.id_of(one[0])]
-    assert made.run("kafka", "replay", "celery", "--from", "1h", "--to-queue", "shadow").returncode == 2  # no terminal
     told = made.run("kafka", "replay", "celery", "--from", "1h", "--to-queue", "shadow", "--name", "add", "--dry-run")
     assert "1 cannot be copied, such as: the task at" in told.stderr
     assert "its body is application/x-yaml" in told.stderr
     assert "1 copies would be sent" in told.stderr
-    assert replay(made, "--to", "1h", "--yes") == []
 
 
 def test_a_queue_may_be_its_own_target_and_copies_are_not_copied(made: Crew) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
+from confluent_kafka import IsolationLevel
 from confluent_kafka import Message as Record
 from confluent_kafka.admin import OffsetSpec
 
@@ -100,7 +101,14 @@ class Replayer:
         Args:
             on_refusal: called for each task that cannot be copied; they are passed over.
         """
-        sent = self._sent()
+        return self._copies(self._sent(committed=True), on_progress, on_refusal)
+
+    def _copies(
+        self,
+        sent: set[str],
+        on_progress: OnProgress | None = None,
+        on_refusal: Callable[[NotReplayable], None] | None = None,
+    ) -> Iterator[Copy]:
         for message, record in self._originals(on_progress):
             place = place_name(record.topic(), record.partition(), record.offset())
             try:
@@ -129,7 +137,12 @@ class Replayer:
         """
         transactional_id = f"{self._topics.queue(self._replay.queue)}.replay.{escape(self._replay.name)}"
         return publish_once(
-            self._cluster, transactional_id, self.copies, self._records, rate=rate, on_progress=on_progress
+            self._cluster,
+            transactional_id,
+            lambda: self._copies(self._sent(committed=False)),
+            self._records,
+            rate=rate,
+            on_progress=on_progress,
         )
 
     def _originals(self, on_progress: OnProgress | None) -> Iterator[tuple[Message, Record]]:
@@ -151,11 +164,17 @@ class Replayer:
             is_first(record.headers(), message) and not self._replay.has_sent(message) and self._chosen.matches(message)
         )
 
-    def _sent(self) -> set[str]:
-        """The ids of the copies that stand in the target. It waits for the end of transactions that are open there."""
+    def _sent(self, *, committed: bool) -> set[str]:
+        """The ids of the copies that stand in the target.
+
+        Args:
+            committed: only copies before the first open transaction, which a killed replay leaves open for some seconds.
+                Otherwise all copies, and reading them waits for the end of those transactions.
+        """
+        isolation = IsolationLevel.READ_COMMITTED if committed else IsolationLevel.READ_UNCOMMITTED
         with within(TIMEOUT), administration(self._cluster) as admin:
             wanted = places(self._cluster, self._targets.values())
-            ends = admin.offsets(wanted, OffsetSpec.latest())
+            ends = admin.offsets(wanted, OffsetSpec.latest(), isolation)
             begins = begins_at(admin, wanted, self._since - _MARGIN, ends)
         read = histories(self._cluster, {place: (begins[place], end) for place, end in ends.items()})
         messages = (_message(record) for batch in read for record in batch)
