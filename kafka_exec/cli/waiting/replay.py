@@ -14,7 +14,7 @@ from kafka_exec.core.overview.times import time_of
 
 if TYPE_CHECKING:
     from kafka_exec.errors import NotReplayable
-    from kafka_exec.kafka.overview.replays import Copy
+    from kafka_exec.kafka.overview.replays import TaskCopy
 
 COLUMNS = ("SENT", "NAME", "KEY", "ID", "COPY")
 
@@ -70,7 +70,7 @@ def replay(
         raise click.UsageError(f"{queue} itself would get the copies: --in-place allows it")
     chosen = MessageFilter(name, key, where)
     found = replayer(context.obj.app, queue, Replay(replay, target), chosen, since, until, in_place=in_place)
-    shown: list[Copy] = []
+    shown: list[TaskCopy] = []
     refused: list[NotReplayable] = []
     count = 0
     for copy in found.copies(progress(), refused.append):
@@ -96,7 +96,7 @@ def replay(
     )
 
 
-def _facts(copy: Copy) -> dict[str, object]:
+def _facts(copy: TaskCopy) -> dict[str, object]:
     return {
         "sent": copy.at,
         "name": copy.message.headers["task"],
@@ -106,6 +106,6 @@ def _facts(copy: Copy) -> dict[str, object]:
     }
 
 
-def _row(copy: Copy) -> tuple[str, ...]:
+def _row(copy: TaskCopy) -> tuple[str, ...]:
     facts = _facts(copy)
     return (time_of(copy.at), *(str(facts[name] or "") for name in ("name", "key", "id", "copy")))

@@ -37,8 +37,18 @@ _NAMESPACE = uuid.UUID("0d9a3c5e-7f0b-5c53-8f7e-2b6f5b1f3f0a")
 #: The headers by which a task belongs to others, or to a time that is over. The id of a copy makes it unique.
 _LEFT_OUT = frozenset(
     {
-        *("parent_id", "group", "group_index", "eta", "expires"),
-        *(DEDUPLICATION_ID, RETRY_OF, REPEATED, CREATED, CONTINUED, CONTINUATIONS, WAITED_FOR),
+        "parent_id",
+        "group",
+        "group_index",
+        "eta",
+        "expires",
+        DEDUPLICATION_ID,
+        RETRY_OF,
+        REPEATED,
+        CREATED,
+        CONTINUED,
+        CONTINUATIONS,
+        WAITED_FOR,
     }
 )
 

@@ -30,7 +30,7 @@ _MARGIN = 60.0
 OnProgress = Callable[[int, int], None]
 
 
-class Copy(NamedTuple):
+class TaskCopy(NamedTuple):
     """A copy that is to be sent.
 
     Attributes:
@@ -95,7 +95,7 @@ class Replayer:
 
     def copies(
         self, on_progress: OnProgress | None = None, on_refusal: Callable[[NotReplayable], None] | None = None
-    ) -> Iterator[Copy]:
+    ) -> Iterator[TaskCopy]:
         """The copies that are still to be sent; those of a partition in the order of the originals.
 
         Args:
@@ -108,7 +108,7 @@ class Replayer:
         sent: set[str],
         on_progress: OnProgress | None = None,
         on_refusal: Callable[[NotReplayable], None] | None = None,
-    ) -> Iterator[Copy]:
+    ) -> Iterator[TaskCopy]:
         for message, record in self._originals(on_progress):
             place = place_name(record.topic(), record.partition(), record.offset())
             try:
@@ -121,7 +121,7 @@ class Replayer:
             task_id = copy.headers["id"]
             if task_id not in sent:
                 sent.add(task_id)
-                yield Copy(copy, record.timestamp()[1] / 1000, self._target_of(record.topic()))
+                yield TaskCopy(copy, record.timestamp()[1] / 1000, self._target_of(record.topic()))
 
     def send(self, *, rate: float | None = None, on_progress: Callable[[int], None] | None = None) -> int:
         """Sends the copies, each once, even if replays of this name are killed, or several run at once; their number.
@@ -186,7 +186,7 @@ class Replayer:
         queue = self._replay.queue
         return self._targets.get((queue, step)) or self._targets[queue, 0]
 
-    def _records(self, copies: Sequence[Copy]) -> list[Outgoing]:
+    def _records(self, copies: Sequence[TaskCopy]) -> list[Outgoing]:
         return [self._record(copy.message, copy.topic) for copy in copies]
 
     def _record(self, message: Message, topic: str) -> Outgoing:
