@@ -10,6 +10,7 @@ from kafka_exec.cli.cluster.acls import acls
 from kafka_exec.cli.cluster.doctor import doctor
 from kafka_exec.cli.cluster.nodes import nodes
 from kafka_exec.cli.cluster.status import status
+from kafka_exec.cli.cluster.topics import topics
 from kafka_exec.cli.common import Guarded
 from kafka_exec.cli.control_plane import control_plane
 from kafka_exec.cli.exporter import exporter
@@ -18,12 +19,14 @@ from kafka_exec.cli.tasks.executions import executions, remark, show
 from kafka_exec.cli.tasks.history import history
 from kafka_exec.cli.tasks.resume import resume
 from kafka_exec.cli.tasks.revoke import revoke
+from kafka_exec.cli.tasks.suspended import suspended
 from kafka_exec.cli.tasks.why import why
 from kafka_exec.cli.waiting.audit import audit
 from kafka_exec.cli.waiting.dead import dead
 from kafka_exec.cli.waiting.keys import keys
 from kafka_exec.cli.waiting.queues import queues
 from kafka_exec.cli.waiting.replay import replay
+from kafka_exec.cli.waiting.top import top
 from kafka_exec.settings.inventory import versions
 
 
@@ -69,6 +72,9 @@ for command in (
     schedule,
     show,
     status,
+    suspended,
+    top,
+    topics,
     why,
 ):
     kafka.add_command(command)

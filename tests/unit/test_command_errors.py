@@ -265,6 +265,7 @@ def test_an_application_of_no_use_is_told_in_one_line(
             ("resume",),
             ("revoke",),
             ("history",),
+            ("suspended",),
         ):
             text = "has no kafka-exec:// result backend"
         else:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from confluent_kafka.admin import ConfigResource, ResourceType
@@ -13,6 +15,7 @@ from kafka_exec.kafka.client import native
 from kafka_exec.kafka.client.failures import persist, within
 from kafka_exec.kafka.cluster.admin import TIMEOUT, administration
 from kafka_exec.kafka.cluster.cluster import Cluster
+from kafka_exec.kafka.overview.reading import places, spans
 
 
 class ClusterFacts(NamedTuple):
@@ -30,6 +33,24 @@ def cluster_facts(cluster: Cluster, topics: Topics) -> ClusterFacts:
         Forbidden: this user may not read the settings of topics.
     """
     return native.call(_cluster_facts, cluster, topics)
+
+
+def record_numbers(cluster: Cluster, topics: Iterable[str]) -> dict[str, int]:
+    """The numbers of the offsets that are in use in some topics, by topic.
+
+    Raises:
+        ConnectionFailed: the cluster does not answer.
+    """
+    return native.call(_record_numbers, cluster, topics)
+
+
+def _record_numbers(cluster: Cluster, topics: Iterable[str]) -> dict[str, int]:
+    with within(TIMEOUT), administration(cluster) as admin:
+        begins, ends = spans(admin, places(cluster, topics))
+    found = Counter[str]()
+    for (topic, number), end in ends.items():
+        found[topic] += end - begins[topic, number]
+    return found
 
 
 def _cluster_facts(cluster: Cluster, topics: Topics) -> ClusterFacts:

@@ -6,14 +6,12 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from kafka_exec.core.cluster.names import Topics
-from kafka_exec.core.overview.audit import Audit, JournalEvent, audit
-from kafka_exec.core.queue.transitions import object_of, transitions_of
+from kafka_exec.core.overview.audit import Audit, audit
 from kafka_exec.kafka.client.failures import within
 from kafka_exec.kafka.cluster.admin import TIMEOUT, administration
 from kafka_exec.kafka.cluster.cluster import Cluster
-from kafka_exec.kafka.log.history import histories
 from kafka_exec.kafka.overview.queues import queue_record
-from kafka_exec.kafka.overview.reading import Place, QueueTopics, between, read
+from kafka_exec.kafka.overview.reading import QueueTopics, between, journal_events, read
 from kafka_exec.kafka.overview.unfinished import unfinished
 
 #: The journal is read from so many seconds before the first record: the clocks of brokers may differ.
@@ -53,15 +51,5 @@ def audits(
         for place in [place for place in records if place[0] == topic]:
             own = (journals[topic], place[1])
             sent = read(cluster, {place: records[place]}, queue_record)[place]
-            journal = _told(cluster, own, told[own], ids[topic]) if own in told else ()
+            journal = journal_events(cluster, own, told[own], ids[topic]) if own in told else ()
             yield PartitionAudit(name, topic, place[1], audit(sent, journal, ledgers[place].ledger, lives))
-
-
-def _told(cluster: Cluster, journal: Place, span: tuple[int, int], queue: str) -> Iterator[JournalEvent]:
-    """The transitions in a part of a journal that are of a queue's present topic. ``queue``: the topic's id."""
-    for batch in histories(cluster, {journal: span}):
-        for record in batch:
-            found = object_of(record.value())
-            if found.get("queue") == queue:
-                for transition, incarnation in transitions_of(found):
-                    yield JournalEvent(transition, incarnation, record.offset())

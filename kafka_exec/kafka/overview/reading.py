@@ -11,6 +11,8 @@ from confluent_kafka import Message as Record
 from confluent_kafka.admin import OffsetSpec
 
 from kafka_exec.core.cluster.names import Topics
+from kafka_exec.core.overview.audit import JournalEvent
+from kafka_exec.core.queue.transitions import object_of, transitions_of
 from kafka_exec.kafka.client.failures import within
 from kafka_exec.kafka.cluster.admin import TIMEOUT, Admin, administration
 from kafka_exec.kafka.cluster.cluster import Cluster
@@ -87,3 +89,13 @@ def everything(cluster: Cluster, topic: str) -> Iterator[Record]:
         begins, ends = spans(admin, places(cluster, [topic]))
     for batch in histories(cluster, {place: (begins[place], end) for place, end in ends.items()}):
         yield from batch
+
+
+def journal_events(cluster: Cluster, journal: Place, span: tuple[int, int], queue: str) -> Iterator[JournalEvent]:
+    """The transitions in a part of a journal that are of a queue's present topic. ``queue``: the topic's id."""
+    for batch in histories(cluster, {journal: span}):
+        for record in batch:
+            found = object_of(record.value())
+            if found.get("queue") == queue:
+                for transition, incarnation in transitions_of(found):
+                    yield JournalEvent(transition, incarnation, record.offset(), record.timestamp()[1] / 1000)
