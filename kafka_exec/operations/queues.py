@@ -20,7 +20,7 @@ from kafka_exec.kafka.doctor.facts import cluster_facts, record_numbers
 from kafka_exec.kafka.nodes.node import heard
 from kafka_exec.kafka.overview.queues import Overview
 from kafka_exec.kafka.overview.rates import task_rates
-from kafka_exec.kafka.overview.reading import queue_topics
+from kafka_exec.kafka.overview.reading import layout_of
 from kafka_exec.settings.appconf import broker_home
 
 
@@ -31,9 +31,9 @@ def reports(space: Any, names: Collection[str], now: float) -> list[QueueReport]
         NotFound: there is no queue of a name.
         ConnectionFailed: the cluster does not answer.
     """
-    overview = Overview(space.cluster, space.topics)
-    _check(names, overview.names())
-    return overview.survey(now, names).queues
+    layout = layout_of(space.cluster)
+    _check(names, layout.queue_names(space.topics))
+    return Overview(space.cluster, space.topics, layout).survey(now, names or None).queues
 
 
 def status(app: Celery, now: float) -> dict[str, Any]:
@@ -66,10 +66,10 @@ def rates(space: Any, names: Collection[str], since: float) -> dict[str, dict[st
         NotFound: there is no queue of a name.
         ConnectionFailed: the cluster does not answer.
     """
-    topics = queue_topics(space.cluster, space.topics)
-    _check(names, {name for name, _ in topics})
-    chosen = {place: topic for place, topic in topics.items() if not names or place[0] in names}
-    return task_rates(space.cluster, space.topics, chosen, since)
+    layout = layout_of(space.cluster)
+    _check(names, layout.queue_names(space.topics))
+    chosen = layout.queues(space.topics, names or None)
+    return task_rates(space.cluster, space.topics, layout, chosen, since)
 
 
 def _check(names: Collection[str], known: Collection[str]) -> None:
@@ -85,8 +85,9 @@ def topics(app: Celery) -> list[TopicReport]:
         ConnectionFailed: the cluster does not answer.
     """
     space = broker_home(app)
-    found = cluster_facts(space.cluster, space.topics).topics
-    return topic_reports(found, record_numbers(space.cluster, found), space.settings, space.topics)
+    found = cluster_facts(space.cluster, space.topics)
+    numbers = record_numbers(space.cluster, found.layout)
+    return topic_reports(found.topics, numbers, space.settings, space.topics)
 
 
 def is_wrong(facts: dict[str, Any]) -> bool:

@@ -11,7 +11,7 @@ from kafka_exec.kafka.client.failures import within
 from kafka_exec.kafka.cluster.admin import TIMEOUT, administration
 from kafka_exec.kafka.cluster.cluster import Cluster
 from kafka_exec.kafka.overview.queues import queue_record
-from kafka_exec.kafka.overview.reading import QueueTopics, between, journal_events, read
+from kafka_exec.kafka.overview.reading import Layout, QueueTopics, between, journal_events, read
 from kafka_exec.kafka.overview.unfinished import unfinished
 
 #: The journal is read from so many seconds before the first record: the clocks of brokers may differ.
@@ -28,7 +28,13 @@ class PartitionAudit(NamedTuple):
 
 
 def audits(
-    cluster: Cluster, names: Topics, topics: QueueTopics, lives: Callable[[str], bool], since: float, until: float
+    cluster: Cluster,
+    names: Topics,
+    layout: Layout,
+    topics: QueueTopics,
+    lives: Callable[[str], bool],
+    since: float,
+    until: float,
 ) -> Iterator[PartitionAudit]:
     """The audits of the partitions of some queues, one after another.
 
@@ -41,12 +47,12 @@ def audits(
     """
     journals = {topic: names.journal(*place) for place, topic in topics.items()}
     with within(TIMEOUT), administration(cluster) as admin:
-        records = between(cluster, admin, topics.values(), since, until)
+        records = between(admin, layout.places(*topics.values()), since, until)
     # The journal is read after the ledgers are: else a task that ends meanwhile would have ended without being told.
-    ledgers = unfinished(cluster, names, topics, queue_record)
+    ledgers = unfinished(cluster, names, layout, topics, queue_record)
     ids = cluster.topics.identities(list(topics.values()))
     with within(TIMEOUT), administration(cluster) as admin:
-        told = between(cluster, admin, journals.values(), since - _MARGIN, None)
+        told = between(admin, layout.places(*journals.values()), since - _MARGIN, None)
     for (name, _), topic in topics.items():
         for place in [place for place in records if place[0] == topic]:
             own = (journals[topic], place[1])

@@ -13,11 +13,13 @@ from kafka_exec.errors import Undecodable
 from kafka_exec.kafka.client.failures import within
 from kafka_exec.kafka.cluster.admin import TIMEOUT, administration
 from kafka_exec.kafka.cluster.cluster import Cluster
-from kafka_exec.kafka.overview.reading import QueueTopics, between, journal_events, read
+from kafka_exec.kafka.overview.reading import Layout, QueueTopics, between, journal_events, read
 from kafka_exec.kafka.overview.unfinished import MOST
 
 
-def task_rates(cluster: Cluster, names: Topics, topics: QueueTopics, since: float) -> dict[str, dict[str, TaskRates]]:
+def task_rates(
+    cluster: Cluster, names: Topics, layout: Layout, topics: QueueTopics, since: float
+) -> dict[str, dict[str, TaskRates]]:
     """The numbers of some queues since a time (epoch seconds), by queue and by the name of the task.
 
     The names of messages that came before are read too, of those that were told of last, and at most :data:`MOST` of each
@@ -28,8 +30,8 @@ def task_rates(cluster: Cluster, names: Topics, topics: QueueTopics, since: floa
     """
     journals = {topic: names.journal(*place) for place, topic in topics.items()}
     with within(TIMEOUT), administration(cluster) as admin:
-        sent = between(cluster, admin, topics.values(), since, None)
-        told = between(cluster, admin, journals.values(), since, None)
+        sent = between(admin, layout.places(*topics.values()), since, None)
+        told = between(admin, layout.places(*journals.values()), since, None)
     ids = cluster.topics.identities(list(topics.values()))
     found: dict[str, dict[str, TaskRates]] = {name: defaultdict(TaskRates) for name, _ in topics}
     for (name, _), topic in topics.items():

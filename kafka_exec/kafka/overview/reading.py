@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass
 from typing import TypeVar
 
 from confluent_kafka import IsolationLevel, TopicPartition
@@ -13,6 +14,7 @@ from confluent_kafka.admin import OffsetSpec
 from kafka_exec.core.cluster.names import Topics
 from kafka_exec.core.overview.audit import JournalEvent
 from kafka_exec.core.queue.transitions import object_of, transitions_of
+from kafka_exec.kafka.client import native
 from kafka_exec.kafka.client.failures import within
 from kafka_exec.kafka.cluster.admin import TIMEOUT, Admin, administration
 from kafka_exec.kafka.cluster.cluster import Cluster
@@ -27,14 +29,33 @@ Place = tuple[str, int]
 QueueTopics = Mapping[tuple[str, int], str]
 
 
-def queue_topics(cluster: Cluster, topics: Topics, queues: Collection[str] | None = None) -> QueueTopics:
-    """The topics of some queues, or of all.
+@dataclass(frozen=True)
+class Layout:
+    """The topics of a cluster at one time. ``counts``: the number of partitions of each."""
+
+    counts: Mapping[str, int]
+
+    def queues(self, names: Topics, queues: Collection[str] | None = None) -> QueueTopics:
+        """The topics of some queues, or of all."""
+        found = ((names.queue_of(topic), topic) for topic in self.counts)
+        return {place: topic for place, topic in found if place is not None and (queues is None or place[0] in queues)}
+
+    def queue_names(self, names: Topics) -> list[str]:
+        """The names of all work queues."""
+        return sorted({name for name, _ in self.queues(names)})
+
+    def places(self, *topics: str) -> list[TopicPartition]:
+        """All partitions of some topics; none of those that do not exist."""
+        return [TopicPartition(topic, number) for topic in topics for number in range(self.counts.get(topic, 0))]
+
+
+def layout_of(cluster: Cluster) -> Layout:
+    """The topics of now.
 
     Raises:
         ConnectionFailed: the cluster does not answer.
     """
-    found = ((topics.queue_of(topic), topic) for topic in cluster.topics.names())
-    return {place: topic for place, topic in found if place is not None and (queues is None or place[0] in queues)}
+    return Layout(native.call(cluster.topics.counts))
 
 
 def read(cluster: Cluster, bounds: Spans, make: Callable[[Record], T]) -> dict[Place, list[T]]:
@@ -50,12 +71,6 @@ def read(cluster: Cluster, bounds: Spans, make: Callable[[Record], T]) -> dict[P
     return found
 
 
-def places(cluster: Cluster, topics: Iterable[str]) -> list[TopicPartition]:
-    """All partitions of some topics; none of those that do not exist."""
-    numbers = {topic: cluster.topics.partitions(topic, fresh=True) or 0 for topic in topics}
-    return [TopicPartition(topic, number) for topic, count in numbers.items() for number in range(count)]
-
-
 def spans(admin: Admin, wanted: list[TopicPartition]) -> tuple[dict[Place, int], dict[Place, int]]:
     """The first offset of each partition, and the one after its last committed record."""
     begins = admin.offsets(wanted, OffsetSpec.earliest())
@@ -63,10 +78,9 @@ def spans(admin: Admin, wanted: list[TopicPartition]) -> tuple[dict[Place, int],
 
 
 def between(
-    cluster: Cluster, admin: Admin, topics: Iterable[str], since: float, until: float | None
+    admin: Admin, wanted: list[TopicPartition], since: float, until: float | None
 ) -> dict[Place, tuple[int, int]]:
-    """The offsets between two times of all partitions of some topics; ``until``: None: to their ends."""
-    wanted = places(cluster, topics)
+    """The offsets between two times (epoch seconds) of some partitions; ``until``: None: to their ends."""
     _, ends = spans(admin, wanted)
     begins = begins_at(admin, wanted, since, ends)
     stops = ends if until is None else begins_at(admin, wanted, until, ends)
@@ -79,14 +93,16 @@ def begins_at(admin: Admin, wanted: list[TopicPartition], time: float, ends: Map
     return {place: ends[place] if offset < 0 else offset for place, offset in found.items()}
 
 
-def everything(cluster: Cluster, topic: str) -> Iterator[Record]:
+def everything(cluster: Cluster, layout: Layout, topic: str) -> Iterator[Record]:
     """All records of a topic; none if it does not exist.
 
     Raises:
         ConnectionFailed: the cluster does not answer.
     """
+    if not (wanted := layout.places(topic)):
+        return
     with within(TIMEOUT), administration(cluster) as admin:
-        begins, ends = spans(admin, places(cluster, [topic]))
+        begins, ends = spans(admin, wanted)
     for batch in histories(cluster, {place: (begins[place], end) for place, end in ends.items()}):
         yield from batch
 

@@ -18,7 +18,7 @@ from kafka_exec.kafka.client.failures import within
 from kafka_exec.kafka.cluster.admin import TIMEOUT, administration
 from kafka_exec.kafka.cluster.cluster import Cluster
 from kafka_exec.kafka.log.history import histories
-from kafka_exec.kafka.overview.reading import QueueTopics, begins_at, between, places, queue_topics
+from kafka_exec.kafka.overview.reading import Layout, QueueTopics, begins_at, between, layout_of
 from kafka_exec.kafka.publish.batches import publish_once
 from kafka_exec.kafka.publish.partitioner import partition_of
 from kafka_exec.kafka.publish.scopes import Outgoing
@@ -85,11 +85,14 @@ class Replayer:
         self._since = since
         self._until = until
         self._keys_over = keys_over
-        self._sources = self._topics_of(queue)
-        self._targets = self._topics_of(replay.queue)
+        layout = layout_of(cluster)
+        self._sources = self._topics_of(queue, layout)
+        self._targets = self._topics_of(replay.queue, layout)
+        self._source_places = layout.places(*self._sources.values())
+        self._target_places = layout.places(*self._targets.values())
 
-    def _topics_of(self, queue: str) -> QueueTopics:
-        if not (found := queue_topics(self._cluster, self._topics, [queue])):
+    def _topics_of(self, queue: str, layout: Layout) -> QueueTopics:
+        if not (found := layout.queues(self._topics, [queue])):
             raise NoSuchQueue(f"there is no queue {queue!r}: celery amqp queue.declare {queue} makes one")
         return found
 
@@ -148,7 +151,7 @@ class Replayer:
     def _originals(self, on_progress: OnProgress | None) -> Iterator[tuple[Message, Record]]:
         """The first messages of the tasks that are chosen, with their records."""
         with within(TIMEOUT), administration(self._cluster) as admin:
-            spans = between(self._cluster, admin, self._sources.values(), self._since, self._until)
+            spans = between(admin, self._source_places, self._since, self._until)
         done, total = 0, sum(end - begin for begin, end in spans.values())
         for batch in histories(self._cluster, spans):
             for record in batch:
@@ -173,9 +176,8 @@ class Replayer:
         """
         isolation = IsolationLevel.READ_COMMITTED if committed else IsolationLevel.READ_UNCOMMITTED
         with within(TIMEOUT), administration(self._cluster) as admin:
-            wanted = places(self._cluster, self._targets.values())
-            ends = admin.offsets(wanted, OffsetSpec.latest(), isolation)
-            begins = begins_at(admin, wanted, self._since - _MARGIN, ends)
+            ends = admin.offsets(self._target_places, OffsetSpec.latest(), isolation)
+            begins = begins_at(admin, self._target_places, self._since - _MARGIN, ends)
         read = histories(self._cluster, {place: (begins[place], end) for place, end in ends.items()})
         messages = (_message(record) for batch in read for record in batch)
         return {each.headers["id"] for each in messages if each is not None and self._replay.has_sent(each)}

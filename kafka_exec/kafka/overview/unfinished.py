@@ -21,7 +21,7 @@ from kafka_exec.kafka.client.offsets import committed
 from kafka_exec.kafka.cluster.admin import TIMEOUT, administration
 from kafka_exec.kafka.cluster.cluster import Cluster
 from kafka_exec.kafka.log.history import histories
-from kafka_exec.kafka.overview.reading import Place, QueueTopics, everything, places, read, spans
+from kafka_exec.kafka.overview.reading import Layout, Place, QueueTopics, everything, read, spans
 
 T = TypeVar("T")
 
@@ -50,7 +50,7 @@ class Unfinished(Generic[T]):
 
 
 def unfinished(
-    cluster: Cluster, names: Topics, topics: QueueTopics, make: Callable[[Record], T]
+    cluster: Cluster, names: Topics, layout: Layout, topics: QueueTopics, make: Callable[[Record], T]
 ) -> dict[Place, Unfinished[T]]:
     """The unfinished records of some queues, at most :data:`MOST` of each topic. ``make``: makes something of a record.
 
@@ -61,9 +61,9 @@ def unfinished(
     with within(TIMEOUT), administration(cluster) as admin:
         # In this order: what is told of a record stands behind it, so no task seems to be unfinished that has ended.
         ids = cluster.topics.identities(list(topics.values()))
-        begins, ends = spans(admin, places(cluster, topics.values()))
-        progress = _progress(cluster, topics.values(), ids)
-        journal_begins, journal_ends = spans(admin, places(cluster, journals.values()))
+        begins, ends = spans(admin, layout.places(*topics.values()))
+        progress = _progress(cluster, layout, topics.values(), ids)
+        journal_begins, journal_ends = spans(admin, layout.places(*journals.values()))
     wanted = {}
     for (topic, number), known in progress.items():
         place = (journals[topic], number)
@@ -88,26 +88,28 @@ def unfinished(
     }
 
 
-def paused(cluster: Cluster, names: Topics) -> dict[str, QueuePauses]:
+def paused(cluster: Cluster, names: Topics, layout: Layout) -> dict[str, QueuePauses]:
     """The pauses of all queues, also those that are over, by queue.
 
     Raises:
         ConnectionFailed: the cluster does not answer.
     """
     rows = {}
-    for record in everything(cluster, names.bindings):
+    for record in everything(cluster, layout, names.bindings):
         with suppress(ValueError):  # the reader of the table tells of it
             rows[(record.key() or b"").decode()] = from_json(record.value())
     return pauses_in(rows.items())
 
 
-def _progress(cluster: Cluster, topics: Iterable[str], ids: Mapping[str, str]) -> dict[Place, Progress | None]:
+def _progress(
+    cluster: Cluster, layout: Layout, topics: Iterable[str], ids: Mapping[str, str]
+) -> dict[Place, Progress | None]:
     """The commit of each partition; None: there is none, or it is of a former topic of this name."""
     found: dict[Place, Progress | None] = {}
     for topic in topics:
         consumer = cluster.new_consumer({"group.id": topic})
         try:
-            for each in committed(consumer, places(cluster, [topic]), TIMEOUT):
+            for each in committed(consumer, layout.places(topic), TIMEOUT):
                 known = None if each.offset < 0 else Progress.restore(each.offset, each.metadata, ids[topic])
                 found[topic, each.partition] = known
         finally:
@@ -116,7 +118,7 @@ def _progress(cluster: Cluster, topics: Iterable[str], ids: Mapping[str, str]) -
     return found
 
 
-def delayed(cluster: Cluster, names: Topics, most: int | None = None) -> tuple[Iterator[Record], bool]:
+def delayed(cluster: Cluster, names: Topics, layout: Layout, most: int | None = None) -> tuple[Iterator[Record], bool]:
     """The messages that wait in Kafka for their time; and True if there are more of them.
 
     Args:
@@ -125,13 +127,11 @@ def delayed(cluster: Cluster, names: Topics, most: int | None = None) -> tuple[I
     Raises:
         ConnectionFailed: the cluster does not answer.
     """
-    known = cluster.topics.names()
-    waiting, positions = names.delay, names.delay_state
-    if waiting not in known:
+    if not (waiting := layout.places(names.delay)):
         return iter(()), False
     with within(TIMEOUT), administration(cluster) as admin:
-        begins, ends = spans(admin, places(cluster, [waiting]))
-        tails, told = spans(admin, places(cluster, [positions])) if positions in known else ({}, {})
+        begins, ends = spans(admin, waiting)
+        tails, told = spans(admin, layout.places(names.delay_state))
     moved: dict[int, int] = {}
     for batch in histories(cluster, {p: (max(tails[p], told[p] - _TAIL), told[p]) for p in told}):
         for record in batch:

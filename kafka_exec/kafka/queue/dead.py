@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from confluent_kafka import Message as Record
@@ -33,13 +33,9 @@ class Doomed(NamedTuple):
     letters: int
 
 
-def queues_with_letters(cluster: Cluster, topics: Topics) -> list[str]:
-    """The queues that have, or had, dead letters.
-
-    Raises:
-        ConnectionFailed: the cluster does not answer.
-    """
-    found = (topics.queue_of_dead(topic) for topic in cluster.topics.names())
+def queues_with_letters(topics: Topics, names: Iterable[str]) -> list[str]:
+    """The queues that have, or had, dead letters. ``names``: of all topics of the cluster."""
+    found = (topics.queue_of_dead(name) for name in names)
     return sorted(name for name in found if name is not None)
 
 
