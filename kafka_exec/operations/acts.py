@@ -86,8 +86,8 @@ def require_task(app: Celery, name: str) -> None:
 
 def _require_queue(app: Celery, name: str) -> None:
     space = broker_home(app)
-    known = layout_of(space.cluster).queue_names(space.topics)
-    if name not in app.amqp.queues and name not in known:
+    if name not in app.amqp.queues and not space.cluster.topics.partitions(space.topics.queue(name), fresh=True):
+        known = layout_of(space.cluster).queue_names(space.topics)
         raise NotFound(f"there is no queue {name!r}; there are {', '.join(known) or 'none'}")
 
 

@@ -11,9 +11,12 @@ from typing import Any
 import pytest
 from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 
+from kafka_exec.app.pausing import pause_queue
 from kafka_exec.broker import EmbeddedKafka
 from kafka_exec.core.overview.rates import TaskRates
-from kafka_exec.operations.queues import rates
+from kafka_exec.operations.keys import keys, unblock
+from kafka_exec.operations.queues import rates, status
+from kafka_exec.operations.tasks import reason
 from kafka_exec.settings.appconf import broker_home
 from tests.integration.suspensions import suspended
 from tests.integration.workers import PATIENCE, Crew, crew, until
@@ -94,6 +97,49 @@ def test_top_counts_what_came_began_and_ended_by_queue_and_task(made: Crew) -> N
     ]
     assert "there is no queue 'nobody'" in made.run("kafka", "top", "nobody").stderr
     assert sum(later["celery"].values(), TaskRates()).ended == 6
+
+
+def test_what_is_asked_of_all_queues_asks_for_all_topics_at_once(made: Crew, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(5):
+        made.send("work", queue=f"queue-{number}")
+    space = broker_home(made.app)
+    asked = list[str | None]()
+    ask = space.cluster.topics._ask
+
+    def noted(topic: str | None, timeout: float) -> Any:
+        found = ask(topic, timeout)
+        asked.append(topic)  # an error that passes is asked again
+        return found
+
+    monkeypatch.setattr(space.cluster.topics, "_ask", noted)
+    assert len(status(made.app, time.time())["queues"]) == 5
+    assert asked == [None, space.topics.nodes]
+    asked.clear()
+    reason(made.app, "nobody", time.time())
+    assert asked == 2 * [None, space.topics.nodes]  # it looks twice for a task that is nowhere
+    asked.clear()
+    pause_queue(made.app, "queue-1", by="me")
+    assert asked[0] == space.topics.queue("queue-1")
+    assert None not in asked
+
+
+def test_keys_are_asked_of_the_workers_that_live_and_waited_for_no_longer(
+    made: Crew, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kafka_exec.operations.keys._TIMEOUT", 10 * PATIENCE)  # longer than a test may take
+    assert keys(made.app) == []
+    workers = [made.start(name, "-c", "1") for name in ("one", "two")]
+    made.ready(*workers)
+    failed, waits = made.send("break_lane", ordering_key="k"), made.send("work", ordering_key="k")
+    (found,) = until(lambda: [each for each in keys(made.app, blocked=True) if each["state"] == "stopped"])
+    assert (found["key"], found["waiting"]) == ("k", 1)
+    made.effects.wait_for(failed, "begin")
+    (done,) = unblock(made.app, "k")
+    assert done.startswith("celery (")
+    made.effects.wait_for(waits)
+    for worker in workers:
+        worker.stop()
+    assert keys(made.app) == []
 
 
 def test_suspended_lists_who_waits_for_what(made: Crew) -> None:
