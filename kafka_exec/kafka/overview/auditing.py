@@ -57,5 +57,6 @@ def audits(
         for place in [place for place in records if place[0] == topic]:
             own = (journals[topic], place[1])
             sent = read(cluster, {place: records[place]}, queue_record)[place]
-            journal = journal_events(cluster, own, told[own], ids[topic]) if own in told else ()
+            spans = {own: told[own]} if own in told else {}
+            journal = (event for _, event in journal_events(cluster, spans, {own[0]: ids[topic]}))
             yield PartitionAudit(name, topic, place[1], audit(sent, journal, ledgers[place].ledger, lives))

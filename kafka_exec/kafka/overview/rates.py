@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Mapping
 
 from confluent_kafka import Message as Record
 
 from kafka_exec.core.cluster.names import Topics
 from kafka_exec.core.message.envelope import decode
+from kafka_exec.core.overview.audit import JournalEvent
 from kafka_exec.core.overview.rates import SentTask, TaskRates, rates
 from kafka_exec.errors import Undecodable
 from kafka_exec.kafka.client.failures import within
 from kafka_exec.kafka.cluster.admin import TIMEOUT, administration
 from kafka_exec.kafka.cluster.cluster import Cluster
-from kafka_exec.kafka.overview.reading import Layout, QueueTopics, between, journal_events, read
+from kafka_exec.kafka.log.history import Spans
+from kafka_exec.kafka.overview.reading import Layout, Place, QueueTopics, between, journal_events, read
 from kafka_exec.kafka.overview.unfinished import MOST
 
 
@@ -33,19 +36,29 @@ def task_rates(
         sent = between(admin, layout.places(*topics.values()), since, None)
         told = between(admin, layout.places(*journals.values()), since, None)
     ids = cluster.topics.identities(list(topics.values()))
+    events: dict[Place, list[JournalEvent]] = defaultdict(list)
+    for place, event in journal_events(cluster, told, {journals[topic]: ids[topic] for topic in ids}):
+        events[place].append(event)
+    events = {place: events[journals[place[0]], place[1]] for place in sent}
+    messages = read(cluster, sent, _sent)
+    older = read(cluster, _before(sent, events), _sent)
     found: dict[str, dict[str, TaskRates]] = {name: defaultdict(TaskRates) for name, _ in topics}
-    for (name, _), topic in topics.items():
-        for place in [place for place in sent if place[0] == topic]:
-            own = (journals[topic], place[1])
-            events = list(journal_events(cluster, own, told[own], ids[topic])) if own in told else []
-            begin, end = sent[place]
-            before = [each.transition.offset for each in events if 0 <= each.transition.offset < begin]
-            messages = dict(read(cluster, {place: (begin, end)}, _sent)[place])
-            if before:
-                last = max(before) + 1
-                messages |= dict(read(cluster, {place: (max(min(before), last - MOST), last)}, _sent)[place])
-            for task, numbers in rates(messages, events, since).items():
-                found[name][task] += numbers
+    names_of = {topic: name for (name, _), topic in topics.items()}
+    for place in sent:
+        known = dict([*older.get(place, ()), *messages.get(place, ())])
+        for task, numbers in rates(known, events[place], since).items():
+            found[names_of[place[0]]][task] += numbers
+    return found
+
+
+def _before(sent: Spans, events: Mapping[Place, list[JournalEvent]]) -> Spans:
+    """The offsets of the messages that came before a time and were told of last in it, in each partition."""
+    found = {}
+    for place, (begin, _) in sent.items():
+        offsets = [each.transition.offset for each in events[place] if 0 <= each.transition.offset < begin]
+        if offsets:
+            end = max(offsets) + 1
+            found[place] = (max(min(offsets), end - MOST), end)
     return found
 
 

@@ -107,11 +107,19 @@ def everything(cluster: Cluster, layout: Layout, topic: str) -> Iterator[Record]
         yield from batch
 
 
-def journal_events(cluster: Cluster, journal: Place, span: tuple[int, int], queue: str) -> Iterator[JournalEvent]:
-    """The transitions in a part of a journal that are of a queue's present topic. ``queue``: the topic's id."""
-    for batch in histories(cluster, {journal: span}):
+def journal_events(cluster: Cluster, spans: Spans, queues: Mapping[str, str]) -> Iterator[tuple[Place, JournalEvent]]:
+    """The transitions in parts of journals that are of the present topics of their queues, each with its partition.
+
+    Args:
+        queues: the id of the queue's topic of each journal.
+
+    Raises:
+        ConnectionFailed: the cluster does not answer.
+    """
+    for batch in histories(cluster, spans):
         for record in batch:
-            found = object_of(record.value())
-            if found.get("queue") == queue:
+            found, topic = object_of(record.value()), record.topic()
+            if found.get("queue") == queues.get(topic, ""):
                 for transition, incarnation in transitions_of(found):
-                    yield JournalEvent(transition, incarnation, record.offset(), record.timestamp()[1] / 1000)
+                    event = JournalEvent(transition, incarnation, record.offset(), record.timestamp()[1] / 1000)
+                    yield (topic, record.partition()), event
