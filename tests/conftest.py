@@ -37,6 +37,7 @@ def pytest_configure(config: pytest.Config) -> None:
         return
     if shutil.disk_usage(MEMORY).free >= MEMORY_WANTED:
         folder = tempfile.mkdtemp(prefix="tests-", dir=MEMORY)
+        os.chmod(folder, 0o711)  # PostgreSQL runs as a user of its own
         tempfile.tempdir = os.environ["TMPDIR"] = folder
         config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
 
