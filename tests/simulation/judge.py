@@ -92,6 +92,7 @@ class Judge:
         #: The records that an operator has deleted before they had ended.
         self.purged: set[Place] = set()
         self.runs = 0
+        self._freed: set[tuple[Place_of_lane, Run]] = set()
         self._known_by_commits: set[Place] = set()
         self._told_late: set[Place] = set()
         self._parked: set[Place] = set()
@@ -227,6 +228,10 @@ class Judge:
                 self._told_first.setdefault(place, (self._world.now, incarnation))
             elif each.kind in (HELD, FREED):
                 lane, awaited = (place.topic, partition, Lane(*each.about[:2])), Run(*each.about[2:])
+                if each.kind == FREED and awaited.is_stop:
+                    self._freed.add((lane, awaited))
+                if each.kind == HELD and (lane, awaited) in self._freed:
+                    continue  # it was refused, and comes behind the record that frees the lane
                 if each.kind == HELD and each.offset in first and place not in self.purged:
                     self.awaited[lane] = awaited, place
                 elif each.kind == HELD and lane in self.awaited and place in self.purged:
@@ -290,6 +295,9 @@ class Judge:
             is_here = (name, number) == (topic.id, partition)
             if is_here and ledger.has_ended(place.offset) and ledger.holds.get(lane) != run:
                 raise Violation("commit ahead", f"{lane} is not held for {run} any more")
+        for lane, run in ledger.holds.items():
+            if ((topic.id, partition, lane), run) in self._freed:
+                raise Violation("a freed key is stopped", lane, "by", run)
 
     def has_ended(self, record: Record) -> bool:
         """True if a record has ended, or was deleted, or is a copy that must not run."""

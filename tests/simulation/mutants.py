@@ -10,7 +10,7 @@ from kafka_exec.core.nodes.liveness import TaskWatch
 from kafka_exec.core.queue import restoring
 from kafka_exec.core.queue.lanes import Lanes
 from kafka_exec.core.queue.ledger import Ledger
-from kafka_exec.core.queue.partition import ends, records
+from kafka_exec.core.queue.partition import ends, machine, records
 from kafka_exec.core.queue.partition.begins import Begins
 from kafka_exec.core.queue.partition.kept import Kept
 from kafka_exec.core.queue.partition.machine import Partition
@@ -139,7 +139,7 @@ def _gives_without_a_place(self: Partition[Any], offset: int, term: int, ticket:
     return partition_give(self, offset, term, None, *args)
 
 
-ends_end, ledger_fold = ends.end, Ledger.fold
+ends_end, ends_free, ledger_fold = ends.end, ends.free, Ledger.fold
 partition_own, partition_give = Partition.own, Partition.give
 _AT_ANY_TIME: Change = (Partition, "start_by", lambda self, offset, now: float("inf"))
 _restore_progress = Progress.restore.__func__
@@ -213,6 +213,9 @@ MUTANTS: dict[str, list[Change]] = {
     "what is given has no place": [(Partition, "give", _gives_without_a_place)],
     "what the journal lacks decides nothing": [(Partition, "miss_journal", lambda self: None)],
     "a checkpoint that comes late counts": [(restoring, "_outdated", lambda queue, entries: set())],
+    "a key that was freed is stopped by a record that comes late": [
+        (machine, "free", lambda *args, **more: ends_free(*args, **more)[:1])
+    ],
     "a repeated run has no rival": [(Partition, "needs_journal", _needs_no_journal_for_repeated_runs)],
 }
 
@@ -228,6 +231,7 @@ WORLDS: dict[str, dict[str, Any]] = {
         "longest": 4.0,
     },
     "a checkpoint that comes late holds lanes": {"moment": "closed"},
+    "a key that was freed is stopped by a record that comes late": {"kinds": ("key",), "lossy": 0.4, "longest": 0.1},
     "no begin is awaited": {"faults": ("lag", "rebalance"), "kinds": ("key", "unique"), "longest": 12.0, "tasks": 20},
     "a run may start at any time": {"faults": (), "moment": "confirmed", "aimed": ("pause",), "longest": 0.1},
     "an end before the own begin is not noted, and runs start late": {
@@ -336,6 +340,7 @@ SEEDS: dict[str, int] = {
     "what the journal lacks decides nothing": 20072,
     "a checkpoint that comes late counts": 23127,
     "a repeated run has no rival": 77953,
+    "a key that was freed is stopped by a record that comes late": 529,
 }
 
 

@@ -76,6 +76,7 @@ def _kept(core: Partition) -> Iterator[tuple[str, object]]:
             "leases": ledger.leases,
             "attempts": ledger.attempts,
             "holds": ledger.holds,
+            "holders": ledger.holders,
             "parked": ledger.parked,
             "ends above the lowest unfinished": ledger.progress._starts,
         }

@@ -55,6 +55,7 @@ class Ledger:
         leases: the leases of tasks that have not ended, by offset.
         attempts: how often each task that has not ended was begun, by offset.
         holds: the held lanes, and the run that each waits for.
+        holders: the records whose ends hold them, by lane; -1: a checkpoint of an earlier version does not name it.
         parked: the lanes of parked records, by offset.
         remembered: the ends of tasks whose copies are dropped, by :attr:`Ticket.once`; the latest last.
     """
@@ -64,6 +65,7 @@ class Ledger:
     leases: dict[int, Lease] = field(default_factory=dict)
     attempts: dict[int, int] = field(default_factory=dict)
     holds: dict[Lane, Run] = field(default_factory=dict)
+    holders: dict[Lane, int] = field(default_factory=dict)
     parked: dict[int, Lane] = field(default_factory=dict)
     remembered: dict[str, Memory] = field(default_factory=dict)
 
@@ -120,16 +122,17 @@ class Ledger:
         self.leases = {each: lease for each, lease in self.leases.items() if each in offsets}
         for offset in [each for each in self.attempts if each not in offsets][:-_MOST_FOREIGN]:
             del self.attempts[offset]
-        self.holds = {}
+        self.holds, self.holders = {}, {}
 
-    def hold(self, lane: Lane, run: Run) -> None:
-        """Notes that a lane waits for a run."""
-        self.holds[lane] = run
+    def hold(self, lane: Lane, run: Run, offset: int = -1) -> None:
+        """Notes that a lane waits for a run, since the record at an offset has ended; -1: it is not known which."""
+        self.holds[lane], self.holders[lane] = run, offset
 
     def free(self, lane: Lane, run: Run | None = None) -> None:
         """Notes that a lane waits no more, if it waited for ``run``; None: for any run."""
         if run is None or self.holds.get(lane) == run:
             self.holds.pop(lane, None)
+            self.holders.pop(lane, None)
 
     def park(self, lane: Lane, offsets: Iterable[int]) -> None:
         """Notes that records that wait in a lane are parked: the commit counts them as ended."""
@@ -230,6 +233,8 @@ class Ledger:
             yield "attempts", [offset, attempts]
         for lane, run in self.holds.items():
             yield "holds", [*lane, *run]
+        for lane, offset in self.holders.items():
+            yield "holders", [*lane, offset]
         for offset, lane in self.parked.items():
             yield "parked", [*lane, [offset]]
         for name, memory in self.remembered.items():
@@ -279,7 +284,7 @@ class Ledger:
             if transition.kind == HELD:
                 kind, name, task_id, retries = transition.about
                 if sent_by(transition.offset) not in self.remembered:  # else that run is over
-                    self.hold(lane_of(kind, name), run_of(task_id, retries))
+                    self.hold(lane_of(kind, name), run_of(task_id, retries), transition.offset)
             elif transition.kind == FREED:
                 kind, name, *run = transition.about
                 self.free(lane_of(kind, name), run_of(*run) if len(run) == 2 else None)
@@ -324,6 +329,9 @@ class Ledger:
                 (lane_of(kind, name), run_of(task_id, retries))
                 for kind, name, task_id, retries in _entries_of(state, "holds")
             ]
+            holders = [
+                (lane_of(kind, name), whole(offset, least=-1)) for kind, name, offset in _entries_of(state, "holders")
+            ]
             remembered = [memory_of(each) for each in _entries_of(state, "remembered")]
             parts = whole(record.get("parts", 1), most=FARTHEST)
             # The whole record is valid, so it is taken as a whole; else nothing of it counts.
@@ -338,6 +346,8 @@ class Ledger:
             for lane, run in holds:
                 if lane not in told:
                     self.hold(lane, run)
+            # What a hold is, and which record holds, may be in two records of the checkpoint.
+            self.holders.update((lane, offset) for lane, offset in holders if lane not in told)
             for name, memory in remembered:
                 self.remember(name, memory)
             return parts

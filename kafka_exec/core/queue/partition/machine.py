@@ -17,11 +17,12 @@ from collections.abc import Callable
 from kafka_exec.core.nodes.liveness import TrustWindow, grant
 from kafka_exec.core.queue.lanes import UNREAD, Lane, Run, Ticket
 from kafka_exec.core.queue.ledger import Ledger
+from kafka_exec.core.queue.partition.ends import free
 from kafka_exec.core.queue.partition.kept import R
 from kafka_exec.core.queue.partition.parking import Standstill
 from kafka_exec.core.queue.partition.records import BEGUN, Now, Ready, Records
 from kafka_exec.core.queue.partition.states import RecordEvent, RecordState
-from kafka_exec.core.queue.transitions import ENDED, GRANTED, PARKED, RELEASED, STARTED, Lease, freed, is_of
+from kafka_exec.core.queue.transitions import ENDED, GRANTED, PARKED, RELEASED, STARTED, Lease, is_of
 from kafka_exec.errors import NotConfirmed
 
 
@@ -318,11 +319,9 @@ class Partition(Records[R]):
 
     def free(self, lane: Lane, now: Now) -> bool:
         """Frees a held lane. Returns False if it is not held here."""
-        run = self.ledger.holds.get(lane)
-        if not self.owned or run is None:
+        if not self.owned or lane not in self.ledger.holds:
             return False
-        self.ledger.free(lane)
-        self.outbox.tell(freed(-1, lane, run))
+        self.outbox.tell(*free(self.ledger, lane, at=now.log))
         self.lanes_to_go_on.append(lane)
         self._go_on(now)
         return True
