@@ -108,6 +108,9 @@ class Judge:
         self._ended_by: dict[tuple[Place, str], TaskRun] = {}
         self._once: dict[object, Place] = {}
         self._lanes: dict[Place_of_lane, list[Record]] = defaultdict(list)
+        # The lanes that wait, or have waited, for the retry of a deleted record. They have gone on before without it, so two
+        # of their tasks may be retried at a time.
+        self._disturbed: set[Place_of_lane] = set()
         self._covered: dict[tuple[str, int], int] = defaultdict(int)
         self._committed: dict[tuple[str, int], tuple[int, int]] = defaultdict(lambda: (0, 0))
 
@@ -155,7 +158,7 @@ class Judge:
                 raise Violation("a copy begins", record, "of", self._once[once])
         if (awaited := self.awaited.get(_lane(record))) is not None and awaited[0] == record.run:
             del self.awaited[_lane(record)]
-        if not task.key or record.run.retries:
+        if not task.key or record.run.retries or _lane(record) in self._disturbed:
             return
         lane = self._lanes[_lane(record)]
         while lane and (place.topic, lane[0].task.id) in self.over:
@@ -197,7 +200,7 @@ class Judge:
 
     def _is_of_deleted(self, record: Record) -> bool:
         """True if an operator has deleted a record, or the one whose run has sent it: its key did not wait for it."""
-        return record.place in self.purged or _origin(record) in self.purged
+        return _lane(record) in self._disturbed or record.place in self.purged or _origin(record) in self.purged
 
     def freed(self, topic: str, task_id: str) -> None:
         """Notes that an operator has freed a lane that a task had stopped."""
@@ -228,17 +231,25 @@ class Judge:
                 self._told_first.setdefault(place, (self._world.now, incarnation))
             elif each.kind in (HELD, FREED):
                 lane, awaited = (place.topic, partition, Lane(*each.about[:2])), Run(*each.about[2:])
-                if each.kind == FREED and awaited.is_stop:
+                if each.kind == HELD:
+                    self._held(lane, awaited, place, is_first=each.offset in first)
+                    continue
+                if awaited.is_stop:
                     self._freed.add((lane, awaited))
-                if each.kind == HELD and (lane, awaited) in self._freed:
-                    continue  # it was refused, and comes behind the record that frees the lane
-                if each.kind == HELD and each.offset in first and place not in self.purged:
-                    self.awaited[lane] = awaited, place
-                elif each.kind == HELD and lane in self.awaited and place in self.purged:
-                    # A deleted record ran all the same, and its late end takes the place of what its lane waits for.
-                    self.over.add((place.topic, self.awaited.pop(lane)[0].task_id))
-                elif lane in self.awaited and self.awaited[lane][0] == awaited:
+                if lane in self.awaited and self.awaited[lane][0] == awaited:
                     del self.awaited[lane]
+
+    def _held(self, lane: Place_of_lane, awaited: Run, place: Place, *, is_first: bool) -> None:
+        if (lane, awaited) in self._freed:
+            return  # it was refused, and comes behind the record that frees the lane
+        if place in self.purged:
+            self._disturbed.add(lane)
+        if lane not in self._disturbed:
+            if is_first:
+                self.awaited[lane] = awaited, place
+        elif lane in self.awaited and self.awaited[lane][1] < place:
+            # A deleted record ran all the same, or its retry: that takes the place of what its lane waits for.
+            self.over.add((place.topic, self.awaited.pop(lane)[0].task_id))
 
     def _is_repetition(self, run: TaskRun) -> bool:
         """True if this is the last run of a record, and its worker knew that another one had begun it."""

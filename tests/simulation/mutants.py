@@ -139,7 +139,7 @@ def _gives_without_a_place(self: Partition[Any], offset: int, term: int, ticket:
     return partition_give(self, offset, term, None, *args)
 
 
-ends_end, ends_free, ledger_fold = ends.end, ends.free, Ledger.fold
+ends_end, ends_free_lane, ledger_fold = ends.end, ends.free_lane, Ledger.fold
 partition_own, partition_give = Partition.own, Partition.give
 _AT_ANY_TIME: Change = (Partition, "start_by", lambda self, offset, now: float("inf"))
 _restore_progress = Progress.restore.__func__
@@ -214,7 +214,7 @@ MUTANTS: dict[str, list[Change]] = {
     "what the journal lacks decides nothing": [(Partition, "miss_journal", lambda self: None)],
     "a checkpoint that comes late counts": [(restoring, "_outdated", lambda queue, entries: set())],
     "a key that was freed is stopped by a record that comes late": [
-        (machine, "free", lambda *args, **more: ends_free(*args, **more)[:1])
+        (machine, "free_lane", lambda *args, **more: ends_free_lane(*args, **more)[:1])
     ],
     "a repeated run has no rival": [(Partition, "needs_journal", _needs_no_journal_for_repeated_runs)],
 }

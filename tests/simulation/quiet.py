@@ -74,6 +74,7 @@ def _kept(core: Partition) -> Iterator[tuple[str, object]]:
     if core.owned:
         containers |= {
             "leases": ledger.leases,
+            "displaced": ledger.displaced,
             "attempts": ledger.attempts,
             "holds": ledger.holds,
             "holders": ledger.holders,

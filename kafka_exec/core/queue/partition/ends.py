@@ -38,7 +38,7 @@ def end(
     return told
 
 
-def free(ledger: Ledger, lane: Lane, *, at: float) -> list[Transition]:
+def free_lane(ledger: Ledger, lane: Lane, *, at: float) -> list[Transition]:
     """Frees a held lane in the ledger. Returns the transitions to tell. ``at``: as in :func:`end`."""
     run, holder = ledger.holds[lane], ledger.holders[lane]
     ledger.free(lane)

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from kafka_exec.core.nodes.liveness import TrustWindow, grant
 from kafka_exec.core.queue.lanes import UNREAD, Lane, Run, Ticket
 from kafka_exec.core.queue.ledger import Ledger
-from kafka_exec.core.queue.partition.ends import free
+from kafka_exec.core.queue.partition.ends import free_lane
 from kafka_exec.core.queue.partition.kept import R
 from kafka_exec.core.queue.partition.parking import Standstill
 from kafka_exec.core.queue.partition.records import BEGUN, Now, Ready, Records
@@ -321,7 +321,7 @@ class Partition(Records[R]):
         """Frees a held lane. Returns False if it is not held here."""
         if not self.owned or lane not in self.ledger.holds:
             return False
-        self.outbox.tell(*free(self.ledger, lane, at=now.log))
+        self.outbox.tell(*free_lane(self.ledger, lane, at=now.log))
         self.lanes_to_go_on.append(lane)
         self._go_on(now)
         return True
