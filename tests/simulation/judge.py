@@ -10,7 +10,8 @@ It keeps a log of effects outside of the simulated workers, and holds these rule
 - *One of the copies*: of the records of one deduplication id, or of one retry, only one ever begins; and none of a retry if
   the run that has sent it was lost, and its repetition has ended the task.
 - *No commit ahead*: what it covers has ended, or is parked, or is a copy; and whoever restores the partition from the log
-  at that moment knows all known ends, and the lanes that wait for a retry. No commit goes back.
+  at that moment knows all known ends, the lanes that wait for a retry, and no stop of a key that was freed. No commit goes
+  back.
 - *Nothing lost, nothing stuck, nothing kept*: see :mod:`tests.simulation.quiet`.
 
 The first two rules are excused, as the guarantees say, for these and nothing else:
@@ -19,7 +20,8 @@ The first two rules are excused, as the guarantees say, for these and nothing el
   lost the partition;
 - of two runs at a time: the worker of the first one is stopped, or cut off, during its run, so that others took it for lost,
   or it has given its partition away, and could not tell that it has begun a task whose begin need not be durable;
-  or its task has ended in another run, which was excused; or its record was deleted by an operator.
+  or its task has ended in another run, which was excused; or its record was deleted by an operator, or another one of its
+  key, which ran all the same and is retried.
 
 That a worker was stopped is no excuse for what it begins when it goes on.
 """
