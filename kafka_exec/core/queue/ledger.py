@@ -309,8 +309,8 @@ class Ledger:
                 if sent_by(transition.offset) in self.remembered:  # that run is over: this was refused, and comes late
                     self.free(lane, run)
             elif transition.kind == FREED:
-                kind, name, *run = transition.about
-                self.free(lane_of(kind, name), run_of(*run) if len(run) == 2 else None)
+                kind, name, *awaited = transition.about
+                self.free(lane_of(kind, name), run_of(*awaited) if len(awaited) == 2 else None)
             elif transition.kind == PARKED:
                 kind, name, *offsets = transition.about
                 self.park(lane_of(kind, name), [whole(offset, most=FARTHEST) for offset in offsets])
