@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
-from kafka_exec.core.nodes.liveness import TaskWatch
+from kafka_exec.core.nodes.liveness import TaskWatch, TrustWindow
 from kafka_exec.core.queue import restoring
 from kafka_exec.core.queue.lanes import Lanes
 from kafka_exec.core.queue.ledger import Ledger
@@ -112,6 +112,11 @@ def _holds_in_any_order(self: Ledger, lane: Any, run: Any, offset: int = -1) -> 
     self.holds[lane], self.holders[lane] = run, offset
 
 
+def _counts_no_lapse(self: TrustWindow, at: float) -> bool:
+    renewed, self.lapses = trust_renew(self, at), 0
+    return renewed
+
+
 def _blocks_all(self: Lanes, holds: Any) -> Any:
     for lane in holds:
         yield lane, list(self._queues.get(lane, ()))
@@ -143,6 +148,7 @@ def _gives_without_a_place(self: Partition[Any], offset: int, term: int, ticket:
 
 
 ends_end, ends_free_lane, ledger_fold = ends.end, ends.free_lane, Ledger.fold
+trust_renew = TrustWindow.renew
 partition_own, partition_give = Partition.own, Partition.give
 _AT_ANY_TIME: Change = (Partition, "start_by", lambda self, offset, now: float("inf"))
 _restore_progress = Progress.restore.__func__
@@ -221,9 +227,7 @@ MUTANTS: dict[str, list[Change]] = {
     ],
     "a lease in whose place another has come is forgotten": [(Ledger, "_displace", Ledger._lease)],
     "the last hold of a key counts": [(Ledger, "hold", _holds_in_any_order)],
-    "after a stop an owner goes on at once": [
-        (Partition, "lapses", property(lambda self: self._membership.lapses, lambda self, value: None))
-    ],
+    "after a stop an owner goes on at once": [(TrustWindow, "renew", _counts_no_lapse)],
     "a repeated run has no rival": [(Partition, "needs_journal", _needs_no_journal_for_repeated_runs)],
 }
 
@@ -356,6 +360,8 @@ SEEDS: dict[str, int] = {
     "what the journal lacks decides nothing": 20072,
     "a checkpoint that comes late counts": 94,
     "a repeated run has no rival": 77953,
+    "a lease in whose place another has come is forgotten": 330956,
+    "after a stop an owner goes on at once": 360421,
     "a key that was freed is stopped by a record that comes late": 529,
 }
 

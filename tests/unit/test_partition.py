@@ -141,7 +141,9 @@ def test_a_worker_that_was_stopped_for_long_asks_what_is_its_own_before_it_begin
     assert play.begin(0)
 
 
-def test_a_worker_that_was_stopped_for_long_begins_what_a_former_owner_may_have_ended_when_it_has_heard_all_till_now() -> None:
+def test_a_worker_that_was_stopped_for_long_begins_what_a_former_owner_may_have_ended_when_it_has_heard_all_till_now() -> (
+    None
+):
     play = Play()
     for offset in range(3):
         play.read(offset)
