@@ -287,6 +287,20 @@ WORLDS: dict[str, dict[str, Any]] = {
         "moment": "begun",
         "longest": 4.0,
     },
+    "a lease in whose place another has come is forgotten": {
+        "faults": ("lag", "rebalance"),
+        "kinds": ("plain",),
+        "broken": 0.3,
+        "longest": 12.0,
+        "retries": 0.0,
+        "lossy": 0.2,
+    },
+    "the last hold of a key counts": {
+        "faults": ("purge", "pause", "rebalance", "cut"),
+        "kinds": ("key",),
+        "retries": 0.5,
+        "longest": 4.0,
+    },
     "strays are not named": {"faults": ("rebalance",), "moment": "", "longest": 12.0, "tasks": 20},
     "the awaited retry is parked too": {
         "faults": ("kill", "rebalance"),
@@ -360,7 +374,8 @@ SEEDS: dict[str, int] = {
     "what the journal lacks decides nothing": 20072,
     "a checkpoint that comes late counts": 94,
     "a repeated run has no rival": 77953,
-    "a lease in whose place another has come is forgotten": 330956,
+    "a lease in whose place another has come is forgotten": 21,
+    "the last hold of a key counts": 356,
     "after a stop an owner goes on at once": 360421,
     "a key that was freed is stopped by a record that comes late": 529,
 }
