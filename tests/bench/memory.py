@@ -28,7 +28,7 @@ def partition(incarnation: str = "owner") -> Partition[bytes]:
     trusted = membership(3600.0)
     trusted.open(NOW.steady)
     ledger = Ledger("queue", Progress(0))
-    return Partition(ledger, incarnation, membership=trusted, remember=3600.0, period=60.0, now=NOW)
+    return Partition(ledger, incarnation, membership=trusted, remember=3600.0, period=60.0, hears=lambda: True, now=NOW)
 
 
 def run(core: Partition[bytes], offset: int) -> None:

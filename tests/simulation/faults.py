@@ -144,15 +144,14 @@ class Faults:
         not know yet: to that owner the record would have ended by its deletion.
         """
         world, judge = self._world, self._world.judge
-        for number, log in enumerate(world.topic.partitions):
+        for log in world.topic.partitions:
             doomed = []
-            committed, _ = world.group.commits.get(number, (0, ""))
             for record in log.found.values():
                 if record is None:
                     continue
                 is_needed = record.sent_by is not None or record.place in judge.acknowledged
                 known = judge.known_ends.get(record.place, world.now)
-                if is_needed and record.place.offset >= committed and known > world.now - _LONGEST:
+                if is_needed and known > world.now - _LONGEST:
                     break
                 if record.place not in judge.acknowledged:
                     doomed.append(record)

@@ -10,7 +10,8 @@ It keeps a log of effects outside of the simulated workers, and holds these rule
 - *One of the copies*: of the records of one deduplication id, or of one retry, only one ever begins; and none of a retry if
   the run that has sent it was lost, and its repetition has ended the task.
 - *No commit ahead*: what it covers has ended, or is parked, or is a copy; and whoever restores the partition from the log
-  at that moment knows all known ends, and the lanes that wait for a retry. No commit goes back.
+  at that moment knows all known ends, the lanes that wait for a retry, and no stop of a key that was freed. No commit goes
+  back.
 - *Nothing lost, nothing stuck, nothing kept*: see :mod:`tests.simulation.quiet`.
 
 The first two rules are excused, as the guarantees say, for these and nothing else:
@@ -19,7 +20,8 @@ The first two rules are excused, as the guarantees say, for these and nothing el
   lost the partition;
 - of two runs at a time: the worker of the first one is stopped, or cut off, during its run, so that others took it for lost,
   or it has given its partition away, and could not tell that it has begun a task whose begin need not be durable;
-  or its task has ended in another run, which was excused; or its record was deleted by an operator.
+  or its task has ended in another run, which was excused; or its record was deleted by an operator, or another one of its
+  key, which ran all the same and is retried.
 
 That a worker was stopped is no excuse for what it begins when it goes on.
 """
@@ -92,6 +94,7 @@ class Judge:
         #: The records that an operator has deleted before they had ended.
         self.purged: set[Place] = set()
         self.runs = 0
+        self._freed: set[tuple[Place_of_lane, Run]] = set()
         self._known_by_commits: set[Place] = set()
         self._told_late: set[Place] = set()
         self._parked: set[Place] = set()
@@ -107,6 +110,9 @@ class Judge:
         self._ended_by: dict[tuple[Place, str], TaskRun] = {}
         self._once: dict[object, Place] = {}
         self._lanes: dict[Place_of_lane, list[Record]] = defaultdict(list)
+        # The lanes that wait, or have waited, for the retry of a deleted record. They have gone on before without it, so two
+        # of their tasks may be retried at a time.
+        self._disturbed: set[Place_of_lane] = set()
         self._covered: dict[tuple[str, int], int] = defaultdict(int)
         self._committed: dict[tuple[str, int], tuple[int, int]] = defaultdict(lambda: (0, 0))
 
@@ -154,7 +160,7 @@ class Judge:
                 raise Violation("a copy begins", record, "of", self._once[once])
         if (awaited := self.awaited.get(_lane(record))) is not None and awaited[0] == record.run:
             del self.awaited[_lane(record)]
-        if not task.key or record.run.retries:
+        if not task.key or record.run.retries or _lane(record) in self._disturbed:
             return
         lane = self._lanes[_lane(record)]
         while lane and (place.topic, lane[0].task.id) in self.over:
@@ -196,7 +202,7 @@ class Judge:
 
     def _is_of_deleted(self, record: Record) -> bool:
         """True if an operator has deleted a record, or the one whose run has sent it: its key did not wait for it."""
-        return record.place in self.purged or _origin(record) in self.purged
+        return _lane(record) in self._disturbed or record.place in self.purged or _origin(record) in self.purged
 
     def freed(self, topic: str, task_id: str) -> None:
         """Notes that an operator has freed a lane that a task had stopped."""
@@ -227,13 +233,25 @@ class Judge:
                 self._told_first.setdefault(place, (self._world.now, incarnation))
             elif each.kind in (HELD, FREED):
                 lane, awaited = (place.topic, partition, Lane(*each.about[:2])), Run(*each.about[2:])
-                if each.kind == HELD and each.offset in first and place not in self.purged:
-                    self.awaited[lane] = awaited, place
-                elif each.kind == HELD and lane in self.awaited and place in self.purged:
-                    # A deleted record ran all the same, and its late end takes the place of what its lane waits for.
-                    self.over.add((place.topic, self.awaited.pop(lane)[0].task_id))
-                elif lane in self.awaited and self.awaited[lane][0] == awaited:
+                if each.kind == HELD:
+                    self._held(lane, awaited, place, is_first=each.offset in first)
+                    continue
+                if awaited.is_stop:
+                    self._freed.add((lane, awaited))
+                if lane in self.awaited and self.awaited[lane][0] == awaited:
                     del self.awaited[lane]
+
+    def _held(self, lane: Place_of_lane, awaited: Run, place: Place, *, is_first: bool) -> None:
+        if (lane, awaited) in self._freed:
+            return  # it was refused, and comes behind the record that frees the lane
+        if place in self.purged:
+            self._disturbed.add(lane)
+        if lane not in self._disturbed:
+            if is_first:
+                self.awaited[lane] = awaited, place
+        elif lane in self.awaited and self.awaited[lane][1] < place:
+            # A deleted record ran all the same, or its retry: that takes the place of what its lane waits for.
+            self.over.add((place.topic, self.awaited.pop(lane)[0].task_id))
 
     def _is_repetition(self, run: TaskRun) -> bool:
         """True if this is the last run of a record, and its worker knew that another one had begun it."""
@@ -290,6 +308,9 @@ class Judge:
             is_here = (name, number) == (topic.id, partition)
             if is_here and ledger.has_ended(place.offset) and ledger.holds.get(lane) != run:
                 raise Violation("commit ahead", f"{lane} is not held for {run} any more")
+        for lane, run in ledger.holds.items():
+            if ((topic.id, partition, lane), run) in self._freed:
+                raise Violation("a freed key is stopped", lane, "by", run)
 
     def has_ended(self, record: Record) -> bool:
         """True if a record has ended, or was deleted, or is a copy that must not run."""

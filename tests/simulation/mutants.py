@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
-from kafka_exec.core.nodes.liveness import TaskWatch
+from kafka_exec.core.nodes.liveness import TaskWatch, TrustWindow
 from kafka_exec.core.queue import restoring
 from kafka_exec.core.queue.lanes import Lanes
 from kafka_exec.core.queue.ledger import Ledger
-from kafka_exec.core.queue.partition import ends, records
+from kafka_exec.core.queue.partition import ends, machine, records
 from kafka_exec.core.queue.partition.begins import Begins
 from kafka_exec.core.queue.partition.kept import Kept
 from kafka_exec.core.queue.partition.machine import Partition
@@ -56,8 +56,7 @@ def _starts_first(self: Ledger, offset: int, incarnation: str) -> Lease:
 
 
 def _needs_no_journal_for_repeated_runs(self: Partition[Any]) -> bool:
-    inherits = self._inherited is None or self.ledger.progress.low < self._inherited
-    return bool(self.contested) or (self.owned and (inherits or bool(self.leases_elsewhere())))
+    return bool(self.contested) or (self.owned and (self.inherits or bool(self.leases_elsewhere())))
 
 
 def _lists_without(*names: str) -> Callable[[Ledger], Iterator[tuple[str, list[Any]]]]:
@@ -109,6 +108,15 @@ def _folds_one_by_one(self: Ledger, transitions: Iterable[Any], incarnation: str
         ledger_fold(self, [each], incarnation)
 
 
+def _holds_in_any_order(self: Ledger, lane: Any, run: Any, offset: int = -1) -> None:
+    self.holds[lane], self.holders[lane] = run, offset
+
+
+def _counts_no_lapse(self: TrustWindow, at: float) -> bool:
+    renewed, self.lapses = trust_renew(self, at), 0
+    return renewed
+
+
 def _blocks_all(self: Lanes, holds: Any) -> Any:
     for lane in holds:
         yield lane, list(self._queues.get(lane, ()))
@@ -139,7 +147,8 @@ def _gives_without_a_place(self: Partition[Any], offset: int, term: int, ticket:
     return partition_give(self, offset, term, None, *args)
 
 
-ends_end, ledger_fold = ends.end, Ledger.fold
+ends_end, ends_free_lane, ledger_fold = ends.end, ends.free_lane, Ledger.fold
+trust_renew = TrustWindow.renew
 partition_own, partition_give = Partition.own, Partition.give
 _AT_ANY_TIME: Change = (Partition, "start_by", lambda self, offset, now: float("inf"))
 _restore_progress = Progress.restore.__func__
@@ -213,10 +222,17 @@ MUTANTS: dict[str, list[Change]] = {
     "what is given has no place": [(Partition, "give", _gives_without_a_place)],
     "what the journal lacks decides nothing": [(Partition, "miss_journal", lambda self: None)],
     "a checkpoint that comes late counts": [(restoring, "_outdated", lambda queue, entries: set())],
+    "a key that was freed is stopped by a record that comes late": [
+        (machine, "free_lane", lambda *args, **more: ends_free_lane(*args, **more)[:1])
+    ],
+    "a lease in whose place another has come is forgotten": [(Ledger, "_displace", Ledger._lease)],
+    "the last hold of a key counts": [(Ledger, "hold", _holds_in_any_order)],
+    "after a stop an owner goes on at once": [(TrustWindow, "renew", _counts_no_lapse)],
     "a repeated run has no rival": [(Partition, "needs_journal", _needs_no_journal_for_repeated_runs)],
 }
 
 _OF_KEYS = {"faults": ("kill", "rebalance"), "kinds": ("key", "unique"), "tasks": 80}
+_LATE = {"kinds": ("key",), "retries": 0.5, "tasks": 80, "seconds": 45.0, "lossy": 0.4, "longest": 0.1}
 
 #: The worlds in which some of them can be found soon: what differs there from the plan of a seed.
 WORLDS: dict[str, dict[str, Any]] = {
@@ -227,7 +243,14 @@ WORLDS: dict[str, dict[str, Any]] = {
         "retries": 0.5,
         "longest": 4.0,
     },
-    "a checkpoint that comes late holds lanes": {"moment": "closed"},
+    "a checkpoint that comes late holds lanes": {
+        **_LATE,
+        "partitions": 1,
+        "nodes": 2,
+        "faults": ("lag", "blackout"),
+        "moment": "closed",
+    },
+    "a key that was freed is stopped by a record that comes late": {"kinds": ("key",), "lossy": 0.4, "longest": 0.1},
     "no begin is awaited": {"faults": ("lag", "rebalance"), "kinds": ("key", "unique"), "longest": 12.0, "tasks": 20},
     "a run may start at any time": {"faults": (), "moment": "confirmed", "aimed": ("pause",), "longest": 0.1},
     "an end before the own begin is not noted, and runs start late": {
@@ -235,7 +258,8 @@ WORLDS: dict[str, dict[str, Any]] = {
         "moment": "begun",
         "longest": 0.1,
     },
-    "a checkpoint has folded all before it": {**_OF_KEYS, "moment": "parking", "retries": 0.5},
+    "a checkpoint has folded all before it": {**_LATE, "faults": ("lag", "rebalance", "kill")},
+    "a checkpoint that comes late counts": {**_LATE, "faults": ("lag", "blackout", "rebalance"), "moment": "closed"},
     "what was parked before the loss is parked": _OF_KEYS,
     "any checkpoint is trusted": {
         "longest": 0.1,
@@ -261,6 +285,20 @@ WORLDS: dict[str, dict[str, Any]] = {
     "the own begins are not decided at a takeover": {
         "faults": ("slow", "rebalance"),
         "moment": "begun",
+        "longest": 4.0,
+    },
+    "a lease in whose place another has come is forgotten": {
+        "faults": ("lag", "rebalance"),
+        "kinds": ("plain",),
+        "broken": 0.3,
+        "longest": 12.0,
+        "retries": 0.0,
+        "lossy": 0.2,
+    },
+    "the last hold of a key counts": {
+        "faults": ("purge", "pause", "rebalance", "cut"),
+        "kinds": ("key",),
+        "retries": 0.5,
         "longest": 4.0,
     },
     "strays are not named": {"faults": ("rebalance",), "moment": "", "longest": 12.0, "tasks": 20},
@@ -289,11 +327,11 @@ SEEDS: dict[str, int] = {
     "confirm always says yes": 21,
     "no begin is awaited": 34,
     "a run may start at any time": 0,
-    "an end before the own begin is not noted, and runs start late": 54,
+    "an end before the own begin is not noted, and runs start late": 7,
     "an end elsewhere leaves no lane": 3,
     "an end leaves no lane": 2,
-    "a checkpoint has folded all before it": 206,
-    "any checkpoint is trusted": 21,
+    "a checkpoint has folded all before it": 79,
+    "any checkpoint is trusted": 15,
     "one record of a checkpoint is taken": 3,
     "parked records are not in checkpoints": 3,
     "holds are not in checkpoints": 4,
@@ -307,13 +345,13 @@ SEEDS: dict[str, int] = {
     "commits do not wait for the journal": 1,
     "a commit outlasts the loss": 1,
     "the last of two begins wins": 44,
-    "starts are not counted": 5,
+    "starts are not counted": 4,
     "a release frees a later lease": 0,
     "copies run": 0,
     "lanes do not go on": 2,
     "wanted records are never read": 2,
     "records are not kept when they wait": 2,
-    "a missing record waits for ever": 4,
+    "a missing record waits for ever": 5,
     "a marker is waited for": 1,
     "what is reclaimed is not contested": 13,
     "the own begins are not decided at a takeover": 26,
@@ -329,13 +367,17 @@ SEEDS: dict[str, int] = {
     "what is on its way is durable": 6,
     "refused records are not sent again": 2,
     "of two ends the last one counts": 709,
-    "a checkpoint that comes late holds lanes": 691,
+    "a checkpoint that comes late holds lanes": 321,
     "a watch outlasts the ownership": 209,
     "what was parked before the loss is parked": 64,
     "what is given has no place": 22878,
     "what the journal lacks decides nothing": 20072,
-    "a checkpoint that comes late counts": 23127,
+    "a checkpoint that comes late counts": 94,
     "a repeated run has no rival": 77953,
+    "a lease in whose place another has come is forgotten": 21,
+    "the last hold of a key counts": 356,
+    "after a stop an owner goes on at once": 360421,
+    "a key that was freed is stopped by a record that comes late": 529,
 }
 
 

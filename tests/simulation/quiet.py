@@ -74,8 +74,10 @@ def _kept(core: Partition) -> Iterator[tuple[str, object]]:
     if core.owned:
         containers |= {
             "leases": ledger.leases,
+            "displaced": ledger.displaced,
             "attempts": ledger.attempts,
             "holds": ledger.holds,
+            "holders": ledger.holders,
             "parked": ledger.parked,
             "ends above the lowest unfinished": ledger.progress._starts,
         }

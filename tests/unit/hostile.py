@@ -169,7 +169,7 @@ def ledger() -> Ledger:
     made = Ledger("q", Progress(3, 9))
     made.end(7)
     made.start(4, "incarnation")
-    made.hold(Lane("key", "k"), Run("t", 1))
+    made.hold(Lane("key", "k"), Run("t", 1), 2)
     made.park(Lane("key", "p"), [5, 6])
     made.remember("@5", Memory(NOW, "7f"))
     return made

@@ -20,6 +20,7 @@ class Play:
 
     def __init__(self, ledger: Ledger | None = None, incarnation: str = "me", *, owned: bool = True) -> None:
         self.time = 100.0
+        self.hears = True
         self.membership = membership(SESSION)
         self.membership.open(self.time)
         self.core: Partition[bytes] = Partition(
@@ -28,6 +29,7 @@ class Play:
             membership=self.membership,
             remember=60.0,
             period=PERIOD,
+            hears=lambda: self.hears,
             now=self.now,
         )
         self.told: list[Transition] = []

@@ -10,16 +10,32 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kafka_exec.core.queue.lanes import Lane
+from kafka_exec.core.queue.lanes import Lane, Run, sent_by
 from kafka_exec.core.queue.ledger import Ledger
 from kafka_exec.core.queue.progress import Progress
 from kafka_exec.core.queue.restoring import JournalEntry, restore
-from kafka_exec.core.queue.transitions import ENDED, PARKED, RELEASED, STARTED, Lease, Transition, encode, parked
+from kafka_exec.core.queue.transitions import (
+    ENDED,
+    FREED,
+    GRANTED,
+    HELD,
+    PARKED,
+    RELEASED,
+    STARTED,
+    Lease,
+    Memory,
+    Transition,
+    encode,
+    freed,
+    granted,
+    held,
+    parked,
+)
 from tests.unit.twins.ledger import PlainLedger
 
 TOLD = st.lists(
     st.tuples(
-        st.sampled_from([STARTED, STARTED, ENDED, RELEASED, PARKED]),
+        st.sampled_from([STARTED, STARTED, ENDED, RELEASED, PARKED, HELD, HELD, FREED]),
         st.integers(0, 4),
         st.integers(1, 3),
         st.sampled_from("ab"),
@@ -32,8 +48,13 @@ KEY = Lane("key", "k")
 
 
 def told(ledger: Ledger, kind: str, offset: int, attempt: int, incarnation: str) -> None:
-    transition = parked(KEY, [offset]) if kind == PARKED else Transition(kind, offset, attempt)
-    ledger.apply(encode(incarnation, "q", [transition]))
+    run = Run(f"t{offset}", attempt)
+    transitions = {
+        PARKED: [parked(KEY, [offset])],
+        HELD: [Transition(ENDED, offset), held(offset, KEY, run)],
+        FREED: [freed(-1, KEY, run)],
+    }
+    ledger.apply(encode(incarnation, "q", transitions.get(kind, [Transition(kind, offset, attempt)])))
 
 
 @given(TOLD)
@@ -48,6 +69,9 @@ def test_it_agrees_with_all_that_was_told(transitions: list[tuple[str, int, int,
         assert ledger.attempts.get(offset, 0) == twin.attempts(offset)
         lease = ledger.leases.get(offset)
         assert (lease and lease.incarnation) == twin.lease(offset)
+    hold = twin.hold()
+    assert ledger.holds == ({KEY: Run(f"t{hold[0]}", hold[1])} if hold else {})
+    assert ledger.holders == ({KEY: hold[0]} if hold else {})
 
 
 @given(TOLD, TOLD)
@@ -63,6 +87,8 @@ def test_a_checkpoint_and_what_follows_is_the_same_as_all(
         told(whole, *transition)
         told(restored, *transition)
     assert (restored.leases, restored.attempts, restored.parked) == (whole.leases, whole.attempts, whole.parked)
+    assert restored.displaced == whole.displaced
+    assert (restored.holds, restored.holders) == (whole.holds, whole.holders)
     assert (restored.progress.low, restored.progress.metadata()) == (whole.progress.low, whole.progress.metadata())
 
 
@@ -104,6 +130,67 @@ def test_a_start_counts_up_and_an_older_one_changes_nothing() -> None:
     ledger.end(3)
     told(ledger, STARTED, 3, 3, "a")
     assert (ledger.leases, ledger.attempts) == ({}, {})
+
+
+@pytest.mark.parametrize("takes", [STARTED, GRANTED])
+def test_the_lease_of_a_run_counts_again_when_one_is_over_that_was_told_late_in_its_place(takes: str) -> None:
+    """The worker of the late one did not know of that run, and has counted its own starts only."""
+    taken = granted(3, Lease("former", 2)) if takes == GRANTED else Transition(STARTED, 3, 2)
+    ledger = Ledger("q", Progress(0))
+    ledger.fold([Transition(STARTED, 3, 1)], "runs")
+    ledger.fold([Transition(STARTED, 3, 1), Transition(RELEASED, 3, 1), taken], "former")
+    restored = Ledger("q", Progress(0))
+    assert all(restored.restore(part) for part in ledger.checkpoint("owner"))
+    for each in (ledger, restored):
+        assert each.leases == {3: Lease("former", 2)}
+        each.fold([Transition(RELEASED, 3, 2)], "former")
+        assert each.leases == {3: Lease("runs", 1)}
+        each.release(3)
+        assert (each.leases, each.displaced) == ({}, {})
+
+
+@pytest.mark.parametrize("how", ["it is released", "it ends", "it is accepted", "its journal was not heard", "void"])
+def test_nothing_is_kept_of_a_lease_in_whose_place_another_one_has_come(how: str) -> None:
+    ledger = Ledger("q", Progress(0))
+    ledger.fold([Transition(STARTED, 3, 1)], "former")
+    ledger.fold([Transition(STARTED, 3, 2)], "runs")
+    if how == "it is released":
+        ledger.fold([Transition(RELEASED, 3, 1)], "former")
+        ledger.release(3)
+    elif how == "it ends":
+        ledger.end(3)
+    elif how == "it is accepted":
+        ledger.accept(3, 2)
+    elif how == "void":
+        ledger.void(3)
+    else:
+        ledger.forget_all_but(())
+    assert (ledger.leases, ledger.displaced) == ({}, {})
+
+
+def test_a_reservation_in_whose_place_another_lease_comes_is_forgotten() -> None:
+    ledger = Ledger("q", Progress(0))
+    ledger.fold([granted(3, Lease("owner", 0)), granted(3, Lease("guest", 0)), Transition(RELEASED, 3, 0)], "guest")
+    assert (ledger.leases, ledger.displaced) == ({}, {})
+
+
+def test_a_lane_waits_on_for_the_run_of_a_later_record_when_an_earlier_one_ends_late() -> None:
+    """The earlier one was deleted while it ran, and its lane has gone on without it."""
+    ledger = Ledger("q", Progress(0))
+    told(ledger, HELD, 5, 1, "a")
+    told(ledger, HELD, 4, 1, "deleted")
+    assert (ledger.holds, ledger.holders) == ({KEY: Run("t5", 1)}, {KEY: 5})
+    told(ledger, FREED, 5, 1, "a")
+    assert (ledger.holds, ledger.holders) == ({}, {})
+
+
+def test_a_lane_waits_for_no_run_that_is_over_when_what_holds_it_comes_late() -> None:
+    """Nor for the one before, whose record has ended with what comes late."""
+    ledger = Ledger("q", Progress(0))
+    told(ledger, HELD, 3, 1, "a")
+    ledger.remember(sent_by(4), Memory(1.0))
+    told(ledger, HELD, 4, 2, "a")
+    assert (ledger.holds, ledger.holders) == ({}, {})
 
 
 def test_what_was_purged_is_leased_no_more() -> None:
@@ -340,7 +427,7 @@ def _forget_leases(self: Ledger, incarnation: str) -> list[bytes]:
 
 
 def _forget_parked(self: Ledger, incarnation: str) -> list[bytes]:
-    return _checkpoint(Ledger(self.queue, self.progress, self.leases, self.attempts), incarnation)
+    return _checkpoint(Ledger(self.queue, self.progress, leases=self.leases, attempts=self.attempts), incarnation)
 
 
 def _believe_the_commit(self: Ledger, progress: Progress) -> None:

@@ -141,6 +141,43 @@ def test_a_worker_that_was_stopped_for_long_asks_what_is_its_own_before_it_begin
     assert play.begin(0)
 
 
+def test_a_worker_that_was_stopped_for_long_begins_what_a_former_owner_may_have_ended_when_it_has_heard_all_till_now() -> (
+    None
+):
+    play = Play()
+    for offset in range(3):
+        play.read(offset)
+    play.core.reach(3)
+    play.read(3)
+    play.time += SESSION
+    assert not play.membership.renew(play.time)
+    play.membership.open(play.time)
+    assert play.begin(0)
+    assert play.begin(1)
+    assert play.core.is_undecided(0)
+    assert play.core.awaits(0) == 1, "its begin must be in the journal"
+    play.hear(Transition(ENDED, 0), by="former")
+    assert not play.core.confirm(0, play.now)
+    play.hear(Transition(STARTED, 1, 1), by="me")
+    assert play.core.confirm(1, play.now)
+    assert play.run(2)
+    play.end(1), play.end(2)
+    play.time += SESSION
+    assert not play.membership.renew(play.time)
+    play.membership.open(play.time)
+    assert play.run(3), "no former owner has had it"
+
+
+def test_who_does_not_hear_the_journal_waits_for_no_own_begin_that_it_would_not_hear() -> None:
+    play = Play()
+    play.read(0)
+    play.hears = False
+    play.time += SESSION
+    assert not play.membership.renew(play.time)
+    play.membership.open(play.time)
+    assert play.run(0)
+
+
 @pytest.mark.parametrize("how", ["close", "lose"])
 def test_a_task_whose_begin_is_not_confirmed_does_not_start_once_its_partition_is_lost(how: str) -> None:
     play = Play()

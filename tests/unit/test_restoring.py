@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from kafka_exec.core.queue.lanes import Lane, Run
@@ -64,6 +66,19 @@ def test_without_a_commit_a_checkpoint_that_comes_late_holds_no_lane_of_which_th
     later = encode("owner", "q", [Transition(ENDED, 1), held(1, KEY, Run("t0", 2))])
     restored, _ = restore("q", entries(later, *ledger.checkpoint("lost")), None)
     assert restored.holds == {KEY: Run("t0", 2), Lane("key", "trimmed"): Run("t9", 1)}
+
+
+def test_a_checkpoint_says_which_record_holds_a_lane_and_one_of_an_earlier_version_does_not() -> None:
+    made, parts = Ledger("q", Progress(0)), []
+    made.hold(KEY, Run("t0", 1), 7)
+    [whole] = made.checkpoint("owner")
+    before = json.loads(whole)
+    del before["checkpoint"]["holders"]
+    for value in (whole, json.dumps(before).encode()):
+        restored = Ledger("q", Progress(0))
+        assert restored.restore(value) == 1
+        parts.append((restored.holds, restored.holders))
+    assert parts == [({KEY: Run("t0", 1)}, {KEY: 7}), ({KEY: Run("t0", 1)}, {KEY: -1})]
 
 
 @pytest.mark.parametrize(

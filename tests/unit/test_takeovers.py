@@ -7,11 +7,21 @@ from collections.abc import Callable
 import pytest
 
 from kafka_exec.core.queue import ledger
-from kafka_exec.core.queue.lanes import Lane, Run, Ticket, after_failure, after_retry
+from kafka_exec.core.queue.lanes import STOPPED, Lane, Run, Ticket, after_failure, after_retry
 from kafka_exec.core.queue.ledger import Ledger
 from kafka_exec.core.queue.partition.parking import PATIENCE
 from kafka_exec.core.queue.progress import Progress
-from kafka_exec.core.queue.transitions import ENDED, RELEASED, STARTED, Lease, Transition, granted
+from kafka_exec.core.queue.transitions import (
+    ENDED,
+    FREED,
+    RELEASED,
+    STARTED,
+    Lease,
+    Transition,
+    granted,
+    held,
+    remembered,
+)
 from tests.unit.play import Play, accept, guest
 
 
@@ -132,6 +142,45 @@ def test_a_later_checkpoint_has_folded_what_those_before_it_have() -> None:
     assert (progress.checkpoint, progress.folded) == (36, 4)
     progress.check_in(36, 40)
     assert progress.folded == 36
+
+
+@pytest.mark.parametrize("comes_by", ["its own end", "a checkpoint", "a guest"])
+def test_what_has_stopped_a_key_and_comes_behind_what_frees_it_stops_it_no_more(comes_by: str) -> None:
+    """The record of the stop was refused, and is sent again when that of the free is in the journal."""
+    key = Lane("key", "k")
+    stop = [Transition(ENDED, 0), held(0, key, Run("t0", STOPPED)), remembered(0, "unique", 1000.0, "")]
+    play = Play()
+    play.read(0, ordering_key="k")
+    if comes_by == "its own end":
+        assert play.run(0)
+        play.core.will_end(0, after_failure)
+        play.end(0)
+    elif comes_by == "a guest":
+        play.hear(*stop, by="guest")
+    else:
+        stopped = Ledger("q", Progress(0))
+        stopped.fold(stop, "former")
+        restored = Ledger("q", Progress(0))
+        assert all(restored.restore(part) for part in stopped.checkpoint("former"))
+        play = Play(restored)
+    play.told.clear()
+    assert play.core.free(key, play.now)
+    play.effects()
+    new = Ledger("q", Progress(0))
+    new.fold(play.told, "me")
+    new.fold(stop, "me")
+    assert (new.has_ended(0), new.holds) == (True, {})
+    assert "unique" in new.remembered
+
+
+@pytest.mark.parametrize("run", [Run("t0", 1), Run("t0", STOPPED)], ids=["waits", "stopped by an unknown record"])
+def test_no_retry_counts_as_a_copy_since_its_key_was_freed_before_it_came(run: Run) -> None:
+    of = Ledger("q", Progress(1))
+    of.hold(Lane("key", "k"), run, -1 if run.is_stop else 0)
+    play = Play(of)
+    assert play.core.free(Lane("key", "k"), play.now)
+    play.effects()
+    assert play.kinds() == [(FREED, -1)]
 
 
 @pytest.mark.parametrize("other", ["t0", "t2"], ids=["of the task that the key waits for", "of another one"])

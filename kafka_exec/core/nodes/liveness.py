@@ -64,11 +64,13 @@ class TrustWindow:
     Attributes:
         until: the end of the window; None: the window is shut.
         lost: a sign has come too late, so that the window stays shut.
+        lapses: how often that was so.
     """
 
     def __init__(self, length: float, margin: float = 0.0) -> None:
         self.until: float | None = None
         self.lost = False
+        self.lapses = 0
         self._span = length - margin
 
     def open(self, at: float) -> None:
@@ -77,7 +79,9 @@ class TrustWindow:
 
     def renew(self, at: float) -> bool:
         """Notes a sign that the fact was still true at the time ``at``. Returns False if the sign comes too late."""
-        self.lost = self.lost or (self.until is not None and at > self.until)
+        if self.until is not None and at > self.until:
+            self.lost = True
+            self.lapses += 1
         self.until = None if self.lost else at + self._span
         return not self.lost
 

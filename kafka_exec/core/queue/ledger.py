@@ -53,8 +53,11 @@ class Ledger:
             another id do not count.
         progress: the offsets that were read, and those that have ended; parked records count as ended there.
         leases: the leases of tasks that have not ended, by offset.
+        displaced: the leases of begun tasks in whose place another incarnation's has come. That one may be told late, by a
+            worker that did not know of the lease: when it is over, the former one counts again.
         attempts: how often each task that has not ended was begun, by offset.
         holds: the held lanes, and the run that each waits for.
+        holders: the records whose ends hold them, by lane; -1: a checkpoint of an earlier version does not name it.
         parked: the lanes of parked records, by offset.
         remembered: the ends of tasks whose copies are dropped, by :attr:`Ticket.once`; the latest last.
     """
@@ -62,8 +65,10 @@ class Ledger:
     queue: str
     progress: Progress
     leases: dict[int, Lease] = field(default_factory=dict)
+    displaced: dict[int, Lease] = field(default_factory=dict)
     attempts: dict[int, int] = field(default_factory=dict)
     holds: dict[Lane, Run] = field(default_factory=dict)
+    holders: dict[Lane, int] = field(default_factory=dict)
     parked: dict[int, Lane] = field(default_factory=dict)
     remembered: dict[str, Memory] = field(default_factory=dict)
 
@@ -91,18 +96,21 @@ class Ledger:
         self.progress.end(offset)
         self.parked.pop(offset, None)
         self.leases.pop(offset, None)
+        self.displaced.pop(offset, None)
         self.attempts.pop(offset, None)
 
     def void(self, offset: int) -> None:
         """Forgets all tasks from an offset on: the queue was truncated there, and has other records now."""
         self.progress.void(offset)
-        for of_tasks in (self.leases, self.attempts, self.parked):
+        for of_tasks in (self.leases, self.displaced, self.attempts, self.parked):
             for each in [task for task in of_tasks if task >= offset]:
                 del of_tasks[each]
 
     def release(self, offset: int) -> None:
         """Notes that no worker runs a task any more, and that it has not ended: it may be begun again."""
         self.leases.pop(offset, None)
+        if (former := self.displaced.pop(offset, None)) is not None:
+            self.leases[offset] = former
 
     def accept(self, offset: int, attempts: int) -> None:
         """Notes that another owner grants a task to this process, and that it was begun so often.
@@ -110,6 +118,7 @@ class Ledger:
         That owner may not know yet of a start that this process has told, and given back, before. The next one has another
         number: else what is told of the former one would end it.
         """
+        self.displaced.pop(offset, None)
         self.release(offset)
         if number := max(attempts, self.attempts.get(offset, 0)):
             self.attempts[offset] = number
@@ -118,18 +127,25 @@ class Ledger:
     def forget_all_but(self, offsets: Container[int]) -> None:
         """Forgets the leases of all tasks but these, the attempts of all but these and the last ones, and the held lanes."""
         self.leases = {each: lease for each, lease in self.leases.items() if each in offsets}
+        self.displaced = {}
         for offset in [each for each in self.attempts if each not in offsets][:-_MOST_FOREIGN]:
             del self.attempts[offset]
-        self.holds = {}
+        self.holds, self.holders = {}, {}
 
-    def hold(self, lane: Lane, run: Run) -> None:
-        """Notes that a lane waits for a run."""
-        self.holds[lane] = run
+    def hold(self, lane: Lane, run: Run, offset: int = -1) -> None:
+        """Notes that a lane waits for a run, since the record at an offset has ended; -1: it is not known which.
+
+        If the lane waits already for a run of a later record, it has gone on before without this one, which was deleted
+        while it ran.
+        """
+        if offset >= self.holders.get(lane, -1):
+            self.holds[lane], self.holders[lane] = run, offset
 
     def free(self, lane: Lane, run: Run | None = None) -> None:
         """Notes that a lane waits no more, if it waited for ``run``; None: for any run."""
         if run is None or self.holds.get(lane) == run:
             self.holds.pop(lane, None)
+            self.holders.pop(lane, None)
 
     def park(self, lane: Lane, offsets: Iterable[int]) -> None:
         """Notes that records that wait in a lane are parked: the commit counts them as ended."""
@@ -184,7 +200,7 @@ class Ledger:
             if transition.kind == STARTED:
                 self._start(transition.offset, Lease(incarnation, transition.attempt))
             elif transition.kind == GRANTED:
-                self._lease(transition.offset, Lease(transition.about[0], transition.attempt))
+                self._displace(transition.offset, Lease(transition.about[0], transition.attempt))
             elif transition.kind == ENDED:
                 if self.has_ended(transition.offset):
                     late.add(transition.offset)
@@ -226,10 +242,14 @@ class Ledger:
     def _entries(self) -> Iterator[tuple[str, list[Any]]]:
         for offset, lease in self.leases.items():
             yield "leases", [offset, *lease]
+        for offset, lease in self.displaced.items():
+            yield "displaced", [offset, *lease]
         for offset, attempts in self.attempts.items():
             yield "attempts", [offset, attempts]
         for lane, run in self.holds.items():
             yield "holds", [*lane, *run]
+        for lane, offset in self.holders.items():
+            yield "holders", [*lane, offset]
         for offset, lane in self.parked.items():
             yield "parked", [*lane, [offset]]
         for name, memory in self.remembered.items():
@@ -266,7 +286,13 @@ class Ledger:
                 self.leases[offset] = lease
                 self.attempts[offset] = max(lease.attempt, self.attempts.get(offset, 0))
         elif before.incarnation == lease.incarnation or before.attempt < lease.attempt:
-            self._lease(offset, lease)
+            self._displace(offset, lease)
+
+    def _displace(self, offset: int, lease: Lease) -> None:
+        before = self.leases.get(offset)
+        self._lease(offset, lease)
+        if before is not None and before.attempt and before.incarnation != self.leases[offset].incarnation:
+            self.displaced[offset] = before
 
     def _lease(self, offset: int, lease: Lease) -> None:
         # A start of an older attempt than the last one comes late, from a worker that has lost the task: it changes nothing.
@@ -278,11 +304,13 @@ class Ledger:
         with suppress(ValueError):  # a later version has written it
             if transition.kind == HELD:
                 kind, name, task_id, retries = transition.about
-                if sent_by(transition.offset) not in self.remembered:  # else that run is over
-                    self.hold(lane_of(kind, name), run_of(task_id, retries))
+                lane, run = lane_of(kind, name), run_of(task_id, retries)
+                self.hold(lane, run, transition.offset)
+                if sent_by(transition.offset) in self.remembered:  # that run is over: this was refused, and comes late
+                    self.free(lane, run)
             elif transition.kind == FREED:
-                kind, name, *run = transition.about
-                self.free(lane_of(kind, name), run_of(*run) if len(run) == 2 else None)
+                kind, name, *awaited = transition.about
+                self.free(lane_of(kind, name), run_of(*awaited) if len(awaited) == 2 else None)
             elif transition.kind == PARKED:
                 kind, name, *offsets = transition.about
                 self.park(lane_of(kind, name), [whole(offset, most=FARTHEST) for offset in offsets])
@@ -291,9 +319,11 @@ class Ledger:
 
     def _release(self, offset: int, told: Lease) -> None:
         """Notes that an incarnation runs a task no more. A record that is written twice does not end a later run."""
-        lease = self.leases.get(offset)
-        if lease is not None and lease.incarnation == told.incarnation and lease.attempt <= told.attempt:
-            self.release(offset)
+        for leases, forget in ((self.leases, self.release), (self.displaced, self.displaced.pop)):
+            lease = leases.get(offset)
+            if lease is not None and lease.incarnation == told.incarnation and lease.attempt <= told.attempt:
+                forget(offset)
+                return
 
     def restore(self, value: bytes | None, told: Container[Lane] = ()) -> int:
         """Adds a record of a checkpoint. Returns the number of records of the whole checkpoint; 0 if it is none.
@@ -316,13 +346,19 @@ class Ledger:
                 for offset in a_list(offsets)
             }
             attempts = [(whole(offset), attempt_of(number)) for offset, number in _entries_of(state, "attempts")]
-            leases = [
-                (whole(offset), Lease(text(incarnation), attempt_of(attempt)))
-                for offset, incarnation, attempt in _entries_of(state, "leases")
-            ]
+            leases, displaced = (
+                [
+                    (whole(offset), Lease(text(incarnation), attempt_of(attempt)))
+                    for offset, incarnation, attempt in _entries_of(state, name)
+                ]
+                for name in ("leases", "displaced")
+            )
             holds = [
                 (lane_of(kind, name), run_of(task_id, retries))
                 for kind, name, task_id, retries in _entries_of(state, "holds")
+            ]
+            holders = [
+                (lane_of(kind, name), whole(offset, least=-1)) for kind, name, offset in _entries_of(state, "holders")
             ]
             remembered = [memory_of(each) for each in _entries_of(state, "remembered")]
             parts = whole(record.get("parts", 1), most=FARTHEST)
@@ -335,9 +371,12 @@ class Ledger:
                     self.attempts[offset] = max(number, self.attempts.get(offset, 0))
             for offset, lease in leases:
                 self._lease(offset, lease)
+            self.displaced.update((offset, lease) for offset, lease in displaced if not self.has_ended(offset))
             for lane, run in holds:
                 if lane not in told:
-                    self.hold(lane, run)
+                    self.holds[lane], self.holders[lane] = run, -1
+            # The run that a lane waits for, and the record that holds it, may be in two records of the checkpoint.
+            self.holders.update((lane, offset) for lane, offset in holders if lane not in told)
             for name, memory in remembered:
                 self.remember(name, memory)
             return parts

@@ -86,6 +86,7 @@ class OwnedPartition:
             membership=membership,
             remember=remember,
             period=0.0 if journal is None else journal.node.period,
+            hears=lambda: journal is not None and journal.position(partition) is not None,
             now=self._now(),
         )
 

@@ -1,8 +1,8 @@
-"""The end of a task: what it changes for its lane, and for other records of the same task."""
+"""The end of a task, and of the wait of a lane: what they change for the lane, and for other records of the same task."""
 
 from __future__ import annotations
 
-from kafka_exec.core.queue.lanes import Run, Ticket
+from kafka_exec.core.queue.lanes import Lane, Run, Ticket, sent_by
 from kafka_exec.core.queue.ledger import Ledger
 from kafka_exec.core.queue.transitions import ENDED, Memory, Transition, freed, held, remembered
 
@@ -24,7 +24,7 @@ def end(
     if ticket is None or is_late:  # the first end counts
         return told
     if awaited is not None and ticket.keeps_place:
-        ledger.hold(ticket.lane, awaited)
+        ledger.hold(ticket.lane, awaited, offset)
         told.append(held(offset, ticket.lane, awaited))
     elif ticket.run.retries and ticket.keeps_place:
         # Told in any case: a worker that runs another owner's task does not know the run that its lane waits for.
@@ -35,4 +35,16 @@ def end(
         for name in ticket.ends(offset, is_over=is_over, restarted=restarted):
             ledger.remember(name, memory)
             told.append(remembered(offset, name, memory.at, memory.task))
+    return told
+
+
+def free_lane(ledger: Ledger, lane: Lane, *, at: float) -> list[Transition]:
+    """Frees a held lane in the ledger. Returns the transitions to tell. ``at``: as in :func:`end`."""
+    run, holder = ledger.holds[lane], ledger.holders[lane]
+    ledger.free(lane)
+    told = [freed(-1, lane, run)]
+    if run.is_stop and holder >= 0:
+        # The record that stops the lane may have been refused, and come later: it stops no lane if its task is over.
+        ledger.remember(sent_by(holder), Memory(at))
+        told.append(remembered(holder, sent_by(holder), at, ""))
     return told

@@ -17,11 +17,12 @@ from collections.abc import Callable
 from kafka_exec.core.nodes.liveness import TrustWindow, grant
 from kafka_exec.core.queue.lanes import UNREAD, Lane, Run, Ticket
 from kafka_exec.core.queue.ledger import Ledger
+from kafka_exec.core.queue.partition.ends import free_lane
 from kafka_exec.core.queue.partition.kept import R
 from kafka_exec.core.queue.partition.parking import Standstill
 from kafka_exec.core.queue.partition.records import BEGUN, Now, Ready, Records
 from kafka_exec.core.queue.partition.states import RecordEvent, RecordState
-from kafka_exec.core.queue.transitions import ENDED, GRANTED, PARKED, RELEASED, STARTED, Lease, freed, is_of
+from kafka_exec.core.queue.transitions import ENDED, GRANTED, PARKED, RELEASED, STARTED, Lease, is_of
 from kafka_exec.errors import NotConfirmed
 
 
@@ -34,6 +35,7 @@ class Partition(Records[R]):
         membership: the time for which the owner may trust that it still owns the partition, in steady time.
         remember: how long a second task of a deduplication id is dropped, seconds.
         period: seconds between two heartbeats.
+        hears: returns True while this process hears the partition's journal.
         now: the present time.
 
     Attributes:
@@ -43,16 +45,24 @@ class Partition(Records[R]):
     """
 
     def __init__(
-        self, ledger: Ledger, incarnation: str, *, membership: TrustWindow, remember: float, period: float, now: Now
+        self,
+        ledger: Ledger,
+        incarnation: str,
+        *,
+        membership: TrustWindow,
+        remember: float,
+        period: float,
+        hears: Callable[[], bool],
+        now: Now,
     ) -> None:
         super().__init__(ledger, incarnation, remember)
+        self.lapses, self._hears = membership.lapses, hears
         self.owned, self.term, self.position = True, 0, -1
         self._membership = membership
         self._period = period
         self._standstill = Standstill()
-        # The end of the records that were read since the partition came, their last leader, and the end of those before.
+        # The end of the records that were read since the partition came, and their last leader.
         self._furthest, self._epoch = 0, -1
-        self._inherited: int | None = None
         self._enter_parked(now)
 
     def ready(self) -> Ready[R] | None:
@@ -67,16 +77,6 @@ class Partition(Records[R]):
     # -- questions -----------------------------------------------------------------------------------------------------
 
     @property
-    def wanted(self) -> set[int]:
-        """The offsets of records that wait, are needed soon, and must be read again."""
-        return self.kept.wanted
-
-    @property
-    def needed(self) -> int:
-        """The lowest offset of the queue that a new owner needs."""
-        return min(self.ledger.needed, self.outbox.needed)
-
-    @property
     def outstanding(self) -> int:
         """The number of records that are handed out, or run here, and have not ended."""
         return self.open if self.owned else 0
@@ -89,10 +89,8 @@ class Partition(Records[R]):
 
     def needs_journal(self) -> bool:
         """True if the transitions of others matter: they may run tasks, or tell the end of one that runs here again."""
-        # A former owner may run all that was there then.
-        inherits = self._inherited is None or self.ledger.progress.low < self._inherited
         has_rivals = bool(self.contested) or any(self.attempts(offset) > 1 for offset in self.running)
-        return has_rivals or (self.owned and (inherits or bool(self.leases_elsewhere())))
+        return has_rivals or (self.owned and (self.inherits or bool(self.leases_elsewhere())))
 
     # -- reading -------------------------------------------------------------------------------------------------------
 
@@ -118,7 +116,7 @@ class Partition(Records[R]):
     def reach(self, end: int) -> None:
         """Notes that all records before ``end`` were read. Offsets at which a consumer sees no record count as ended."""
         self.position = max(self.position, end)
-        self._inherited = end if self._inherited is None else self._inherited
+        self.inherited = end if self.inherited is None else self.inherited
         self.uncommitted |= self.ledger.progress.reach(end)
 
     def found(self, offset: int, ticket: Ticket | None, record: R, now: Now) -> None:
@@ -164,6 +162,9 @@ class Partition(Records[R]):
             self.happens(offset, RecordEvent.LATE, now)
             self._go_on(now)
             return False
+        if self.owned and self.inherits and self.lapses != self._membership.lapses and self._hears():
+            # It was stopped for long: the end that a former owner has told may not be heard yet.
+            self.contested.setdefault(offset, None)
         self.happens(offset, RecordEvent.BEGIN, now)
         return True
 
@@ -277,7 +278,7 @@ class Partition(Records[R]):
         This process knows already all that it has told itself. Its own records only decide which of two begins came first.
         """
         if is_of(value, self._incarnation):
-            self.hear_own(value)
+            self.hear_own(value, self._membership.lapses)
             return True
         held = list(self.ledger.holds)
         # What a former owner has parked late, this process has read already, or will read in its order.
@@ -318,11 +319,9 @@ class Partition(Records[R]):
 
     def free(self, lane: Lane, now: Now) -> bool:
         """Frees a held lane. Returns False if it is not held here."""
-        run = self.ledger.holds.get(lane)
-        if not self.owned or run is None:
+        if not self.owned or lane not in self.ledger.holds:
             return False
-        self.ledger.free(lane)
-        self.outbox.tell(freed(-1, lane, run))
+        self.outbox.tell(*free_lane(self.ledger, lane, at=now.log))
         self.lanes_to_go_on.append(lane)
         self._go_on(now)
         return True
@@ -380,7 +379,7 @@ class Partition(Records[R]):
         restored.merge(self.ledger.progress.without(self.ledger.parked), {})
         self.decide(restored)
         self.ledger, self.position, self.owned = restored, -1, True
-        self._furthest, self._epoch, self._inherited = 0, -1, None
+        self._furthest, self._epoch, self.inherited = 0, -1, None
         self.forget_lanes()
         self.all(RecordEvent.OWN, now)
         self._enter_parked(now)

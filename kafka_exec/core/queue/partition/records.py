@@ -88,6 +88,8 @@ class Records(Generic[R]):
         lanes_to_go_on: the lanes that records have left.
         open: the number of records that are handed out, or run here.
         uncommitted: a task has ended since the last commit was made.
+        inherited: the end of the records that were there when the partition came; None: they are not read yet.
+        lapses: the number of times that its owner could not trust that it is one, before its own begins were heard last.
     """
 
     def __init__(self, ledger: Ledger, incarnation: str, remember: float) -> None:
@@ -104,6 +106,8 @@ class Records(Generic[R]):
         self.lanes_to_go_on: list[Lane] = []
         self.open = 0
         self.uncommitted = False
+        self.inherited: int | None = None
+        self.lapses = 0
         self._incarnation = incarnation
         self._remember = remember
         self._states: dict[int, RecordState] = {}
@@ -114,6 +118,16 @@ class Records(Generic[R]):
         if found is not None:
             return found
         return RecordState.ENDED if self.ledger.has_ended(offset) else RecordState.UNREAD
+
+    @property
+    def wanted(self) -> set[int]:
+        """The offsets of records that wait, are needed soon, and must be read again."""
+        return self.kept.wanted
+
+    @property
+    def needed(self) -> int:
+        """The lowest offset of the queue that a new owner needs."""
+        return min(self.ledger.needed, self.outbox.needed)
 
     def wait(self, offset: int) -> None:
         """Notes that a record waits that a former owner has parked."""
@@ -161,6 +175,11 @@ class Records(Generic[R]):
         """True if a run of a task may have sent a retry: it was begun, or another incarnation has its lease."""
         return self.ledger.attempts.get(offset, 0) > 0 or self.lease_elsewhere(offset)
 
+    @property
+    def inherits(self) -> bool:
+        """True if a former owner may run tasks: all that was there when the partition came."""
+        return self.inherited is None or self.ledger.progress.low < self.inherited
+
     def leases_elsewhere(self) -> list[tuple[int, Lease]]:
         """The leases of other incarnations, each with its offset."""
         self.ledger.tidy()
@@ -173,11 +192,16 @@ class Records(Generic[R]):
         """True if another incarnation may have told its begin of a task before this one has."""
         return offset in self.contested and self.contested[offset] is None
 
-    def hear_own(self, value: bytes | None) -> None:
-        """Notes a record of the journal that this process has written: its begins come first if no other's came before."""
+    def hear_own(self, value: bytes | None, lapses: int) -> None:
+        """Notes a record of the journal that this process has written: its begins come first if no other's came before.
+
+        Args:
+            lapses: as in the attribute, up to now.
+        """
         for each, _ in transitions_of(object_of(value)) if self.contested else ():
             if each.kind == STARTED and self.is_undecided(each.offset) and self.state(each.offset) in BEGUN:
                 del self.contested[each.offset]
+                self.lapses = lapses
 
     def decide(self, restored: Ledger) -> None:
         """Decides which begins came first: this process hears no more of its own ones that the restored ledger holds."""
