@@ -120,7 +120,7 @@ def dead_letters(kafka_app: Celery) -> Callable[[], list[Any]]:
 
 @pytest.fixture
 def assert_ran_once(kafka_app: Celery) -> Callable[..., None]:
-    """``assert_ran_once(task, key=None)``: by the log, a task was begun once. The task: a result, an id, a task or its name."""
+    """``assert_ran_once(task, key=None)``: by the log, a task ran once. The task: a result, an id, a task or its name."""
     from kafka_exec.testing import assert_ran_once
 
     return lambda task, key=None: assert_ran_once(kafka_app, task, key)

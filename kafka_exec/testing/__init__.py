@@ -1,10 +1,10 @@
 """Tests of an application with a real Kafka. pytest gets this as fixtures (docs/testing.md); other test runners import it.
 
-    with broker(None) as url, own_prefix(url) as own, pointed(app, settings_for(own)), at_once(file) as kafka_time:
-        with Workers(app) as workers:
-            workers.thread()
-            ...
-            run_until_idle(app)
+with broker(None) as url, own_prefix(url) as own, pointed(app, settings_for(own)), at_once(file) as kafka_time:
+    with Workers(app) as workers:
+        workers.thread()
+        ...
+        run_until_idle(app)
 """
 
 from __future__ import annotations

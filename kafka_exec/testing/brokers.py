@@ -39,7 +39,7 @@ def broker(url: str | None) -> Iterator[str]:
 
 @contextmanager
 def own_prefix(url: str) -> Iterator[str]:
-    """The URL with a prefix of its own, which begins with that of the URL, if it has one. Its topics are deleted at the end."""
+    """The URL with a prefix of its own, behind that of the URL if it has one. In the end its topics are deleted."""
     address, _, query = url.partition("?")
     scheme, _, rest = address.partition("://")
     hosts, _, before = rest.partition("/")

@@ -34,7 +34,10 @@ def run_until_idle(app: Celery, timeout: float = 30.0) -> None:
     if not left:
         return
     now = time.time()
-    lines = [sentence(reason(app, task, now), lambda at: when(at, now)) if task else "a message that is no task" for task in left.tasks[:_TOLD]]
+    lines = [
+        sentence(reason(app, task, now), lambda at: when(at, now)) if task else "a message that is no task"
+        for task in left.tasks[:_TOLD]
+    ]
     more = len(left.tasks) - _TOLD
     if more > 0:
         lines.append(f"and {more} more")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import Any, NamedTuple
 
 from celery import Celery
@@ -53,7 +52,8 @@ def messages(app: Celery) -> list[Message]:
         begins, ends = spans(admin, places(cluster, [*topics.values(), *journals]))
     records = read(cluster, {place: (begins[place], end) for place, end in ends.items()}, lambda record: record)
     ids = cluster.topics.identities(list(topics.values()))
-    begun, ended = Counter[tuple[str, int, int]](), set()
+    begun: dict[tuple[str, int, int], int] = {}
+    ended = set()
     for (topic, partition), told in records.items():
         if topic not in journals:
             continue
@@ -61,16 +61,17 @@ def messages(app: Celery) -> list[Message]:
         for found in (object_of(each.value()) for each in told):
             for transition, _ in transitions_of(found) if found.get("queue") == ids[queue] else ():
                 place = (queue, partition, transition.offset)
-                if transition.kind == STARTED:
-                    begun[place] += 1
-                elif transition.kind == ENDED:
+                if transition.kind in (STARTED, ENDED):
+                    begun[place] = max(transition.attempt, begun.get(place, 0))
+                if transition.kind == ENDED:
                     ended.add(place)
     return [
-        Message((*place, record.offset()), *task, begun[(*place, record.offset())], (*place, record.offset()) in ended)
-        for place, told in records.items()
-        if place[0] not in journals
-        for record in told
+        Message(place, *task, begun.get(place, 0), place in ended)
+        for (topic, partition), sent in records.items()
+        if topic not in journals
+        for record in sent
         if (task := _task(record)) is not None
+        for place in [(topic, partition, record.offset())]
     ]
 
 

@@ -60,7 +60,13 @@ def at_once(file: Path) -> Iterator[KafkaTime]:
     send, suspend = Celery.send_task, DurableRun._suspend
 
     def send_at_once(
-        app: Celery, name: str, args: Any = None, kwargs: Any = None, countdown: Any = None, eta: Any = None, **more: Any
+        app: Celery,
+        name: str,
+        args: Any = None,
+        kwargs: Any = None,
+        countdown: Any = None,
+        eta: Any = None,
+        **more: Any,
     ) -> Any:
         if countdown or eta:
             kind = "retry" if more.get("retries") else "countdown" if countdown else "eta"
