@@ -31,10 +31,17 @@ def broker(url: str | None) -> Iterator[str]:
         yield url
         return
     kafka = EmbeddedKafka(heap=_HEAP)
+    try:
+        start(kafka)
+        yield kafka.url
+    finally:
+        kafka.close()
+
+
+def start(kafka: EmbeddedKafka) -> None:
+    """Starts an embedded broker, for minutes."""
     with patch.dict(os.environ, {"JDK_JAVA_OPTIONS": _JAVA_OPTIONS}):
         kafka.start()
-    with kafka:
-        yield kafka.url
 
 
 @contextmanager

@@ -1,0 +1,200 @@
+"""Containers that are processes: what pytest-celery asks of Docker's containers."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import uuid
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from kafka_exec.broker import EmbeddedKafka
+from kafka_exec.testing.containers.kafka import ADVERTISED, advertised
+
+#: A process ends within so many seconds after SIGKILL.
+_KILL_TIMEOUT = 10.0
+
+RUNNING, EXITED = "running", "exited"
+
+
+class Container:
+    """A container. ``env``: its variables."""
+
+    def __init__(self, name: str | None, labels: Mapping[str, str] | None, env: Mapping[str, str]) -> None:
+        self.id = uuid.uuid4().hex
+        self.name = name or f"process-{self.id[:12]}"
+        self.labels = dict(labels or {})
+        self._env = dict(env)
+
+    @property
+    def status(self) -> str:
+        """``"running"`` or ``"exited"``."""
+        raise NotImplementedError
+
+    @property
+    def exit_code(self) -> int:
+        """The status with which it has ended, as Docker has it: 137 after SIGKILL; 0 as long as it runs."""
+        return 0
+
+    @property
+    def attrs(self) -> dict[str, Any]:
+        """What Docker tells of a container. It publishes no port: its own ports are those of the machine."""
+        return {
+            "Config": {
+                "Hostname": self.id[:12],
+                "Env": [f"{name}={value}" for name, value in self._env.items()],
+                "Labels": self.labels,
+            },
+            "NetworkSettings": {"Networks": {"host": {"IPAddress": "127.0.0.1"}}, "Ports": {}},
+            "HostConfig": {"PortBindings": {}},
+            "State": {"Status": self.status, "ExitCode": self.exit_code},
+        }
+
+    def reload(self) -> None:
+        """All that is told is of now."""
+
+    def logs(self, **options: Any) -> bytes:
+        """All that it has written."""
+        raise NotImplementedError
+
+    def kill(self, how: str | int | None = None) -> None:
+        """Sends a signal, SIGKILL by default; after that it returns when nothing of the container is left."""
+        raise NotImplementedError
+
+    def restart(self, timeout: float = 10) -> None:
+        """Ends it with SIGTERM, after ``timeout`` seconds with SIGKILL, and starts it again."""
+        raise NotImplementedError
+
+    def remove(self, **options: Any) -> None:
+        """Ends it."""
+        raise NotImplementedError
+
+    def wait(self, **options: Any) -> dict[str, int]:
+        """The status with which it has ended; it has, when it was killed or removed."""
+        return {"StatusCode": self.exit_code}
+
+
+class KafkaProcess(Container):
+    """A container of Kafka: an embedded Kafka, which others may use too."""
+
+    def __init__(self, kafka: EmbeddedKafka, name: str | None, labels: Mapping[str, str] | None) -> None:
+        address = kafka.bootstrap_servers
+        super().__init__(name, labels, {ADVERTISED: advertised(address, address)})
+        self._kafka = kafka
+
+    @property
+    def status(self) -> str:
+        return RUNNING if self._kafka.running() else EXITED
+
+    def logs(self, **options: Any) -> bytes:
+        return self._kafka.log_file().read_bytes()
+
+    def kill(self, how: str | int | None = None) -> None:
+        if _number(how) == signal.SIGTERM:
+            self._kafka.stop()
+        else:
+            self._kafka.kill()
+
+    def restart(self, timeout: float = 10) -> None:
+        self._kafka.stop(timeout=timeout)
+        self._kafka.start()
+
+    def remove(self, **options: Any) -> None:
+        """The Kafka stays for the next test."""
+
+
+class Process(Container):
+    """A container that runs a command.
+
+    Args:
+        command: in it ``%h`` is the container's hostname.
+        folder: where it runs, and from where it imports.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        env: Mapping[str, str],
+        folder: Path,
+        name: str | None,
+        labels: Mapping[str, str] | None,
+    ) -> None:
+        super().__init__(name, labels, env)
+        self._command = [each.replace("%h", self.id[:12]) for each in command if each]
+        self._folder = folder
+        self._log = folder / f".{self.id}.log"
+        self._process = self._start()
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The variables of its processes: their ``python`` and ``celery`` are those of the tests."""
+        path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+        importable = os.pathsep.join([str(self._folder), *(each for each in sys.path if each)])
+        return {**os.environ, **self._env, "PATH": path, "PYTHONPATH": importable}
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        with self._log.open("ab") as output:
+            return subprocess.Popen(
+                self._command,
+                cwd=self._folder,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                env=self.environment,
+            )
+
+    @property
+    def status(self) -> str:
+        return RUNNING if self._process.poll() is None else EXITED
+
+    @property
+    def exit_code(self) -> int:
+        code = self._process.poll() or 0
+        return code if code >= 0 else 128 - code
+
+    def logs(self, **options: Any) -> bytes:
+        return self._log.read_bytes()
+
+    def kill(self, how: str | int | None = None) -> None:
+        if (number := _number(how)) == signal.SIGKILL:
+            self.remove()
+        else:
+            self._process.send_signal(number)
+
+    def restart(self, timeout: float = 10) -> None:
+        self._process.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(timeout)
+        self.remove()
+        self._process = self._start()
+
+    def remove(self, **options: Any) -> None:
+        """Ends the whole process group, as the end of its first process ends a container."""
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait(_KILL_TIMEOUT)
+
+    def exec_run(self, command: str | list[str], **options: Any) -> tuple[int, bytes]:
+        """Runs a further command in the container; its status, and what it has written."""
+        done = subprocess.run(
+            shlex.split(command) if isinstance(command, str) else command,
+            cwd=self._folder,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env=self.environment,
+        )
+        return done.returncode, done.stdout
+
+
+def _number(name: str | int | None) -> int:
+    """The number of a signal, from its name, its number, or None: SIGKILL."""
+    if name is None:
+        return signal.SIGKILL
+    return int(name) if isinstance(name, int) or name.isdecimal() else signal.Signals[name]
