@@ -1,7 +1,7 @@
 """A stand-in for Docker's client, as far as pytest-celery uses one: its containers are processes of this machine.
 
-A container of Kafka's image is an embedded Kafka, which all of them share. Any other container runs its command here, with the
-interpreter and packages of the tests, in the folder of its volume; images are not built.
+A container of Kafka's image is an embedded Kafka, which all of them share. Any other container runs its command here, with
+the interpreter and packages of the tests, in the folder of its volume; images are not built.
 """
 
 from __future__ import annotations

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gc
+import json
 from typing import Any
+from urllib.parse import urlencode
 
 from celery.result import AsyncResult
 from confluent_kafka.admin import AdminClient
@@ -11,6 +13,7 @@ from pytest_celery import CeleryTestBackend, CeleryTestBroker, CeleryTestContain
 
 from kafka_exec.broker.install.distribution import KAFKA_VERSION
 from kafka_exec.broker.ports import choose, host_of
+from kafka_exec.testing.brokers import PARTITIONS
 
 #: The image, of which other containers are recognised too that run Kafka.
 IMAGE = "apache/kafka"
@@ -51,17 +54,21 @@ class KafkaContainer(CeleryTestContainer):  # type: ignore[misc]
     @property
     def url(self) -> str:
         """The URL for other containers."""
-        return f"{self.prefix()}{self._address(INSIDE)}/{self.vhost}"
+        return self._url(INSIDE)
 
     @property
     def host_url(self) -> str:
         """The URL for the tests."""
-        return f"{self.prefix()}{self._address(OUTSIDE)}/{self.vhost}"
+        return self._url(OUTSIDE)
 
     @property
     def vhost(self) -> str:
         """The prefix of all topics."""
         return f"c{self.id[:12]}"
+
+    def _url(self, listener: str) -> str:
+        query = urlencode({"partitions": json.dumps(PARTITIONS)})
+        return f"{self.prefix()}{self._address(listener)}/{self.vhost}?{query}"
 
     def _address(self, listener: str) -> str:
         listeners = dict(each.split("://") for each in self.env[ADVERTISED].split(","))

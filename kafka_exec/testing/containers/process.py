@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from kafka_exec.broker import EmbeddedKafka
+from kafka_exec.testing.containers.commands import Command, start
 from kafka_exec.testing.containers.kafka import ADVERTISED, advertised
 
 #: A process ends within so many seconds after SIGKILL.
@@ -137,17 +138,8 @@ class Process(Container):
         importable = os.pathsep.join([str(self._folder), *(each for each in sys.path if each)])
         return {**os.environ, **self._env, "PATH": path, "PYTHONPATH": importable}
 
-    def _start(self) -> subprocess.Popen[bytes]:
-        with self._log.open("ab") as output:
-            return subprocess.Popen(
-                self._command,
-                cwd=self._folder,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-                env=self.environment,
-            )
+    def _start(self) -> Command:
+        return start(self._command, self._folder, self.environment, self._log)
 
     @property
     def status(self) -> str:
@@ -165,10 +157,11 @@ class Process(Container):
         if (number := _number(how)) == signal.SIGKILL:
             self.remove()
         else:
-            self._process.send_signal(number)
+            with suppress(ProcessLookupError):
+                os.kill(self._process.pid, number)
 
     def restart(self, timeout: float = 10) -> None:
-        self._process.terminate()
+        self.kill(signal.SIGTERM)
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(timeout)
         self.remove()
@@ -176,8 +169,9 @@ class Process(Container):
 
     def remove(self, **options: Any) -> None:
         """Ends the whole process group, as the end of its first process ends a container."""
-        with suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
+        for end in (os.killpg, os.kill):  # a process that was started just now leads no group yet
+            with suppress(ProcessLookupError):
+                end(self._process.pid, signal.SIGKILL)
         self._process.wait(_KILL_TIMEOUT)
 
     def exec_run(self, command: str | list[str], **options: Any) -> tuple[int, bytes]:

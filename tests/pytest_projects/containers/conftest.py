@@ -21,3 +21,8 @@ def celery_backend_cluster(celery_kafka_backend):
 @pytest.fixture(scope="session")
 def docker_client(process_client):
     return process_client
+
+
+@pytest.fixture
+def default_worker_command(default_worker_container_cls):
+    return default_worker_container_cls.command("--without-mingle", "--concurrency=2")
