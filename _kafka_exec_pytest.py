@@ -7,6 +7,7 @@ import takes Celery and librdkafka with it; each fixture imports what it needs.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.getgroup("kafka_exec").addoption("--kafka-url", metavar="URL", help=f"{_URL_HELP} (also ${VARIABLE})")
     parser.addini("kafka_url", _URL_HELP, default="")
     parser.addini("kafka_app", "the app under test, as in celery -A: shop, or shop.celery:app", default="")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Adds the fixtures of the vendor for pytest-celery, where that is loaded."""
+    if "pytest_celery" in sys.modules:
+        from kafka_exec.testing.containers import fixtures
+
+        config.pluginmanager.register(fixtures, "kafka_exec.containers")
 
 
 @pytest.fixture(scope="session")
@@ -104,10 +113,10 @@ def kafka_time(tmp_path: Path) -> Iterator[KafkaTime]:
 
 @pytest.fixture
 def run_until_idle(kafka_app: Celery) -> Callable[..., None]:
-    """``run_until_idle(timeout=30)`` returns when all tasks have ended, and all that they have sent."""
+    """``run_until_idle(timeout=60)`` returns when all tasks have ended, and all that they have sent."""
     from kafka_exec.testing import run_until_idle
 
-    return lambda timeout=30.0: run_until_idle(kafka_app, timeout)
+    return lambda timeout=60.0: run_until_idle(kafka_app, timeout)
 
 
 @pytest.fixture

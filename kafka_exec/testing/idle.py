@@ -20,7 +20,7 @@ class NotIdle(AssertionError):
     """Tasks have not ended in time. The message names them, and says of each why it does not run."""
 
 
-def run_until_idle(app: Celery, timeout: float = 30.0) -> None:
+def run_until_idle(app: Celery, timeout: float = 60.0) -> None:
     """Returns when all tasks that were sent under the app's prefix have ended, and all that these have sent.
 
     It reads the logs. A task that waits for ``resume()`` does not count: the test itself continues it.

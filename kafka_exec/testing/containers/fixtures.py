@@ -1,4 +1,4 @@
-"""The fixtures of the vendor for pytest-celery: ``pytest_plugins = ("kafka_exec.testing.containers.fixtures",)``."""
+"""The fixtures of the vendor for pytest-celery. Our plug-in for pytest adds them where pytest-celery is loaded."""
 
 from __future__ import annotations
 

@@ -13,6 +13,7 @@ from pytest_celery import CeleryTestBackend, CeleryTestBroker, CeleryTestContain
 
 from kafka_exec.broker.install.distribution import KAFKA_VERSION
 from kafka_exec.broker.ports import choose, host_of
+from kafka_exec.kafka.cluster.cluster import close_all
 from kafka_exec.testing.brokers import PARTITIONS
 
 #: The image, of which other containers are recognised too that run Kafka.
@@ -29,6 +30,11 @@ _PORT = 9094
 def advertised(inside: str, outside: str) -> str:
     """The value of :data:`ADVERTISED`, from two addresses as ``host:port``."""
     return f"{INSIDE}://{inside},{OUTSIDE}://{outside}"
+
+
+def prefix_of(container: str) -> str:
+    """The prefix of the topics of a container, by its id."""
+    return f"c{container[:12]}"
 
 
 class KafkaContainer(CeleryTestContainer):  # type: ignore[misc]
@@ -64,7 +70,11 @@ class KafkaContainer(CeleryTestContainer):  # type: ignore[misc]
     @property
     def vhost(self) -> str:
         """The prefix of all topics."""
-        return f"c{self.id[:12]}"
+        return prefix_of(self.id)
+
+    def teardown(self) -> None:
+        """Ends this process's clients: they would look for a Kafka that is gone."""
+        close_all(self._address(OUTSIDE))
 
     def _url(self, listener: str) -> str:
         query = urlencode({"partitions": json.dumps(PARTITIONS)})
@@ -72,7 +82,7 @@ class KafkaContainer(CeleryTestContainer):  # type: ignore[misc]
 
     def _address(self, listener: str) -> str:
         listeners = dict(each.split("://") for each in self.env[ADVERTISED].split(","))
-        return listeners[listener]
+        return str(listeners[listener])
 
     @classmethod
     def version(cls) -> str:

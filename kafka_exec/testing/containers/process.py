@@ -15,10 +15,13 @@ from typing import Any
 
 from kafka_exec.broker import EmbeddedKafka
 from kafka_exec.testing.containers.commands import Command, start
-from kafka_exec.testing.containers.kafka import ADVERTISED, advertised
+from kafka_exec.testing.containers.kafka import ADVERTISED, advertised, prefix_of
 
 #: A process ends within so many seconds after SIGKILL.
 _KILL_TIMEOUT = 10.0
+
+#: How long the list of topics may take, seconds.
+_ADMIN_TIMEOUT = 10.0
 
 RUNNING, EXITED = "running", "exited"
 
@@ -106,7 +109,13 @@ class KafkaProcess(Container):
         self._kafka.start()
 
     def remove(self, **options: Any) -> None:
-        """The Kafka stays for the next test."""
+        """Deletes the container's topics; the Kafka stays for the next one."""
+        if self._kafka.running():
+            admin = self._kafka.admin()
+            names = admin.list_topics(timeout=_ADMIN_TIMEOUT).topics
+            ours = [name for name in names if name.startswith(f"{prefix_of(self.id)}.")]
+            for deleted in admin.delete_topics(ours).values() if ours else ():
+                deleted.result()
 
 
 class Process(Container):

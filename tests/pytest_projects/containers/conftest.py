@@ -1,8 +1,6 @@
 import pytest
 from pytest_celery import CeleryBackendCluster, CeleryBrokerCluster
 
-pytest_plugins = ("kafka_exec.testing.containers.fixtures",)
-
 
 @pytest.fixture
 def celery_broker_cluster(celery_kafka_broker):
