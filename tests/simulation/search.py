@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 from unittest.mock import patch
 
+from kafka_exec.kafka.client import native
 from tests.simulation.judge import Violation
 
 #: What is broken if the simulated code raises an error.
@@ -45,6 +46,7 @@ class Result(NamedTuple):
 def simulate(plan: Any, *, keeps_history: bool = False) -> Result:
     """Runs one world to its end. The process has no other threads: what is changed in the code holds for all of them."""
     assert threading.active_count() == 1
+    assert not native._running
     world = plan.world(keeps_history=keeps_history)
     broken = error = ""
     logger = logging.getLogger("kafka_exec")
