@@ -91,7 +91,8 @@ class Volumes:
 
     def folder(self, names: Iterable[str]) -> Path:
         """The folder of the first of some volumes; of none a new one."""
-        return next((self._volumes[name].folder for name in names), None) or self.create(uuid.uuid4().hex).folder
+        known = (self._volumes[name].folder for name in names if name in self._volumes)
+        return next(known, None) or self.create(uuid.uuid4().hex).folder
 
 
 class Filler:
@@ -130,6 +131,7 @@ class Containers:
         volumes: dict[str, Any] | None = None,
         name: str | None = None,
         labels: dict[str, str] | None = None,
+        ports: dict[str, Any] | None = None,
         **options: Any,
     ) -> Container:
         """Runs a container."""
@@ -137,7 +139,8 @@ class Containers:
         if image.startswith(IMAGE):
             made = KafkaProcess(self._shared_kafka(), name, labels)
         else:
-            made = Process(command or [], environment or {}, self._volumes.folder(volumes or ()), name, labels)
+            folder = self._volumes.folder(volumes or ())
+            made = Process(command or [], environment or {}, folder, name, labels, ports or ())
         self._made.append(made)
         return made
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import atexit
+import ctypes
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -24,6 +26,10 @@ _IMPORTED = (
 
 #: With a green pool Celery patches Python's modules, which must not have been used before.
 _GREEN = frozenset({"gevent", "eventlet"})
+
+
+#: Linux: the operation of prctl that asks for a signal when the parent ends.
+_PR_SET_PDEATHSIG = 1
 
 
 class Command(Protocol):
@@ -82,14 +88,17 @@ class _Forked:
 
 def _run(command: list[str], folder: str, env: dict[str, str], log: str) -> None:
     os.setsid()
+    if sys.platform == "linux":
+        # It ends with the process that it was forked from, which ends with that of the tests, whatever ends that.
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    output = os.open(log, os.O_WRONLY | os.O_APPEND)
+    for standard in (sys.stdout, sys.stderr):
+        os.dup2(output, standard.fileno())
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(env)
     sys.path[:0] = [folder]
-    output = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-    for standard in (sys.stdout, sys.stderr):
-        os.dup2(output, standard.fileno())
-    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     sys.argv = command
     from celery.__main__ import main
 

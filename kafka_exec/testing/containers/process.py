@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -23,17 +23,28 @@ _KILL_TIMEOUT = 10.0
 #: How long the list of topics may take, seconds.
 _ADMIN_TIMEOUT = 10.0
 
+#: The address of all containers.
+HOST = "127.0.0.1"
+
 RUNNING, EXITED = "running", "exited"
 
 
 class Container:
-    """A container. ``env``: its variables."""
+    """A container.
 
-    def __init__(self, name: str | None, labels: Mapping[str, str] | None, env: Mapping[str, str]) -> None:
+    Args:
+        env: its variables.
+        ports: those that it publishes, as ``6379/tcp``.
+    """
+
+    def __init__(
+        self, name: str | None, labels: Mapping[str, str] | None, env: Mapping[str, Any], ports: Iterable[str] = ()
+    ) -> None:
         self.id = uuid.uuid4().hex
         self.name = name or f"process-{self.id[:12]}"
         self.labels = dict(labels or {})
-        self._env = dict(env)
+        self._env = {variable: str(value) for variable, value in env.items()}
+        self._ports = tuple(ports)
 
     @property
     def status(self) -> str:
@@ -47,14 +58,15 @@ class Container:
 
     @property
     def attrs(self) -> dict[str, Any]:
-        """What Docker tells of a container. It publishes no port: its own ports are those of the machine."""
+        """What Docker tells of a container. Its ports are those of the machine."""
+        published = {port: [{"HostIp": HOST, "HostPort": port.partition("/")[0]}] for port in self._ports}
         return {
             "Config": {
-                "Hostname": self.id[:12],
+                "Hostname": HOST,
                 "Env": [f"{name}={value}" for name, value in self._env.items()],
                 "Labels": self.labels,
             },
-            "NetworkSettings": {"Networks": {"host": {"IPAddress": "127.0.0.1"}}, "Ports": {}},
+            "NetworkSettings": {"Networks": {"host": {"IPAddress": HOST}}, "Ports": published},
             "HostConfig": {"PortBindings": {}},
             "State": {"Status": self.status, "ExitCode": self.exit_code},
         }
@@ -122,20 +134,22 @@ class Process(Container):
     """A container that runs a command.
 
     Args:
-        command: in it ``%h`` is the container's hostname.
+        command: in it ``%h`` stands for the name that Docker would give the container's host.
         folder: where it runs, and from where it imports.
     """
 
     def __init__(
         self,
-        command: Sequence[str],
-        env: Mapping[str, str],
+        command: Sequence[str | None],
+        env: Mapping[str, Any],
         folder: Path,
         name: str | None,
         labels: Mapping[str, str] | None,
+        ports: Iterable[str],
     ) -> None:
-        super().__init__(name, labels, env)
-        self._command = [each.replace("%h", self.id[:12]) for each in command if each]
+        super().__init__(name, labels, env, ports)
+        # pytest-docker-tools makes None of an empty text.
+        self._command = [(each or "").replace("%h", self.id[:12]) for each in command]
         self._folder = folder
         self._log = folder / f".{self.id}.log"
         self._process = self._start()
