@@ -28,6 +28,9 @@ _IMPORTED = (
 _GREEN = frozenset({"gevent", "eventlet"})
 
 
+#: The variables that Celery reads when it is imported.
+_READ_AT_IMPORT = ("REMAP_SIGTERM",)
+
 #: Linux: the operation of prctl that asks for a signal when the parent ends.
 _PR_SET_PDEATHSIG = 1
 
@@ -51,7 +54,9 @@ class Command(Protocol):
 def start(command: Sequence[str], folder: Path, env: Mapping[str, str], log: Path) -> Command:
     """Starts a command in a folder; its output goes to the end of a file."""
     log.touch()
-    if command[:1] == ["celery"] and _GREEN.isdisjoint(part for each in command for part in each.split("=")):
+    is_green = not _GREEN.isdisjoint(part for each in command for part in each.split("="))
+    is_as_here = all(env.get(name) == os.environ.get(name) for name in _READ_AT_IMPORT)
+    if command[:1] == ["celery"] and is_as_here and not is_green:
         return _Forked(command, folder, env, log)
     with log.open("ab") as output:
         return subprocess.Popen(
