@@ -103,7 +103,7 @@ class WrongState(KafkaExecError):
 
 
 class NotReplayable(KafkaExecError):
-    """A dead letter cannot be replayed in this way: the caller must choose another letter, or other arguments."""
+    """A dead letter or a task cannot be replayed in this way: the caller must choose another one, or other arguments."""
 
 
 class RunStopped(KafkaExecError):

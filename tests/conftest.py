@@ -7,8 +7,11 @@ some files of each partition into memory, and the operating system allows 65,530
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -19,6 +22,23 @@ HEAP = 1024
 
 #: With Java's optimizing compiler a broker of the tests needs half as much CPU again (measured over 24 workers in turn).
 FIRST_COMPILER_ONLY = "-XX:TieredStopAtLevel=1"
+
+#: A file system in memory. Kafka syncs some files of each partition that is made: 3,000 partitions take it 10 s there, and
+#: 25 s on a disk (CPU time: 4 s instead of 10 s).
+MEMORY = Path("/dev/shm")
+
+#: Bytes that are free there, or all is on the disk.
+MEMORY_WANTED = 4 * 2**30
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Has all temporary files of the tests, and of their processes, in memory."""
+    if "TMPDIR" in os.environ or not MEMORY.is_dir() or os.statvfs(MEMORY).f_flag & os.ST_NOEXEC:
+        return
+    if shutil.disk_usage(MEMORY).free >= MEMORY_WANTED:
+        folder = tempfile.mkdtemp(prefix="tests-", dir=MEMORY)
+        tempfile.tempdir = os.environ["TMPDIR"] = folder
+        config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
 
 
 @pytest.fixture(scope="session")

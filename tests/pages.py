@@ -19,6 +19,7 @@ from kafka_exec.core.cluster.settings import DEFAULT_PARTITIONS, KAFKA, KINDS, P
 from kafka_exec.core.cluster.values import PROPERTIES
 from kafka_exec.core.overview.metrics import PREFIX as METRIC
 from kafka_exec.core.overview.metrics import gauges
+from kafka_exec.core.results.counters import METRICS as TASK_METRICS
 from kafka_exec.settings.environment import PASSWORD, USER, variable
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -76,16 +77,20 @@ METRICS = """# Metrics
 *Made from the code by `python -m tests.pages`; a test says when it is to be made again.*
 
 `celery -A shop kafka exporter` serves them to Prometheus on `http://127.0.0.1:9808/metrics`. It needs the extra
-`metrics`: `pip install "kafka_exec[metrics]"`. It reads the topics at each scrape and asks no worker, so its figures are
+`metrics`: `pip install "kafka_exec[metrics]"`. It reads the topics and asks no worker, so its figures are
 right also if no worker lives, and one exporter for a prefix is enough. In a container it needs `--host 0.0.0.0`.
 
 | metric | labels | meaning |
 |---|---|---|
-| `{prefix}up` | | 1 if the topics could be read; otherwise the others are missing |
+| `{prefix}up` | | 1 if the topics could be read; otherwise those of queues and nodes are missing |
 | `{prefix}build_info` | `version` | the version of kafka_exec |
 {metrics}
 
-Labels are names of queues and nodes, never ids or keys.
+Labels are names of queues, nodes and tasks (of the first 200, then `other`), never ids or keys.
+
+The metrics of tasks are counted from the exporter's start on, from the state records: of a task whose result is ignored
+there are none, and a run of less than 0.1 s is told by its end only. So retries are `previous="DELAYED",state="RUNNING"`,
+resumes `previous="SUSPENDED"`, and runs that a lost worker left `previous="RUNNING",state="RUNNING"`.
 
 ## Alerts
 
@@ -252,9 +257,10 @@ def _meanings() -> dict[str, str]:
 
 def metrics() -> str:
     """docs/metrics.md."""
+    found = {each.name: (each.labels, each.help) for each in gauges((), (), 0.0)} | TASK_METRICS
     rows = (
-        f"| `{METRIC}{each.name}` | {', '.join(f'`{label}`' for label in each.labels)} | {each.help} |"
-        for each in gauges((), (), 0.0)
+        f"| `{METRIC}{name}` | {', '.join(f'`{label}`' for label in labels)} | {meaning} |"
+        for name, (labels, meaning) in found.items()
     )
     return METRICS.format(prefix=METRIC, metrics="\n".join(rows), alerts="\n".join(_alerts()))
 

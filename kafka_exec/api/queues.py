@@ -10,7 +10,7 @@ from kafka_exec.api.tasks import ARGUMENTS
 from kafka_exec.app import pausing
 from kafka_exec.app.letters import dead_letters
 from kafka_exec.core.message.dead import LetterAddress, Order
-from kafka_exec.core.overview.filters import time_to_come
+from kafka_exec.core.overview.choosing.filters import time_to_come
 from kafka_exec.errors import ConfigurationError, WrongState
 from kafka_exec.operations import keys as key_acts
 from kafka_exec.operations import letters

@@ -9,7 +9,7 @@ from typing import Any
 from kafka_exec.api.operation import FLAG, LIMIT, LIST, NAME, OBJECT, TEXT, Call, Operation, Schema, items, told
 from kafka_exec.app.durable.resuming import resume
 from kafka_exec.beat.periodic import PeriodicTasks
-from kafka_exec.core.overview.filters import COUNTED, TaskFilter, expression, moment, states_of
+from kafka_exec.core.overview.choosing.filters import COUNTED, TaskFilter, expression, moment, states_of
 from kafka_exec.core.overview.sentences import sentence
 from kafka_exec.core.overview.times import when
 from kafka_exec.errors import ConfigurationError

@@ -8,7 +8,7 @@ from typing import Any
 from kafka_exec.core.queue.pausing import Pause
 from kafka_exec.core.record.fields import an_id
 from kafka_exec.errors import ConfigurationError, NoSuchQueue
-from kafka_exec.kafka.overview.unfinished import queue_topics
+from kafka_exec.kafka.overview.reading import layout_of
 from kafka_exec.settings.appconf import broker_home
 from kafka_exec.transport.namespace import Namespace
 
@@ -63,8 +63,8 @@ def resume_queue(app: Any, queue: str, *, key: str | None = None) -> bool:
 
 
 def _check(space: Namespace, queue: str, key: str | None) -> None:
-    known = sorted({name for name, _ in queue_topics(space.cluster, space.topics)})
-    if queue not in known:
+    if not space.cluster.topics.partitions(space.topics.queue(queue), fresh=True):
+        known = layout_of(space.cluster).queue_names(space.topics)
         raise NoSuchQueue(f"there is no queue {queue!r}; there are {', '.join(known) or 'none'}")
     if key is not None:
         an_id(key, "an ordering key")

@@ -4,25 +4,29 @@ from __future__ import annotations
 
 import click
 
-from kafka_exec.cli.acls import acls
 from kafka_exec.cli.api import api
 from kafka_exec.cli.broker import broker
+from kafka_exec.cli.cluster.acls import acls
+from kafka_exec.cli.cluster.doctor import doctor
+from kafka_exec.cli.cluster.nodes import nodes
+from kafka_exec.cli.cluster.status import status
+from kafka_exec.cli.cluster.topics import topics
 from kafka_exec.cli.common import Guarded
 from kafka_exec.cli.control_plane import control_plane
-from kafka_exec.cli.doctor import doctor
 from kafka_exec.cli.exporter import exporter
-from kafka_exec.cli.nodes import nodes
 from kafka_exec.cli.schedule import claims, schedule
-from kafka_exec.cli.status import status
 from kafka_exec.cli.tasks.executions import executions, remark, show
 from kafka_exec.cli.tasks.history import history
 from kafka_exec.cli.tasks.resume import resume
 from kafka_exec.cli.tasks.revoke import revoke
+from kafka_exec.cli.tasks.suspended import suspended
 from kafka_exec.cli.tasks.why import why
 from kafka_exec.cli.waiting.audit import audit
 from kafka_exec.cli.waiting.dead import dead
 from kafka_exec.cli.waiting.keys import keys
 from kafka_exec.cli.waiting.queues import queues
+from kafka_exec.cli.waiting.replay import replay
+from kafka_exec.cli.waiting.top import top
 from kafka_exec.settings.inventory import versions
 
 
@@ -62,11 +66,15 @@ for command in (
     nodes,
     queues,
     remark,
+    replay,
     resume,
     revoke,
     schedule,
     show,
     status,
+    suspended,
+    top,
+    topics,
     why,
 ):
     kafka.add_command(command)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import sys
 import time
 import traceback
@@ -27,12 +28,29 @@ _LONGEST_ERROR = 1000
 #: The key of a context's ``meta`` by which it knows that ``--verbose`` was given.
 _VERBOSE = "kafka_exec.verbose"
 
+
+def a_second(value: str) -> float:
+    """The number a second of a rate such as ``100/s``, ``10/m`` or ``5/h``."""
+    from celery.utils.time import rate
+
+    try:
+        found = float(rate(value))
+    except (ValueError, KeyError):
+        found = 0.0
+    if not 0 < found < math.inf:
+        raise click.BadParameter(f"{value!r} is no rate, such as 100/s, 10/m or 5/h")
+    return found
+
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, one object a line.")
 watch_option = click.option(
     "--watch",
     type=click.FloatRange(0.1),
     metavar="SECONDS",
     help="Show it again and again, until Ctrl-C.",
+)
+rate_option = click.option(
+    "--rate", type=a_second, metavar="N/s", help="So many a second at most; N/m, N/h: a minute, an hour."
 )
 
 

@@ -1,4 +1,4 @@
-"""``celery kafka exporter``: the metrics of queues and nodes for Prometheus, from the topics alone."""
+"""``celery kafka exporter``: the metrics of queues, nodes and tasks for Prometheus, from the topics alone."""
 
 from __future__ import annotations
 
@@ -15,23 +15,32 @@ from kafka_exec.settings.appconf import broker_home
 
 logger = logging.getLogger("kafka_exec")
 
+#: How long the end may take, seconds.
+_ENDING = 5.0
+
 
 @click.command()
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
 @click.option("--port", type=click.IntRange(0, 65535), default=9808, show_default=True, help="0: any free one.")
 @click.pass_context
 def exporter(context: click.Context, host: str, port: int) -> None:
-    """Serve metrics of queues and nodes to Prometheus.
+    """Serve metrics of queues, nodes and tasks to Prometheus.
 
-    It reads Kafka at each scrape, so it is right also if no worker lives.
+    It reads Kafka, so it is right also if no worker lives. What tasks come to is counted from its start on.
     """
     try:
         from prometheus_client import CollectorRegistry, start_http_server
     except ImportError:
         raise click.ClickException("the exporter needs prometheus_client: install kafka_exec[metrics]") from None
 
+    from kafka_exec.kafka.overview.counting import Counting
+
+    space = broker_home(context.obj.app)
+    counting = Counting(space.cluster, space.topics.state)
+    counting.start()
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(TopicMetrics(broker_home(context.obj.app)))
+    registry.register(TopicMetrics(space))
+    registry.register(TaskMetrics(counting))
     ending = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: ending.set())
@@ -40,6 +49,7 @@ def exporter(context: click.Context, host: str, port: int) -> None:
     ending.wait()
     server.shutdown()
     thread.join()
+    counting.stop(_ENDING)
 
 
 class TopicMetrics:
@@ -85,3 +95,36 @@ class TopicMetrics:
         from kafka_exec.kafka.overview.queues import Overview
 
         return gauges(*Overview(self._space.cluster, self._space.topics).survey(now), now)
+
+
+class TaskMetrics:
+    """A collector of the counters of tasks. ``counting``: counts them."""
+
+    def __init__(self, counting: Any) -> None:
+        self._counting = counting
+
+    def describe(self) -> list[Any]:
+        """The metrics without samples: none, as of :class:`TopicMetrics`."""
+        return []
+
+    def collect(self) -> Iterator[Any]:
+        """The counters of now."""
+        from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
+
+        from kafka_exec.core.overview.metrics import PREFIX
+        from kafka_exec.core.results.counters import METRICS, RUN, TRANSITIONS, WAIT
+
+        labels, meaning = METRICS[TRANSITIONS]
+        transitions = CounterMetricFamily(PREFIX + TRANSITIONS, meaning, labels=labels)
+        histograms = []
+        with self._counting.lock:
+            counters = self._counting.counters
+            for values, number in counters.transitions.items():
+                transitions.add_metric(values, number)
+            for name, durations in ((RUN, counters.runs), (WAIT, counters.waits)):
+                labels, meaning = METRICS[name]
+                histograms.append(histogram := HistogramMetricFamily(PREFIX + name, meaning, labels=labels))
+                for values, each in durations.items():
+                    histogram.add_metric(values, each.buckets(), each.total)
+        yield transitions
+        yield from histograms

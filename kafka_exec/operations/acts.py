@@ -18,7 +18,7 @@ from kafka_exec.core.message.envelope import DEDUPLICATION_ID
 from kafka_exec.core.results.lifecycle import TERMINAL, State
 from kafka_exec.errors import ConfigurationError, KafkaExecError, NotFound, NotInKafka, WrongState
 from kafka_exec.kafka.overview.letters import buried
-from kafka_exec.kafka.overview.queues import Overview
+from kafka_exec.kafka.overview.reading import layout_of
 from kafka_exec.kafka.publish.scopes import confirmed
 from kafka_exec.kafka.queue.dead import DeadLetters
 from kafka_exec.operations.tasks import result_backend, suspended, task
@@ -86,8 +86,8 @@ def require_task(app: Celery, name: str) -> None:
 
 def _require_queue(app: Celery, name: str) -> None:
     space = broker_home(app)
-    known = Overview(space.cluster, space.topics).names()
-    if name not in app.amqp.queues and name not in known:
+    if name not in app.amqp.queues and not space.cluster.topics.partitions(space.topics.queue(name), fresh=True):
+        known = layout_of(space.cluster).queue_names(space.topics)
         raise NotFound(f"there is no queue {name!r}; there are {', '.join(known) or 'none'}")
 
 
@@ -123,7 +123,7 @@ def replay_task(app: Celery, task_id: str, args: list[Any] | None, kwargs: dict[
         NotReplayable: it cannot be replayed, or not with these arguments.
     """
     space = broker_home(app)
-    letters, _ = buried(space.cluster, space.topics)
+    letters, _ = buried(space.cluster, space.topics, layout_of(space.cluster))
     found = letters.get(task_id)
     if found is None:
         state = task(app, task_id).state.value

@@ -68,7 +68,7 @@ def latest(
             yield letter, letters.queue
 
     space = broker_home(app)
-    queues = [queue] if queue is not None else queues_with_letters(space.cluster, space.topics)
+    queues = [queue] if queue is not None else queues_with_letters(space.topics, space.cluster.topics.counts())
     read = (wanted(DeadLetters(space.cluster, space.topics, name)) for name in queues)
     found = heapq.nlargest(limit, chain.from_iterable(read), key=lambda each: each[0].at)
     return Letters(found, matching, replayed)

@@ -1,4 +1,4 @@
-"""Questions about queues and nodes, and what needs an operator."""
+"""Questions about queues, topics and nodes, and what needs an operator."""
 
 from __future__ import annotations
 
@@ -9,12 +9,18 @@ from typing import Any
 from celery import Celery
 
 from kafka_exec.core.cluster.topology import nodes_topic
+from kafka_exec.core.doctor.reports import TopicReport
+from kafka_exec.core.doctor.reports import reports as topic_reports
 from kafka_exec.core.nodes.heartbeat import Heartbeat, NodeState, Seen, roll
 from kafka_exec.core.overview.problems import Severity, problems
 from kafka_exec.core.overview.queues import QueueReport
+from kafka_exec.core.overview.rates import TaskRates
 from kafka_exec.errors import NotFound
+from kafka_exec.kafka.doctor.facts import cluster_facts, record_numbers
 from kafka_exec.kafka.nodes.node import heard
 from kafka_exec.kafka.overview.queues import Overview
+from kafka_exec.kafka.overview.rates import task_rates
+from kafka_exec.kafka.overview.reading import layout_of
 from kafka_exec.settings.appconf import broker_home
 
 
@@ -25,11 +31,9 @@ def reports(space: Any, names: Collection[str], now: float) -> list[QueueReport]
         NotFound: there is no queue of a name.
         ConnectionFailed: the cluster does not answer.
     """
-    overview = Overview(space.cluster, space.topics)
-    known = overview.names()
-    if unknown := [name for name in names if name not in known]:
-        raise NotFound(f"there is no queue {unknown[0]!r}; there are {', '.join(known) or 'none'}")
-    return overview.survey(now, names).queues
+    layout = layout_of(space.cluster)
+    _check(names, layout.queue_names(space.topics))
+    return Overview(space.cluster, space.topics, layout).survey(now, names or None).queues
 
 
 def status(app: Celery, now: float) -> dict[str, Any]:
@@ -50,6 +54,40 @@ def status(app: Celery, now: float) -> dict[str, Any]:
         "nodes": dict(kinds),
         "problems": [{**each._asdict(), "severity": each.severity.value} for each in needs],
     }
+
+
+def rates(space: Any, names: Collection[str], since: float) -> dict[str, dict[str, TaskRates]]:
+    """The numbers of the tasks of some queues, or of all, since a time (epoch seconds), by queue and name of the task.
+
+    Args:
+        space: the broker's namespace.
+
+    Raises:
+        NotFound: there is no queue of a name.
+        ConnectionFailed: the cluster does not answer.
+    """
+    layout = layout_of(space.cluster)
+    _check(names, layout.queue_names(space.topics))
+    chosen = layout.queues(space.topics, names or None)
+    return task_rates(space.cluster, space.topics, layout, chosen, since)
+
+
+def _check(names: Collection[str], known: Collection[str]) -> None:
+    if unknown := [name for name in names if name not in known]:
+        raise NotFound(f"there is no queue {unknown[0]!r}; there are {', '.join(sorted(known)) or 'none'}")
+
+
+def topics(app: Celery) -> list[TopicReport]:
+    """The reports of all topics of the application's prefix, sorted by name.
+
+    Raises:
+        Forbidden: this user may not read the settings of topics.
+        ConnectionFailed: the cluster does not answer.
+    """
+    space = broker_home(app)
+    found = cluster_facts(space.cluster, space.topics)
+    numbers = record_numbers(space.cluster, found.layout)
+    return topic_reports(found.topics, numbers, space.settings, space.topics)
 
 
 def is_wrong(facts: dict[str, Any]) -> bool:

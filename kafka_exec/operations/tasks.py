@@ -13,10 +13,11 @@ from kafka_exec.backend import KafkaBackend
 from kafka_exec.backend.housekeeping import lost
 from kafka_exec.core.control.waiting import Suspension
 from kafka_exec.core.durable.trail import Happening
-from kafka_exec.core.overview.filters import TaskFilter, changed, parts
+from kafka_exec.core.overview.choosing.filters import TaskFilter, changed, parts
 from kafka_exec.core.overview.why import Answer
 from kafka_exec.core.results.state_record import StateRecord
 from kafka_exec.errors import NotFound, NotInKafka
+from kafka_exec.kafka.overview.reading import layout_of
 from kafka_exec.kafka.overview.suspensions import suspensions
 from kafka_exec.kafka.overview.why import why
 from kafka_exec.kafka.results.trail import read_trail
@@ -178,7 +179,7 @@ def suspended(app: Celery) -> list[Suspension]:
         ConnectionFailed: the cluster does not answer.
     """
     space = result_backend(app).space
-    return sorted(suspensions(space.cluster, space.topics), key=lambda each: each.created)
+    return sorted(suspensions(space.cluster, space.topics, layout_of(space.cluster)), key=lambda each: each.created)
 
 
 def _known(found: StateRecord | None, task_id: str) -> StateRecord:

@@ -16,6 +16,6 @@ def dead_letters(app: Celery) -> list[Letter]:
         ConnectionFailed: the cluster does not answer.
     """
     space = broker_home(app)
-    queues = queues_with_letters(space.cluster, space.topics)
+    queues = queues_with_letters(space.topics, space.cluster.topics.counts())
     letters = [letter for queue in queues for letter in DeadLetters(space.cluster, space.topics, queue).scan()]
     return sorted(letters, key=lambda letter: letter.at)

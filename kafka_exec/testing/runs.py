@@ -12,7 +12,7 @@ from kafka_exec.core.queue.transitions import ENDED, STARTED, object_of, transit
 from kafka_exec.errors import Undecodable
 from kafka_exec.kafka.client.failures import within
 from kafka_exec.kafka.cluster.admin import TIMEOUT, administration
-from kafka_exec.kafka.overview.unfinished import places, queue_topics, read, spans
+from kafka_exec.kafka.overview.reading import layout_of, read, spans
 from kafka_exec.settings.appconf import broker_home
 
 
@@ -46,10 +46,11 @@ def messages(app: Celery) -> list[Message]:
     """
     space = broker_home(app)
     cluster, names = space.cluster, space.topics
-    topics = queue_topics(cluster, names)
+    layout = layout_of(cluster)
+    topics = layout.queues(names)
     journals = {names.journal(*place): topic for place, topic in topics.items()}
     with within(TIMEOUT), administration(cluster) as admin:
-        begins, ends = spans(admin, places(cluster, [*topics.values(), *journals]))
+        begins, ends = spans(admin, layout.places(*topics.values(), *journals))
     records = read(cluster, {place: (begins[place], end) for place, end in ends.items()}, lambda record: record)
     ids = cluster.topics.identities(list(topics.values()))
     begun: dict[tuple[str, int, int], int] = {}

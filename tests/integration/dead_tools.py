@@ -19,6 +19,25 @@ from kafka_exec.kafka.queue.dead import DeadLetters
 from kafka_exec.settings.appconf import broker_home
 from tests.integration.workers import APP, PATIENCE, ROOT, Crew, environment
 
+#: A command that kills itself at its ``at``-th transaction: when that is written and not committed, or committed.
+DYING = """
+import os, signal
+from kafka_exec.kafka.publish.transactions import Transactor
+commit, calls = Transactor.commit, []
+def dying(self):
+    calls.append(self)
+    if len(calls) < {at}:
+        return commit(self)
+    if {committed}:
+        commit(self)
+    else:
+        self._producer.flush(30)
+    os.kill(os.getpid(), signal.SIGKILL)
+Transactor.commit = dying
+from celery.__main__ import main
+main()
+"""
+
 
 class Morgue:
     """A queue and its dead letters, without any worker."""

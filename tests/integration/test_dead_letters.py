@@ -20,7 +20,7 @@ from kafka_exec.broker import EmbeddedKafka
 from kafka_exec.core.message.dead import LetterAddress, Order, RawHeaders
 from kafka_exec.errors import NoSuchLetter, NotReplayable
 from kafka_exec.kafka.queue.dead import DeadLetters, queues_with_letters
-from tests.integration.dead_tools import Morgue, command, done, listed, run, task
+from tests.integration.dead_tools import DYING, Morgue, command, done, listed, run, task
 from tests.integration.workers import PATIENCE, ROOT, Crew, crew, environment, until
 
 
@@ -75,7 +75,7 @@ def test_the_latest_of_all_queues_come_first_and_can_be_narrowed(made: Crew) -> 
     one, other = Morgue(made), Morgue(made, "späm/1")
     one.bury_tasks(3, "add")
     other.bury(*task("sub", "s"), reason="bad-headers", error="a\nlong " + "x" * 200)
-    assert queues_with_letters(one.cluster, one.topics) == ["celery", "späm/1"]
+    assert queues_with_letters(one.topics, one.cluster.topics.counts()) == ["celery", "späm/1"]
 
     found = listed(made)
     assert [letter["at"] for letter in found] == sorted((letter["at"] for letter in found), reverse=True)
@@ -164,32 +164,12 @@ def test_key_value_headers_and_order_are_those_of_the_record_that_died(made: Cre
     assert in_order == {f"key-{n}": ids[n::7] for n in range(7)}
 
 
-#: A command that kills itself at its second transaction: when that is written and not committed, or committed.
-DYING = """
-import os, signal
-from kafka_exec.kafka.publish.transactions import Transactor
-commit, calls = Transactor.commit, []
-def dying(self):
-    calls.append(self)
-    if len(calls) < 2:
-        return commit(self)
-    if {committed}:
-        commit(self)
-    else:
-        self._producer.flush(30)
-    os.kill(os.getpid(), signal.SIGKILL)
-Transactor.commit = dying
-from celery.__main__ import main
-main()
-"""
-
-
 @pytest.mark.parametrize("committed", [False, True])
 def test_a_replay_that_is_killed_is_finished_by_the_next_one(made: Crew, committed: bool) -> None:
     morgue = Morgue(made)
     ids = morgue.bury_tasks(1700)
     killed = subprocess.run(
-        command("replay", "celery", "--all", "--yes", code=DYING.format(committed=committed)),
+        command("replay", "celery", "--all", "--yes", code=DYING.format(committed=committed, at=2)),
         cwd=ROOT,
         stdin=subprocess.DEVNULL,
         timeout=PATIENCE,

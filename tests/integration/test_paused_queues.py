@@ -20,6 +20,7 @@ from kafka_exec.cli.exporter import TopicMetrics
 from kafka_exec.core.overview.why import Answer, Reason
 from kafka_exec.errors import ConfigurationError, NoSuchQueue
 from kafka_exec.flower.queues import Queues
+from kafka_exec.kafka.overview.reading import layout_of
 from kafka_exec.kafka.overview.unfinished import paused
 from kafka_exec.kafka.overview.why import why
 from kafka_exec.operations.queues import reports
@@ -233,10 +234,10 @@ def test_a_program_is_told_what_is_wrong_and_a_deleted_queue_is_not_paused_any_m
     kafka_exec.pause_queue(made.app, "celery", by="ann")
     kafka_exec.pause_queue(made.app, "celery", by="ann", key="k")
     space = broker_home(made.app)
-    assert set(paused(space.cluster, space.topics)["celery"].keys) == {"k"}
+    assert set(paused(space.cluster, space.topics, layout_of(space.cluster))["celery"].keys) == {"k"}
     with made.app.connection_for_write() as connection:
         connection.default_channel.queue_delete("celery")
-    assert paused(space.cluster, space.topics) == {}
+    assert paused(space.cluster, space.topics, layout_of(space.cluster)) == {}
 
 
 def test_no_consumer_gets_a_message_of_a_paused_queue(made: Crew) -> None:

@@ -140,6 +140,30 @@ def test_the_exporter_serves_them_to_prometheus(made: Crew) -> None:
         assert scrape()['kafka_exec_queue_ready{queue="celery"}'] == 4
 
 
+def test_the_exporter_counts_what_tasks_come_to(kafka: EmbeddedKafka, tmp_path: Path) -> None:
+    with crew(kafka, tmp_path, backend="same") as made, exporter(made) as scrape:
+        made.ready(made.start("only", "-c", "1", "-P", "solo"))
+
+        def transitions(state: str) -> float:
+            wanted = f'queue="celery",state="{state}",task="add"}}'
+            return sum(
+                value
+                for name, value in scrape().items()
+                if name.startswith("kafka_exec_task_transitions_total") and name.endswith(wanted)
+            )
+
+        for _ in range(3):
+            made.app.tasks["add"].delay(1, 2).get(timeout=PATIENCE)
+        until(lambda: transitions("DONE") == 3, what="three ends")
+        with pytest.raises(TypeError):
+            made.app.tasks["add"].delay(1, "2").get(timeout=PATIENCE)
+        until(lambda: transitions("FAILED") == 1, what="a failure")
+        found = scrape()
+        assert found['kafka_exec_task_run_seconds_count{queue="celery",task="add"}'] == 4
+        assert found['kafka_exec_task_wait_seconds_bucket{le="+Inf",queue="celery",task="add"}'] == 4
+        assert 0 < found['kafka_exec_task_wait_seconds_sum{queue="celery",task="add"}'] < PATIENCE
+
+
 def test_the_status_says_what_needs_an_operator(made: Crew) -> None:
     made.send("work", number=2)
     done = made.run("kafka", "status", "--check")

@@ -19,6 +19,7 @@ import psutil
 from celery import Celery
 
 from kafka_exec.broker import EmbeddedKafka
+from kafka_exec.kafka.cluster.cluster import close_all
 from tests.integration.app import make_app
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -29,6 +30,9 @@ WITH_FLOWER = f"{ROOT}{os.pathsep}{Path(sys.prefix, 'flower')}"
 
 #: Partitions of the topics of all crews, by kind, where they are not the usual ones.
 PARTITIONS: dict[str, int] = {}
+
+#: The crews of this process.
+_open: list[Crew] = []
 
 #: How long a condition may take that has no bound of its own, seconds.
 PATIENCE = 60.0
@@ -329,11 +333,15 @@ class Crew:
 def crew(
     kafka: EmbeddedKafka, folder: Path, backend: str | None = None, url: str | None = None, **conf: Any
 ) -> Iterator[Crew]:
-    """A :class:`Crew`; at the end no process of it is left."""
+    """A :class:`Crew`; at the end no process of it is left, and with the last one that is open all clients end."""
     made = Crew(kafka, folder, backend, url, **conf)
+    _open.append(made)
     try:
         yield made
     finally:
         for worker in made.workers:
             worker.kill()
         made.app.close()
+        _open.remove(made)
+        if not _open:
+            close_all()

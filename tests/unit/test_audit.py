@@ -38,7 +38,7 @@ def result(records: Iterable[QueueRecord], *journal: Transition, by: str = "one"
     ledger.fold(journal, by)
     if committed:
         ledger.take_commit(Progress(committed))
-    told = [JournalEvent(transition, by, place) for place, transition in enumerate(journal)]
+    told = [JournalEvent(transition, by, place, float(place)) for place, transition in enumerate(journal)]
     return audit(records, told, ledger, lambda incarnation: incarnation == "one")
 
 

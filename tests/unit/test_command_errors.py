@@ -72,7 +72,11 @@ def walk(group: click.Group, *names: str) -> Iterator[tuple[tuple[str, ...], cli
 COMMANDS = dict(walk(kafka))
 
 #: What a command wants beside its arguments.
-MORE = {("dead", "replay"): ["--all"], ("revoke",): ["--name", "x"]}
+MORE = {
+    ("dead", "replay"): ["--all"],
+    ("revoke",): ["--name", "x"],
+    ("replay",): ["--from", "1h", "--to-queue", "y"],
+}
 
 #: Those that need no application.
 ALONE = {("broker",)}
@@ -150,6 +154,21 @@ def test_every_command_can_be_interrupted(words: tuple[str, ...], monkeypatch: p
 def test_a_wrong_usage_of_every_command_is_one_line_that_says_where_help_is(words: tuple[str, ...]) -> None:
     assert_one_line(run(kafka, *words, "--nosuch"), 2, f"(see celery {' '.join(words)} --help)")
     assert_one_line(run(kafka, *words, "-A", "shop"), 2, "celery -A … kafka")
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        (("--from", "1h", "--to-queue", "x"), "--in-place allows it"),
+        (("--to-queue", "y"), "--from"),
+        (("--from", "1h"), "--to-queue"),
+        (("--from", "soon", "--to-queue", "y"), "'soon' is no age"),
+        (("--from", "1h", "--to-queue", "y", "--where", "result == 1"), "result"),
+        (("--from", "1h", "--to-queue", "y", "--rate", "fast"), "'fast' is no rate"),
+    ],
+)
+def test_a_replay_is_told_what_and_where_to(options: tuple[str, ...], text: str) -> None:
+    assert_one_line(run(kafka, "replay", "x", *options), 2, text)
 
 
 def test_a_command_that_is_added_later_is_guarded_too() -> None:
@@ -246,6 +265,7 @@ def test_an_application_of_no_use_is_told_in_one_line(
             ("resume",),
             ("revoke",),
             ("history",),
+            ("suspended",),
         ):
             text = "has no kafka-exec:// result backend"
         else:

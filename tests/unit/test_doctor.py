@@ -31,6 +31,7 @@ from kafka_exec.core.cluster.topology import (
 )
 from kafka_exec.core.doctor.access import Trial, of_access, of_brokers, of_clock
 from kafka_exec.core.doctor.app import AppFacts, of_app
+from kafka_exec.core.doctor.reports import reports
 from kafka_exec.core.doctor.topics import TopicFacts, of_topics
 from kafka_exec.core.nodes.heartbeat import Heartbeat, NodeState, Seen
 from kafka_exec.core.overview.problems import Problem, Severity
@@ -96,6 +97,37 @@ def test_a_healthy_cluster_has_nothing_to_be_looked_at() -> None:
         f"{len(WELL)} topics with {sum(each.partitions for each in WELL.values())} partitions are set up as they must be",
         "this user may do all that publishers, workers and beats do",
         "the clock of this machine agrees with that of Kafka",
+    ]
+
+
+def test_each_topic_has_a_purpose_and_tells_how_long_it_keeps_what() -> None:
+    told = {each.topic: each for each in reports(WELL, {QUEUE: 7}, SETTINGS, TOPICS)}
+    assert sorted(told) == list(told) == sorted(WELL)
+    assert all(each.purpose and not each.deviations for each in told.values())
+    assert len({each.purpose for each in told.values()}) == len(told)
+    assert told[QUEUE].facts() == {
+        "topic": QUEUE,
+        "purpose": "messages of queue celery",
+        "partitions": 16,
+        "replicas": 3,
+        "cleanup": "delete",
+        "retention": None,
+        "records": 7,
+        "deviations": [],
+    }
+    assert told[f"{QUEUE}.p3"].purpose == "messages of queue celery, priority step 3"
+    kept = [told[f"shop.{name}"].kept for name in ("queue.celery", "dead.celery", "bindings", "nodes")]
+    assert kept == ["not by time", "30 d", "compacted", "compacted, 24 h"]
+
+
+def test_a_topic_tells_how_it_deviates() -> None:
+    hurt = config(retention_ms="1000")._replace(lagging=2, leaderless=1)
+    (found,) = reports({QUEUE: hurt}, {}, SETTINGS, TOPICS)
+    assert (found.retention, found.records) == (1.0, 0)
+    assert found.deviations == [
+        "retention.ms is 1000: set it to -1 with kafka-configs --alter",
+        "1 partitions have no leader",
+        "2 partitions lack a replica that is in sync",
     ]
 
 

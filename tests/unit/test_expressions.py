@@ -10,8 +10,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from kafka_exec.core.overview.expressions import parse
-from kafka_exec.core.overview.filters import PARTS, TaskFilter, expression
+from kafka_exec.core.overview.choosing.expressions import parse
+from kafka_exec.core.overview.choosing.filters import PARTS, TaskFilter, expression
 from kafka_exec.core.results.lifecycle import State
 from kafka_exec.core.results.state_record import Raised, StateRecord
 from kafka_exec.errors import ConfigurationError

@@ -7,7 +7,7 @@ from celery import Celery
 from click.testing import CliRunner
 
 import kafka_exec  # noqa: F401
-from kafka_exec.cli.acls import acls
+from kafka_exec.cli.cluster.acls import acls
 from kafka_exec.core.cluster.rights import ROLES, Right, commands
 
 

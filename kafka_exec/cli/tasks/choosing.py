@@ -9,9 +9,9 @@ from typing import Any, TypeVar
 
 import click
 
-from kafka_exec.core.overview import filters
-from kafka_exec.core.overview.expressions import Predicate
-from kafka_exec.core.overview.filters import TaskFilter
+from kafka_exec.core.overview.choosing import filters, messages
+from kafka_exec.core.overview.choosing.expressions import Predicate
+from kafka_exec.core.overview.choosing.filters import TaskFilter
 from kafka_exec.core.results.lifecycle import State
 from kafka_exec.errors import ConfigurationError
 
@@ -36,6 +36,11 @@ def states_of(text: str) -> frozenset[State]:
 def where(text: str) -> Predicate:
     """The predicate of an expression over the parts of a task."""
     return _read(filters.expression, text)
+
+
+def message_where(text: str) -> Predicate:
+    """The predicate of an expression over the parts of a message."""
+    return _read(messages.expression, text)
 
 
 def _read(read: Callable[[str], T], text: str) -> T:

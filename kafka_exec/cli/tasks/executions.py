@@ -10,7 +10,7 @@ import click
 
 from kafka_exec.cli.common import echo_table, json_option, progress
 from kafka_exec.cli.tasks.choosing import choosing
-from kafka_exec.core.overview.filters import COUNTED, TaskFilter
+from kafka_exec.core.overview.choosing.filters import COUNTED, TaskFilter
 from kafka_exec.core.overview.times import time_of
 from kafka_exec.core.results.lifecycle import State, to_celery
 from kafka_exec.core.results.state_record import ABSENT, Encoded, StateRecord

@@ -9,7 +9,7 @@ import click
 
 from kafka_exec.cli.common import confirm, echo_table, progress
 from kafka_exec.cli.tasks.choosing import choosing
-from kafka_exec.core.overview.filters import TaskFilter, changed
+from kafka_exec.core.overview.choosing.filters import TaskFilter, changed
 from kafka_exec.core.results.lifecycle import TERMINAL
 from kafka_exec.core.results.state_record import StateRecord
 

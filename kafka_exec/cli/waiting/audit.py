@@ -58,11 +58,12 @@ def audit(context: click.Context, names: tuple[str, ...], since: float, until: f
 def _audits(space: Any, names: tuple[str, ...], since: float, until: float) -> Iterator[PartitionAudit]:
     from kafka_exec.kafka.overview.auditing import audits
     from kafka_exec.kafka.overview.queues import Overview
-    from kafka_exec.kafka.overview.unfinished import queue_topics
+    from kafka_exec.kafka.overview.reading import layout_of
 
-    living = Overview(space.cluster, space.topics).living(time.time())
-    topics = queue_topics(space.cluster, space.topics, names or None)
-    return audits(space.cluster, space.topics, topics, living.__contains__, since, until)
+    layout = layout_of(space.cluster)
+    living = Overview(space.cluster, space.topics, layout).living(time.time())
+    topics = layout.queues(space.topics, names or None)
+    return audits(space.cluster, space.topics, layout, topics, living.__contains__, since, until)
 
 
 def _facts(found: PartitionAudit) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from kafka_exec.app.letters import dead_letters
-from kafka_exec.cli.common import confirm, echo_table, json_option, printable, progress
+from kafka_exec.cli.common import confirm, echo_table, json_option, printable, progress, rate_option
 from kafka_exec.core.message.dead import Letter, LetterAddress, Order, as_text
 from kafka_exec.core.overview.times import time_of
 
@@ -53,18 +52,6 @@ def _of_json(value: str, kind: type, name: str) -> Any:
         found = None
     if not isinstance(found, kind):
         raise click.BadParameter(f"{value!r} is no JSON {name}")
-    return found
-
-
-def _a_second(value: str) -> float:
-    from celery.utils.time import rate
-
-    try:
-        found = float(rate(value))
-    except (ValueError, KeyError):
-        found = 0.0
-    if not 0 < found < math.inf:
-        raise click.BadParameter(f"{value!r} is no rate, such as 100/s, 10/m or 5/h")
     return found
 
 
@@ -189,7 +176,7 @@ def _details(letter: Letter, queue: str) -> Iterator[str]:
 @click.option("--again", is_flag=True, help="Also letters that were replayed already, if they are named.")
 @click.option("--args", type=_json_list, metavar="JSON", help="Other positional arguments for the task.")
 @click.option("--kwargs", type=_json_object, metavar="JSON", help="Other keyword arguments for the task.")
-@click.option("--rate", type=_a_second, metavar="N/s", help="So many a second at most; N/m, N/h: a minute, an hour.")
+@rate_option
 @click.option("--dry-run", is_flag=True, help="Only list what would be replayed.")
 @_yes
 @click.pass_context

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from kafka_exec.core.cluster.names import Topics
+from kafka_exec.core.cluster.names import DEFAULT_EXCHANGE, Topics
 from kafka_exec.core.cluster.settings import Settings
 
 
@@ -16,6 +16,7 @@ class TopicSpec:
     Attributes:
         exact: another number of partitions is an error.
         remedy: the remedy for that error; ``{found}`` stands for the number that there are.
+        purpose: the records that it holds, in words for people.
     """
 
     name: str
@@ -23,10 +24,15 @@ class TopicSpec:
     config: Mapping[str, str] = field(default_factory=dict)
     exact: bool = False
     remedy: str = "change x-partitions to {found}"
+    purpose: str = field(default="", compare=False)
 
 
 def _ms(seconds: float) -> str:
     return str(int(seconds * 1000))
+
+
+def _of_step(step: int) -> str:
+    return f", priority step {step}" if step else ""
 
 
 _FOR_EVER = {"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1"}
@@ -37,7 +43,13 @@ def queue_topic(
 ) -> TopicSpec:
     """The topic of a work queue: Kafka never deletes its records by time or size."""
     number = partitions or settings.partitions_of("queue")
-    return TopicSpec(topics.queue(name, step), number, _FOR_EVER, exact=partitions is not None)
+    return TopicSpec(
+        topics.queue(name, step),
+        number,
+        _FOR_EVER,
+        exact=partitions is not None,
+        purpose=f"messages of queue {name}{_of_step(step)}",
+    )
 
 
 def queue_topic_named(settings: Settings, topic: str) -> TopicSpec:
@@ -47,13 +59,20 @@ def queue_topic_named(settings: Settings, topic: str) -> TopicSpec:
 
 def journal_topic(topics: Topics, name: str, step: int, partitions: int) -> TopicSpec:
     """The topic of a queue's journal, which has as many partitions as the queue's topic."""
-    return TopicSpec(topics.journal(name, step), partitions, _FOR_EVER)
+    return TopicSpec(
+        topics.journal(name, step), partitions, _FOR_EVER, purpose=f"journal of queue {name}{_of_step(step)}"
+    )
 
 
 def dead_topic(settings: Settings, topics: Topics, name: str, partitions: int | None = None) -> TopicSpec:
     """The topic of a work queue's dead letters."""
     config = {"cleanup.policy": "delete", "retention.ms": _ms(settings.dead_retention)}
-    return TopicSpec(topics.dead(name), partitions or settings.partitions_of("queue"), config)
+    return TopicSpec(
+        topics.dead(name),
+        partitions or settings.partitions_of("queue"),
+        config,
+        purpose=f"dead letters of queue {name}",
+    )
 
 
 def exchange_topic(settings: Settings, topics: Topics, name: str) -> TopicSpec:
@@ -63,12 +82,17 @@ def exchange_topic(settings: Settings, topics: Topics, name: str) -> TopicSpec:
         "retention.ms": _ms(settings.exchange_retention),
         "segment.ms": _ms(settings.exchange_retention),
     }
-    return TopicSpec(topics.exchange(name), settings.partitions_of("exchange"), config)
+    return TopicSpec(
+        topics.exchange(name),
+        settings.partitions_of("exchange"),
+        config,
+        purpose=f"broadcasts of exchange {name or DEFAULT_EXCHANGE}",
+    )
 
 
 def bindings_topic(topics: Topics) -> TopicSpec:
     """The topic of declarations and bindings: one partition, so that all processes see them in one order."""
-    return TopicSpec(topics.bindings, 1, {"cleanup.policy": "compact"})
+    return TopicSpec(topics.bindings, 1, {"cleanup.policy": "compact"}, purpose="bindings and pauses of queues")
 
 
 def nodes_topic(topics: Topics) -> TopicSpec:
@@ -78,7 +102,7 @@ def nodes_topic(topics: Topics) -> TopicSpec:
         "retention.ms": _ms(86400),
         "message.timestamp.type": "LogAppendTime",
     }
-    return TopicSpec(topics.nodes, 1, config)
+    return TopicSpec(topics.nodes, 1, config, purpose="heartbeats")
 
 
 def state_topic(settings: Settings, topics: Topics) -> TopicSpec:
@@ -92,13 +116,13 @@ def state_topic(settings: Settings, topics: Topics) -> TopicSpec:
         "min.cleanable.dirty.ratio": "0.2",
         "segment.ms": _ms(3600),
     }
-    return TopicSpec(topics.state, settings.partitions_of("state"), config)
+    return TopicSpec(topics.state, settings.partitions_of("state"), config, purpose="states and results of tasks")
 
 
 def notes_topic(settings: Settings, topics: Topics) -> TopicSpec:
     """The topic of tasks' errors and remarks: each stays as long as a dead letter."""
     config = {"cleanup.policy": "delete", "retention.ms": _ms(settings.dead_retention)}
-    return TopicSpec(topics.notes, settings.partitions_of("state"), config)
+    return TopicSpec(topics.notes, settings.partitions_of("state"), config, purpose="errors and remarks of tasks")
 
 
 def steps_topic(settings: Settings, topics: Topics) -> TopicSpec:
@@ -111,36 +135,43 @@ def steps_topic(settings: Settings, topics: Topics) -> TopicSpec:
         "min.compaction.lag.ms": _ms(settings.audit_retention),
         "message.timestamp.type": "LogAppendTime",
     }
-    return TopicSpec(topics.steps, settings.partitions_of("state"), config)
+    return TopicSpec(topics.steps, settings.partitions_of("state"), config, purpose="steps of durable tasks")
 
 
 def control_topic(settings: Settings, topics: Topics) -> TopicSpec:
     """The topic of the control plane's commands: never deleted by time or size, and stamped by the broker."""
     config = {**_FOR_EVER, "message.timestamp.type": "LogAppendTime"}
-    return TopicSpec(topics.control, settings.partitions_of("control"), config)
+    return TopicSpec(topics.control, settings.partitions_of("control"), config, purpose="commands of the control plane")
 
 
 def control_state_topic(settings: Settings, topics: Topics) -> TopicSpec:
     """The topic of the control plane's changelog: one partition for each partition of commands."""
-    return TopicSpec(topics.control_state, settings.partitions_of("control"), {"cleanup.policy": "compact"})
+    return TopicSpec(
+        topics.control_state,
+        settings.partitions_of("control"),
+        {"cleanup.policy": "compact"},
+        purpose="state of the control plane",
+    )
 
 
 def delay_topic(settings: Settings, topics: Topics) -> TopicSpec:
     """The topic of delayed messages, a partition for each level: never deleted by time or size, stamped by the broker."""
     config = {**_FOR_EVER, "message.timestamp.type": "LogAppendTime"}
-    return TopicSpec(topics.delay, settings.partitions_of("delay"), config)
+    return TopicSpec(topics.delay, settings.partitions_of("delay"), config, purpose="delayed messages")
 
 
 def delay_state_topic(settings: Settings, topics: Topics) -> TopicSpec:
     """The topic of the offsets up to which delayed messages were moved: one partition for each level."""
     config = {"cleanup.policy": "compact", "segment.ms": _ms(3600)}
-    return TopicSpec(topics.delay_state, settings.partitions_of("delay"), config)
+    return TopicSpec(
+        topics.delay_state, settings.partitions_of("delay"), config, purpose="positions in the delayed messages"
+    )
 
 
 def revoked_topic(settings: Settings, topics: Topics) -> TopicSpec:
     """The topic of the ids of revoked tasks, for workers that start later. Kafka deletes them after a time."""
     config = {"cleanup.policy": "compact,delete", "retention.ms": _ms(settings.revoked_retention)}
-    return TopicSpec(topics.revoked, 1, config)
+    return TopicSpec(topics.revoked, 1, config, purpose="ids of revoked tasks")
 
 
 def sync_topic(topics: Topics) -> TopicSpec:
@@ -150,12 +181,14 @@ def sync_topic(topics: Topics) -> TopicSpec:
     """
     config = {**_FOR_EVER, "message.timestamp.type": "LogAppendTime"}
     remedy = "stop all beats, delete the topic, and let them make it anew"
-    return TopicSpec(topics.sync, 1, config, exact=True, remedy=remedy)
+    return TopicSpec(
+        topics.sync, 1, config, exact=True, remedy=remedy, purpose="claims and firings of periodic entries"
+    )
 
 
 def schedule_topic(topics: Topics) -> TopicSpec:
     """The topic of the periodic entries: one partition, so that all nodes see them in one order."""
-    return TopicSpec(topics.schedule, 1, {"cleanup.policy": "compact"})
+    return TopicSpec(topics.schedule, 1, {"cleanup.policy": "compact"}, purpose="periodic entries")
 
 
 def differences(spec: TopicSpec, partitions: int, config: Mapping[str, str]) -> list[str]:
@@ -192,8 +225,8 @@ def spec_of(settings: Settings, topics: Topics, topic: str, partitions: int) -> 
         schedule_topic(topics),
     )
     found = next((spec for spec in single if spec.name == topic), None)
-    if found is None and topics.queue_of(topic) is not None:
-        return queue_topic_named(settings, topic)
+    if found is None and (queue := topics.queue_of(topic)) is not None:
+        return queue_topic(settings, topics, *queue)
     if found is None and (queue := topics.queue_of_journal(topic)) is not None:
         return journal_topic(topics, *queue, partitions)
     if found is None and (name := topics.queue_of_dead(topic)) is not None:

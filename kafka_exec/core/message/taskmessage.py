@@ -158,7 +158,7 @@ _FIELDS: Mapping[str, Callable[[Any], Any]] = {
     "stamped_headers": _names,
     "timelimit": _limits,
     "task_version": _version,
-    "kafka_continued": _mapping,
+    **dict.fromkeys(("kafka_continued", "kafka_replay_of"), _mapping),
     "kafka_continuations": whole,
     "kafka_waited_for": text,
     **dict.fromkeys(("kafka_created", "kafka_repeated"), moment),

@@ -41,11 +41,16 @@ class Finding(NamedTuple):
 
 
 class JournalEvent(NamedTuple):
-    """A transition of the journal, the incarnation that has written it, and the offset of its record."""
+    """A transition of the journal, the incarnation that has written it, and the offset and time of its record.
+
+    Attributes:
+        at: epoch seconds.
+    """
 
     transition: Transition
     incarnation: str
     offset: int
+    at: float
 
 
 @dataclass

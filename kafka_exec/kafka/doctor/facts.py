@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any, NamedTuple
 
 from confluent_kafka.admin import ConfigResource, ResourceType
@@ -13,6 +14,7 @@ from kafka_exec.kafka.client import native
 from kafka_exec.kafka.client.failures import persist, within
 from kafka_exec.kafka.cluster.admin import TIMEOUT, administration
 from kafka_exec.kafka.cluster.cluster import Cluster
+from kafka_exec.kafka.overview.reading import Layout, spans
 
 
 class ClusterFacts(NamedTuple):
@@ -20,6 +22,11 @@ class ClusterFacts(NamedTuple):
 
     brokers: list[str]
     topics: dict[str, TopicFacts]
+
+    @property
+    def layout(self) -> Layout:
+        """The topics of the prefix."""
+        return Layout({name: each.partitions for name, each in self.topics.items()})
 
 
 def cluster_facts(cluster: Cluster, topics: Topics) -> ClusterFacts:
@@ -30,6 +37,24 @@ def cluster_facts(cluster: Cluster, topics: Topics) -> ClusterFacts:
         Forbidden: this user may not read the settings of topics.
     """
     return native.call(_cluster_facts, cluster, topics)
+
+
+def record_numbers(cluster: Cluster, layout: Layout) -> dict[str, int]:
+    """The numbers of the offsets that are in use in all topics of a layout, by topic.
+
+    Raises:
+        ConnectionFailed: the cluster does not answer.
+    """
+    return native.call(_record_numbers, cluster, layout)
+
+
+def _record_numbers(cluster: Cluster, layout: Layout) -> dict[str, int]:
+    with within(TIMEOUT), administration(cluster) as admin:
+        begins, ends = spans(admin, layout.places(*layout.counts))
+    found = Counter[str]()
+    for (topic, number), end in ends.items():
+        found[topic] += end - begins[topic, number]
+    return found
 
 
 def _cluster_facts(cluster: Cluster, topics: Topics) -> ClusterFacts:

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from confluent_kafka.admin import OffsetSpec
-
 from kafka_exec.core.cluster.names import Topics
-from kafka_exec.core.overview.audit import Audit, JournalEvent, audit
-from kafka_exec.core.queue.transitions import object_of, transitions_of
+from kafka_exec.core.overview.audit import Audit, audit
 from kafka_exec.kafka.client.failures import within
-from kafka_exec.kafka.cluster.admin import TIMEOUT, Admin, administration
+from kafka_exec.kafka.cluster.admin import TIMEOUT, administration
 from kafka_exec.kafka.cluster.cluster import Cluster
-from kafka_exec.kafka.log.history import histories
 from kafka_exec.kafka.overview.queues import queue_record
-from kafka_exec.kafka.overview.unfinished import Place, QueueTopics, places, read, spans, unfinished
+from kafka_exec.kafka.overview.reading import Layout, QueueTopics, between, journal_events, read
+from kafka_exec.kafka.overview.unfinished import unfinished
 
 #: The journal is read from so many seconds before the first record: the clocks of brokers may differ.
 _MARGIN = 60.0
@@ -31,7 +28,13 @@ class PartitionAudit(NamedTuple):
 
 
 def audits(
-    cluster: Cluster, names: Topics, topics: QueueTopics, lives: Callable[[str], bool], since: float, until: float
+    cluster: Cluster,
+    names: Topics,
+    layout: Layout,
+    topics: QueueTopics,
+    lives: Callable[[str], bool],
+    since: float,
+    until: float,
 ) -> Iterator[PartitionAudit]:
     """The audits of the partitions of some queues, one after another.
 
@@ -44,45 +47,16 @@ def audits(
     """
     journals = {topic: names.journal(*place) for place, topic in topics.items()}
     with within(TIMEOUT), administration(cluster) as admin:
-        records = _between(cluster, admin, topics.values(), since, until)
+        records = between(admin, layout.places(*topics.values()), since, until)
     # The journal is read after the ledgers are: else a task that ends meanwhile would have ended without being told.
-    ledgers = unfinished(cluster, names, topics, queue_record)
+    ledgers = unfinished(cluster, names, layout, topics, queue_record)
     ids = cluster.topics.identities(list(topics.values()))
     with within(TIMEOUT), administration(cluster) as admin:
-        told = _between(cluster, admin, journals.values(), since - _MARGIN, None)
+        told = between(admin, layout.places(*journals.values()), since - _MARGIN, None)
     for (name, _), topic in topics.items():
         for place in [place for place in records if place[0] == topic]:
             own = (journals[topic], place[1])
             sent = read(cluster, {place: records[place]}, queue_record)[place]
-            journal = _told(cluster, own, told[own], ids[topic]) if own in told else ()
+            spans = {own: told[own]} if own in told else {}
+            journal = (event for _, event in journal_events(cluster, spans, {own[0]: ids[topic]}))
             yield PartitionAudit(name, topic, place[1], audit(sent, journal, ledgers[place].ledger, lives))
-
-
-def _between(
-    cluster: Cluster, admin: Admin, topics: Iterable[str], since: float, until: float | None
-) -> dict[Place, tuple[int, int]]:
-    """The offsets between two times of all partitions of some topics; ``until``: None: to their ends."""
-    wanted = places(cluster, topics)
-    _, ends = spans(admin, wanted)
-    begins = admin.offsets(wanted, _at(since))
-    stops = ends if until is None else admin.offsets(wanted, _at(until))
-    # There is no record from that time on: -1.
-    offsets = {place: (begins[place], stops[place]) for place in ends}
-    return {
-        place: (end if begin < 0 else begin, end if stop < 0 else min(stop, end))
-        for (place, (begin, stop)), end in zip(offsets.items(), ends.values(), strict=True)
-    }
-
-
-def _at(time: float) -> OffsetSpec:
-    return OffsetSpec.for_timestamp(max(0, int(time * 1000)))
-
-
-def _told(cluster: Cluster, journal: Place, span: tuple[int, int], queue: str) -> Iterator[JournalEvent]:
-    """The transitions in a part of a journal that are of a queue's present topic. ``queue``: the topic's id."""
-    for batch in histories(cluster, {journal: span}):
-        for record in batch:
-            found = object_of(record.value())
-            if found.get("queue") == queue:
-                for transition, incarnation in transitions_of(found):
-                    yield JournalEvent(transition, incarnation, record.offset())

@@ -16,8 +16,9 @@ from kafka_exec.kafka.cluster.admin import TIMEOUT, administration
 from kafka_exec.kafka.cluster.cluster import Cluster
 from kafka_exec.kafka.cluster.logreader import Sink
 from kafka_exec.kafka.control.partition import POSITION
+from kafka_exec.kafka.overview.reading import Layout, Place, everything, layout_of
 from kafka_exec.kafka.overview.suspensions import suspensions
-from kafka_exec.kafka.overview.unfinished import Place, delayed, everything, places
+from kafka_exec.kafka.overview.unfinished import delayed
 from kafka_exec.kafka.overview.why import delay_of, queue_partitions
 
 #: Topics are looked for again after so many seconds without a record: a task may have made a queue.
@@ -77,22 +78,24 @@ def remaining(cluster: Cluster, topics: Topics) -> Remaining:
     Raises:
         ConnectionFailed: the cluster does not answer.
     """
-    commands = _untaken(cluster, topics)
-    found = [each.task for each in suspensions(cluster, topics) if not each.expected]
-    found += [task for record in delayed(cluster, topics)[0] for task, _ in delay_of(record)]
-    found += [record.id for each in queue_partitions(cluster, topics)[0] for record in each.waiting_or_running]
+    layout = layout_of(cluster)
+    commands = _untaken(cluster, topics, layout)
+    found = [each.task for each in suspensions(cluster, topics, layout) if not each.expected]
+    found += [task for record in delayed(cluster, topics, layout)[0] for task, _ in delay_of(record)]
+    found += [record.id for each in queue_partitions(cluster, topics, layout)[0] for record in each.waiting_or_running]
     return Remaining(list(dict.fromkeys(found)), commands)
 
 
 def _watched(cluster: Cluster, topics: Topics) -> list[TopicPartition]:
     """The partitions in which work comes and ends."""
     single = {topics.control, topics.control_state, topics.delay, topics.delay_state}
+    layout = layout_of(cluster)
     names = (
         name
-        for name in cluster.topics.names()
+        for name in layout.counts
         if name in single or topics.queue_of(name) is not None or topics.queue_of_journal(name) is not None
     )
-    return places(cluster, sorted(names))
+    return layout.places(*names)
 
 
 def _listen(cluster: Cluster, topics: Topics, heard: set[Place], hear: Sink) -> None:
@@ -110,13 +113,12 @@ def _ends(cluster: Cluster, topics: Topics) -> dict[Place, int]:
         return admin.offsets(_watched(cluster, topics), OffsetSpec.latest())
 
 
-def _untaken(cluster: Cluster, topics: Topics) -> int:
+def _untaken(cluster: Cluster, topics: Topics, layout: Layout) -> int:
     """The number of commands that the control plane has not taken."""
     with within(TIMEOUT), administration(cluster) as admin:
-        known = set(cluster.topics.names())
-        ends = admin.offsets(places(cluster, {topics.control} & known), OffsetSpec.latest())
+        ends = admin.offsets(layout.places(topics.control), OffsetSpec.latest())
     taken = dict.fromkeys((partition for _, partition in ends), 0)
-    for record in everything(cluster, topics.control_state):
+    for record in everything(cluster, layout, topics.control_state):
         if record.key() == POSITION.encode():
             taken[record.partition()] = digits(record.value())
     return sum(max(0, end - taken[partition]) for (_, partition), end in ends.items())

@@ -23,7 +23,8 @@ from kafka_exec.kafka.client.failures import within
 from kafka_exec.kafka.cluster.admin import TIMEOUT, administration
 from kafka_exec.kafka.cluster.cluster import Cluster
 from kafka_exec.kafka.nodes.node import heard
-from kafka_exec.kafka.overview.unfinished import delayed, paused, places, queue_topics, unfinished
+from kafka_exec.kafka.overview.reading import Layout, layout_of
+from kafka_exec.kafka.overview.unfinished import delayed, paused, unfinished
 from kafka_exec.kafka.queue.dead import DeadLetters
 
 #: The rate of a queue is that of so many seconds.
@@ -52,14 +53,22 @@ class Survey(NamedTuple):
 
 
 class Overview:
-    """Reads the figures of the queues of one prefix. It joins no group, and asks no worker."""
+    """The queues of one prefix at one time, read from Kafka. It joins no group, and asks no worker.
 
-    def __init__(self, cluster: Cluster, topics: Topics) -> None:
+    Args:
+        layout: the topics of that time; None: they are asked for.
+
+    Raises:
+        ConnectionFailed: the cluster does not answer.
+    """
+
+    def __init__(self, cluster: Cluster, topics: Topics, layout: Layout | None = None) -> None:
         self._cluster = cluster
         self._topics = topics
+        self._layout = layout or layout_of(cluster)
 
-    def survey(self, now: float, queues: Collection[str] = ()) -> Survey:
-        """The queues and nodes of now (epoch seconds). ``queues``: only these; all if none is named.
+    def survey(self, now: float, queues: Collection[str] | None = None) -> Survey:
+        """The queues and nodes of now (epoch seconds). ``queues``: only these; None: all.
 
         Raises:
             ConnectionFailed: the cluster does not answer.
@@ -67,8 +76,9 @@ class Overview:
         nodes = self._nodes(now)
         alive = [seen.beat for seen, state in nodes if state is NodeState.ALIVE]
         living = {beat.incarnation for beat in alive}
-        figures = self.figures(queues or self.names(), living.__contains__, now)
-        delayed, pauses = self.delayed(), native.call(paused, self._cluster, self._topics)
+        figures = native.call(self._figures, queues, living.__contains__, now)
+        delayed = native.call(self._delayed)
+        pauses = native.call(paused, self._cluster, self._topics, self._layout)
         reports = [
             report(
                 name,
@@ -96,45 +106,19 @@ class Overview:
         return roll(beats, now=now, period=self._cluster.settings.heartbeat)
 
     def _dead(self, queue: str) -> int:
-        letters = DeadLetters(self._cluster, self._topics, queue).scan()
-        return sum(not letter.replayed for letter in letters)
+        letters = DeadLetters(self._cluster, self._topics, queue)
+        return sum(not each.replayed for each in letters.scan()) if letters.topic in self._layout.counts else 0
 
-    def names(self) -> list[str]:
-        """The names of all work queues.
-
-        Raises:
-            ConnectionFailed: the cluster does not answer.
-        """
-        return sorted({name for name, _ in queue_topics(self._cluster, self._topics)})
-
-    def figures(self, queues: Collection[str], lives: Callable[[str], bool], now: float) -> dict[str, QueueFigures]:
-        """The figures of some queues.
-
-        Args:
-            lives: returns True for an incarnation that is alive.
-            now: epoch seconds.
-
-        Raises:
-            ConnectionFailed: the cluster does not answer.
-        """
-        return native.call(self._figures, queues, lives, now)
-
-    def delayed(self) -> dict[str, int]:
-        """The number of messages that wait in Kafka for their time, by the queue to which they go then.
-
-        Raises:
-            ConnectionFailed: the cluster does not answer.
-        """
-        return native.call(self._delayed)
-
-    def _figures(self, queues: Collection[str], lives: Callable[[str], bool], now: float) -> dict[str, QueueFigures]:
-        topics = queue_topics(self._cluster, self._topics, queues)
+    def _figures(
+        self, queues: Collection[str] | None, lives: Callable[[str], bool], now: float
+    ) -> dict[str, QueueFigures]:
+        topics = self._layout.queues(self._topics, queues)
         with within(TIMEOUT), administration(self._cluster) as admin:
             since = OffsetSpec.for_timestamp(int((now - _MINUTE) * 1000))
-            before = admin.offsets(places(self._cluster, topics.values()), since)
+            before = admin.offsets(self._layout.places(*topics.values()), since)
         found = dict.fromkeys((name for name, _ in topics), QueueFigures(QueueCounts(), 0.0))
         names = {topic: name for (name, _), topic in topics.items()}
-        for place, read in unfinished(self._cluster, self._topics, topics, queue_record).items():
+        for place, read in unfinished(self._cluster, self._topics, self._layout, topics, queue_record).items():
             start = before.get(place, -1)
             came = read.end - start if start >= 0 else 0
             counts, rate = found[names[place[0]]]
@@ -144,7 +128,7 @@ class Overview:
 
     def _delayed(self) -> dict[str, int]:
         found = Counter[str]()
-        for record in delayed(self._cluster, self._topics)[0]:
+        for record in delayed(self._cluster, self._topics, self._layout)[0]:
             if (queue := _queue_of_delayed(record)) is not None:
                 found[queue] += 1
         return dict(found)

@@ -6,20 +6,20 @@ from kafka_exec.core.cluster.names import Topics
 from kafka_exec.core.control.waiting import Suspension, WaitingReducer
 from kafka_exec.errors import Undecodable
 from kafka_exec.kafka.cluster.cluster import Cluster
-from kafka_exec.kafka.overview.unfinished import everything
+from kafka_exec.kafka.overview.reading import Layout, everything
 
 #: The name of the reducer of suspensions before the keys of the control plane's changelog.
 _WAITS = "wait:"
 
 
-def suspensions(cluster: Cluster, topics: Topics) -> list[Suspension]:
+def suspensions(cluster: Cluster, topics: Topics, layout: Layout) -> list[Suspension]:
     """The tasks that are suspended now, in no order.
 
     Raises:
         ConnectionFailed: the cluster does not answer.
     """
     reducers: dict[int, WaitingReducer] = {}
-    for record in everything(cluster, topics.control_state):
+    for record in everything(cluster, layout, topics.control_state):
         key = (record.key() or b"").decode(errors="replace")
         if key.startswith(_WAITS):
             reducer = reducers.setdefault(record.partition(), WaitingReducer(early=0.0, remembered=0.0))

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from confluent_kafka import IsolationLevel, TopicPartition
 from confluent_kafka import Message as Record
-from confluent_kafka.admin import OffsetSpec
 
 from kafka_exec.core.cluster.names import Topics
 from kafka_exec.core.queue.ledger import Ledger
@@ -20,9 +18,10 @@ from kafka_exec.core.queue.restoring import JournalEntry, restore
 from kafka_exec.core.record.fields import digits, from_json
 from kafka_exec.kafka.client.failures import within
 from kafka_exec.kafka.client.offsets import committed
-from kafka_exec.kafka.cluster.admin import TIMEOUT, Admin, administration
+from kafka_exec.kafka.cluster.admin import TIMEOUT, administration
 from kafka_exec.kafka.cluster.cluster import Cluster
-from kafka_exec.kafka.log.history import Spans, histories
+from kafka_exec.kafka.log.history import histories
+from kafka_exec.kafka.overview.reading import Layout, Place, QueueTopics, everything, read, spans
 
 T = TypeVar("T")
 
@@ -31,12 +30,6 @@ MOST = 10_000
 
 #: A level's position is looked for in so many records at the end of its positions.
 _TAIL = 500
-
-#: A topic and the number of a partition.
-Place = tuple[str, int]
-
-#: The topics of queues, by name and priority step.
-QueueTopics = Mapping[tuple[str, int], str]
 
 
 @dataclass(frozen=True)
@@ -56,18 +49,8 @@ class Unfinished(Generic[T]):
     end: int
 
 
-def queue_topics(cluster: Cluster, topics: Topics, queues: Collection[str] | None = None) -> QueueTopics:
-    """The topics of some queues, or of all.
-
-    Raises:
-        ConnectionFailed: the cluster does not answer.
-    """
-    found = ((topics.queue_of(topic), topic) for topic in cluster.topics.names())
-    return {place: topic for place, topic in found if place is not None and (queues is None or place[0] in queues)}
-
-
 def unfinished(
-    cluster: Cluster, names: Topics, topics: QueueTopics, make: Callable[[Record], T]
+    cluster: Cluster, names: Topics, layout: Layout, topics: QueueTopics, make: Callable[[Record], T]
 ) -> dict[Place, Unfinished[T]]:
     """The unfinished records of some queues, at most :data:`MOST` of each topic. ``make``: makes something of a record.
 
@@ -78,9 +61,9 @@ def unfinished(
     with within(TIMEOUT), administration(cluster) as admin:
         # In this order: what is told of a record stands behind it, so no task seems to be unfinished that has ended.
         ids = cluster.topics.identities(list(topics.values()))
-        begins, ends = spans(admin, places(cluster, topics.values()))
-        progress = _progress(cluster, topics.values(), ids)
-        journal_begins, journal_ends = spans(admin, places(cluster, journals.values()))
+        begins, ends = spans(admin, layout.places(*topics.values()))
+        progress = _progress(cluster, layout, topics.values(), ids)
+        journal_begins, journal_ends = spans(admin, layout.places(*journals.values()))
     wanted = {}
     for (topic, number), known in progress.items():
         place = (journals[topic], number)
@@ -105,63 +88,28 @@ def unfinished(
     }
 
 
-def read(cluster: Cluster, bounds: Spans, make: Callable[[Record], T]) -> dict[Place, list[T]]:
-    """Something made of each record between two offsets of some partitions, in their order.
-
-    Raises:
-        ConnectionFailed: the cluster does not answer.
-    """
-    found: dict[Place, list[T]] = defaultdict(list)
-    for batch in histories(cluster, bounds):
-        for record in batch:
-            found[record.topic(), record.partition()].append(make(record))
-    return found
-
-
-def places(cluster: Cluster, topics: Iterable[str]) -> list[TopicPartition]:
-    """All partitions of some topics; none of those that do not exist."""
-    numbers = {topic: cluster.topics.partitions(topic, fresh=True) or 0 for topic in topics}
-    return [TopicPartition(topic, number) for topic, count in numbers.items() for number in range(count)]
-
-
-def spans(admin: Admin, wanted: list[TopicPartition]) -> tuple[dict[Place, int], dict[Place, int]]:
-    """The first offset of each partition, and the one after its last committed record."""
-    begins = admin.offsets(wanted, OffsetSpec.earliest())
-    return begins, admin.offsets(wanted, OffsetSpec.latest(), IsolationLevel.READ_COMMITTED)
-
-
-def everything(cluster: Cluster, topic: str) -> Iterator[Record]:
-    """All records of a topic; none if it does not exist.
-
-    Raises:
-        ConnectionFailed: the cluster does not answer.
-    """
-    with within(TIMEOUT), administration(cluster) as admin:
-        begins, ends = spans(admin, places(cluster, [topic]))
-    for batch in histories(cluster, {place: (begins[place], end) for place, end in ends.items()}):
-        yield from batch
-
-
-def paused(cluster: Cluster, names: Topics) -> dict[str, QueuePauses]:
+def paused(cluster: Cluster, names: Topics, layout: Layout) -> dict[str, QueuePauses]:
     """The pauses of all queues, also those that are over, by queue.
 
     Raises:
         ConnectionFailed: the cluster does not answer.
     """
     rows = {}
-    for record in everything(cluster, names.bindings):
+    for record in everything(cluster, layout, names.bindings):
         with suppress(ValueError):  # the reader of the table tells of it
             rows[(record.key() or b"").decode()] = from_json(record.value())
     return pauses_in(rows.items())
 
 
-def _progress(cluster: Cluster, topics: Iterable[str], ids: Mapping[str, str]) -> dict[Place, Progress | None]:
+def _progress(
+    cluster: Cluster, layout: Layout, topics: Iterable[str], ids: Mapping[str, str]
+) -> dict[Place, Progress | None]:
     """The commit of each partition; None: there is none, or it is of a former topic of this name."""
     found: dict[Place, Progress | None] = {}
     for topic in topics:
         consumer = cluster.new_consumer({"group.id": topic})
         try:
-            for each in committed(consumer, places(cluster, [topic]), TIMEOUT):
+            for each in committed(consumer, layout.places(topic), TIMEOUT):
                 known = None if each.offset < 0 else Progress.restore(each.offset, each.metadata, ids[topic])
                 found[topic, each.partition] = known
         finally:
@@ -170,7 +118,7 @@ def _progress(cluster: Cluster, topics: Iterable[str], ids: Mapping[str, str]) -
     return found
 
 
-def delayed(cluster: Cluster, names: Topics, most: int | None = None) -> tuple[Iterator[Record], bool]:
+def delayed(cluster: Cluster, names: Topics, layout: Layout, most: int | None = None) -> tuple[Iterator[Record], bool]:
     """The messages that wait in Kafka for their time; and True if there are more of them.
 
     Args:
@@ -179,13 +127,11 @@ def delayed(cluster: Cluster, names: Topics, most: int | None = None) -> tuple[I
     Raises:
         ConnectionFailed: the cluster does not answer.
     """
-    known = cluster.topics.names()
-    waiting, positions = names.delay, names.delay_state
-    if waiting not in known:
+    if not (waiting := layout.places(names.delay)):
         return iter(()), False
     with within(TIMEOUT), administration(cluster) as admin:
-        begins, ends = spans(admin, places(cluster, [waiting]))
-        tails, told = spans(admin, places(cluster, [positions])) if positions in known else ({}, {})
+        begins, ends = spans(admin, waiting)
+        tails, told = spans(admin, layout.places(names.delay_state))
     moved: dict[int, int] = {}
     for batch in histories(cluster, {p: (max(tails[p], told[p] - _TAIL), told[p]) for p in told}):
         for record in batch:

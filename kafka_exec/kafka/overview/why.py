@@ -34,8 +34,9 @@ from kafka_exec.errors import Undecodable
 from kafka_exec.kafka.cluster.cluster import Cluster
 from kafka_exec.kafka.nodes.node import TASKS_EVERY, heard
 from kafka_exec.kafka.overview.letters import buried
+from kafka_exec.kafka.overview.reading import Layout, everything, layout_of, read
 from kafka_exec.kafka.overview.suspensions import suspensions
-from kafka_exec.kafka.overview.unfinished import MOST, delayed, everything, paused, queue_topics, read, unfinished
+from kafka_exec.kafka.overview.unfinished import MOST, delayed, paused, unfinished
 
 #: Finds the state of a task; None if it has none.
 FindState = Callable[[str], StateRecord | None]
@@ -68,6 +69,7 @@ class _Search:
         self._find = find
         self._now = now
         self._is_cut = False
+        self._layout = layout_of(cluster)
 
     def evidence(self, task_id: str) -> Evidence:
         """The facts of a task, and those of the task that it waits for."""
@@ -115,35 +117,35 @@ class _Search:
 
     @cached_property
     def _partitions(self) -> list[QueuePartition]:
-        found, is_cut = queue_partitions(self._cluster, self._topics)
+        found, is_cut = queue_partitions(self._cluster, self._topics, self._layout)
         self._is_cut |= is_cut
         return found
 
     @cached_property
     def _delays(self) -> dict[str, DelayedMessage]:
-        records, is_cut = delayed(self._cluster, self._topics, MOST)
+        records, is_cut = delayed(self._cluster, self._topics, self._layout, MOST)
         self._is_cut |= is_cut
         return dict(each for record in records for each in delay_of(record))
 
     @cached_property
     def _letters(self) -> dict[str, Buried]:
-        found, is_cut = buried(self._cluster, self._topics)
+        found, is_cut = buried(self._cluster, self._topics, self._layout)
         self._is_cut |= is_cut
         return found
 
     @cached_property
     def _suspensions(self) -> dict[str, Suspension]:
-        return {each.task: each for each in suspensions(self._cluster, self._topics)}
+        return {each.task: each for each in suspensions(self._cluster, self._topics, self._layout)}
 
     @cached_property
     def _pauses(self) -> dict[str, QueuePauses]:
-        return paused(self._cluster, self._topics)
+        return paused(self._cluster, self._topics, self._layout)
 
     @cached_property
     def _revoked(self) -> dict[str, float]:
         kept = self._now - self._cluster.settings.revoked_retention
         found: dict[str, float] = {}
-        for record in everything(self._cluster, self._topics.revoked):
+        for record in everything(self._cluster, self._layout, self._topics.revoked):
             try:
                 at = from_json(record.value())
             except ValueError:
@@ -153,15 +155,15 @@ class _Search:
         return found
 
 
-def queue_partitions(cluster: Cluster, topics: Topics) -> tuple[list[QueuePartition], bool]:
+def queue_partitions(cluster: Cluster, topics: Topics, layout: Layout) -> tuple[list[QueuePartition], bool]:
     """The partitions of all queues with their unfinished messages; and True if there are more messages than were read.
 
     Raises:
         ConnectionFailed: the cluster does not answer.
     """
-    queues = queue_topics(cluster, topics)
+    queues = layout.queues(topics)
     names = {topic: name for (name, _), topic in queues.items()}
-    found = unfinished(cluster, topics, queues, _task_record)
+    found = unfinished(cluster, topics, layout, queues, _task_record)
     parked = {place: sorted(each.ledger.parked) for place, each in found.items() if each.ledger.parked}
     ends = {place: min(offsets[-1] + 1, offsets[0] + MOST) for place, offsets in parked.items()}
     more = read(cluster, {place: (parked[place][0], end) for place, end in ends.items()}, _task_record)

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import time
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from confluent_kafka import Message as Record
 
 from kafka_exec.core.cluster.names import Topics
 from kafka_exec.core.message.dead import Letter, LetterAddress, Marked, Order, is_mark, mark
-from kafka_exec.errors import Forbidden, NoSuchLetter, NotConfirmed, NotReplayable
+from kafka_exec.errors import NoSuchLetter, NotReplayable
 from kafka_exec.kafka.cluster.cluster import Cluster
 from kafka_exec.kafka.log.history import Fetcher, history
+from kafka_exec.kafka.publish.batches import publish_once
 from kafka_exec.kafka.publish.partitioner import partition_again
 from kafka_exec.kafka.publish.scopes import Outgoing
-from kafka_exec.kafka.publish.transactions import Lost, Refused, Transactor
-
-#: The most that one transaction replays: letters, and bytes of their values.
-MOST = 500
-_MOST_BYTES = 4 * 1024 * 1024
 
 _CLOSING = 1.0
 
@@ -38,13 +33,9 @@ class Doomed(NamedTuple):
     letters: int
 
 
-def queues_with_letters(cluster: Cluster, topics: Topics) -> list[str]:
-    """The queues that have, or had, dead letters.
-
-    Raises:
-        ConnectionFailed: the cluster does not answer.
-    """
-    found = (topics.queue_of_dead(topic) for topic in cluster.topics.names())
+def queues_with_letters(topics: Topics, names: Iterable[str]) -> list[str]:
+    """The queues that have, or had, dead letters. ``names``: of all topics of the cluster."""
+    found = (topics.queue_of_dead(name) for name in names)
     return sorted(name for name in found if name is not None)
 
 
@@ -191,11 +182,8 @@ class DeadLetters:
     ) -> int:
         """Publishes letters to the topics they came from, key, value and headers as they were, but no retries; their number.
 
-        Each letter is replayed exactly once, even if replays are killed, or several run at once:
-
-        1. This replay takes the transactional id. An earlier one can write no more, and its open transaction is aborted.
-        2. So the marks that are in the topic now tell all letters that were replayed.
-        3. Each batch of letters is one transaction with the marks of these letters.
+        Each letter is replayed exactly once, even if replays are killed, or several run at once: each batch of letters is
+        one transaction with the marks of these letters, and they are read when no other replay can write any more.
 
         Args:
             rate: letters a second at most.
@@ -206,33 +194,16 @@ class DeadLetters:
             NotReplayable: the cluster refuses a batch; those before it were replayed.
             NotConfirmed: the cluster does not answer, or another replay of this queue has begun. Do it again.
         """
-        most = MOST if rate is None else max(1, min(MOST, int(rate)))
-        began, replayed = time.monotonic(), 0
-        transactor = Transactor(self._cluster, f"{self.topic}.replay")
-        try:
-            transactor.open()
-            letters = self._choose(order, self._spans(committed=False))
-            for batch in _batches(letters, most):
-                if rate is not None:
-                    time.sleep(max(0.0, began + replayed / rate - time.monotonic()))
-                transactor.begin(self._records(batch))
-                transactor.commit()
-                replayed += len(batch)
-                if on_progress is not None:
-                    on_progress(replayed)
-        except Refused as refused:
-            raise NotReplayable(f"after {replayed} letters: {refused}") from None
-        except Lost as lost:
-            if isinstance(lost.__cause__, Forbidden):
-                raise lost.__cause__ from None
-            raise NotConfirmed(
-                f"after {replayed} letters: {lost}; what was replayed is known: the same command does the rest"
-            ) from None
-        finally:
-            transactor.close()
-        return replayed
+        return publish_once(
+            self._cluster,
+            f"{self.topic}.replay",
+            lambda: self._choose(order, self._spans(committed=False)),
+            self._records,
+            rate=rate,
+            on_progress=on_progress,
+        )
 
-    def _records(self, batch: list[Letter]) -> list[Outgoing]:
+    def _records(self, batch: Sequence[Letter]) -> list[Outgoing]:
         records, offsets = [], defaultdict[int, list[int]](list)
         for letter in batch:
             if (origin := letter.origin) is not None:
@@ -273,16 +244,3 @@ def _letter(record: Record, *, replayed: bool) -> Letter:
         headers=list(record.headers() or ()),
         replayed=replayed,
     )
-
-
-def _batches(letters: Iterator[Letter], most: int) -> Iterator[list[Letter]]:
-    batch: list[Letter] = []
-    size = 0
-    for letter in letters:
-        batch.append(letter)
-        size += len(letter.value or b"")
-        if len(batch) >= most or size >= _MOST_BYTES:
-            yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch

@@ -55,7 +55,7 @@ def _findings(app: Any) -> Iterator[Problem]:
     space, now = broker_home(app), time.time()
     settings = space.cluster.settings
     facts, tried = cluster_facts(space.cluster, space.topics), try_all(space.cluster, space.topics)
-    survey = Overview(space.cluster, space.topics).survey(now)
+    survey = Overview(space.cluster, space.topics, facts.layout).survey(now)
     partitions = {
         name: facts.topics[space.topics.queue(name)].partitions for name in (each.name for each in survey.queues)
     }

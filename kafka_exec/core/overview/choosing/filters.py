@@ -9,7 +9,7 @@ from datetime import datetime
 from fnmatch import fnmatchcase
 from typing import Any
 
-from kafka_exec.core.overview.expressions import Predicate, parse
+from kafka_exec.core.overview.choosing.expressions import Predicate, parse
 from kafka_exec.core.results.lifecycle import TERMINAL, State
 from kafka_exec.core.results.state_record import StateRecord
 from kafka_exec.errors import ConfigurationError
@@ -85,11 +85,11 @@ class TaskFilter:
         """True if it chooses the task of a state record."""
         at = changed(record)
         return (
-            _fits(self.name, record.name)
+            fits(self.name, record.name)
             and (self.states is None or record.state in self.states)
-            and _fits(self.queue, record.queue)
-            and _fits(self.key, record.ordering_key)
-            and _fits(self.worker, record.worker)
+            and fits(self.queue, record.queue)
+            and fits(self.key, record.ordering_key)
+            and fits(self.worker, record.worker)
             and (self.since is None or at >= self.since)
             and (self.until is None or at < self.until)
             and (self.where is None or self.where(parts(record)))
@@ -161,5 +161,6 @@ def expression(text: str) -> Predicate:
     return parse(text, PARTS)
 
 
-def _fits(pattern: str | None, found: str | None) -> bool:
-    return pattern is None or (found is not None and fnmatchcase(found, pattern))
+def fits(pattern: str | None, found: object) -> bool:
+    """True if a text fits a shell pattern; None as the pattern fits everything."""
+    return pattern is None or (isinstance(found, str) and fnmatchcase(found, pattern))

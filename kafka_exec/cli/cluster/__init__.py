@@ -1,0 +1,1 @@
+"""The commands that look at the cluster, its topics, nodes and rights."""

@@ -1,0 +1,1 @@
+"""The choice of tasks and messages by what is known of them."""
