@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.pytest_projects import TIMEOUT, WITH_CONTAINERS, passed, run, tests_of
+from tests.integration.pytest_projects import TIMEOUT, WITH_CONTAINERS, names_in, passed, run
 
 pytestmark = pytest.mark.timeout(TIMEOUT)
 
@@ -21,4 +21,4 @@ def test_without_a_url_each_process_has_a_broker_of_its_own(tmp_path: Path) -> N
 
 def test_the_example_of_pytest_celery(tmp_path: Path) -> None:
     output = run("containers", tmp_path, "-n", "2", pythonpath=WITH_CONTAINERS)
-    assert passed(output) == tests_of("containers/test_shop_in_containers.py")
+    assert passed(output) == names_in("containers/test_shop_in_containers.py")

@@ -41,6 +41,6 @@ def passed(output: str) -> set[str]:
     return set(re.findall(r"^PASSED \S+::(\w+)", output, re.M))
 
 
-def tests_of(file: str) -> set[str]:
+def names_in(file: str) -> set[str]:
     """The names of the tests in a file of a project."""
     return set(_TESTS.findall((PROJECTS / file).read_text(encoding="utf-8")))

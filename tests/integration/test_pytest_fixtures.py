@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from kafka_exec.broker import EmbeddedKafka
-from tests.integration.pytest_projects import PROJECTS, passed, run, tests_of
+from tests.integration.pytest_projects import PROJECTS, names_in, passed, run
 from tests.integration.workers import ROOT
 from tests.snippets import programs
 
@@ -19,14 +19,14 @@ PAGE = ROOT / "docs" / "testing.md"
 
 def test_a_project_uses_all_fixtures_in_two_processes(broker_url: str, kafka: EmbeddedKafka, tmp_path: Path) -> None:
     output = run("fixtures", tmp_path, "-n", "2", "--kafka-url", broker_url, "test_shop.py")
-    assert passed(output) == tests_of("fixtures/test_shop.py")
+    assert passed(output) == names_in("fixtures/test_shop.py")
     prefix = broker_url.rpartition("/")[2]
     assert [name for name in kafka.admin().list_topics(timeout=10).topics if name.startswith(prefix)] == []
 
 
 def test_they_work_with_celerys_own_fixtures(broker_url: str, tmp_path: Path) -> None:
     output = run("contrib", tmp_path, "--kafka-url", broker_url)
-    assert passed(output) == tests_of("contrib/test_with_celerys_fixtures.py")
+    assert passed(output) == names_in("contrib/test_with_celerys_fixtures.py")
 
 
 def test_the_page_shows_what_is_run_here() -> None:
