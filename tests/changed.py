@@ -206,6 +206,7 @@ def changed_since(commit: str) -> set[str]:
 def tree_with(changed: set[str]) -> Tree:
     """This repository's files, with those that a change has taken away."""
     files = [path for folder in ROOTS for path in sorted((ROOT / folder).rglob("*.py"))]
+    files += sorted(ROOT.glob("*.py"))
     sources = {path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8") for path in files}
     gone = [path for path in changed if path.endswith(".py") and path not in sources]
     return Tree(sources, entry_points((ROOT / "setup.cfg").read_text(encoding="utf-8")), gone)

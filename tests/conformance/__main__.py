@@ -5,9 +5,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
-from tests.conformance import beat_run, celery_run, kombu_run
+from tests.conformance import beat_run, celery_run, kombu_run, smoke_run
 
-SUITES: dict[str, Callable[[list[str]], int]] = {"kombu": kombu_run.run, "celery": celery_run.run, "beat": beat_run.run}
+SUITES: dict[str, Callable[[list[str]], int]] = {
+    "kombu": kombu_run.run,
+    "celery": celery_run.run,
+    "beat": beat_run.run,
+    "smoke": smoke_run.run,
+}
 
 
 def main(argv: list[str]) -> int:

@@ -23,6 +23,9 @@ ROOT = Path(__file__).resolve().parents[2]
 VERSIONS = ROOT / "docs" / "versions.md"
 STEM = f"kafka_exec-{kafka_exec.__version__}"
 
+#: The package, and the fixtures for pytest.
+PACKAGE = ("kafka_exec", "_kafka_exec_pytest.py")
+
 #: What the source distribution has beside the package.
 BESIDE = (
     "tests", "docs", "docker", "celery_app", "dev", "README.md", "LICENSE", "MANIFEST.in", "pyproject.toml", "setup.cfg",
@@ -61,8 +64,8 @@ def files_of(*names: str) -> set[str]:
 def test_the_wheel_holds_the_package_and_nothing_else(built: tuple[Path, Path]) -> None:
     with zipfile.ZipFile(built[0]) as wheel:
         names = {name for name in wheel.namelist() if not name.startswith(f"{STEM}.dist-info/")}
-        assert wheel.read(f"{STEM}.dist-info/top_level.txt").split() == [b"kafka_exec"]
-    assert names == files_of("kafka_exec")
+        assert wheel.read(f"{STEM}.dist-info/top_level.txt").split() == [b"_kafka_exec_pytest", b"kafka_exec"]
+    assert names == files_of(*PACKAGE)
     assert "kafka_exec/py.typed" in names
 
 
@@ -81,7 +84,7 @@ def test_the_source_distribution_holds_tests_documents_and_the_example(built: tu
     with tarfile.open(built[1]) as archive:
         members = {member.name.removeprefix(f"{STEM}/"): member for member in archive.getmembers() if member.isfile()}
     ours = {name for name in members if not name.startswith("kafka_exec.egg-info/")}
-    assert ours == files_of("kafka_exec", *BESIDE) | {"PKG-INFO"}
+    assert ours == files_of(*PACKAGE, *BESIDE) | {"PKG-INFO"}
     assert members["dev"].mode & 0o111
 
 

@@ -65,6 +65,11 @@ class QueuePartition:
         self._records = {each.offset: each for each in records if not ledger.has_ended(each.offset)}
         self._lanes = lanes_of(ledger, {each.offset: each.ticket for each in self._records.values()})
 
+    @property
+    def waiting_or_running(self) -> list[TaskRecord]:
+        """The messages that have not ended."""
+        return list(self._records.values())
+
     def standings(self, task_id: str) -> list[MessageStanding]:
         """The standings of a task's messages."""
         return [self._standing(each) for each in self._records.values() if each.id == task_id]

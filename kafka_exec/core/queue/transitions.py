@@ -50,8 +50,8 @@ class Transition(NamedTuple):
     ==============  ================================================  =====================================================
 
     Attributes:
-        attempt: the number of the start, from 1; of a grant, and of a release, the number of the last start; 0 where it does
-            not matter.
+        attempt: the number of the start, from 1; of a grant, a release and an end, the number of the last start, since the
+            start of a short task may not be told; 0 where it does not matter, and if there was none.
     """
 
     kind: str

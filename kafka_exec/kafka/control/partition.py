@@ -31,8 +31,8 @@ MOST = 500
 #: How long changes without an effect may wait, seconds: they can be made again from the commands.
 _DELAY = 0.2
 
-# Keys of the changelog that no reducer has.
-_POSITION = "position"
+#: Keys of the changelog that no reducer has: the next command to take, and the owner.
+POSITION = "position"
 _OWNER = "owner"
 
 #: Makes the records by which an effect is performed.
@@ -142,7 +142,7 @@ class ControlPartition:
         """Takes over a record of the changelog, which is read from its beginning."""
         try:
             key, value = (record.key() or b"").decode(), record.value()
-            if key == _POSITION:
+            if key == POSITION:
                 self.position = self.done = digits(value)
             elif key != _OWNER:
                 self._reducers.restore(key, value)
@@ -277,7 +277,7 @@ class ControlPartition:
         for key, change in ((key, change) for step in steps for key, change in step.changes.items()):
             changes.pop(key, None)  # items are restored in the order of their last changes
             changes[key] = change
-        changes[_POSITION] = Change(_POSITION, str(steps[-1].position).encode())
+        changes[POSITION] = Change(POSITION, str(steps[-1].position).encode())
         return [self._change(change) for change in changes.values()]
 
     def _replace(self, step: _Step, refused: Refused) -> _Step:

@@ -34,7 +34,7 @@ from kafka_exec.errors import Undecodable
 from kafka_exec.kafka.cluster.cluster import Cluster
 from kafka_exec.kafka.nodes.node import TASKS_EVERY, heard
 from kafka_exec.kafka.overview.letters import buried
-from kafka_exec.kafka.overview.reading import everything, layout_of, read
+from kafka_exec.kafka.overview.reading import Layout, everything, layout_of, read
 from kafka_exec.kafka.overview.suspensions import suspensions
 from kafka_exec.kafka.overview.unfinished import MOST, delayed, paused, unfinished
 
@@ -117,24 +117,15 @@ class _Search:
 
     @cached_property
     def _partitions(self) -> list[QueuePartition]:
-        topics = self._layout.queues(self._topics)
-        names = {topic: name for (name, _), topic in topics.items()}
-        found = unfinished(self._cluster, self._topics, self._layout, topics, _task_record)
-        parked = {place: sorted(each.ledger.parked) for place, each in found.items() if each.ledger.parked}
-        ends = {place: min(offsets[-1] + 1, offsets[0] + MOST) for place, offsets in parked.items()}
-        more = read(self._cluster, {place: (parked[place][0], end) for place, end in ends.items()}, _task_record)
-        self._is_cut |= any(each.unread for each in found.values())
-        self._is_cut |= any(parked[place][-1] >= end for place, end in ends.items())
-        return [
-            QueuePartition(names[place[0]], *place, each.ledger, [*more.get(place, ()), *each.records])
-            for place, each in found.items()
-        ]
+        found, is_cut = queue_partitions(self._cluster, self._topics, self._layout)
+        self._is_cut |= is_cut
+        return found
 
     @cached_property
     def _delays(self) -> dict[str, DelayedMessage]:
         records, is_cut = delayed(self._cluster, self._topics, self._layout, MOST)
         self._is_cut |= is_cut
-        return dict(each for record in records for each in _delay(record))
+        return dict(each for record in records for each in delay_of(record))
 
     @cached_property
     def _letters(self) -> dict[str, Buried]:
@@ -164,6 +155,26 @@ class _Search:
         return found
 
 
+def queue_partitions(cluster: Cluster, topics: Topics, layout: Layout) -> tuple[list[QueuePartition], bool]:
+    """The partitions of all queues with their unfinished messages; and True if there are more messages than were read.
+
+    Raises:
+        ConnectionFailed: the cluster does not answer.
+    """
+    queues = layout.queues(topics)
+    names = {topic: name for (name, _), topic in queues.items()}
+    found = unfinished(cluster, topics, layout, queues, _task_record)
+    parked = {place: sorted(each.ledger.parked) for place, each in found.items() if each.ledger.parked}
+    ends = {place: min(offsets[-1] + 1, offsets[0] + MOST) for place, offsets in parked.items()}
+    more = read(cluster, {place: (parked[place][0], end) for place, end in ends.items()}, _task_record)
+    is_cut = any(each.unread for each in found.values())
+    is_cut |= any(parked[place][-1] >= end for place, end in ends.items())
+    return [
+        QueuePartition(names[place[0]], *place, each.ledger, [*more.get(place, ()), *each.records])
+        for place, each in found.items()
+    ], is_cut
+
+
 def _task_record(record: Record) -> TaskRecord:
     found = TaskRecord(record.offset(), record.timestamp()[1] / 1000)
     try:
@@ -175,7 +186,8 @@ def _task_record(record: Record) -> TaskRecord:
     return found._replace(ticket=ticket, id=str(task.get("id") or ""), needed=needed(task), due=eta_of(message))
 
 
-def _delay(record: Record) -> Iterator[tuple[str, DelayedMessage]]:
+def delay_of(record: Record) -> Iterator[tuple[str, DelayedMessage]]:
+    """The id of the task in a delayed message, and the message."""
     try:
         headers, rest = DelayHeaders.read(record.headers())
         task = decode(rest, record.value()).task

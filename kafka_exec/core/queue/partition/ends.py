@@ -18,9 +18,9 @@ def end(
         at: the time of the end, epoch seconds.
         is_copy: the record is dropped, since another one of its task has ended before.
     """
-    restarted, is_late = ledger.attempts.get(offset, 0) > 1, ledger.has_ended(offset)
+    attempts, is_late = ledger.attempts.get(offset, 0), ledger.has_ended(offset)
     ledger.end(offset)
-    told = [Transition(ENDED, offset)]
+    told = [Transition(ENDED, offset, attempts)]
     if ticket is None or is_late:  # the first end counts
         return told
     if awaited is not None and ticket.keeps_place:
@@ -32,7 +32,7 @@ def end(
         told.append(freed(offset, ticket.lane, ticket.run))
     if not is_copy:  # a run counts, although a process that runs another owner's task may take it for a copy by now
         is_over, memory = awaited is None or awaited.is_stop, Memory(at, ticket.kind)
-        for name in ticket.ends(offset, is_over=is_over, restarted=restarted):
+        for name in ticket.ends(offset, is_over=is_over, restarted=attempts > 1):
             ledger.remember(name, memory)
             told.append(remembered(offset, name, memory.at, memory.task))
     return told
