@@ -15,10 +15,14 @@ from typing import Any
 
 import pytest
 from celery import Celery
+from confluent_kafka import TopicPartition
+from confluent_kafka.admin import OffsetSpec
 from kombu.exceptions import OperationalError
 
 from kafka_exec.broker import EmbeddedKafka
+from kafka_exec.kafka.cluster.admin import administration
 from kafka_exec.kafka.publish.publisher import Publisher
+from kafka_exec.settings.appconf import broker_home
 from tests.integration.app import make_app
 from tests.integration.workers import Crew, crew, until
 
@@ -111,6 +115,20 @@ def test_a_broker_that_pauses_for_five_seconds_costs_nothing_but_time(fragile: E
                 assert trouble not in worker.output, worker.output
         # A connection is lost only when it is closed: the consumer of tasks goes on, and what it runs is its own.
         assert "Connection to broker lost" not in steady.output
+
+
+def test_who_knows_the_leaders_from_before_an_election_asks_for_them_again(fragile: EmbeddedKafka) -> None:
+    app = make_app(f"{fragile.url}/t{uuid.uuid4().hex[:8]}")
+    app.tasks["work"].delay()
+    space = broker_home(app)
+    topic = space.topics.queue("celery")
+    partitions = [TopicPartition(topic, number) for number in range(space.cluster.topics.partitions(topic) or 0)]
+    with administration(space.cluster) as admin:
+        before = admin.offsets(partitions, OffsetSpec.latest())
+        fragile.stop()
+        fragile.start()
+        assert admin.offsets(partitions, OffsetSpec.latest()) == before
+    assert sum(before.values()) == 1
 
 
 @pytest.mark.timed

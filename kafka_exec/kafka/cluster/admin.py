@@ -18,8 +18,7 @@ from kafka_exec.kafka.client.offsets import LOOKING, committed
 #: How long one operation may take with all its tries, seconds.
 TIMEOUT = 10.0
 
-#: How long leaders are looked for, seconds: the client asks for them once more only when it has given up on a request that a
-#: broker has lost, which it does after its ``socket.timeout.ms`` of ten seconds.
+#: How long leaders are looked for, seconds: they may have to be elected first.
 LEADERS_TIMEOUT = 15.0
 
 #: How long the client may take, after a request's time, to say that it was not answered, seconds.
@@ -113,7 +112,8 @@ class Admin:
 
         def act(timeout: float) -> None:
             if not self._knows_leaders:
-                # A new client that looks for the leaders itself asks before it is connected, and again seconds later.
+                # A new client that looks for the leaders itself asks before it is connected, and again seconds later. And
+                # it keeps what it was told: that there is no leader, or the epoch of a former one.
                 self._client.list_topics(timeout=timeout)
                 self._knows_leaders = True
             missing = None
@@ -127,7 +127,7 @@ class Admin:
                 except KafkaException as error:
                     if failure(error) not in LOOKING:
                         raise
-                    missing = error
+                    missing, self._knows_leaders = error, False
             if missing is not None:
                 raise missing
 
