@@ -16,7 +16,7 @@ from kafka_exec.kafka.overview.reading import layout_of, read, spans
 from kafka_exec.settings.appconf import broker_home
 
 
-class Message(NamedTuple):
+class SentTask(NamedTuple):
     """A message of a task, and what the journal tells of it.
 
     Attributes:
@@ -38,7 +38,7 @@ class Message(NamedTuple):
         return f"{self.task} {self.id} at {topic}[{partition}]@{offset}: begun {self.runs} times, {what}"
 
 
-def messages(app: Celery) -> list[Message]:
+def messages(app: Celery) -> list[SentTask]:
     """The messages of all tasks that were sent under the app's prefix, in the order of each partition.
 
     Raises:
@@ -67,7 +67,7 @@ def messages(app: Celery) -> list[Message]:
                 if transition.kind == ENDED:
                     ended.add(place)
     return [
-        Message(place, *task, begun.get(place, 0), place in ended)
+        SentTask(place, *task, begun.get(place, 0), place in ended)
         for (topic, partition), sent in records.items()
         if topic not in journals
         for record in sent

@@ -35,7 +35,7 @@ _READ_AT_IMPORT = ("REMAP_SIGTERM",)
 _PR_SET_PDEATHSIG = 1
 
 
-class Command(Protocol):
+class RunningCommand(Protocol):
     """A command that runs, or has ended, as the leader of a process group."""
 
     pid: int
@@ -51,7 +51,7 @@ class Command(Protocol):
         """
 
 
-def start(command: Sequence[str], folder: Path, env: Mapping[str, str], log: Path) -> Command:
+def start(command: Sequence[str], folder: Path, env: Mapping[str, str], log: Path) -> RunningCommand:
     """Starts a command in a folder; its output goes to the end of a file."""
     log.touch()
     is_green = not _GREEN.isdisjoint(part for each in command for part in each.split("="))

@@ -47,7 +47,7 @@ class KafkaContainer(CeleryTestContainer):  # type: ignore[misc]
 
     @property
     def celeryconfig(self) -> dict[str, Any]:
-        """What pytest-celery configures the application and the workers with."""
+        """The settings that pytest-celery gives the application and the workers."""
         host, _, port = self._address(OUTSIDE).rpartition(":")
         return {
             "url": self.url,

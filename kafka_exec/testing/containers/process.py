@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from kafka_exec.broker import EmbeddedKafka
-from kafka_exec.testing.containers.commands import Command, start
+from kafka_exec.testing.containers.commands import RunningCommand, start
 from kafka_exec.testing.containers.kafka import ADVERTISED, advertised, prefix_of
 
 #: A process ends within so many seconds after SIGKILL.
@@ -58,7 +58,7 @@ class Container:
 
     @property
     def attrs(self) -> dict[str, Any]:
-        """What Docker tells of a container. Its ports are those of the machine."""
+        """The facts that Docker tells of a container. Its ports are those of the machine."""
         published = {port: [{"HostIp": HOST, "HostPort": port.partition("/")[0]}] for port in self._ports}
         return {
             "Config": {
@@ -161,7 +161,7 @@ class Process(Container):
         importable = os.pathsep.join([str(self._folder), *(each for each in sys.path if each)])
         return {**os.environ, **self._env, "PATH": path, "PYTHONPATH": importable}
 
-    def _start(self) -> Command:
+    def _start(self) -> RunningCommand:
         return start(self._command, self._folder, self.environment, self._log)
 
     @property
