@@ -16,7 +16,7 @@ from kafka_exec.kafka.overview.reading import layout_of, read, spans
 from kafka_exec.settings.appconf import broker_home
 
 
-class SentTask(NamedTuple):
+class QueuedTask(NamedTuple):
     """A message of a task, and what the journal tells of it.
 
     Attributes:
@@ -38,7 +38,7 @@ class SentTask(NamedTuple):
         return f"{self.task} {self.id} at {topic}[{partition}]@{offset}: begun {self.runs} times, {what}"
 
 
-def messages(app: Celery) -> list[SentTask]:
+def messages(app: Celery) -> list[QueuedTask]:
     """The messages of all tasks that were sent under the app's prefix, in the order of each partition.
 
     Raises:
@@ -67,7 +67,7 @@ def messages(app: Celery) -> list[SentTask]:
                 if transition.kind == ENDED:
                     ended.add(place)
     return [
-        SentTask(place, *task, begun.get(place, 0), place in ended)
+        QueuedTask(place, *task, begun.get(place, 0), place in ended)
         for (topic, partition), sent in records.items()
         if topic not in journals
         for record in sent
