@@ -1,6 +1,6 @@
 """The tests of a process share one real Kafka; each has topics of its own.
 
-With pytest-xdist (``-n 3``) each process runs a Kafka. One for all of them does not hold the topics of all tests: Kafka maps
+With pytest-xdist (``-n 4``) each process runs a Kafka. One for all of them does not hold the topics of all tests: Kafka maps
 some files of each partition into memory, and the operating system allows 65,530 of these (``vm.max_map_count``).
 """
 
