@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import uuid
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -29,7 +30,7 @@ HOST = "127.0.0.1"
 RUNNING, EXITED = "running", "exited"
 
 
-class Container:
+class Container(ABC):
     """A container.
 
     Args:
@@ -47,9 +48,9 @@ class Container:
         self._ports = tuple(ports)
 
     @property
+    @abstractmethod
     def status(self) -> str:
         """``"running"`` or ``"exited"``."""
-        raise NotImplementedError
 
     @property
     def exit_code(self) -> int:
@@ -71,24 +72,24 @@ class Container:
             "State": {"Status": self.status, "ExitCode": self.exit_code},
         }
 
-    def reload(self) -> None:
+    def reload(self) -> None:  # noqa: B027 - nothing is kept that could be old
         """All that is told is of now."""
 
+    @abstractmethod
     def logs(self, **options: Any) -> bytes:
         """All that it has written."""
-        raise NotImplementedError
 
+    @abstractmethod
     def kill(self, how: str | int | None = None) -> None:
         """Sends a signal, SIGKILL by default; after that it returns when nothing of the container is left."""
-        raise NotImplementedError
 
+    @abstractmethod
     def restart(self, timeout: float = 10) -> None:
         """Ends it with SIGTERM, after ``timeout`` seconds with SIGKILL, and starts it again."""
-        raise NotImplementedError
 
+    @abstractmethod
     def remove(self, **options: Any) -> None:
         """Ends it."""
-        raise NotImplementedError
 
     def wait(self, **options: Any) -> dict[str, int]:
         """The status with which it has ended; it has, when it was killed or removed."""
