@@ -17,7 +17,7 @@ from kafka_exec.broker import EmbeddedKafka
 from kafka_exec.core.cluster.failures import Failure
 from kafka_exec.errors import InvalidName, MessageTooLarge, NoSuchQueue
 from kafka_exec.kafka.client.failures import failure
-from kafka_exec.kafka.publish.publisher import Publisher
+from kafka_exec.kafka.publish.scopes import Confirmation
 from tests.integration.app import make_app
 from tests.integration.workers import until
 
@@ -47,15 +47,19 @@ def raw(kafka: EmbeddedKafka) -> Iterator[Consumer]:
 
 @pytest.fixture
 def waits(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The number of messages that were outstanding at each wait for the broker."""
+    """The number of messages at each confirmation.
+
+    A confirmation may end without a wait: another thread of this process that publishes has all reports delivered.
+    """
     found: list[int] = []
-    wait = Publisher.wait
+    confirm = Confirmation.confirm
 
-    def counted(self: Publisher, confirmation: Any, *args: Any) -> None:
-        found.append(confirmation.sent)
-        wait(self, confirmation, *args)
+    def counted(self: Confirmation, timeout: float | None = None) -> None:
+        if self.sent:
+            found.append(self.sent)
+        confirm(self, timeout)
 
-    monkeypatch.setattr(Publisher, "wait", counted)
+    monkeypatch.setattr(Confirmation, "confirm", counted)
     return found
 
 
