@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import faulthandler
 import os
+import re
 import sys
 from collections import Counter
 from collections.abc import Generator, Mapping
 from pathlib import Path
 
 import pytest
+
+#: A test, whose parameters may have colons, and a reason.
+_EXCEPTION = re.compile(r"(?P<test>[^\[]*?(\[.*\])?): (?P<reason>.+)")
 
 _OUTCOMES = ("passed", "failed", "xfailed", "skipped")
 
@@ -24,10 +28,10 @@ def exceptions(file: Path) -> dict[str, str]:
     entries = {}
     for line in lines:
         if line and not line.startswith("#"):
-            test, _, reason = line.partition(": ")
-            if not reason:
-                raise pytest.UsageError(f"{file.name}: no reason for {test!r}")
-            entries[test] = reason
+            found = _EXCEPTION.fullmatch(line)
+            if found is None:
+                raise pytest.UsageError(f"{file.name}: no test and reason: {line!r}")
+            entries[found["test"]] = found["reason"]
     return entries
 
 
