@@ -39,7 +39,7 @@ def extend() -> None:
         except (AttributeError, KeyError) as error:
             missing.append(f"no {what} ({error})")
     if missing:
-        logger.warning("this version of Flower shows %s of Kafka", ", ".join(missing))
+        logger.warning("this version of Flower does not show all of Kafka: %s", ", ".join(missing))
 
 
 def _show_queues(modules: Mapping[str, ModuleType]) -> None:

@@ -17,6 +17,7 @@ from tornado import web
 
 from kafka_exec.api.access import ANYBODY
 from kafka_exec.api.openapi import BASE
+from kafka_exec.core.overview.why import Reason
 from kafka_exec.errors import ConfigurationError
 from kafka_exec.flower.asking import ApiAnswer, Asking
 from kafka_exec.flower.forms import BY_NAME, body_of, fields, path_of
@@ -152,6 +153,7 @@ class ListHandler(PageHandler):
             rows=table(page.columns, page.acts, rows, now),
             forms=forms(page.acts_on_all, query) if rows else [],
             filter=[each for each in fields(operation.query, query) if each.name != "offset"],
+            is_filtered=bool(query.keys() - {"limit", "offset"}),
             problems=found.get("problems", []),
             part=self._part(query, len(rows), found.get("more", 0)) if "offset" in operation.query else None,
         )
@@ -181,11 +183,16 @@ class TaskHandler(PageHandler):
         one, now = f"{BASE}/executions/{quote(task_id, safe='')}", time.time()
         answers = await asyncio.gather(*(self.ask("GET", f"{one}{part}") for part in ("", "/why", "/history", "/tree")))
         task, why, history, tree = (answer.found if answer.status == 200 else {} for answer in answers)
-        facts = {**task, "reason": why.get("reason")}
+        is_unknown = why.get("reason") == Reason.UNKNOWN.value
+        facts = {"id": task_id, "state": "", **task, "reason": why.get("reason")}
+        if "letter" in why:  # which has the arguments
+            letter = await self.ask("GET", f"{BASE}/dead/{quote(why['queue'], safe='')}/{why['letter']}")
+            facts["body"] = letter.found.get("body")
         self.show(
             "kafka_task.html",
             f"{task.get('name') or 'Task'} {task_id}",
-            *answers,
+            # A task that waits may have no state record yet.
+            *(answer for answer in answers[:2] if answer.status != 404 or is_unknown),
             name="executions",
             why=why.get("sentence", ""),
             facts=[(name, shown(name, value)) for name, value in task.items() if name not in _TOLD_ELSEWHERE],
@@ -194,7 +201,7 @@ class TaskHandler(PageHandler):
                 _table("History", EVENTS, history, now),
                 _table("The task, and those that it has sent", BRANCHES, tree, now),
             ],
-            forms=forms(TASK_ACTS, facts) if task else [],
+            forms=[] if is_unknown else forms(TASK_ACTS, facts),
         )
 
 

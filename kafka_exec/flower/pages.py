@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from urllib.parse import quote
 
-from kafka_exec.core.overview.times import age_of, when
-from kafka_exec.core.results.lifecycle import TERMINAL, State
-from kafka_exec.flower.tables import Act, Column, Facts, ListPage
+from kafka_exec.core.overview.times import age_of, time_of, when
+from kafka_exec.core.results.lifecycle import TERMINAL, State, to_celery
+from kafka_exec.flower.tables import Column, Facts, ListPage, PageAct
 
 _ENDED = frozenset(state.value for state in TERMINAL)
 
@@ -15,13 +15,16 @@ _ENDED = frozenset(state.value for state in TERMINAL)
 def _queue_state(facts: Facts, now: float) -> str:
     paused, keys = facts["paused"], facts["paused_keys"]
     if paused:
-        end = f" until {when(paused['until'], now)}" if paused["until"] else ""
+        end = f" until {time_of(paused['until'])}" if paused["until"] else ""
         return f"paused by {paused['by']}{end}{': ' if paused['reason'] else ''}{paused['reason']}"
-    return f"{facts['state']}, paused keys: {', '.join(keys)}" if keys else str(facts["state"])
+    return f"{facts['state']}, paused keys: {len(keys)}" if keys else str(facts["state"])
 
 
 def _task_state(facts: Facts, now: float) -> str:
-    return f"{facts['state']} (lost)" if facts.get("lost") else str(facts["state"])
+    """The state of a task; of a running task also the application's own word for it."""
+    is_own = facts["state"] == State.RUNNING.value and facts["status"] != to_celery(State.RUNNING)
+    more = [*([facts["status"]] if is_own else []), *(["lost"] if facts.get("lost") else [])]
+    return f"{facts['state']} ({', '.join(more)})" if more else str(facts["state"])
 
 
 def _seconds(facts: Facts, now: float) -> str:
@@ -79,15 +82,15 @@ PAGES: Mapping[str, ListPage] = {
             Column("State", _queue_state),
         ),
         (
-            Act(
+            PageAct(
                 "Pause",
                 "pause_queue",
                 _by("queue"),
                 ("reason", "until", "key"),
                 applies=lambda facts: not facts["paused"],
             ),
-            Act("Resume", "resume_queue", _by("queue"), applies=lambda facts: bool(facts["paused"])),
-            Act(
+            PageAct("Resume", "resume_queue", _by("queue"), applies=lambda facts: bool(facts["paused"])),
+            PageAct(
                 "Resume key",
                 "resume_queue",
                 _by("queue"),
@@ -123,7 +126,7 @@ PAGES: Mapping[str, ListPage] = {
             Column("Task", "task", _to_task("task")),
             Column("Node", "node"),
         ),
-        (Act("Unblock", "unblock_key", _by("key")), Act("Skip", "skip_key", _by("key"))),
+        (PageAct("Unblock", "unblock_key", _by("key")), PageAct("Skip", "skip_key", _by("key"))),
     ),
     "suspended": ListPage(
         "Suspended",
@@ -135,7 +138,7 @@ PAGES: Mapping[str, ListPage] = {
             Column("Callbacks", _callbacks),
             Column("Deadline", lambda facts, now: when(facts["deadline"], now) if facts["deadline"] else ""),
         ),
-        (Act("Resume", "resume_suspended", _by("correlation_id"), ("data", "callback")),),
+        (PageAct("Resume", "resume_suspended", _by("correlation_id"), ("data", "callback")),),
     ),
     "periodic": ListPage(
         "Periodic",
@@ -153,9 +156,9 @@ PAGES: Mapping[str, ListPage] = {
             Column("Missed", "missed"),
         ),
         (
-            Act("Run now", "run_entry_now", _by("name")),
-            Act("Pause", "pause_entry", _by("name"), applies=lambda facts: not facts["paused"]),
-            Act("Resume", "resume_entry", _by("name"), applies=lambda facts: bool(facts["paused"])),
+            PageAct("Run now", "run_entry_now", _by("name")),
+            PageAct("Pause", "pause_entry", _by("name"), applies=lambda facts: not facts["paused"]),
+            PageAct("Resume", "resume_entry", _by("name"), applies=lambda facts: bool(facts["paused"])),
         ),
     ),
     "dead": ListPage(
@@ -175,9 +178,9 @@ PAGES: Mapping[str, ListPage] = {
             Column("Replayed", "replayed"),
             Column("Error", "error"),
         ),
-        (Act("Replay", "replay_letter", _letter, applies=lambda facts: not facts["replayed"]),),
+        (PageAct("Replay", "replay_letter", _letter, applies=lambda facts: not facts["replayed"]),),
         (
-            Act(
+            PageAct(
                 "Replay all of these",
                 "replay_letters",
                 _by("queue"),
@@ -212,15 +215,15 @@ PAGES: Mapping[str, ListPage] = {
 
 #: The acts on one task; ``reason``: why it does not run.
 TASK_ACTS = (
-    Act(
+    PageAct(
         "Resume",
         "resume_execution",
         _by("id"),
         ("data", "callback"),
         applies=lambda facts: facts["state"] == State.SUSPENDED.value,
     ),
-    Act("Replay", "retry_execution", _by("id"), applies=lambda facts: facts["reason"] == "dead letter"),
-    Act(
+    PageAct("Replay", "retry_execution", _by("id"), applies=lambda facts: facts["reason"] == "dead letter"),
+    PageAct(
         "Edit and replay",
         "retry_execution",
         _by("id"),
@@ -228,7 +231,7 @@ TASK_ACTS = (
         _arguments,
         lambda facts: facts["reason"] == "dead letter",
     ),
-    Act(
+    PageAct(
         "Run again as a new task",
         "create",
         lambda facts: {},
@@ -236,14 +239,16 @@ TASK_ACTS = (
         lambda facts: facts,
         lambda facts: facts["state"] in _ENDED and "name" in facts,
     ),
-    Act("Revoke", "revoke_execution", _by("id"), ("terminate",), applies=lambda facts: facts["state"] not in _ENDED),
-    Act("Add a remark", "remark_execution", _by("id"), ("text",)),
+    PageAct(
+        "Revoke", "revoke_execution", _by("id"), ("terminate",), applies=lambda facts: facts["state"] not in _ENDED
+    ),
+    PageAct("Add a remark", "remark_execution", _by("id"), ("text",), applies=lambda facts: "schema" in facts),
 )
 
 #: The acts on one letter.
 LETTER_ACTS = (
-    Act("Replay", "replay_letter", _letter, applies=lambda facts: not facts["replayed"]),
-    Act("Edit and replay", "replay_letter", _letter, ("args", "kwargs", "again"), _arguments),
+    PageAct("Replay", "replay_letter", _letter, applies=lambda facts: not facts["replayed"]),
+    PageAct("Edit and replay", "replay_letter", _letter, ("args", "kwargs", "again"), _arguments),
 )
 
 #: The columns of what has happened to a task, and of the tasks that it has sent.

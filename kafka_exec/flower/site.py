@@ -1,8 +1,9 @@
-"""What a Flower that runs gets of ours: the HTTP API, the pages, and metrics beside its own."""
+"""Our part of a Flower that runs: the HTTP API, the pages, and metrics beside its own."""
 
 from __future__ import annotations
 
 import atexit
+import logging
 import re
 import threading
 from contextlib import ExitStack
@@ -14,9 +15,15 @@ from tornado.web import url
 
 from kafka_exec.api import application
 from kafka_exec.api.openapi import ALIASES, BASE
+from kafka_exec.core.overview.metrics import PREFIX
+from kafka_exec.errors import KafkaExecError
+from kafka_exec.flower import handlers
 from kafka_exec.flower.navigation import Templates
 from kafka_exec.flower.pages import PAGES
+from kafka_exec.operations.metrics import metrics
 from kafka_exec.settings.appconf import broker_home
+
+logger = logging.getLogger("kafka_exec")
 
 
 def add_to(flower: Any) -> None:
@@ -28,12 +35,10 @@ def add_to(flower: Any) -> None:
     """
     options = flower.options
     api = application(flower.capp, read_only=options.read_only)
-    from kafka_exec.flower import handlers
-
     root = f"/{options.url_prefix.strip('/')}" if options.url_prefix else ""
     parts = {"api": api, "root": root}
     aliases = "|".join(sorted({re.escape(alias.split("/")[1]) for alias in ALIASES}))
-    flower.settings["template_loader"] = Templates(flower.settings["template_path"], f"{root}/kafka/queues")
+    templates = Templates(flower.settings["template_path"], f"{root}/kafka/queues")
     served: tuple[tuple[str, Any, dict[str, Any]], ...] = (
         (rf"(?:{BASE}|/(?:{aliases}))(?:/.*)?", handlers.ApiHandler, parts),
         (r"/kafka/?", handlers.FirstPage, parts),
@@ -44,6 +49,7 @@ def add_to(flower: Any) -> None:
         (r"/metrics", handlers.MetricsHandler, {"text": Scrapes(flower.capp).text}),
     )
     flower.add_handlers(".*", [url(re.escape(root) + pattern, handler, given) for pattern, handler, given in served])
+    flower.settings["template_loader"] = templates
 
 
 class Scrapes:
@@ -57,14 +63,12 @@ class Scrapes:
         atexit.register(self._open.close)
 
     def text(self) -> bytes:
-        """The metrics of now, as Prometheus reads them.
-
-        Raises:
-            ConnectionFailed: the cluster does not answer, and has not before.
-        """
-        from kafka_exec.operations.metrics import metrics
-
+        """The metrics of now, as Prometheus reads them."""
         with self._lock:
-            if self._registry is None:
-                self._registry = self._open.enter_context(metrics(broker_home(self._app)))
+            try:
+                if self._registry is None:
+                    self._registry = self._open.enter_context(metrics(broker_home(self._app)))
+            except KafkaExecError as error:
+                logger.warning("no metrics: %s", error)
+                return f"{PREFIX}up 0.0\n".encode()
             return bytes(generate_latest(self._registry))

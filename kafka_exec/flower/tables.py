@@ -37,7 +37,7 @@ class Column(NamedTuple):
         return self.text(facts, now)
 
 
-class Act(NamedTuple):
+class PageAct(NamedTuple):
     """An act on a row, by an operation of the API.
 
     Attributes:
@@ -68,8 +68,8 @@ class ListPage(NamedTuple):
     title: str
     operation: str
     columns: tuple[Column, ...]
-    acts: tuple[Act, ...] = ()
-    acts_on_all: tuple[Act, ...] = ()
+    acts: tuple[PageAct, ...] = ()
+    acts_on_all: tuple[PageAct, ...] = ()
     rows: str = "items"
 
 
@@ -86,7 +86,7 @@ def shown(name: str, value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-class Cell(NamedTuple):
+class TableCell(NamedTuple):
     """A cell of a table. ``title``: its column's; ``link``: the address below ``/kafka/``."""
 
     title: str
@@ -107,25 +107,25 @@ class ActForm(NamedTuple):
 class TableRow(NamedTuple):
     """A row of a table."""
 
-    cells: list[Cell]
+    cells: list[TableCell]
     forms: list[ActForm]
 
 
-def table(columns: Iterable[Column], acts: Iterable[Act], found: Iterable[Facts], now: float) -> list[TableRow]:
+def table(columns: Iterable[Column], acts: Iterable[PageAct], found: Iterable[Facts], now: float) -> list[TableRow]:
     """The rows for some things. ``now``: epoch seconds."""
     columns, acts = list(columns), list(acts)
     return [
-        TableRow([Cell(each.title, each.of(facts, now), each.link(facts)) for each in columns], forms(acts, facts))
+        TableRow([TableCell(each.title, each.of(facts, now), each.link(facts)) for each in columns], forms(acts, facts))
         for facts in found
     ]
 
 
-def forms(acts: Iterable[Act], facts: Facts) -> list[ActForm]:
+def forms(acts: Iterable[PageAct], facts: Facts) -> list[ActForm]:
     """The forms of the acts that apply to a thing."""
     return [_form(each, facts) for each in acts if each.applies(facts)]
 
 
-def _form(act: Act, facts: Facts) -> ActForm:
+def _form(act: PageAct, facts: Facts) -> ActForm:
     operation = BY_NAME[act.operation]
     hidden = {IN_PATH + name: value for name, value in act.path(facts).items()}
     asked = {name: operation.body[name] for name in act.fields}
