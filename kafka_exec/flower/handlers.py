@@ -255,8 +255,9 @@ class ActHandler(PageHandler):
         back = filled.get("back", "")
         back = back if back.startswith(f"{self.root}/kafka/") else f"{self.root}/kafka/"
         if answer.status < 400:
-            facts = [f"{name} {shown(name, value)}" for name, value in answer.found.items() if shown(name, value)]
-            self.set_secure_cookie(_TOLD, f"{operation.text} {', '.join(facts)}"[:_LONGEST], expires_days=None)
+            facts = [f"{each} {shown(each, value)}" for each, value in answer.found.items() if shown(each, value)]
+            told = f"{name.replace('_', ' ')}: {', '.join(facts)}"
+            self.set_secure_cookie(_TOLD, told[:_LONGEST], expires_days=None)
             self.redirect(back, status=303)
         else:
             self.show("kafka_refused.html", "Not done", answer, name="", link=back)
