@@ -114,8 +114,8 @@ API = """# HTTP API
 `celery -A shop kafka api` serves tasks, queues and nodes as JSON on `http://127.0.0.1:9809{base}`. It needs the extra
 `api`: `pip install "kafka_exec[api]"`. Its answers come from Kafka, so they are right also if no worker lives; only keys
 are asked of the workers. The objects in them are those that [the commands](cli.md) print with `--json`; a list is
-`{{"items": […]}}`, with the number of further ones as `more` where there is a `limit`. [Flower](flower.md) serves it too, for
-its own users.
+`{{"items": […]}}`, with the number of further ones as `more` where there is a `limit`. [Flower](flower.md) serves it
+too, for its own users.
 
 It is an ASGI application, which yours can mount:
 

@@ -6,7 +6,6 @@ import json
 import logging
 import re
 from collections.abc import Iterator
-from contextlib import ExitStack
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -39,15 +38,13 @@ SAME = {
 
 
 class Served(NamedTuple):
-    """Three Flowers of one application: with users, read-only, and one that knows no users."""
+    """A Flower below a path, with a user who visits it."""
 
     anna: Visitor
-    reader: Visitor
-    stranger: Visitor
     process: FlowerProcess
 
     def audit(self) -> list[str]:
-        """The acts that the first one has told."""
+        """The acts that it has told."""
         return re.findall(r"asgi:\d+\] (\S+ \S+ \S+ \d+)", self.process.log.read_text())
 
 
@@ -59,13 +56,9 @@ def made(kafka: EmbeddedKafka, tmp_path_factory: pytest.TempPathFactory) -> Iter
 
 @pytest.fixture(scope="module")
 def served(made: Crew) -> Iterator[Served]:
-    with ExitStack() as started:
-        options = ((BASIC, "--url_prefix=flo"), (BASIC, "--read_only"), ())
-        processes = [started.enter_context(flower(made, *each)) for each in options]
-        worker = made.start("only", "-c", "2", "-P", "threads")
-        anna, reader, stranger = (each.address.rstrip("/") for each in processes)
-        made.ready(worker)
-        yield Served(Visitor(anna, USER), Visitor(reader, USER), Visitor(stranger), processes[0])
+    with flower(made, BASIC, "--url_prefix=flo") as process:
+        made.ready(made.start("only", "-c", "2", "-P", "threads"))
+        yield Served(Visitor(process.address, USER), process)
 
 
 @pytest.fixture(scope="module")
@@ -248,14 +241,15 @@ def test_nobody_acts_where_flower_is_read_only_or_knows_no_users(
             more["data"] = {"path.queue": "celery", "_xsrf": visitor.session.cookies["_xsrf"]}
         return visitor.ask(path, "POST", **more).status_code
 
-    form: dict[str, Any] = {"data": {}}
-    for visitor, status in ((served.reader, 403), (served.stranger, 401)):
-        assert [row for row in visitor.page("/kafka/queues").rows if row]
-        assert visitor.page("/kafka/queues").forms == []
-        assert refusal(visitor, "/kafka/acts/pause_queue", **form) == status
-        assert refusal(visitor, "/api/kafka/queues/celery/pause", json={}) == status
-    assert served.reader.ask("/api/kafka/queues").status_code == 200
-    assert served.stranger.ask("/api/kafka/queues").status_code == 401
+    with flower(made, BASIC, "--read_only") as reading, flower(made) as closed:
+        reader, stranger = Visitor(reading.address, USER), Visitor(closed.address)
+        for visitor, status in ((reader, 403), (stranger, 401)):
+            assert [row for row in visitor.page("/kafka/queues").rows if row]
+            assert visitor.page("/kafka/queues").forms == []
+            assert refusal(visitor, "/kafka/acts/pause_queue", data={}) == status
+            assert refusal(visitor, "/api/kafka/queues/celery/pause", json={}) == status
+        assert reader.ask("/api/kafka/queues").status_code == 200
+        assert stranger.ask("/api/kafka/queues").status_code == 401
     wrong = Visitor(served.anna.address, ("anna", "wrong"))
     assert [wrong.ask(path).status_code for path in ("/kafka/queues", "/api/kafka/queues")] == [401, 401]
     assert "paused" not in printed(made, "queues").partition("celery")[2].splitlines()[0]
