@@ -222,7 +222,7 @@ def test_parameters_of_a_query_have_their_types_and_defaults() -> None:
     for hours in ("nan", "NaN", "1e999", "1_0"):
         with pytest.raises(errors.ConfigurationError, match="hours: "):
             read_query(operation("nodes"), [("hours", hours)])
-    assert read_query(operation("executions"), []) == {"active": False, "limit": 100}
+    assert read_query(operation("executions"), []) == {"active": False, "limit": 100, "offset": 0}
 
 
 @pytest.mark.parametrize(
