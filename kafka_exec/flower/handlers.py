@@ -6,7 +6,7 @@ import asyncio
 import json
 import time
 from base64 import b64decode
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -17,6 +17,7 @@ from tornado import web
 
 from kafka_exec.api.access import ANYBODY
 from kafka_exec.api.openapi import BASE
+from kafka_exec.api.operation import Operation
 from kafka_exec.core.overview.why import Reason
 from kafka_exec.errors import ConfigurationError
 from kafka_exec.flower.asking import ApiAnswer, Asking
@@ -25,7 +26,10 @@ from kafka_exec.flower.pages import BRANCHES, EVENTS, LETTER_ACTS, PAGES, TASK_A
 from kafka_exec.flower.tables import Column, Facts, TableRow, forms, shown, table
 
 #: The cookie that tells the next page what an act has come to, and the number of its characters.
-_TOLD, _LONGEST = "kafka_told", 1000
+_TOLD, _LONGEST = "kafka_told", 500
+
+#: The fields of a task that its history has, or its page in another place.
+_TOLD_ELSEWHERE = frozenset({"schema", "errors", "remarks", "traceback"})
 
 _CLOSED = (
     "Flower does not know its users, so that nobody may act: its operator must give it --basic_auth or --auth, or set "
@@ -126,6 +130,11 @@ class PageHandler(Ours, BaseHandler):
         )
 
 
+def _texts(given: Mapping[str, list[bytes]]) -> dict[str, str]:
+    """The last values of the parameters of a request."""
+    return {name: values[-1].decode(errors="replace") for name, values in given.items()}
+
+
 class FirstPage(PageHandler):
     """The address of no page leads to the first one."""
 
@@ -140,7 +149,7 @@ class ListHandler(PageHandler):
     async def get(self, name: str) -> None:
         page, now = PAGES[name], time.time()
         operation = BY_NAME[page.operation]
-        query = {name: values[-1].decode() for name, values in self.request.query_arguments.items() if values[-1]}
+        query = {name: text for name, text in _texts(self.request.query_arguments).items() if text}
         answer = await self.ask("GET", BASE + operation.path, urlencode(query))
         found = answer.found if answer.status == 200 else {page.rows: []}
         rows = found[page.rows]
@@ -155,24 +164,24 @@ class ListHandler(PageHandler):
             filter=[each for each in fields(operation.query, query) if each.name != "offset"],
             is_filtered=bool(query.keys() - {"limit", "offset"}),
             problems=found.get("problems", []),
-            part=self._part(query, len(rows), found.get("more", 0)) if "offset" in operation.query else None,
+            part=_part(operation, query, len(rows), found["more"]) if "more" in found else None,
         )
 
-    def _part(self, query: dict[str, str], number: int, more: int) -> dict[str, Any]:
-        """The part of a list that is shown, and the addresses of the parts before and behind it."""
-        offset, limit = (int(query[name]) if query.get(name, "").isdecimal() else 0 for name in ("offset", "limit"))
-        limit = limit or number
 
-        def address(offset: int) -> str:
-            return f"?{urlencode({**query, 'limit': limit, 'offset': offset})}"
+def _part(operation: Operation, query: Mapping[str, str], number: int, more: int) -> dict[str, Any]:
+    """The part of a list that the API has answered, and the addresses of the parts before and behind it."""
+    offset, limit = (int(query.get(name, operation.query[name]["default"])) for name in ("offset", "limit"))
 
-        return {
-            "first": offset + 1,
-            "last": offset + number,
-            "total": offset + number + more,
-            "before": address(max(0, offset - limit)) if offset else "",
-            "behind": address(offset + number) if more else "",
-        }
+    def address(offset: int) -> str:
+        return f"?{urlencode({**query, 'limit': limit, 'offset': offset})}"
+
+    return {
+        "first": offset + 1,
+        "last": offset + number,
+        "total": offset + number + more,
+        "before": address(max(0, offset - limit)) if offset else "",
+        "behind": address(offset + number) if more else "",
+    }
 
 
 class TaskHandler(PageHandler):
@@ -209,10 +218,6 @@ def _table(caption: str, columns: Sequence[Column], found: Facts, now: float) ->
     return caption, [each.title for each in columns], table(columns, (), found.get("items", ()), now)
 
 
-#: The fields of a task that its history has, or its page in another place.
-_TOLD_ELSEWHERE = frozenset({"schema", "errors", "remarks", "traceback"})
-
-
 class LetterHandler(PageHandler):
     """The page of one dead letter."""
 
@@ -243,7 +248,7 @@ class ActHandler(PageHandler):
         operation = BY_NAME.get(name)
         if operation is None or operation.method != "POST":
             raise web.HTTPError(404, f"there is no act {name}")
-        filled = {name: values[-1].decode() for name, values in self.request.body_arguments.items()}
+        filled = _texts(self.request.body_arguments)
         if not self.is_open:
             answer = ApiAnswer.refused(401, _CLOSED)
         else:

@@ -159,6 +159,9 @@ def test_tasks_are_chosen_as_by_the_command_and_shown_in_parts(
     ]
     assert [each for part in seen for each in part] == expected[:4]
     assert served.anna.page("/kafka/executions?limit=2&offset=2").links["Later ones"].endswith("offset=0")
+    assert served.anna.page("/kafka/executions?limit=2&offset=1000").links["Later ones"].endswith("offset=998")
+    for wrong in ("limit=0", f"offset={'9' * 5000}", "name=%ff%00", "offset=1.5"):
+        served.anna.page(f"/kafka/executions?{wrong}", 200 if wrong.startswith("name") else 400)
     refused = served.anna.page("/kafka/executions?where=nothing", 400)
     assert "expected one of args" in refused.alerts[0]
     assert "'colour'" in served.anna.page("/kafka/executions?colour=red", 400).alerts[0]
