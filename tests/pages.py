@@ -79,6 +79,7 @@ METRICS = """# Metrics
 `celery -A shop kafka exporter` serves them to Prometheus on `http://127.0.0.1:9808/metrics`. It needs the extra
 `metrics`: `pip install "kafka_exec[metrics]"`. It reads the topics and asks no worker, so its figures are
 right also if no worker lives, and one exporter for a prefix is enough. In a container it needs `--host 0.0.0.0`.
+[Flower](flower.md#api-and-metrics) has them too.
 
 | metric | labels | meaning |
 |---|---|---|
@@ -113,7 +114,8 @@ API = """# HTTP API
 `celery -A shop kafka api` serves tasks, queues and nodes as JSON on `http://127.0.0.1:9809{base}`. It needs the extra
 `api`: `pip install "kafka_exec[api]"`. Its answers come from Kafka, so they are right also if no worker lives; only keys
 are asked of the workers. The objects in them are those that [the commands](cli.md) print with `--json`; a list is
-`{{"items": […]}}`, with the number of further ones as `more` where there is a `limit`.
+`{{"items": […]}}`, with the number of further ones as `more` where there is a `limit`. [Flower](flower.md) serves it
+too, for its own users.
 
 It is an ASGI application, which yours can mount:
 

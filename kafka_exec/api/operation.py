@@ -18,13 +18,19 @@ FLAG: Schema = {"type": "boolean", "default": False}
 LIST: Schema = {"type": "array"}
 OBJECT: Schema = {"type": "object"}
 
-#: The number of things in a list.
-LIMIT: Schema = {"type": "integer", "minimum": 1, "maximum": 10_000, "default": 100}
-
 
 def told(schema: Schema, description: str) -> Schema:
     """A schema with a description."""
     return {**schema, "description": description}
+
+
+#: The part of a list.
+PAGING: Mapping[str, Schema] = {
+    "limit": told({"type": "integer", "minimum": 1, "maximum": 10_000, "default": 100}, "So many at most."),
+    "offset": told(
+        {"type": "integer", "minimum": 0, "maximum": 10_000_000, "default": 0}, "So many of the latest are left out."
+    ),
+}
 
 
 class Call(NamedTuple):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from kafka_exec.api.operation import FLAG, LIMIT, NAME, TEXT, Call, Operation, items, told
+from kafka_exec.api.operation import FLAG, NAME, PAGING, TEXT, Call, Operation, items, told
 from kafka_exec.api.tasks import ARGUMENTS
 from kafka_exec.app import pausing
 from kafka_exec.app.letters import dead_letters
@@ -85,8 +85,11 @@ def dead(call: Call) -> Any:
     """Lists dead letters, the latest first."""
     given = call.query
     order = Order(reason=given.get("reason"), task=given.get("task"))
-    found = letters.latest(call.app, given.get("queue"), order, given["limit"], also_replayed=given["replayed"])
-    return items(found.facts(), more=found.matching - len(found.letters))
+    offset = given["offset"]
+    found = letters.latest(
+        call.app, given.get("queue"), order, given["limit"], offset=offset, also_replayed=given["replayed"]
+    )
+    return items(found.facts(), more=max(0, found.matching - offset - len(found.letters)))
 
 
 def letter(call: Call) -> Any:
@@ -161,7 +164,7 @@ OPERATIONS = (
             "reason": _REASON,
             "task": _TASK,
             "replayed": told(FLAG, "Also letters that were replayed."),
-            "limit": LIMIT,
+            **PAGING,
         },
     ),
     Operation("GET", "/dead/{queue}/{address}", letter, "Letter", errors=(404,)),

@@ -6,7 +6,7 @@ import time
 from datetime import datetime
 from typing import Any
 
-from kafka_exec.api.operation import FLAG, LIMIT, LIST, NAME, OBJECT, TEXT, Call, Operation, Schema, items, told
+from kafka_exec.api.operation import FLAG, LIST, NAME, OBJECT, PAGING, TEXT, Call, Operation, Schema, items, told
 from kafka_exec.app.durable.resuming import resume
 from kafka_exec.beat.periodic import PeriodicTasks
 from kafka_exec.core.overview.choosing.filters import COUNTED, TaskFilter, expression, moment, states_of
@@ -71,8 +71,9 @@ def counts(call: Call) -> Any:
 
 
 def _listed(call: Call, chosen: TaskFilter) -> Any:
-    found = tasks.latest(call.app, chosen, call.query["limit"])
-    return items(found.facts(), more=found.matching - len(found.records))
+    offset = call.query["offset"]
+    found = tasks.latest(call.app, chosen, call.query["limit"], offset=offset)
+    return items(found.facts(), more=max(0, found.matching - offset - len(found.records)))
 
 
 def _chosen(call: Call) -> TaskFilter:
@@ -182,9 +183,9 @@ def resume_suspended(call: Call) -> Any:
 _ONE = "/executions/{id}"
 
 OPERATIONS = (
-    Operation("GET", "/executions", executions, "Tasks", {**CHOOSING, "limit": LIMIT}),
+    Operation("GET", "/executions", executions, "Tasks", {**CHOOSING, **PAGING}),
     Operation("POST", "/executions", create, "Sent", body=SENDING, required=("name",), status=201, errors=(404, 413)),
-    Operation("GET", "/executions/active", active, "Tasks", {"limit": LIMIT}),
+    Operation("GET", "/executions/active", active, "Tasks", PAGING),
     Operation(
         "GET",
         "/executions/counts",

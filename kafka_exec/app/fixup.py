@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import re
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -12,9 +13,9 @@ from typing import Any
 from celery import Celery, _state, signals
 from celery.app import utils
 from celery.exceptions import ImproperlyConfigured, NotRegistered
+from kombu.utils.imports import symbol_by_name
 from kombu.utils.uuid import uuid
 
-from kafka_exec import flower
 from kafka_exec.app import letting_go  # noqa: F401 - connects to signals
 from kafka_exec.app.pooling import Pool
 from kafka_exec.app.scheduled import tell_scheduled
@@ -79,7 +80,8 @@ class Fixup:
 
     def __init__(self, app: Celery) -> None:
         self._app = app
-        flower.extend()
+        if "flower.views" in sys.modules:
+            symbol_by_name("kafka_exec.flower:extend")()
         methods = {
             "producer_or_acquire": self.producer_or_acquire,
             "send_task": self.send_task,

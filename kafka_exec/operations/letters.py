@@ -42,6 +42,7 @@ def latest(
     order: Order,
     limit: int,
     *,
+    offset: int = 0,
     also_replayed: bool = False,
     progress: Callable[[str], OnProgress | None] = lambda queue: None,
 ) -> Letters:
@@ -49,6 +50,7 @@ def latest(
 
     Args:
         order: chooses the letters.
+        offset: so many, the very latest, are left out.
         progress: makes the function that is called with the progress of reading a queue.
 
     Raises:
@@ -70,7 +72,7 @@ def latest(
     space = broker_home(app)
     queues = [queue] if queue is not None else queues_with_letters(space.topics, space.cluster.topics.counts())
     read = (wanted(DeadLetters(space.cluster, space.topics, name)) for name in queues)
-    found = heapq.nlargest(limit, chain.from_iterable(read), key=lambda each: each[0].at)
+    found = heapq.nlargest(offset + limit, chain.from_iterable(read), key=lambda each: each[0].at)[offset:]
     return Letters(found, matching, replayed)
 
 

@@ -110,8 +110,13 @@ def choose(app: Celery, chosen: TaskFilter, on_progress: OnProgress | None = Non
     return filter(chosen.matches, result_backend(app).reader.scan(on_progress, chosen.since, chosen.glance()))
 
 
-def latest(app: Celery, chosen: TaskFilter, limit: int, on_progress: OnProgress | None = None) -> Listing:
+def latest(
+    app: Celery, chosen: TaskFilter, limit: int, on_progress: OnProgress | None = None, *, offset: int = 0
+) -> Listing:
     """The latest of the tasks that a filter chooses, so many at most.
+
+    Args:
+        offset: so many, the very latest, are left out.
 
     Raises:
         ConnectionFailed: the cluster does not answer.
@@ -124,7 +129,7 @@ def latest(app: Celery, chosen: TaskFilter, limit: int, on_progress: OnProgress 
             matching += 1
             yield record
 
-    found = heapq.nlargest(limit, wanted(), key=changed)
+    found = heapq.nlargest(offset + limit, wanted(), key=changed)[offset:]
     return Listing(found, frozenset(record.id for record in lost(result_backend(app), found)), matching)
 
 

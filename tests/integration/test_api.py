@@ -88,6 +88,10 @@ def test_tasks_are_chosen_by_the_filter_of_the_commands(made: Crew, site: Site) 
     assert [len(found["items"]), found["more"]] == [2, 1]
     options = [word for name, value in chosen.items() for word in (f"--{name}", value)]
     assert printed(made, "executions", *options, "--limit", "2") == found["items"]
+    rest = site.get("/executions", **chosen, limit=2, offset=2)
+    assert [len(rest["items"]), rest["more"]] == [1, 0]
+    assert rest["items"][0] not in found["items"]
+    assert site.get("/executions", **chosen, offset=1000) == {"items": [], "more": 0}
     assert site.get("/executions/counts", **chosen, by="queue") == {"items": [{"queue": "celery", "number": 3}]}
     assert site.get("/executions", until="1 h") == {"items": [], "more": 0}
     assert site.get("/executions", since=f"{'9' * 400} d")["more"] == 0
@@ -114,6 +118,7 @@ def test_a_dead_letter_is_retried_once_with_other_arguments(made: Crew, site: Si
     (letter,) = until(lambda: [each for each in site.get("/dead")["items"] if each["id"] == sent])
     address = f"/dead/{letter['queue']}/{letter['partition']}:{letter['offset']}"
     assert site.get(address)["body"][0] == ["no"]
+    assert site.get("/dead", offset=1000) == {"items": [], "more": 0}
     assert site.get(f"/executions/{sent}/why")["reason"] == "dead letter"
     assert site.post(f"/executions/{sent}/retry", {"args": ["please"]}) == {"replayed": 1}
     made.effects.wait_for([sent])

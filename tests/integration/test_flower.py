@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 import json
-import re
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.error import HTTPError
-from urllib.request import urlopen
 
 import pytest
 
 import kafka_exec
 from kafka_exec.broker import EmbeddedKafka
+from tests.integration.flower_tools import Visitor, flower
 from tests.integration.suspensions import suspended
-from tests.integration.workers import APP, PATIENCE, ROOT, WITH_FLOWER, Crew, crew, environment, until
+from tests.integration.workers import PATIENCE, Crew, crew, until
 
 #: A page's status, and its text.
-Page = tuple[int, str]
+Reply = tuple[int, str]
 
 
 @pytest.fixture
@@ -31,38 +27,16 @@ def made(kafka: EmbeddedKafka, tmp_path: Path) -> Iterator[Crew]:
 
 
 @contextmanager
-def flower(made: Crew) -> Iterator[Callable[[str], Page]]:
+def served(made: Crew) -> Iterator[Callable[[str], Reply]]:
     """Flower beside the block. Yields a function that gets a page."""
-    log = made.folder / "flower.log"
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "celery", "-A", APP, "flower", "--port=0", "--address=127.0.0.1"],
-            cwd=ROOT,
-            env=environment(
-                made.url, made.folder, FLOWER_UNAUTHENTICATED_API="true", PYTHONPATH=WITH_FLOWER, **made.env
-            ),
-            stdout=output,
-            stderr=subprocess.STDOUT,
-        )
+    with flower(made, FLOWER_UNAUTHENTICATED_API="true") as started:
+        visitor = Visitor(started.address)
 
-    def address() -> str:
-        assert process.poll() is None, log.read_text()
-        found = re.search(r"Visit me at (\S+)", log.read_text())
-        return "" if found is None else found[1]
+        def get(path: str) -> Reply:
+            answer = visitor.ask(path)
+            return answer.status_code, answer.text
 
-    def get(path: str) -> Page:
-        try:
-            with urlopen(f"{address()}{path}", timeout=PATIENCE) as answer:
-                return answer.status, answer.read().decode()
-        except HTTPError as error:
-            return error.code, error.read().decode()
-
-    try:
-        until(address, what="Flower's address")
         yield get
-    finally:
-        process.kill()
-        process.wait()
 
 
 def test_its_pages_show_the_queues_and_tasks_that_ended_before_it_began(made: Crew) -> None:
@@ -72,7 +46,7 @@ def test_its_pages_show_the_queues_and_tasks_that_ended_before_it_began(made: Cr
     made.effects.wait_for(held, "begin")
     made.send("work", number=3)
     done = made.app.tasks["add"].apply_async((1, 2), queue="other")  # no worker reads it
-    with flower(made) as get:
+    with served(made) as get:
         for page in ("/", "/workers", "/tasks", "/broker", "/metrics", "/healthcheck"):
             assert get(page)[0] == 200, page
         told: dict[str, dict[str, Any]] = {}
@@ -94,7 +68,7 @@ def test_its_pages_show_the_queues_and_tasks_that_ended_before_it_began(made: Cr
     again = made.start("again", "-c", "1", "-P", "threads", "-Q", "other")
     assert done.get(timeout=PATIENCE) == 3
     again.stop()
-    with flower(made) as get:  # it begins anew, and no event has told it of them
+    with served(made) as get:  # it begins anew, and no event has told it of them
         status, page = get(f"/task/{done.id}")
         assert status == 200
         assert "SUCCESS" in page
@@ -107,7 +81,7 @@ def test_its_pages_show_the_queues_and_tasks_that_ended_before_it_began(made: Cr
 
 def test_it_shows_that_a_task_is_suspended_and_goes_on_or_is_revoked(made: Crew) -> None:
     made.ready(made.start("only", "-c", "2", "-P", "threads", "-E"))
-    with flower(made) as get:
+    with served(made) as get:
 
         def state(task_id: str) -> str:
             status, text = get(f"/api/task/info/{task_id}")

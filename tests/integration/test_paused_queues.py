@@ -16,13 +16,13 @@ from click.testing import CliRunner, Result
 import kafka_exec
 from kafka_exec.broker import EmbeddedKafka
 from kafka_exec.cli import kafka as commands
-from kafka_exec.cli.exporter import TopicMetrics
 from kafka_exec.core.overview.why import Answer, Reason
 from kafka_exec.errors import ConfigurationError, NoSuchQueue
 from kafka_exec.flower.queues import Queues
 from kafka_exec.kafka.overview.reading import layout_of
 from kafka_exec.kafka.overview.unfinished import paused
 from kafka_exec.kafka.overview.why import why
+from kafka_exec.operations.metrics import TopicMetrics
 from kafka_exec.operations.queues import reports
 from kafka_exec.settings.appconf import broker_home
 from tests.integration.workers import Crew, Worker, crew, until

@@ -8,11 +8,11 @@ from typing import Any
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from kafka_exec.cli.exporter import TopicMetrics
 from kafka_exec.core.nodes.heartbeat import NodeState, Seen
 from kafka_exec.core.overview.metrics import gauges
 from kafka_exec.core.overview.queues import QueueReport
 from kafka_exec.errors import ConnectionFailed
+from kafka_exec.operations.metrics import TopicMetrics
 from tests.unit.promql import Sample, Scrape
 
 NOW = 1_000_000.0

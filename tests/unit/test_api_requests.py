@@ -217,12 +217,12 @@ def operation(name: str) -> Operation:
 
 def test_parameters_of_a_query_have_their_types_and_defaults() -> None:
     found = read_query(operation("executions"), [("active", "true"), ("limit", "7"), ("name", "5")])
-    assert found == {"active": True, "limit": 7, "name": "5"}
+    assert found == {"active": True, "limit": 7, "name": "5", "offset": 0}
     assert read_query(operation("nodes"), [("hours", "0.5")]) == {"hours": 0.5}
     for hours in ("nan", "NaN", "1e999", "1_0"):
         with pytest.raises(errors.ConfigurationError, match="hours: "):
             read_query(operation("nodes"), [("hours", hours)])
-    assert read_query(operation("executions"), []) == {"active": False, "limit": 100}
+    assert read_query(operation("executions"), []) == {"active": False, "limit": 100, "offset": 0}
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,9 @@ OTHER = Celery("other", broker="memory://", set_as_current=False)
 @pytest.fixture
 def modules(monkeypatch: pytest.MonkeyPatch) -> dict[str, ModuleType]:
     """Modules in the place of Flower's."""
-    found = {name: ModuleType(name) for name in ("flower.views", "flower.utils.tasks", "flower.views.tasks")}
+    found = {
+        name: ModuleType(name) for name in ("flower.views", "flower.utils.tasks", "flower.views.tasks", "flower.app")
+    }
     for name, module in found.items():
         monkeypatch.setitem(sys.modules, name, module)
     return found
@@ -34,9 +36,9 @@ def test_a_flower_without_the_places_to_extend_is_told_once_and_works_on(
     with caplog.at_level(logging.WARNING, "kafka_exec"):
         flower.extend()
         flower.extend()
-    assert [record.message.partition(":")[0] for record in caplog.records] == [
-        "this version of Flower shows no queues and no past tasks of Kafka"
-    ]
+    (told,) = (record.message for record in caplog.records)
+    assert told.startswith("this version of Flower does not show all of Kafka: no queues (")
+    assert all(f"no {what} (" in told for what in ("queues", "past tasks", "pages"))
 
 
 def test_an_app_with_another_broker_and_other_results_has_flowers_own(modules: dict[str, ModuleType]) -> None:
@@ -57,6 +59,25 @@ def test_an_app_with_another_broker_and_other_results_has_flowers_own(modules: d
         get_task_by_id = vars(modules[module])["get_task_by_id"]
         assert get_task_by_id(events, "known") == "Flower's own"
         assert get_task_by_id(events, "unknown") is None
+
+
+def test_a_flower_whose_server_is_another_one_starts_without_our_pages(
+    modules: dict[str, ModuleType], caplog: pytest.LogCaptureFixture
+) -> None:
+    class Flower:
+        def __init__(self, capp: Celery) -> None:
+            self.capp = capp
+
+    vars(modules["flower.app"])["Flower"] = Flower
+    with caplog.at_level(logging.WARNING, "kafka_exec"):
+        flower.extend()
+        caplog.clear()
+        assert Flower(OTHER).capp is OTHER
+        assert caplog.messages == []
+        ours = Celery("ours", broker="kafka-exec://127.0.0.1:1/none", set_as_current=False)
+        assert Flower(ours).capp is ours
+    (told,) = caplog.messages
+    assert told.startswith("Flower has no pages of Kafka, and neither its API nor its metrics: ")
 
 
 RECORD = StateRecord("t", State.DONE, "SUCCESS", name="add", started=10.0, finished=12.5, worker="w@h", result=3)

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from kafka_exec.cli.exporter import TopicMetrics
 from kafka_exec.core.nodes.heartbeat import Heartbeat, NodeState, Seen
 from kafka_exec.core.overview.counts import QueueCounts
 from kafka_exec.core.overview.metrics import gauges
 from kafka_exec.core.overview.queues import QueueReport
 from kafka_exec.core.queue.pausing import Pause, QueuePauses
 from kafka_exec.errors import ConnectionFailed
+from kafka_exec.operations.metrics import TopicMetrics
 
 NOW = 1000.0
 EMPTY = QueueReport("q", QueueCounts())
