@@ -7,6 +7,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import time
 import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,6 +18,9 @@ from typing import Any
 from kafka_exec.broker import EmbeddedKafka
 from kafka_exec.testing.containers.commands import RunningCommand, start
 from kafka_exec.testing.containers.kafka import ADVERTISED, advertised, prefix_of
+
+#: How long sending a signal takes, as with Docker, seconds: of two that come at once the process would see one.
+_SIGNAL = 0.2
 
 #: A process ends within so many seconds after SIGKILL.
 _KILL_TIMEOUT = 10.0
@@ -183,6 +187,7 @@ class Process(Container):
         else:
             with suppress(ProcessLookupError):
                 os.kill(self._process.pid, number)
+            time.sleep(_SIGNAL)
 
     def restart(self, timeout: float = 10) -> None:
         self.kill(signal.SIGTERM)
