@@ -110,7 +110,7 @@ class ControlPartition:
         self._performers = performers
         self._transactor = Transactor(cluster, transactional_id)
         self._batch = TransactionalBatch(
-            cluster, self._transactor, [topics.changelog.name], self._changes, self._replace
+            cluster, self._transactor, [topics.changelog.name], self._changes, self._replace, self._perform
         )
         self._end = -1
         self._steps: list[_Step] = []
@@ -194,10 +194,9 @@ class ControlPartition:
 
     def _add(self, step: _Step, outputs: Iterable[Output]) -> None:
         step.set(outputs)
-        if (refused := self._refusal(step.changes.values())) is None:
-            self._perform(step)
-        else:  # at once: the commands behind it would be folded upon a change that is never stored
-            self._replace(step, refused)
+        if (refused := self._refusal(step.changes.values())) is not None:
+            # At once: the commands behind it would be folded upon a change that is never stored.
+            self._refuse(step, refused)
         self._steps.append(step)
 
     def _refusal(self, changes: Iterable[Change]) -> Refused | None:
@@ -246,7 +245,7 @@ class ControlPartition:
             at_once
             or len(self._steps) >= MOST
             or time.monotonic() - self._waiting_since >= _DELAY
-            or any(step.outgoing or step.news for step in self._steps)
+            or any(step.effects or step.letter for step in self._steps)
         ):
             self._written, self._steps = self._steps, []
             self._batch.begin(self._written)
@@ -282,6 +281,11 @@ class ControlPartition:
 
     def _replace(self, step: _Step, refused: Refused) -> _Step:
         """Replaces the outputs of a step that Kafka has refused by those that follow from the refusal."""
+        self._refuse(step, refused)
+        self._perform(step)
+        return step
+
+    def _refuse(self, step: _Step, refused: Refused) -> None:
         logger.warning(f"an effect of the control plane is refused: {refused}")
         rest = rest_of(step.letter) if step.letter is not None and refused.is_too_large else None
         step.letter, step.outgoing = rest, [] if rest is None else [rest]
@@ -291,8 +295,6 @@ class ControlPartition:
             step.set(instead)
         else:
             step.effects = [instead for effect in step.effects for instead in effect.failed(str(refused))]
-        self._perform(step)
-        return step
 
     def _change(self, change: Change) -> Outgoing:
         return Outgoing(self._topics.changelog.name, change.value, change.key, partition=self.number)
