@@ -53,7 +53,7 @@ def test_each_suspension_goes_on_once_or_times_out_and_never_both(made: Crew, re
     def call_back(name: str) -> None:
         outcomes[name][kafka_exec.resume(made.app, f"s-{name}", name, timeout=PATIENCE).outcome] += 1
 
-    with ThreadPoolExecutor(8) as threads:
+    with ThreadPoolExecutor(64) as threads:
         last_kill = time.monotonic()
         for at, name in due:
             while (now := time.monotonic()) < started + at:
