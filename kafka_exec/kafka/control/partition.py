@@ -31,6 +31,10 @@ MOST = 500
 #: How long changes without an effect may wait, seconds: they can be made again from the commands.
 _DELAY = 0.2
 
+#: For so long a topic that was there is not looked for again, seconds. If it is deleted meanwhile, the next transaction may
+#: fail for it after its timeout; the partition is taken over anew then.
+_THERE = 10.0
+
 #: Keys of the changelog that no reducer has: the next command to take, and the owner.
 POSITION = "position"
 _OWNER = "owner"
@@ -112,6 +116,8 @@ class ControlPartition:
         self._batch = TransactionalBatch(
             cluster, self._transactor, [topics.changelog.name], self._changes, self._replace, self._perform
         )
+        # The topics that were there, and when they were looked for.
+        self._found: dict[str, float] = {}
         self._end = -1
         self._steps: list[_Step] = []
         self._written: list[_Step] = []
@@ -219,7 +225,7 @@ class ControlPartition:
                     step.news += records
                     continue
                 for topic in {record.topic for record in records}:
-                    if not self._batch.has_found(topic):
+                    if not self._is_there(topic):
                         raise ChannelFailed(f"topic {topic} does not exist")
                 step.outgoing += records
                 step.effects.append(effect)
@@ -229,6 +235,15 @@ class ControlPartition:
                 reason = said(error)
                 logger.warning(f"{type(effect).__name__} of the control plane cannot be done: {reason}")
                 waiting = [*effect.failed(reason), *waiting]
+
+    def _is_there(self, topic: str) -> bool:
+        now = time.monotonic()
+        if now - self._found.get(topic, float("-inf")) < _THERE:
+            return True
+        self._found.pop(topic, None)
+        if self._batch.has_found(topic):
+            self._found[topic] = now
+        return topic in self._found
 
     def _bury(self, step: _Step, reason: str, error: str) -> None:
         self.passed_over += 1
