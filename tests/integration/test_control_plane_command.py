@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 from celery import chord
 
+import kafka_exec
 from kafka_exec.broker import EmbeddedKafka
+from tests.integration.suspensions import suspended
 from tests.integration.workers import APP, PATIENCE, ROOT, Crew, crew, environment, until
 
 
@@ -64,6 +66,23 @@ def test_it_releases_delayed_tasks_and_needs_no_result_backend(kafka: EmbeddedKa
         with control_plane(found):
             found.effects.wait_for(delayed)
             found.effects.assert_once(delayed)
+
+
+def test_a_queue_that_is_deleted_just_after_its_use_holds_up_nobody(kafka: EmbeddedKafka, tmp_path: Path) -> None:
+    conf = {"kafka_exec_control_plane": False, "kafka_exec_partitions": {"control": 1}}
+    with crew(kafka, tmp_path, "same", **conf) as made, control_plane(made):
+        made.ready(made.start("worker", "-c", "2"))
+        one, two = (made.app.tasks["wait"].delay(name) for name in ("one", "two"))
+        suspended(one)
+        suspended(two)
+        until(lambda: made.backlog() == 0, what="the commit of the ends of the first runs")
+        made.workers[-1].stop()
+        assert kafka_exec.resume(made.app, "one", 1, timeout=PATIENCE).outcome == "continued"
+        with made.app.connection_for_write() as connection:
+            connection.default_channel.queue_delete("celery")
+        assert kafka_exec.resume(made.app, "two", 2, timeout=PATIENCE).outcome == "continued"
+        made.ready(made.start("again", "-c", "2"))
+        assert two.get(timeout=PATIENCE) == 2
 
 
 def test_without_kafka_it_says_what_is_missing() -> None:

@@ -94,7 +94,7 @@ class Node:
     def enqueue(self, topic: str, value: bytes, partition: int, settle: Callable[..., None]) -> None:
         self.world.append(self, partition, value, settle)
 
-    def serve(self) -> None:
+    def serve(self, timeout: float = 0.0) -> None:
         pass
 
     def flush(self, partitions: Collection[int], timeout: float) -> Iterator[float]:

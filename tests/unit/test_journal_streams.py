@@ -17,7 +17,7 @@ class Records:
     def enqueue(self, topic: str, value: bytes, partition: int, settle: Callable[..., None]) -> None:
         self.values.append(value)
 
-    def serve(self) -> None:
+    def serve(self, timeout: float = 0.0) -> None:
         pass
 
 

@@ -34,7 +34,7 @@ class Records:
         self._answers.append((settle, len(self.values)))
         self.values.append(value)
 
-    def serve(self) -> None:
+    def serve(self, timeout: float = 0.0) -> None:
         for settle, offset in self._answers:
             settle(None, SimpleNamespace(offset=lambda offset=offset: offset))
         self._answers.clear()

@@ -46,6 +46,20 @@ def test_a_file_is_small_and_says_what_is_in_it(path: Path) -> None:
     assert first_line(path)
 
 
+def reads_a_clock(path: Path) -> bool:
+    tree = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+    called = {each.func.attr for each in tree if isinstance(each, ast.Call) and isinstance(each.func, ast.Attribute)}
+    imported = {each.name for node in tree if isinstance(node, (ast.Import, ast.ImportFrom)) for each in node.names}
+    imported |= {node.module for node in tree if isinstance(node, ast.ImportFrom) and node.module}
+    return bool(called & {"now", "utcnow", "today"} or imported & {"time"})
+
+
+def test_what_decides_gets_the_time_as_an_argument() -> None:
+    """So a test lets years pass in no time, and the time that counts may be that of the log."""
+    assert [name_of(path) for path in FILES if PACKAGE / "core" in path.parents and reads_a_clock(path)] == []
+    assert reads_a_clock(PACKAGE / "kafka" / "publish" / "clock.py")
+
+
 def test_the_page_names_every_folder() -> None:
     told = section(PAGE.read_text(encoding="utf-8"), "The code")
     for folder in FOLDERS[1:]:

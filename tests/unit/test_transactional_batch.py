@@ -36,21 +36,24 @@ class Log:
     def __init__(self) -> None:
         self.written: list[Outgoing] = []
         self.transactions = 0
-        self._begun: Sequence[Outgoing] = ()
+        self.begun: list[Outgoing] = []
 
     def begin(self, records: Sequence[Outgoing]) -> None:
-        self._begun = records
+        self.begun = list(records)
+
+    def add(self, records: Sequence[Outgoing]) -> None:
+        self.begun += records
 
     def commit(self) -> int:
         self.transactions += 1
         errors = [
             (record.topic, KafkaError(code))
-            for record in self._begun
+            for record in self.begun
             if (code := CLOSED.get(record.topic) or ERRORS.get(record.value or b"")) is not None
         ]
         if errors:
             raise Refused(errors)
-        self.written += self._begun
+        self.written += self.begun
         return len(self.written)
 
 
@@ -146,3 +149,21 @@ def test_a_topic_is_looked_for_once_in_a_batch() -> None:
     batch.settle()
     assert batch.has_found("queue")
     assert asked == ["queue", "missing", "queue"]
+
+
+@pytest.mark.parametrize("number", [1, 8, 9])
+def test_kafka_registers_a_small_transaction_while_its_steps_are_made(number: int) -> None:
+    log, written_before = Log(), list[int]()
+    batch: TransactionalBatch[Step] = TransactionalBatch(
+        SimpleNamespace(topics=None),  # type: ignore[arg-type]
+        log,  # type: ignore[arg-type]
+        [OWN],
+        tell=lambda steps: [Outgoing(OWN, b"good", str(steps[-1].number))],
+        replace=lambda step, refused: step,
+        make=lambda step: written_before.append(len(log.begun)),
+    )
+    batch.begin(steps_of([("queue", b"good")] * number))
+    # Many steps may take longer to make than a transaction may be open.
+    assert written_before == ([1] * number if number <= 8 else [0] * number)
+    batch.settle()
+    assert [record.topic for record in log.written] == [OWN] + ["queue"] * number

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kafka_exec.core.control import waiting
+from kafka_exec.core.control import outcomes, waiting
 from kafka_exec.core.control.reducers import Command
 from kafka_exec.core.control.wait_effects import BuryCallback, Continue, Refuse, Reply, TellProgress, Unwatch, Watch
 from kafka_exec.core.control.wait_table import TABLE, WaitEvent, WaitOutcome, WaitPhase, document
@@ -24,7 +24,7 @@ from kafka_exec.core.control.waiters import Waiter, Waiters
 from kafka_exec.core.control.waiting import WaitingReducer
 from kafka_exec.errors import Undecodable
 from tests.unit.twins.waiting import PlainWaits
-from tests.unit.waiting_plane import DEADLINE, EARLY, REMEMBERED, Plane, call, suspend
+from tests.unit.waiting_plane import DEADLINE, EARLY, REMEMBERED, Plane, ask, call, suspend
 
 P, E = WaitPhase, WaitEvent
 Cell = tuple[WaitPhase, WaitEvent]
@@ -182,6 +182,34 @@ def test_a_cell(cell: Cell, owner: str, table: Recorded) -> None:
     assert event(plane) == effects
     assert cell in table.seen
     assert plane.kept == kept
+
+
+@pytest.mark.parametrize("owner", ["same owner", "new owner"])
+@pytest.mark.parametrize(
+    "cell",
+    [cell for cell, (_, _, effects, _) in CELLS.items() if effects and isinstance(effects[-1], Reply)],
+    ids=lambda cell: "-".join(part.name for part in cell),
+)
+def test_who_asks_again_learns_what_came_of_his_callback_and_changes_nothing(cell: Cell, owner: str) -> None:
+    before, event, effects, kept = CELLS[cell]
+    plane = Plane()
+    for step in [*before, event]:
+        step(plane)
+    if owner == "new owner":
+        plane.restart()
+    assert [plane.take(ask()), plane.take(ask())] == [effects[-1:]] * 2
+    assert plane.kept == kept
+    plane.wait(outcomes.REMEMBERED)
+    assert plane.take(ask()) == []
+    assert plane.log[json.dumps(["reply", "r"], separators=(",", ":"))] is None
+
+
+def test_nobody_answers_for_a_callback_that_never_came_or_that_kafka_has_refused() -> None:
+    plane = Plane()
+    plane.take(suspend(expected=3))
+    assert plane.take(ask()) == []
+    plane.refuse(call("a"))
+    assert plane.take(ask()) == []
 
 
 def test_no_other_event_happens_in_a_phase_whatever_comes(table: Recorded) -> None:
@@ -475,7 +503,7 @@ def test_of_a_suspension_that_is_over_little_is_kept() -> None:
     ids = [f"{number:036}" for number in range(100)]
     plane.take(suspend(expected=ids))
     for each in ids:
-        plane.take(call(each))
+        plane.take(call(each, reply=None))
     (head,) = [value for value in plane.log.values() if value is not None]
     assert len(head) < 100
     assert plane.take(call("a")) == [reply("already", 0, 100)]
@@ -504,6 +532,9 @@ def test_of_a_suspension_that_is_over_little_is_kept() -> None:
         ("callback", {"data": {}}),
         ("callback", {"reply": 1}),
         ("callback", {"reply": "\ud800"}),
+        ("callback", {"reply": "x" * 513}),
+        ("ask", {"reply": None}),
+        ("ask", {"reply": 1}),
         ("nothing", {}),
     ],
 )
@@ -531,6 +562,9 @@ def test_a_malformed_command_changes_nothing(kind: str, body: dict[str, Any]) ->
         ('["head", "x"]', b'["WAITING", "t", 1, 1, [0, 1], 1, null, [], [1], false]'),
         ('["head", "x"]', b'["WAITING", "t", 1, 1, [0, 1], 1, null, [], [], 1]'),
         ('["head", "x"]', b"{"),
+        ('["reply", "r"]', b'["continued", 1, 1]'),
+        ('["reply", "r"]', b'["continued", 1, 1, "soon"]'),
+        ('["reply", "r"]', b'["nothing", 1, 1, 1]'),
     ],
 )
 def test_an_item_that_cannot_be_read_is_said_to_be_so(key: str, value: bytes) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from kafka_exec.core.control.reducers import TICK, Change, Command, Output, Reducers
 from kafka_exec.core.control.wait_effects import Continue, Refuse
 from kafka_exec.core.control.waiting import WaitingReducer
-from tests.unit.waiting_plane import EARLY, REMEMBERED, call, suspend
+from tests.unit.waiting_plane import EARLY, REMEMBERED, ask, call, suspend
 
 #: A record of the commands: its time, and the command.
 Told = tuple[float, Command]
@@ -83,6 +83,7 @@ COMMANDS = st.one_of(
     ),
     st.builds(call, st.sampled_from("abcd"), st.sampled_from(["r", None]), st.sampled_from("xy")),
     st.builds(call, st.sampled_from("abcd"), st.sampled_from(["r", None]), st.sampled_from("xy")),
+    st.builds(ask, st.integers(0, 30).map("r{}".format)),
     st.just(Command(TICK, {})),
 )
 PAUSES = st.sampled_from([0.0, 0.0, 0.0, 10.0, 70.0, 700.0])
@@ -94,7 +95,7 @@ def with_times(told: list[tuple[float, Command]]) -> list[Told]:
     now, commands = 0.0, list[Told]()
     for place, (pause, command) in enumerate(told):
         now += pause
-        own = {"reply": f"r{place}"} if command.body.get("reply") else {}
+        own = {"reply": f"r{place}"} if command.body.get("reply") and command.kind != "wait.ask" else {}
         own = {"page": [0, place]} if "page" in command.body else own
         commands.append((now, Command(command.kind, {**command.body, **own})))
     return [*commands, (now + 2000.0, Command(TICK, {})), (now + 4000.0, Command(TICK, {}))]

@@ -23,6 +23,11 @@ def call(callback: str = "", reply: str | None = "r", id: str = "x", data: str |
     return Command("wait.callback", {"id": id, "callback": callback, "data": data, "reply": reply})
 
 
+def ask(reply: str = "r") -> Command:
+    """The command of a caller who asks again for the outcome of his callback."""
+    return Command("wait.ask", {"id": "x", "reply": reply})
+
+
 class Plane:
     """The reducer, and its changelog as compaction leaves it at every moment: only the last record of each key."""
 
@@ -59,6 +64,6 @@ class Plane:
 
     @property
     def kept(self) -> dict[tuple[str, ...], Any]:
-        """The items that are stored: the phase of each id, and the data of each callback."""
+        """The items of ids that are stored: the phase of each, and the data of each callback."""
         items = {tuple(json.loads(key)): json.loads(value) for key, value in self.log.items() if value is not None}
-        return {key: value[0] if key[0] == "head" else value for key, value in items.items()}
+        return {key: value[0] if key[0] == "head" else value for key, value in items.items() if key[0] != "reply"}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import time
 import uuid
 from typing import Any, NamedTuple
 
@@ -11,7 +13,12 @@ from celery.exceptions import TimeoutError as NoResult
 from kafka_exec.backend import KafkaBackend
 from kafka_exec.core.control.wait_table import WaitOutcome
 from kafka_exec.core.record.fields import an_id
-from kafka_exec.errors import ConfigurationError
+from kafka_exec.errors import ConfigurationError, KafkaExecError
+
+logger = logging.getLogger("kafka_exec")
+
+#: After this time without an answer its caller asks again, seconds: who drove the control plane may have been killed.
+_PATIENCE = 2.0
 
 
 class Resumed(NamedTuple):
@@ -22,7 +29,7 @@ class Resumed(NamedTuple):
             ``already``: a callback with this id has come before, or the task was continued before; ``kept``: no task is
             suspended with this correlation id yet, and the callback waits for it; ``unexpected``: the task does not expect
             a callback with this id; ``too late``: the suspension has timed out; ``sent``: the callback is safe in Kafka,
-            and the control plane has not answered yet.
+            and no control plane has answered in time.
         got: the number of callbacks that have come; of a suspension that was continued before, 0.
         expected: the number of callbacks that are expected; 0: it is not known yet.
     """
@@ -61,10 +68,22 @@ def resume(
     result = app.AsyncResult(reply)
     backend.result_consumer.note_sent(reply)
     backend.call_back(correlation_id, callback_id or "", backend.text_of(data), reply)
+    deadline = time.monotonic() + timeout
     try:
-        outcome, got, expected = result.get(timeout=timeout, disable_sync_subtasks=False)
-    except NoResult:
-        return Resumed("sent")
+        while (left := deadline - time.monotonic()) > 0:
+            try:
+                outcome, got, expected = result.get(timeout=min(left, _PATIENCE), disable_sync_subtasks=False)
+                return Resumed(WaitOutcome(outcome).value, got, expected)
+            except NoResult:
+                if left > _PATIENCE:
+                    _ask_again(backend, correlation_id, reply)
     finally:
         backend.result_consumer.cancel_for(reply)
-    return Resumed(WaitOutcome(outcome).value, got, expected)
+    return Resumed("sent")
+
+
+def _ask_again(backend: KafkaBackend, correlation_id: str, reply: str) -> None:
+    try:
+        backend.ask_again(correlation_id, reply)
+    except KafkaExecError as error:
+        logger.debug("what came of a callback of %s is not asked yet: %s", correlation_id, error)

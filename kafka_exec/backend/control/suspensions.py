@@ -137,6 +137,16 @@ class Suspensions:
         """
         self._tell("wait.callback", correlation_id, callback=callback, data=data, reply=reply)
 
+    def ask_again(self, correlation_id: str, reply: str) -> None:
+        """Asks the control plane once more what came of a callback. It waits for nothing.
+
+        Raises:
+            KafkaExecError: this process cannot ask now.
+        """
+        command = Command("wait.ask", {"id": correlation_id, "reply": reply})
+        topic = control_topic(self.space.settings, self.space.topics)
+        self.space.cluster.publisher.post(topic.name, command.encode(), key=correlation_id)
+
     def _tell(self, kind: str, correlation_id: str, **body: Any) -> None:
         space = self.space
         topic = control_topic(space.settings, space.topics)

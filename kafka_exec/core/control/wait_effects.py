@@ -56,7 +56,7 @@ class Continue(Effect):
 class Reply(Effect):
     """The effect that the caller of a callback learns its outcome: ``got`` of ``expected`` callbacks have come.
 
-    A caller who has no answer since the control plane was killed knows that his callback is safe all the same.
+    A caller who has no answer, since the control plane's owner was killed, asks the next one.
     """
 
     is_news: ClassVar[bool] = True

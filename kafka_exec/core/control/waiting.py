@@ -10,6 +10,7 @@ A suspension has a correlation id, by which its callbacks name it. Commands (``i
   callbacks have come.
 - ``wait.callback`` {id, callback, data, reply}: a callback with an id of its own and a text as data. ``reply`` is the id
   under which its caller looks for the outcome, or null.
+- ``wait.ask`` {id, reply}: a caller has not got the outcome of his callback, which comes before this, and asks again.
 - ``wait.revoke`` {tasks}: tasks were revoked. Their messages come, and the workers, which know it too, end them as revoked.
 
 A command may come twice, and a callback before its suspension: :mod:`~kafka_exec.core.control.wait_table` says what comes
@@ -22,13 +23,14 @@ import json
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from kafka_exec.core.control.outcomes import Outcomes
 from kafka_exec.core.control.reducers import Change, Command, Effect, Output
 from kafka_exec.core.control.timers import Timers
 from kafka_exec.core.control.wait_effects import BuryCallback, Continue, Refuse, Reply, TellProgress, Unwatch, Watch
 from kafka_exec.core.control.wait_table import TABLE, WaitAct, WaitEvent, WaitOutcome, WaitPhase
 from kafka_exec.core.control.waiters import NONE, Waiter, Waiters
 from kafka_exec.core.durable.continuation import ANSWERED, FAILED, REFUSED, TIMED_OUT
-from kafka_exec.core.record.fields import from_json, optional, text, texts
+from kafka_exec.core.record.fields import LONGEST_ID, from_json, optional, text, texts
 from kafka_exec.errors import Undecodable
 
 #: The outcomes with which a suspension takes a callback.
@@ -65,6 +67,7 @@ class WaitingReducer:
         self._remembered = remembered
         self._waiters = Waiters()
         self._timers = Timers(self._times_of)
+        self._outcomes = Outcomes()
         # The ids whose watched tasks nobody has looked for since their restoring.
         self._restored: set[str] = set()
 
@@ -89,9 +92,12 @@ class WaitingReducer:
             name = text(command.body.get("id"))
             if verb == "suspend":
                 return self._suspend(name, _suspension(command), now)
+            if verb == "ask":
+                outcome = self._outcomes.of(_reply(command.body.get("reply")))
+                return [] if outcome is None else [outcome]
             if verb == "callback":
                 callback, data = text(command.body.get("callback")), text(command.body.get("data"))
-                return self._callback(name, callback, data, optional(command.body, "reply", text), now)
+                return self._callback(name, callback, data, optional(command.body, "reply", _reply), now)
         except ValueError as error:
             raise Undecodable("malformed", f"{command.kind}: {error}") from None
         raise Undecodable("unknown-command", f"suspensions know no {verb!r:.100}")
@@ -120,7 +126,8 @@ class WaitingReducer:
             return outputs
         waiter = self._waiters.get(name)
         got = waiter.needs if outcome is WaitOutcome.CONTINUED else len(waiter.got)
-        return [*outputs, Reply(reply, outcome, got, waiter.needs)]
+        found = Reply(reply, outcome, got, waiter.needs)
+        return [*outputs, _change(["reply", reply], self._outcomes.note(found, now)), found]
 
     def _call_back(self, name: str, callback: str, data: str, now: float) -> tuple[WaitOutcome | None, list[Output]]:
         waiter = self._waiters.get(name)
@@ -221,6 +228,7 @@ class WaitingReducer:
         outputs += [effect for effect in effects if isinstance(effect, (BuryCallback, Refuse))]
         waiter = self._waiters.get(name)
         if command.kind.endswith("callback"):
+            self._outcomes.forget(command.get("reply", str, type(None)) or "")
             is_kept = callback in waiter.got
         else:
             found = _suspension(command)
@@ -237,11 +245,12 @@ class WaitingReducer:
             if waiter.until == until:
                 event = WaitEvent.DEADLINE if waiter.phase is WaitPhase.WAITING else WaitEvent.FORGET
                 outputs += self._happens(name, event, now)
-        return outputs
+        return outputs + [_change(["reply", id], None) for id in self._outcomes.due(now)]
 
     @property
     def next_timer(self) -> float | None:
-        return 0.0 if self._restored else self._timers.next
+        timers = (0.0 if self._restored else None, self._timers.next, self._outcomes.next_timer)
+        return min((timer for timer in timers if timer is not None), default=None)
 
     def restore(self, key: str, value: bytes | None) -> None:
         try:
@@ -249,6 +258,8 @@ class WaitingReducer:
             found = from_json(value)
             if kind == "head":
                 self._restore_head(name, found)
+            elif kind == "reply":
+                self._outcomes.restore(name, found)
             else:
                 self._restore_callback(name, rest[0], found)
         except (ValueError, KeyError, IndexError) as error:
@@ -302,6 +313,12 @@ def _suspension(command: Command) -> Waiter:
     if not found.task:
         raise ValueError("a suspension needs a task")
     return found
+
+
+def _reply(found: Any) -> str:
+    if len(id := text(found)) > LONGEST_ID:
+        raise ValueError("the id of an answer is too long")
+    return id
 
 
 def _watch(name: str, waiter: Waiter) -> list[Output]:

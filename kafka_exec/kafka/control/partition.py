@@ -31,6 +31,10 @@ MOST = 500
 #: How long changes without an effect may wait, seconds: they can be made again from the commands.
 _DELAY = 0.2
 
+#: For so long a topic that was there is not looked for again, seconds. If it is deleted meanwhile, the next transaction may
+#: fail for it after its timeout; the partition is taken over anew then.
+_THERE = 10.0
+
 #: Keys of the changelog that no reducer has: the next command to take, and the owner.
 POSITION = "position"
 _OWNER = "owner"
@@ -110,8 +114,10 @@ class ControlPartition:
         self._performers = performers
         self._transactor = Transactor(cluster, transactional_id)
         self._batch = TransactionalBatch(
-            cluster, self._transactor, [topics.changelog.name], self._changes, self._replace
+            cluster, self._transactor, [topics.changelog.name], self._changes, self._replace, self._perform
         )
+        # The topics that were there, and when they were looked for.
+        self._found: dict[str, float] = {}
         self._end = -1
         self._steps: list[_Step] = []
         self._written: list[_Step] = []
@@ -194,10 +200,9 @@ class ControlPartition:
 
     def _add(self, step: _Step, outputs: Iterable[Output]) -> None:
         step.set(outputs)
-        if (refused := self._refusal(step.changes.values())) is None:
-            self._perform(step)
-        else:  # at once: the commands behind it would be folded upon a change that is never stored
-            self._replace(step, refused)
+        if (refused := self._refusal(step.changes.values())) is not None:
+            # At once: the commands behind it would be folded upon a change that is never stored.
+            self._refuse(step, refused)
         self._steps.append(step)
 
     def _refusal(self, changes: Iterable[Change]) -> Refused | None:
@@ -220,7 +225,7 @@ class ControlPartition:
                     step.news += records
                     continue
                 for topic in {record.topic for record in records}:
-                    if not self._batch.has_found(topic):
+                    if not self._is_there(topic):
                         raise ChannelFailed(f"topic {topic} does not exist")
                 step.outgoing += records
                 step.effects.append(effect)
@@ -230,6 +235,15 @@ class ControlPartition:
                 reason = said(error)
                 logger.warning(f"{type(effect).__name__} of the control plane cannot be done: {reason}")
                 waiting = [*effect.failed(reason), *waiting]
+
+    def _is_there(self, topic: str) -> bool:
+        now = time.monotonic()
+        if now - self._found.get(topic, float("-inf")) < _THERE:
+            return True
+        self._found.pop(topic, None)
+        if self._batch.has_found(topic):
+            self._found[topic] = now
+        return topic in self._found
 
     def _bury(self, step: _Step, reason: str, error: str) -> None:
         self.passed_over += 1
@@ -246,7 +260,7 @@ class ControlPartition:
             at_once
             or len(self._steps) >= MOST
             or time.monotonic() - self._waiting_since >= _DELAY
-            or any(step.outgoing or step.news for step in self._steps)
+            or any(step.effects or step.letter for step in self._steps)
         ):
             self._written, self._steps = self._steps, []
             self._batch.begin(self._written)
@@ -282,6 +296,11 @@ class ControlPartition:
 
     def _replace(self, step: _Step, refused: Refused) -> _Step:
         """Replaces the outputs of a step that Kafka has refused by those that follow from the refusal."""
+        self._refuse(step, refused)
+        self._perform(step)
+        return step
+
+    def _refuse(self, step: _Step, refused: Refused) -> None:
         logger.warning(f"an effect of the control plane is refused: {refused}")
         rest = rest_of(step.letter) if step.letter is not None and refused.is_too_large else None
         step.letter, step.outgoing = rest, [] if rest is None else [rest]
@@ -291,8 +310,6 @@ class ControlPartition:
             step.set(instead)
         else:
             step.effects = [instead for effect in step.effects for instead in effect.failed(str(refused))]
-        self._perform(step)
-        return step
 
     def _change(self, change: Change) -> Outgoing:
         return Outgoing(self._topics.changelog.name, change.value, change.key, partition=self.number)

@@ -20,6 +20,9 @@ class Step(Protocol):
 
 S = TypeVar("S", bound=Step)
 
+#: Of so few steps the driver's own records are written first. More may take longer to make than a transaction may be open.
+_FEW = 8
+
 
 class TransactionalBatch(Generic[S]):
     """The steps that are being written. For one thread at a time.
@@ -31,6 +34,7 @@ class TransactionalBatch(Generic[S]):
         own: the driver's topics. If they do not take a record, the driver cannot go on.
         tell: makes the driver's own records of steps: their changes, and the driver's position in the log.
         replace: makes the step that stands in for one that was refused. After a few times it must have nothing outgoing.
+        make: makes the outgoing records of a step, if that takes long: Kafka registers the transaction meanwhile.
     """
 
     def __init__(
@@ -40,12 +44,14 @@ class TransactionalBatch(Generic[S]):
         own: Collection[str],
         tell: Callable[[Sequence[S]], Sequence[Outgoing]],
         replace: Callable[[S, Refused], S],
+        make: Callable[[S], None] = lambda step: None,
     ) -> None:
         self._cluster = cluster
         self._transactor = transactor
         self._own = own
         self._tell = tell
         self._replace = replace
+        self._make = make
         self._steps: Sequence[S] = ()
         # The topics that were found since the last batch was written.
         self._found: set[str] = set()
@@ -60,7 +66,14 @@ class TransactionalBatch(Generic[S]):
     def begin(self, steps: Sequence[S]) -> None:
         """Begins to write steps; :meth:`settle` must follow."""
         self._steps = steps
-        self._transactor.begin(self._records(steps))
+        is_first = len(steps) <= _FEW
+        if is_first:
+            self._transactor.begin(self._tell(steps))
+        for step in steps:
+            self._make(step)
+        if not is_first:
+            self._transactor.begin(self._tell(steps))
+        self._transactor.add(_outgoing(steps))
 
     def settle(self) -> S | None:
         """Waits until the steps that were begun are written. Returns the last of them; None if none was begun.
@@ -74,11 +87,8 @@ class TransactionalBatch(Generic[S]):
         self._found.clear()
         return steps[-1] if steps else None
 
-    def _records(self, steps: Sequence[S]) -> list[Outgoing]:
-        return [*self._tell(steps), *(record for step in steps for record in step.outgoing)]
-
     def _write(self, steps: Sequence[S]) -> None:
-        self._transactor.begin(self._records(steps))
+        self._transactor.begin([*self._tell(steps), *_outgoing(steps)])
         self._commit(steps)
 
     def _commit(self, steps: Sequence[S]) -> None:
@@ -95,3 +105,7 @@ class TransactionalBatch(Generic[S]):
                 middle = len(steps) // 2
                 self._write(steps[:middle])
                 self._write(steps[middle:])
+
+
+def _outgoing(steps: Sequence[Step]) -> list[Outgoing]:
+    return [record for step in steps for record in step.outgoing]

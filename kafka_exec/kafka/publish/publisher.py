@@ -212,9 +212,12 @@ class Publisher:
         """
         self._produce(topic, value, None, (), partition, None, on_delivery)
 
-    def serve(self) -> None:
-        """Has the present reports of deliveries called, unless another thread does."""
-        self._serve(0)
+    def serve(self, timeout: float = 0.0) -> None:
+        """Has the reports of deliveries called, the present ones, or the first ones that come within ``timeout`` seconds.
+
+        Another thread that does the same may take them.
+        """
+        self._serve(timeout)
 
     def _produce(
         self,

@@ -63,7 +63,7 @@ class Transactor:
         self._clients = clients
         self._id = transactional_id
         self._producer: Producer | None = None
-        self._records: Sequence[Outgoing] = ()
+        self._records: list[Outgoing] = []
         self._refused: list[tuple[str, KafkaError]] = []
         self._failure: KafkaException | SystemError | None = None
         self._last = -1
@@ -91,12 +91,20 @@ class Transactor:
 
     def begin(self, records: Sequence[Outgoing]) -> None:
         """Begins a transaction of these records, and does not wait; :meth:`commit` ends it, and tells of all failures."""
-        self._records = records
+        self._records = []
         self._refused = []
         self._failure = None
         try:
             self._open_producer.begin_transaction()
-            for record in records:
+        except (KafkaException, SystemError) as error:
+            self._failure = error
+        self.add(records)
+
+    def add(self, records: Sequence[Outgoing]) -> None:
+        """Adds records to the transaction that was begun, and does not wait."""
+        self._records += records
+        try:
+            for record in records if self._failure is None else ():
                 self._produce(self._open_producer, record)
         except (KafkaException, SystemError) as error:
             self._failure = error

@@ -111,12 +111,16 @@ class JournalWriter:
             self._is_served = False
             self.write_untold()
 
-    def serve(self) -> None:
-        """Takes in Kafka's answers to written records, and sends refused ones again. To be called often."""
+    def serve(self, timeout: float = 0.0) -> None:
+        """Takes in Kafka's answers to written records, and sends refused ones again. To be called often.
+
+        Args:
+            timeout: the time to wait for an answer, seconds.
+        """
         with self.lock:
             self.write_untold()
         try:
-            self._publisher.serve()
+            self._publisher.serve(timeout)
         except KafkaExecError as error:
             logger.warning(f"writing the journal {self.topic}: {error}")
         for _ in range(len(self._refused)):
@@ -136,8 +140,7 @@ class JournalWriter:
         while not condition():
             if time.monotonic() > deadline:
                 return False
-            self.serve()
-            native.sleep(pause)
+            self.serve(pause)
         return True
 
     def send(self, entry: _Entry) -> None:

@@ -135,13 +135,19 @@ class Brokers:
         """The number of holders that a transactional id has had."""
         return self._epochs.get(name, 0)
 
-    def begin(self, name: str, epoch: int, records: Sequence[Outgoing]) -> bool:
-        """Begins a transaction of records. Returns False if the id has another holder."""
+    def begin(self, name: str, epoch: int) -> bool:
+        """Begins a transaction. Returns False if the id has another holder."""
         if self._epochs[name] != epoch:
             return False
-        within = self._open[name] = Transaction(self._world.now)
+        self._open[name] = Transaction(self._world.now)
+        return True
+
+    def add(self, name: str, epoch: int, records: Sequence[Outgoing]) -> bool:
+        """Adds records to a transaction. Returns False if the id has another holder."""
+        if self._epochs[name] != epoch or name not in self._open:
+            return False
         for record in records:
-            self.append(record, within)
+            self.append(record, self._open[name])
         return True
 
     def commit(self, name: str, epoch: int) -> int | None:
@@ -179,7 +185,7 @@ class Transactor:
     def __init__(self, process: Process, name: str) -> None:
         self._process, self._brokers, self._name = process, process.world.brokers, name
         self._epoch = 0
-        self._records: Sequence[Outgoing] = ()
+        self._records: list[Outgoing] = []
         self._has_begun = False
 
     def open(self) -> None:
@@ -188,8 +194,13 @@ class Transactor:
         self._epoch = self._brokers.hold(self._name)
 
     def begin(self, records: Sequence[Outgoing]) -> None:
-        self._records = records
-        self._has_begun = not self._process.is_cut and self._brokers.begin(self._name, self._epoch, records)
+        self._records = []
+        self._has_begun = not self._process.is_cut and self._brokers.begin(self._name, self._epoch)
+        self.add(records)
+
+    def add(self, records: Sequence[Outgoing]) -> None:
+        self._records += records
+        self._has_begun = self._has_begun and self._brokers.add(self._name, self._epoch, records)
 
     def commit(self) -> int:
         if not self._has_begun:

@@ -125,7 +125,7 @@ SEEDS: dict[str, int] = {
     "a refused callback is kept": 4,
     "a suspension is told again and counts": 4,
     "callbacks are not restored before their head": 5,
-    "counted callbacks are not restored": 4,
+    "counted callbacks are not restored": 5,
     "the deadline is not restored": 4,
     "watched ends are not looked for after a takeover": 8,
     "a task that was refused is not remembered": 6,
