@@ -29,7 +29,7 @@ MOST_LINES, LONGEST_LINE = 200, 165
 
 COMMAND = re.compile(r"celery (?:-A \S+ )?kafka((?: [a-z][a-z-]*)+)(.*)")
 FUNCTION = re.compile(r"^def (\w+)", re.MULTILINE)
-DEV = re.compile(r"\./dev ([a-z]+)(.*)")
+DEV = re.compile(r"\./dev ([a-z-]+)(.*)")
 OPTION = re.compile(r"(?<!\S)--[a-z][a-z-]*")
 
 #: A setting, and a name of the package: not a topic, a client's id or a part of either.
