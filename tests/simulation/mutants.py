@@ -17,6 +17,7 @@ from kafka_exec.core.queue.partition.machine import Partition
 from kafka_exec.core.queue.partition.outbox import Outbox
 from kafka_exec.core.queue.partition.records import Records
 from kafka_exec.core.queue.partition.states import TABLE, Action, Cell, RecordEvent, RecordState
+from kafka_exec.core.queue.partition.trust import Trust
 from kafka_exec.core.queue.progress import Progress
 from kafka_exec.core.queue.transitions import Lease
 from kafka_exec.kafka.queue.journal_writer import JournalWriter, Stream
@@ -229,6 +230,8 @@ MUTANTS: dict[str, list[Change]] = {
     "the last hold of a key counts": [(Ledger, "hold", _holds_in_any_order)],
     "after a stop an owner goes on at once": [(TrustWindow, "renew", _counts_no_lapse)],
     "a repeated run has no rival": [(Partition, "needs_journal", _needs_no_journal_for_repeated_runs)],
+    "a key goes on beside what has begun here": [(Records, "_is_beside_another", lambda self, offset, ticket: False)],
+    "what was begun before a stop runs after it": [(Trust, "is_begin_old", lambda self, offset: False)],
 }
 
 _OF_KEYS = {"faults": ("kill", "rebalance"), "kinds": ("key", "unique"), "tasks": 80}
@@ -377,6 +380,7 @@ SEEDS: dict[str, int] = {
     "a lease in whose place another has come is forgotten": 21,
     "the last hold of a key counts": 356,
     "after a stop an owner goes on at once": 360421,
+    "a key goes on beside what has begun here": 421615,
     "a key that was freed is stopped by a record that comes late": 529,
 }
 
