@@ -287,7 +287,7 @@ def test_any_order_of_copies_fires_once(order: list[Any]) -> None:
 
 
 def test_the_cost_of_a_part() -> None:
-    number = 10_000
+    number = 3_000
     chords = ChordReducer(unfinished=UNFINISHED, fired=FIRED)
     body = json.dumps({"group": "g", "index": 0, "ok": True, "payload": "x" * 100, "body": "b"})
     tracemalloc.start()

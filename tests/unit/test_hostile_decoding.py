@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from kafka_exec.core.beat.claimlog import ClaimLog, Signal, restored
@@ -177,7 +177,6 @@ def test_what_is_ours_is_read(log: str) -> None:
 
 
 @pytest.mark.parametrize("log", LOGS)
-@settings(max_examples=150, deadline=None)
 @given(data=st.data())
 def test_whatever_stands_in_a_log_it_is_read_or_refused(log: str, data: st.DataObject) -> None:
     records, read = LOGS[log]
@@ -252,7 +251,6 @@ def read_message(headers: Any, body: bytes | None) -> None:
         assert (told.get("retries") or 0) >= 0
 
 
-@settings(max_examples=300, deadline=None)
 @given(data=st.data())
 def test_whatever_a_message_says_it_is_read_or_refused(data: st.DataObject) -> None:
     headers = message(

@@ -681,7 +681,7 @@ def test_a_short_form_is_the_same_id(waiter: Waiter) -> None:
 
 
 def test_the_cost_of_a_suspension() -> None:
-    number = 5_000
+    number = 1_500
     waits = WaitingReducer(early=EARLY, remembered=REMEMBERED)
     ids = (len(f"approve-{0:028}") + len(f"{0:036}")) + 2 * 49  # two texts, as Python holds them
     tracemalloc.start()
