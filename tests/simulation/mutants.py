@@ -149,9 +149,10 @@ def _gives_without_a_place(self: Partition[Any], offset: int, term: int, ticket:
 
 
 ends_end, ends_free_lane, ledger_fold = ends.end, ends.free_lane, Ledger.fold
-trust_renew = TrustWindow.renew
+trust_renew, ledger_tidy = TrustWindow.renew, Ledger.tidy
 partition_own, partition_give = Partition.own, Partition.give
 _AT_ANY_TIME: Change = (Partition, "start_by", lambda self, offset, now: float("inf"))
+_BESIDE: Change = (Records, "_is_beside_another", lambda self, offset, ticket: False)
 _restore_progress = Progress.restore.__func__
 
 #: The planted faults. What unit tests show, and hardly any world, is not among them: that a guest does not tell what it
@@ -216,7 +217,10 @@ MUTANTS: dict[str, list[Change]] = {
     "parked records are deleted": [(Ledger, "needed", property(lambda self: self.progress.low))],
     "what is on its way is durable": [(Stream, "is_durable", _is_in_records)],
     "refused records are not sent again": [(JournalWriter, "serve", lambda self: self.write_untold())],
-    "of two ends the last one counts": [(Ledger, "fold", _folds_one_by_one)],
+    "of two ends the last one counts, and a key goes on beside what has begun": [
+        (Ledger, "fold", _folds_one_by_one),
+        _BESIDE,
+    ],
     "a checkpoint that comes late holds lanes": [(restoring, "_lanes", lambda heard: ())],
     "a watch outlasts the ownership": [(TaskWatch, "own", lambda self, topic, partition: None)],
     "what was parked before the loss is parked": [(Partition, "own", _keeps_parked)],
@@ -227,10 +231,13 @@ MUTANTS: dict[str, list[Change]] = {
         (machine, "free_lane", lambda *args, **more: ends_free_lane(*args, **more)[:1])
     ],
     "a lease in whose place another has come is forgotten": [(Ledger, "_displace", Ledger._lease)],
-    "the last hold of a key counts": [(Ledger, "hold", _holds_in_any_order)],
+    "the last hold of a key counts, and no end of a deleted task is told": [
+        (Ledger, "hold", _holds_in_any_order),
+        (Ledger, "tidy", lambda self: ledger_tidy(self).clear() or {}),
+    ],
     "after a stop an owner goes on at once": [(TrustWindow, "renew", _counts_no_lapse)],
     "a repeated run has no rival": [(Partition, "needs_journal", _needs_no_journal_for_repeated_runs)],
-    "a key goes on beside what has begun here": [(Records, "_is_beside_another", lambda self, offset, ticket: False)],
+    "a key goes on beside what has begun": [_BESIDE],
     "what was begun before a stop runs after it": [(Trust, "is_begin_old", lambda self, offset: False)],
 }
 
@@ -239,7 +246,7 @@ _LATE = {"kinds": ("key",), "retries": 0.5, "tasks": 80, "seconds": 45.0, "lossy
 
 #: The worlds in which some of them can be found soon: what differs there from the plan of a seed.
 WORLDS: dict[str, dict[str, Any]] = {
-    "of two ends the last one counts": {
+    "of two ends the last one counts, and a key goes on beside what has begun": {
         "faults": ("lag", "cut", "rebalance"),
         "moment": "closed",
         "kinds": ("key",),
@@ -298,7 +305,7 @@ WORLDS: dict[str, dict[str, Any]] = {
         "retries": 0.0,
         "lossy": 0.2,
     },
-    "the last hold of a key counts": {
+    "the last hold of a key counts, and no end of a deleted task is told": {
         "faults": ("purge", "pause", "rebalance", "cut"),
         "kinds": ("key",),
         "retries": 0.5,
@@ -369,7 +376,7 @@ SEEDS: dict[str, int] = {
     "parked records are deleted": 3,
     "what is on its way is durable": 6,
     "refused records are not sent again": 2,
-    "of two ends the last one counts": 709,
+    "of two ends the last one counts, and a key goes on beside what has begun": 709,
     "a checkpoint that comes late holds lanes": 321,
     "a watch outlasts the ownership": 209,
     "what was parked before the loss is parked": 64,
@@ -378,9 +385,9 @@ SEEDS: dict[str, int] = {
     "a checkpoint that comes late counts": 94,
     "a repeated run has no rival": 77953,
     "a lease in whose place another has come is forgotten": 21,
-    "the last hold of a key counts": 356,
+    "the last hold of a key counts, and no end of a deleted task is told": 356,
     "after a stop an owner goes on at once": 360421,
-    "a key goes on beside what has begun here": 421615,
+    "a key goes on beside what has begun": 421615,
     "a key that was freed is stopped by a record that comes late": 529,
 }
 
