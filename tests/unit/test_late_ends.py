@@ -183,6 +183,24 @@ def test_what_only_this_owner_has_begun_runs_also_if_it_was_stopped() -> None:
     assert play.core.confirm(0, play.now)
 
 
+def test_a_run_that_is_broken_off_is_left_to_who_has_begun_its_task_while_this_process_was_taken_for_lost() -> None:
+    play = Play()
+    play.read(0, ordering_key="k")
+    assert play.run(0)
+    play.core.lose(play.now)
+    restored = Ledger("q", Progress(0))
+    restored.fold([Transition(STARTED, 0, 1)], "me")
+    restored.fold([granted(0, Lease("other", 1)), Transition(STARTED, 0, 2)], "other")
+    play.core.own(restored, play.now)
+    play.kinds()
+    assert not play.core.put_back(0, play.core.term, play.now)
+    assert play.states(0) == ["ELSEWHERE"]
+    assert play.core.leases_elsewhere() == [(0, Lease("other", 2))]
+    play.core.reclaim(0, Lease("other", 2), play.now)
+    assert play.found() == [0], "that one is lost too, and this process has told that it runs the task no more"
+    assert (RELEASED, 0) in play.kinds()
+
+
 # -- a task that was deleted -------------------------------------------------------------------------------------------
 
 

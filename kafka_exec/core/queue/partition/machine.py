@@ -226,6 +226,8 @@ class Partition(Records[R]):
             return term == self.term
         if state in BEGUN and self.owned:
             self.happens(offset, RecordEvent.END if self.ledger.has_ended(offset) else RecordEvent.PUT_BACK, now)
+            if self.lease_elsewhere(offset):  # this process was taken for lost meanwhile
+                self.happens(offset, RecordEvent.LEASE, now)
         else:
             self.happens(offset, RecordEvent.GIVE_BACK, now)
         self._go_on(now)
@@ -243,10 +245,6 @@ class Partition(Records[R]):
         self.ledger.grant(offset, incarnation)
         self.happens(offset, RecordEvent.GIVE, now, record)
         return self.attempts(offset)
-
-    def has_given(self, offset: int, lease: Lease) -> bool:
-        """True if a task that was given to another incarnation was neither taken back nor ended since."""
-        return self.ledger.leases.get(offset) == lease
 
     def accept(self, offset: int, ticket: Ticket | None, record: R, *, attempts: int, at: float, now: Now) -> None:
         """Notes a task that another owner gives to this process. The journal was heard up to the grant.

@@ -173,6 +173,10 @@ class Records(Generic[R]):
         lease = self.ledger.leases.get(offset)
         return lease is not None and self._incarnation not in ("", lease.incarnation)
 
+    def has_given(self, offset: int, lease: Lease) -> bool:
+        """True if a task that was given to another incarnation was neither taken back nor ended since."""
+        return self.ledger.leases.get(offset) == lease
+
     def may_have_begun(self, offset: int) -> bool:
         """True if a run of a task may have sent a retry: it was begun, or another incarnation has its lease."""
         return self.ledger.attempts.get(offset, 0) > 0 or self.lease_elsewhere(offset)
@@ -304,8 +308,9 @@ class Records(Generic[R]):
             self.outbox.tell(granted(offset, self.ledger.leases[offset]))
         elif do is Action.TELL_RELEASED or (do is Action.UNRESERVE and self.begins.is_reserved(offset)):
             self.begins.forget(offset)
-            self.ledger.release(offset)
-            self.outbox.tell(Transition(RELEASED, offset, self.ledger.attempts.get(offset, 0)))
+            told = Transition(RELEASED, offset, self.attempts(offset))
+            self.ledger.fold([told], self._incarnation)  # another incarnation may have the lease by now, and keeps it
+            self.outbox.tell(told)
         elif do is Action.FETCH:
             self.kept.wanted.add(offset)
         elif do is Action.LEAVE:
