@@ -32,6 +32,7 @@ from kafka_exec.broker import BrokerError, EmbeddedKafka
 CONCURRENCY = 2
 PUBLISHED = 200
 REVOKED_COUNTDOWN = 4
+NAPS = 40
 RESULT_TIMEOUT = 120
 REPLY_TIMEOUT = 10.0
 LOG_TAIL = 30
@@ -154,11 +155,26 @@ class Demo:
 
     def steps(self, task_id: str) -> Counter[str]:
         """How often a task did each of its steps, by ``celery kafka history``."""
-        command = [sys.executable, "-m", "celery", "-A", "celery_app", "kafka", "history", task_id, "--json"]
-        environment = {**os.environ, "EXAMPLE_BROKER_URL": app.conf.broker_url}
-        told = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True).stdout
-        happened = map(json.loads, told.splitlines())
+        happened = map(json.loads, self.kafka("history", task_id, "--json"))
         return Counter(each["detail"] for each in happened if each["what"] == "step")
+
+    def nap(self) -> str:
+        """Tasks that fail by chance and are retried, while a worker crashes; each succeeds in the end."""
+        waiting = [tasks.nap.delay(0.2) for _ in range(NAPS)]
+        self.workers.crash(victim := self.workers.nodes[-1])
+        for each in waiting:
+            self.result(each)
+        self.workers.wait_until_ready()
+        return f"{NAPS} naps that fail three times in ten were retried until they succeeded, though {victim} was killed"
+
+    def kafka(self, *arguments: str) -> list[str]:
+        """The lines that ``celery kafka`` prints; it must end well."""
+        command = [sys.executable, "-m", "celery", "-A", "celery_app", "kafka", *arguments]
+        environment = {**os.environ, "EXAMPLE_BROKER_URL": app.conf.broker_url}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True)
+        if done.returncode:
+            raise DemoError(f"celery kafka {' '.join(arguments)}: {done.stdout}{done.stderr}")
+        return done.stdout.splitlines()
 
     def check_events(self) -> None:
         """Require an event for every task sent (the revoked one is received too, but does not run)."""
@@ -221,6 +237,8 @@ def run(options: argparse.Namespace, logs: Path, say: Progress) -> None:
         stats = demo.stats()
         for told in demo.order():
             say(told)
+        say(demo.nap())
+        audit = demo.kafka("audit")
         say("counting once more in this process, without Celery")
         started = time.perf_counter()
         expected = corpus.count_files(files.root, files.names)
@@ -233,6 +251,8 @@ def run(options: argparse.Namespace, logs: Path, say: Progress) -> None:
     print(*report.runs(events.runtimes), sep="\n")
     print("Workers, from remote control")
     print(*report.worker_stats(stats), sep="\n")
+    print("All tasks, from Kafka's log (celery kafka audit)")
+    print(*audit, sep="\n")
     kinds = ("task-received", "task-started", "task-succeeded", "task-revoked")
     print("Events:", ", ".join(f"{events.counts[kind]} {kind}" for kind in kinds))
     print("Publishing, each task confirmed by the broker")

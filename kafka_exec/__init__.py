@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import sys
 
-#: With those of the modules api, beat, broker, errors, executors, health, signals and testing all that programs import: all
-#: other names may move.
+#: With those of the modules api, beat, broker, errors, executors, health, signals, testing and tracing all that programs
+#: import: all other names may move.
 __all__ = (
     "INBOX_TABLE",
     "DeadLetters",

@@ -21,6 +21,7 @@ from kafka_exec.core.worker.retry import RetryPolicy
 from kafka_exec.errors import ConfigurationError
 from kafka_exec.settings.appconf import SAFER_DEFAULTS
 from kafka_exec.settings.options import is_set
+from kafka_exec.signals import begun
 
 #: Celery's settings that say if the message of a failed task is acknowledged.
 _ACKS = ("task_acks_on_failure", "task_acks_on_failure_or_timeout")
@@ -143,6 +144,7 @@ def _asking(before_start: Callable[..., Any]) -> Callable[..., Any]:
         late = 0.0 if start_by is None else time.monotonic() - start_by
         if late > 0 and isinstance(task.backend, KafkaBackend) and task.backend.pauses.since(time.time() - late):
             raise Reject("its start comes too late: its worker was stopped", requeue=True)
+        begun.send(task)
         return before_start(task, *args)
 
     ask._asks = True  # type: ignore[attr-defined]

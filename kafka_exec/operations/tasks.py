@@ -107,7 +107,7 @@ def choose(app: Celery, chosen: TaskFilter, on_progress: OnProgress | None = Non
     Raises:
         ConnectionFailed: the cluster does not answer.
     """
-    return filter(chosen.matches, result_backend(app).reader.scan(on_progress, since=chosen.since))
+    return filter(chosen.matches, result_backend(app).reader.scan(on_progress, chosen.since, chosen.glance()))
 
 
 def latest(app: Celery, chosen: TaskFilter, limit: int, on_progress: OnProgress | None = None) -> Listing:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import subprocess
 import sys
@@ -70,6 +71,8 @@ def test_the_demo_counts_a_folder_and_leaves_nothing_behind(folder: Path) -> Non
     assert "the function waited for its approval" in output
     assert "sent the invoice of order 2 for 3 parcels" in output
     assert "is killed while the orders are under way" in output
+    assert "naps that fail three times in ten were retried until they succeeded, though demo2@" in output
+    assert re.search(r"^celery_app +\d+ +\d+ +0 +0 +0 +\d+ +0$", output, re.MULTILINE), "the audit finds nothing wrong"
     assert output.count("each of its steps is in its history once") == 2
     assert "WRONG" not in output
     assert output.splitlines()[-1].startswith("demo: OK")

@@ -156,7 +156,7 @@ def test_development_commands_exist(page: Path) -> None:
 
 
 #: The modules that programs import from, beside the package itself.
-PUBLIC = ("api", "beat", "broker", "errors", "executors", "health", "signals", "testing")
+PUBLIC = ("api", "beat", "broker", "errors", "executors", "health", "signals", "testing", "tracing")
 
 
 @pages

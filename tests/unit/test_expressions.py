@@ -183,6 +183,16 @@ def test_what_a_filter_chooses(chosen: TaskFilter, is_so: bool) -> None:
     assert chosen.chooses_all is (chosen == TaskFilter())
 
 
+@pytest.mark.parametrize("state", State)
+def test_a_glance_leaves_out_what_no_state_of_the_filter_names_and_never_what_it_chooses(state: State) -> None:
+    value = StateRecord("t", state, "PENDING").encode()
+    assert TaskFilter().glance()(value)
+    for other in State:
+        assert TaskFilter(states={other}).glance()(value) is (other is state)
+        assert TaskFilter(states={other, state}).glance()(value)
+    assert not TaskFilter(states=()).glance()(value)
+
+
 def test_a_task_of_which_little_is_known_is_chosen_by_what_is_known() -> None:
     bare = StateRecord("t2", State.RUNNING, "STARTED")
     assert TaskFilter(states={State.RUNNING}).matches(bare)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Protocol
 
 from celery._state import pop_current_task, push_current_task
@@ -21,7 +21,7 @@ from kafka_exec.backend import serial
 from kafka_exec.core.cluster.topology import control_topic
 from kafka_exec.core.control.chord import FailChord, Fire, Part
 from kafka_exec.core.control.reducers import Command, Effect
-from kafka_exec.core.message.envelope import RECORD_HEADER
+from kafka_exec.core.message.envelope import RECORD_HEADER, trace_context
 from kafka_exec.core.record.fields import id_text
 from kafka_exec.core.record.plain import plain, shown
 from kafka_exec.errors import MessageTooLarge, ResultTooLarge
@@ -35,6 +35,15 @@ _MOST_BEGUN = 1000
 
 #: The body's option that names the chord's run: Celery hands on the body with each part, and nothing else of the chord.
 _RUN = "kafka_exec_run"
+
+
+def within_none(headers: Mapping[str, Any]) -> AbstractContextManager[None]:
+    """The context of a message without a tracer."""
+    return nullcontext()
+
+
+#: Makes the context in which a chord's body is sent, of the headers that a part has given it. A tracer puts its own here.
+within: Callable[[Mapping[str, Any]], AbstractContextManager[None]] = within_none
 
 
 class ChordsBackend(Protocol):
@@ -155,9 +164,17 @@ class Chords:
         self._backend.surely(send, request.id, in_worker=True)
 
     def _body_of(self, request: Any) -> str:
-        """A chord's body, serialized like the part's message; its root is added if it had none when it was frozen."""
+        """A chord's body, serialized like the part's message, and in the part's trace.
+
+        Its root is added if it had none when it was frozen.
+        """
         options = _options(request.chord)
-        body = {**request.chord, "options": {**options, "root_id": options.get("root_id") or request.root_id}}
+        root_id = options.get("root_id") or request.root_id
+        headers = {**trace_context(request.get), **(options.get("headers") or {})}
+        body = {
+            **request.chord,
+            "options": {**options, "root_id": root_id, **({"headers": headers} if headers else {})},
+        }
         place = getattr(request, RECORD_HEADER, None)
         content_type = place.get("content_type") if isinstance(place, Mapping) else None
         serializer = registry.type_to_name.get(content_type) or self._backend.app.conf.task_serializer
@@ -228,7 +245,8 @@ class Chords:
         task.push_request(id=parent, root_id=root, children=[], delivery_info={}, called_directly=False)
         push_current_task(task)
         try:
-            yield
+            with within(callback.options.get("headers") or {}):
+                yield
         finally:
             pop_current_task()
             task.pop_request()

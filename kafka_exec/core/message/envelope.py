@@ -1,8 +1,8 @@
 """The record format of a message: the body is the record's value, and each header is encoded and decoded here.
 
 Any Kafka tool can read such a record. Its Kafka headers are ``content-type``, ``content-encoding``, ``exchange``,
-``routing-key``, ``kafka-exec-version``, and, where they are set, ``ordering-key``, ``deduplication-id``, ``retry-of`` and
-``repeated``.
+``routing-key``, ``kafka-exec-version``, and, where they are set, ``ordering-key``, ``deduplication-id``, ``retry-of``,
+``repeated``, and those of :data:`TRACE_CONTEXT`.
 AMQP's headers and properties are one JSON object each: the Kafka headers ``headers`` and ``properties``.
 """
 
@@ -65,6 +65,10 @@ CONTINUATIONS = "kafka_continuations"
 
 #: The header of a task for which another one waits: the correlation id under which its end is told.
 WAITED_FOR = "kafka_waited_for"
+
+#: The headers of a task that hold its place in a trace, which other Kafka clients look for among the record's headers.
+#: https://www.w3.org/TR/trace-context/
+TRACE_CONTEXT = ("traceparent", "tracestate", "baggage")
 
 #: The record header with the number of partitions over which the keys of its queue are spread. Added ones do not count.
 _KEYS_OVER = "keys-over"
@@ -151,7 +155,13 @@ def encode(message: Message, to_json: ToJson | None = None) -> RecordHeaders:
         ("properties", _json("property", message.properties, to_json)),
         *((name, message.headers[header].encode()) for name, header in lanes),
         *([(_REPEATED, b"1")] if message.headers.get(REPEATED) is not None else []),
+        *((name, value.encode()) for name, value in trace_context(message.headers.get).items()),
     ]
+
+
+def trace_context(get: Callable[[str], Any]) -> dict[str, str]:
+    """The place of a task in a trace. ``get``: returns a header of its message, or None."""
+    return {name: value for name in TRACE_CONTEXT if isinstance(value := get(name), str) and value.isascii()}
 
 
 def headers_as_json(headers: Mapping[str, Any], to_json: ToJson | None = None) -> bytes:

@@ -26,8 +26,14 @@ LOG = _IN_ORDER
 #: For a reader of a log as it is written, which is told when there is no more.
 FOLLOWING: Mapping[str, Any] = {**_IN_ORDER, "enable.partition.eof": True}
 
-#: For a reader of a log up to an end.
-TO_AN_END: Mapping[str, Any] = {**FOLLOWING, "fetch.wait.max.ms": 10}
+#: For a reader of a log up to an end. It may be slower than Kafka, and read many partitions at once, each with
+#: its own queue.
+TO_AN_END: Mapping[str, Any] = {
+    **FOLLOWING,
+    "fetch.wait.max.ms": 10,
+    "queued.min.messages": 2000,
+    "fetch.message.max.bytes": 256 * 1024,
+}
 
 #: For the reader of the partitions that this process drives.
 DRIVING: Mapping[str, Any] = {**_IN_ORDER, "fetch.error.backoff.ms": 100}

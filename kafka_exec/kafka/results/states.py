@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from confluent_kafka import Message as Record
 
@@ -14,7 +14,7 @@ from kafka_exec.core.results.state_record import StateRecord
 from kafka_exec.errors import ConnectionFailed, Undecodable
 from kafka_exec.kafka.client import native
 from kafka_exec.kafka.cluster.cluster import Cluster
-from kafka_exec.kafka.log.history import Fetcher, history
+from kafka_exec.kafka.log.history import Fetcher, Spans, histories, history
 from kafka_exec.kafka.log.tail import Tail
 from kafka_exec.kafka.publish.partitioner import partition_of
 from kafka_exec.kafka.results.state_index import StateIndex
@@ -81,20 +81,26 @@ class StateReader:
         """
         return self._source.find(task_id)
 
-    def scan(self, on_progress: OnProgress | None = None, since: float | None = None) -> Iterator[StateRecord]:
+    def scan(
+        self,
+        on_progress: OnProgress | None = None,
+        since: float | None = None,
+        glance: Callable[[bytes], bool] = lambda value: True,
+    ) -> Iterator[StateRecord]:
         """The states of all tasks, in no order, in bounded memory. This blocks in the calling thread.
 
-        Each partition is read twice: to find the strongest record of each task, and to yield these. A task that changes
+        All partitions are read twice: to find the strongest record of each task, and to yield these. A task that changes
         meanwhile may be left out if Kafka compacts its partition at that moment.
 
         Args:
             on_progress: called with the number of offsets read so far, and the number of all to read.
             since: only tasks of which a record was written since then, epoch seconds.
+            glance: called with a record's value before it is decoded; False: the task is left out.
 
         Raises:
             ConnectionFailed: the cluster does not answer.
         """
-        return self._source.scan(on_progress, since)
+        return self._source.scan(on_progress, since, glance)
 
 
 class _Source:
@@ -138,14 +144,10 @@ class _Source:
         self._tail.follow(wanted)
 
     def _take(self, records: list[Record]) -> None:
-        by_partition = defaultdict[int, list[Record]](list)
-        of_tasks = []
-        for record in records:
-            by_partition[record.partition()].append(record)
-            of_tasks.append((_task_id(record), record))
+        of_tasks = [(_task_id(record), record) for record in records]
         for view in self._views:
             view.take(of_tasks)
-        for partition, some in by_partition.items():
+        for partition, some in _by_partition(records).items():
             self._index.note(partition, some)
 
     # Looking up
@@ -182,33 +184,51 @@ class _Source:
             self._index.complete(partition)
             self._complete.add(partition)
 
-    def scan(self, on_progress: OnProgress | None, since: float | None) -> Iterator[StateRecord]:
-        ends = [self._fetcher.end(partition) for partition in range(self._look_for_topic())]
+    def scan(
+        self, on_progress: OnProgress | None, since: float | None, glance: Callable[[bytes], bool]
+    ) -> Iterator[StateRecord]:
+        places = range(self._look_for_topic())
         log = self._cluster.log
-        begins = [0 if since is None else log.begin(self._topic, partition, since) for partition in range(len(ends))]
-        before, total = 0, 2 * (sum(ends) - sum(begins))
-        for partition, (begin, end) in enumerate(zip(begins, ends, strict=True)):
-            index = StateIndex()
-            try:
+        spans = {
+            (self._topic, partition): (
+                0 if since is None else log.begin(self._topic, partition, since),
+                self._fetcher.end(partition),
+            )
+            for partition in places
+        }
+        index = StateIndex()
+        try:
+            for partition in places:
                 index.complete(partition)
-                for batch in history(self._cluster, self._topic, partition, end, begin):
-                    index.note(partition, batch)
-                    if on_progress is not None and batch:
-                        on_progress(before + batch[-1].offset() + 1 - begin, total)
-                before += end - begin
-                strongest_ones = index.strongest(partition)
-                wanted = next(strongest_ones, end)
-                for batch in history(self._cluster, self._topic, partition, end, begin):
-                    for record in batch:
-                        while wanted < record.offset():
-                            wanted = next(strongest_ones, end)
-                        if wanted == record.offset() and (found := _decoded(record)) is not None:
-                            yield found
-                    if on_progress is not None and batch:
-                        on_progress(before + batch[-1].offset() + 1 - begin, total)
-                before += end - begin
-            finally:
-                index.close()
+            for found in self._read(spans, 0, on_progress):
+                for partition, records in found.items():
+                    index.note(partition, records)
+            left = {partition: index.strongest(partition) for partition in places}
+            wanted = {partition: next(offsets, None) for partition, offsets in left.items()}
+            for found in self._read(spans, 1, on_progress):
+                for partition, records in found.items():
+                    for record in records:
+                        while (offset := wanted[partition]) is not None and offset < record.offset():
+                            wanted[partition] = next(left[partition], None)
+                        is_wanted = offset == record.offset() and glance(record.value())
+                        if is_wanted and (decoded := _decoded(record)) is not None:
+                            yield decoded
+        finally:
+            index.close()
+
+    def _read(
+        self, spans: Spans, number: int, on_progress: OnProgress | None
+    ) -> Iterator[Mapping[int, Sequence[Record]]]:
+        """The records of all partitions, for the first (``number`` 0) or the second time of two, in batches."""
+        size = sum(max(0, end - begin) for begin, end in spans.values())
+        reached: dict[int, int] = {}
+        for batch in histories(self._cluster, spans):
+            found = _by_partition(batch)
+            yield found
+            if on_progress is not None:
+                for partition, records in found.items():
+                    reached[partition] = records[-1].offset() + 1 - spans[self._topic, partition][0]
+                on_progress(number * size + sum(reached.values()), 2 * size)
 
     # Parts
 
@@ -237,6 +257,13 @@ class _Source:
         if self._made_tail is not None:
             self._made_tail.close(timeout)
         self._fetcher.close(timeout)
+
+
+def _by_partition(records: Iterable[Record]) -> Mapping[int, Sequence[Record]]:
+    found = defaultdict[int, list[Record]](list)
+    for record in records:
+        found[record.partition()].append(record)
+    return found
 
 
 def _task_id(record: Record) -> str | None:
