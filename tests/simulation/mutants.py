@@ -148,7 +148,7 @@ def _gives_without_a_place(self: Partition[Any], offset: int, term: int, ticket:
 
 
 ends_end, ends_free_lane, ledger_fold = ends.end, ends.free_lane, Ledger.fold
-trust_renew, ledger_tidy = TrustWindow.renew, Ledger.tidy
+trust_renew = TrustWindow.renew
 partition_own, partition_give, partition_put_back = Partition.own, Partition.give, Partition.put_back
 _AT_ANY_TIME: Change = (Partition, "start_by", lambda self, offset, now: float("inf"))
 _BESIDE: Change = (Records, "_is_beside_another", lambda self, offset, ticket: False)
@@ -227,10 +227,7 @@ MUTANTS: dict[str, list[Change]] = {
     "a key that was freed is stopped by a record that comes late": [
         (machine, "free_lane", lambda *args, **more: ends_free_lane(*args, **more)[:1])
     ],
-    "the last hold of a key counts, and no end of a deleted task is told": [
-        (Ledger, "hold", _holds_in_any_order),
-        (Ledger, "tidy", lambda self: ledger_tidy(self).clear() or {}),
-    ],
+    "the last hold of a key counts": [(Ledger, "hold", _holds_in_any_order)],
     "after a stop an owner goes on at once": [(TrustWindow, "renew", _counts_no_lapse)],
     "a repeated run has no rival": [(Partition, "needs_journal", _needs_no_journal_for_repeated_runs)],
     "a key goes on beside what has begun": [_BESIDE],
@@ -289,7 +286,7 @@ WORLDS: dict[str, dict[str, Any]] = {
         "moment": "begun",
         "longest": 4.0,
     },
-    "the last hold of a key counts, and no end of a deleted task is told": {
+    "the last hold of a key counts": {
         "faults": ("purge", "pause", "rebalance", "cut"),
         "kinds": ("key",),
         "retries": 0.5,
@@ -378,7 +375,7 @@ SEEDS: dict[str, int] = {
     "what the journal lacks decides nothing": 20072,
     "a checkpoint that comes late counts": 94,
     "a repeated run has no rival": 77953,
-    "the last hold of a key counts, and no end of a deleted task is told": 356,
+    "the last hold of a key counts": 356,
     "after a stop an owner goes on at once": 360421,
     "a key goes on beside what has begun": 421615,
     "what is broken off is taken from who has begun it since": 594,

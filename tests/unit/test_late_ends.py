@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kafka_exec.core.queue.lanes import STOPPED, Lane, Run, after_retry
+from kafka_exec.core.queue.lanes import Lane, Run, after_retry
 from kafka_exec.core.queue.ledger import Ledger
 from kafka_exec.core.queue.progress import Progress
 from kafka_exec.core.queue.transitions import ENDED, RELEASED, STARTED, Lease, Transition, freed, granted, held
@@ -199,24 +199,3 @@ def test_a_run_that_is_broken_off_is_left_to_who_has_begun_its_task_while_this_p
     play.core.reclaim(0, Lease("other", 2), play.now)
     assert play.found() == [0], "that one is lost too, and this process has told that it runs the task no more"
     assert (RELEASED, 0) in play.kinds()
-
-
-# -- a task that was deleted -------------------------------------------------------------------------------------------
-
-
-def test_the_end_of_a_task_that_was_deleted_while_it_ran_stops_its_key_for_no_later_owner() -> None:
-    journal = Ledger("q", Progress(0))
-    journal.start(0, "lost")
-    play = Play(journal)
-    assert play.read(1, ordering_key="k"), "record 0 was deleted"
-    play.core.leases_elsewhere()
-    play.effects()
-    restored = Ledger("q", Progress(0))
-    restored.fold([Transition(STARTED, 0, 1)], "lost")
-    restored.fold(play.told, "me")
-    restored.fold([Transition(ENDED, 0, 1), held(0, KEY, Run("t0", STOPPED))], "lost")
-    assert restored.holds == {}
-    assert play.kinds()[-1] == (ENDED, 0)
-    play.core.leases_elsewhere()
-    play.effects()
-    assert play.kinds() == []

@@ -270,16 +270,10 @@ class Ledger:
         self.progress.check_in(progress.checkpoint, progress.folded)
         self.tidy()
 
-    def tidy(self) -> dict[int, int]:
-        """Forgets leases and attempts of tasks whose end has no transition: the record was purged, or never seen.
-
-        Returns:
-            How often each of them was begun, by offset.
-        """
-        ended = {offset: attempts for offset, attempts in self.attempts.items() if self.has_ended(offset)}
-        for offset in ended:
+    def tidy(self) -> None:
+        """Forgets leases and attempts of tasks whose end has no transition: the record was purged, or never seen."""
+        for offset in [each for each in self.attempts if self.has_ended(each)]:
             self.end(offset)
-        return ended
 
     def _start(self, offset: int, lease: Lease) -> None:
         """Notes a start that an incarnation has told. Of two starts with one number the first in the log counts.

@@ -16,7 +16,6 @@ from kafka_exec.core.queue.partition.parking import to_park
 from kafka_exec.core.queue.partition.states import TABLE, Action, RecordEvent, RecordState
 from kafka_exec.core.queue.partition.trust import Trust
 from kafka_exec.core.queue.transitions import (
-    ENDED,
     RELEASED,
     STARTED,
     Lease,
@@ -188,9 +187,7 @@ class Records(Generic[R]):
 
     def leases_elsewhere(self) -> list[tuple[int, Lease]]:
         """The leases of other incarnations, each with its offset."""
-        for offset, attempts in self.ledger.tidy().items():
-            # Its run may still end. That must not hold its lane for who restores the journal: the lane has gone on.
-            self.outbox.tell(Transition(ENDED, offset, attempts))
+        self.ledger.tidy()
         for offset in [each for each in self.contested if self.state(each) is RecordState.ENDED]:
             del self.contested[offset]
         leases = self.ledger.leases.items()
