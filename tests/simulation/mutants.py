@@ -149,17 +149,19 @@ def _gives_without_a_place(self: Partition[Any], offset: int, term: int, ticket:
 
 ends_end, ends_free_lane, ledger_fold = ends.end, ends.free_lane, Ledger.fold
 trust_renew = TrustWindow.renew
-partition_own, partition_give = Partition.own, Partition.give
+partition_own, partition_give, partition_put_back = Partition.own, Partition.give, Partition.put_back
 _AT_ANY_TIME: Change = (Partition, "start_by", lambda self, offset, now: float("inf"))
+_BESIDE: Change = (Records, "_is_beside_another", lambda self, offset, ticket: False)
 _restore_progress = Progress.restore.__func__
 
 #: The planted faults. What unit tests show, and hardly any world, is not among them: that a guest does not tell what it
-#: gives back (the owner takes it back some seconds later); that a late lease is ignored (its worker was taken for lost,
-#: so that both runs are excused); that a second begin awaits the reservation (a new owner knows one begin less); that
-#: the journal lacks, or has late, that a record is parked, or is written no more; that a void grant is told; that a run
-#: has no place when its partition comes; that a guest's start has a number that it has told before; and a fault of a
-#: check behind which there is another one: the doubt in the membership, the end of a grant, and the note of a rival are
-#: followed by the latest start.
+#: gives back (the owner takes it back some seconds later); that a late lease is ignored (its worker was taken for lost, so
+#: that both runs are excused); that a second begin awaits the reservation (a new owner knows one begin less); that the
+#: journal lacks, or has late, that a record is parked, or is written no more; that a void grant is told; that a run has no
+#: place when its partition comes; that a guest's start has a number that it has told before; that a task runs whose begin
+#: was told before its owner was stopped; that a lease in whose place another has come is forgotten; and a fault of a check
+#: behind which there is another one: the doubt in the membership, the end of a grant, and the note of a rival are followed
+#: by the latest start.
 MUTANTS: dict[str, list[Change]] = {
     "a commit of another topic counts": [
         (Progress, "restore", classmethod(lambda cls, offset, text, queue="": _restore_progress(cls, offset, text)))
@@ -215,7 +217,7 @@ MUTANTS: dict[str, list[Change]] = {
     "parked records are deleted": [(Ledger, "needed", property(lambda self: self.progress.low))],
     "what is on its way is durable": [(Stream, "is_durable", _is_in_records)],
     "refused records are not sent again": [(JournalWriter, "serve", lambda self: self.write_untold())],
-    "of two ends the last one counts": [(Ledger, "fold", _folds_one_by_one)],
+    "of two ends the last one counts, and keys go on beside runs": [(Ledger, "fold", _folds_one_by_one), _BESIDE],
     "a checkpoint that comes late holds lanes": [(restoring, "_lanes", lambda heard: ())],
     "a watch outlasts the ownership": [(TaskWatch, "own", lambda self, topic, partition: None)],
     "what was parked before the loss is parked": [(Partition, "own", _keeps_parked)],
@@ -225,10 +227,13 @@ MUTANTS: dict[str, list[Change]] = {
     "a key that was freed is stopped by a record that comes late": [
         (machine, "free_lane", lambda *args, **more: ends_free_lane(*args, **more)[:1])
     ],
-    "a lease in whose place another has come is forgotten": [(Ledger, "_displace", Ledger._lease)],
     "the last hold of a key counts": [(Ledger, "hold", _holds_in_any_order)],
     "after a stop an owner goes on at once": [(TrustWindow, "renew", _counts_no_lapse)],
     "a repeated run has no rival": [(Partition, "needs_journal", _needs_no_journal_for_repeated_runs)],
+    "a key goes on beside what has begun": [_BESIDE],
+    "what is broken off is taken from who has begun it since": [
+        (Partition, "put_back", lambda self, *args: self.ledger.release(args[0]) or partition_put_back(self, *args))
+    ],
 }
 
 _OF_KEYS = {"faults": ("kill", "rebalance"), "kinds": ("key", "unique"), "tasks": 80}
@@ -236,7 +241,7 @@ _LATE = {"kinds": ("key",), "retries": 0.5, "tasks": 80, "seconds": 45.0, "lossy
 
 #: The worlds in which some of them can be found soon: what differs there from the plan of a seed.
 WORLDS: dict[str, dict[str, Any]] = {
-    "of two ends the last one counts": {
+    "of two ends the last one counts, and keys go on beside runs": {
         "faults": ("lag", "cut", "rebalance"),
         "moment": "closed",
         "kinds": ("key",),
@@ -261,13 +266,7 @@ WORLDS: dict[str, dict[str, Any]] = {
     "a checkpoint has folded all before it": {**_LATE, "faults": ("lag", "rebalance", "kill")},
     "a checkpoint that comes late counts": {**_LATE, "faults": ("lag", "blackout", "rebalance"), "moment": "closed"},
     "what was parked before the loss is parked": _OF_KEYS,
-    "any checkpoint is trusted": {
-        "longest": 0.1,
-        "faults": ("lag", "rebalance"),
-        "kinds": ("key", "unique"),
-        "retries": 0.5,
-        "tasks": 80,
-    },
+    "any checkpoint is trusted": {**_OF_KEYS, "longest": 0.1, "faults": ("lag", "rebalance"), "retries": 0.5},
     "a begin outlasts the loss": {"faults": ("lag", "cut"), "moment": "begun", "kinds": ("key",), "longest": 0.1},
     "what is put back is gone": {"faults": (), "moment": "", "broken": 0.3},
     "grants are not told": {"faults": ("lag", "rebalance"), "moment": "granted", "longest": 4.0, "kinds": ("plain",)},
@@ -287,19 +286,21 @@ WORLDS: dict[str, dict[str, Any]] = {
         "moment": "begun",
         "longest": 4.0,
     },
-    "a lease in whose place another has come is forgotten": {
-        "faults": ("lag", "rebalance"),
-        "kinds": ("plain",),
-        "broken": 0.3,
-        "longest": 12.0,
-        "retries": 0.0,
-        "lossy": 0.2,
-    },
     "the last hold of a key counts": {
         "faults": ("purge", "pause", "rebalance", "cut"),
         "kinds": ("key",),
         "retries": 0.5,
         "longest": 4.0,
+    },
+    "what is broken off is taken from who has begun it since": {
+        "nodes": 2,
+        "partitions": 1,
+        "faults": ("cut",),
+        "kinds": ("key",),
+        "moment": "begun",
+        "aimed": ("pause", "slow"),
+        "longest": 12.0,
+        "seconds": 45.0,
     },
     "strays are not named": {"faults": ("rebalance",), "moment": "", "longest": 12.0, "tasks": 20},
     "the awaited retry is parked too": {
@@ -366,7 +367,7 @@ SEEDS: dict[str, int] = {
     "parked records are deleted": 3,
     "what is on its way is durable": 6,
     "refused records are not sent again": 2,
-    "of two ends the last one counts": 709,
+    "of two ends the last one counts, and keys go on beside runs": 709,
     "a checkpoint that comes late holds lanes": 321,
     "a watch outlasts the ownership": 209,
     "what was parked before the loss is parked": 64,
@@ -374,9 +375,10 @@ SEEDS: dict[str, int] = {
     "what the journal lacks decides nothing": 20072,
     "a checkpoint that comes late counts": 94,
     "a repeated run has no rival": 77953,
-    "a lease in whose place another has come is forgotten": 21,
     "the last hold of a key counts": 356,
     "after a stop an owner goes on at once": 360421,
+    "a key goes on beside what has begun": 421615,
+    "what is broken off is taken from who has begun it since": 594,
     "a key that was freed is stopped by a record that comes late": 529,
 }
 

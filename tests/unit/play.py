@@ -98,7 +98,7 @@ class Play:
         core = self.core
         kept = [core._states, core.running, core.awaited, core.grants, core.contested, core.kept._records, core.wanted]
         lanes = [core.lanes._tickets, core.lanes._queues, core.lanes._retries]
-        begins = [core.begins._reserved, core.begins._to_await]
+        begins = [core.begins._reserved, core.begins._to_await, core.trust._told]
         ledger = [core.ledger.leases, core.ledger.attempts, core.ledger.parked]
         return not any([*kept, *lanes, *begins, *ledger]) and core.outstanding == 0
 

@@ -34,8 +34,8 @@ class Begun(NamedTuple):
     """A task that may run.
 
     Attributes:
-        fence: a number that grows with each task of the partition whose begin had to be durable, in whichever worker: an
-            offset of the journal. None if the begin of this task need not be durable.
+        fence: an offset of the journal: grows with each task of the partition whose begin had to be durable, in whichever
+            worker. None if the begin of this task need not be durable.
         start_by: the monotonic time by which it must have started; None: any.
     """
 
@@ -225,10 +225,11 @@ class OwnedPartition:
                 raise NotConfirmed("whether another worker has begun it is not known yet")
             native.sleep(0.002)
         with self._lock:
-            now = self._now()
-            runs = self._core.confirm(offset, now)
+            runs = self._core.confirm(offset, self._now())
             self._carry_out()
-            start_by = None if self.stream is None else self._core.start_by(offset, now)
+            start_by = None if self.stream is None else self._core.start_by(offset, self._now())
+        if runs is None:
+            raise NotConfirmed("its begin is told anew, since this worker was stopped for long")
         return Begun(fence, start_by) if runs else None
 
     def will_end(self, offset: int, awaits: Callable[[Ticket], Run]) -> None:

@@ -22,6 +22,7 @@ from kafka_exec.core.queue.partition.kept import R
 from kafka_exec.core.queue.partition.parking import Standstill
 from kafka_exec.core.queue.partition.records import BEGUN, Now, Ready, Records
 from kafka_exec.core.queue.partition.states import RecordEvent, RecordState
+from kafka_exec.core.queue.partition.trust import Trust
 from kafka_exec.core.queue.transitions import ENDED, GRANTED, PARKED, RELEASED, STARTED, Lease, is_of
 from kafka_exec.errors import NotConfirmed
 
@@ -55,10 +56,8 @@ class Partition(Records[R]):
         hears: Callable[[], bool],
         now: Now,
     ) -> None:
-        super().__init__(ledger, incarnation, remember)
-        self.lapses, self._hears = membership.lapses, hears
+        super().__init__(ledger, incarnation, remember, Trust(membership, hears, keeps_journal=bool(incarnation)))
         self.owned, self.term, self.position = True, 0, -1
-        self._membership = membership
         self._period = period
         self._standstill = Standstill()
         # The end of the records that were read since the partition came, and their last leader.
@@ -156,14 +155,13 @@ class Partition(Records[R]):
         Raises:
             NotConfirmed: this process was stopped for long, and will know only soon if it still owns the partition.
         """
-        if self.owned and not self._is_sure(now):
+        if self.owned and not self.trust.is_owner(now.steady):
             raise NotConfirmed("whether its partition is still this worker's is not known yet")
         if not self.may_run(offset, term, now):
             self.happens(offset, RecordEvent.LATE, now)
             self._go_on(now)
             return False
-        if self.owned and self.inherits and self.lapses != self._membership.lapses and self._hears():
-            # It was stopped for long: the end that a former owner has told may not be heard yet.
+        if self.owned and self.inherits and self.trust.lacks_news():  # the end that a former owner has told
             self.contested.setdefault(offset, None)
         self.happens(offset, RecordEvent.BEGIN, now)
         return True
@@ -172,12 +170,14 @@ class Partition(Records[R]):
         """The number of the transitions that must be durable before a begun task runs; None if none must be (``surely``)."""
         return self.begins.awaits(offset) or (self.outbox.number if surely else None)
 
-    def confirm(self, offset: int, now: Now) -> bool:
+    def confirm(self, offset: int, now: Now) -> bool | None:
         """Notes that a begun task is about to run: what it :meth:`awaits` is durable, and it is not undecided.
 
         Returns:
-            False if it must not run: the partition was lost meanwhile, or another incarnation has begun the task first.
+            False if it must not run: the partition was lost meanwhile, or another incarnation has begun the task first. None
+            if its begin is told anew, since this process was stopped for long: it :meth:`awaits` that.
         """
+        may_have_ended = self.owned and (self.inherits or self.attempts(offset) > 1)
         if (rival := self.contested.get(offset)) is not None:
             self.happens(offset, RecordEvent.YIELD if self.owned else RecordEvent.GIVE_BACK, now)
             if self.ledger.has_ended(offset):
@@ -185,6 +185,10 @@ class Partition(Records[R]):
             elif self.owned:
                 self.ledger.leases[offset] = rival
             self._go_on(now)
+        elif may_have_ended and self.state(offset) is RecordState.BEGINNING and self.trust.is_begin_old(offset):
+            self.contested[offset] = None
+            self.happens(offset, RecordEvent.BEGIN, now)
+            return None
         self.begins.settle(offset)
         self.happens(offset, RecordEvent.CONFIRM, now)
         return self.state(offset) is RecordState.RUNNING
@@ -193,7 +197,7 @@ class Partition(Records[R]):
         """The steady time by which a confirmed run must have started: another process may begin it later."""
         window = self.grants.get(offset)
         if window is None:
-            return self._membership.until or now.steady
+            return self.trust.until or now.steady
         return now.steady + (window.until or now.log) - now.log
 
     def will_end(self, offset: int, awaits: Callable[[Ticket], Run]) -> None:
@@ -222,31 +226,25 @@ class Partition(Records[R]):
             return term == self.term
         if state in BEGUN and self.owned:
             self.happens(offset, RecordEvent.END if self.ledger.has_ended(offset) else RecordEvent.PUT_BACK, now)
+            if self.lease_elsewhere(offset):  # this process was taken for lost meanwhile
+                self.happens(offset, RecordEvent.LEASE, now)
         else:
             self.happens(offset, RecordEvent.GIVE_BACK, now)
         self._go_on(now)
         return self.state(offset) is RecordState.READY
-
-    def _is_sure(self, now: Now) -> bool:
-        """False if this process may have lost the partition without notice. Without a journal no worker heeds the others."""
-        return not self._incarnation or self._membership.is_open(now.steady)
 
     # -- sharing -------------------------------------------------------------------------------------------------------
 
     def give(self, offset: int, term: int, ticket: Ticket | None, record: R, incarnation: str, now: Now) -> int | None:
         """Gives a task to another incarnation. Returns how often it was begun; None if this process may not give it."""
         is_ours = term == self.term and self.owned and self.state(offset) is RecordState.READY
-        if not self._incarnation or not is_ours or not self._is_sure(now):
+        if not self._incarnation or not is_ours or not self.trust.is_owner(now.steady):
             return None
         if ticket is not None:
             self.lanes.enter(offset, ticket)  # a retry that its run sends comes behind it, should that run be lost
         self.ledger.grant(offset, incarnation)
         self.happens(offset, RecordEvent.GIVE, now, record)
         return self.attempts(offset)
-
-    def has_given(self, offset: int, lease: Lease) -> bool:
-        """True if a task that was given to another incarnation was neither taken back nor ended since."""
-        return self.ledger.leases.get(offset) == lease
 
     def accept(self, offset: int, ticket: Ticket | None, record: R, *, attempts: int, at: float, now: Now) -> None:
         """Notes a task that another owner gives to this process. The journal was heard up to the grant.
@@ -278,7 +276,7 @@ class Partition(Records[R]):
         This process knows already all that it has told itself. Its own records only decide which of two begins came first.
         """
         if is_of(value, self._incarnation):
-            self.hear_own(value, self._membership.lapses)
+            self.hear_own(value)
             return True
         held = list(self.ledger.holds)
         # What a former owner has parked late, this process has read already, or will read in its order.
@@ -318,8 +316,10 @@ class Partition(Records[R]):
     # -- lanes ---------------------------------------------------------------------------------------------------------
 
     def free(self, lane: Lane, now: Now) -> bool:
-        """Frees a held lane. Returns False if it is not held here."""
-        if not self.owned or lane not in self.ledger.holds:
+        """Frees a held lane. Returns False if it is not held here, or the run that it waits for is under way."""
+        awaited = self.lanes.next(lane, self.ledger.holds)
+        is_awaited = awaited is None or self.state(awaited) is RecordState.WAITING
+        if not self.owned or lane not in self.ledger.holds or not is_awaited:
             return False
         self.outbox.tell(*free_lane(self.ledger, lane, at=now.log))
         self.lanes_to_go_on.append(lane)
@@ -330,7 +330,7 @@ class Partition(Records[R]):
         """Parks the records of held lanes that have kept the commit back for long, so that it can go on."""
         low, holds = self.ledger.progress.low, self.ledger.holds
         is_long = self._standstill.is_long(low, now.steady)
-        if not (is_long and self._incarnation and self.owned and self._is_sure(now)):
+        if not (is_long and self._incarnation and self.owned and self.trust.is_owner(now.steady)):
             return
         if self.lanes.is_blocked(low, holds):
             self.park_blocked()

@@ -14,6 +14,7 @@ from kafka_exec.core.queue.partition.kept import Kept, R
 from kafka_exec.core.queue.partition.outbox import Outbox
 from kafka_exec.core.queue.partition.parking import to_park
 from kafka_exec.core.queue.partition.states import TABLE, Action, RecordEvent, RecordState
+from kafka_exec.core.queue.partition.trust import Trust
 from kafka_exec.core.queue.transitions import (
     RELEASED,
     STARTED,
@@ -79,6 +80,7 @@ class Records(Generic[R]):
         ledger: the partition's ledger.
         incarnation: the incarnation of this process; empty: it keeps no journal, and heeds no other process.
         remember: how long a second task of a deduplication id is dropped, seconds.
+        trust: the trust of this process in what it knows.
 
     Attributes:
         running: the tasks that have begun here, with their places in lanes, which outlast the loss of the partition.
@@ -89,10 +91,9 @@ class Records(Generic[R]):
         open: the number of records that are handed out, or run here.
         uncommitted: a task has ended since the last commit was made.
         inherited: the end of the records that were there when the partition came; None: they are not read yet.
-        lapses: the number of times that its owner could not trust that it is one, before its own begins were heard last.
     """
 
-    def __init__(self, ledger: Ledger, incarnation: str, remember: float) -> None:
+    def __init__(self, ledger: Ledger, incarnation: str, remember: float, trust: Trust) -> None:
         self.ledger = ledger
         self.outbox = Outbox(incarnation)
         self.effects: Ready[R] = Ready(self.outbox.told)
@@ -107,7 +108,7 @@ class Records(Generic[R]):
         self.open = 0
         self.uncommitted = False
         self.inherited: int | None = None
-        self.lapses = 0
+        self.trust = trust
         self._incarnation = incarnation
         self._remember = remember
         self._states: dict[int, RecordState] = {}
@@ -171,6 +172,10 @@ class Records(Generic[R]):
         lease = self.ledger.leases.get(offset)
         return lease is not None and self._incarnation not in ("", lease.incarnation)
 
+    def has_given(self, offset: int, lease: Lease) -> bool:
+        """True if a task that was given to another incarnation was neither taken back nor ended since."""
+        return self.ledger.leases.get(offset) == lease
+
     def may_have_begun(self, offset: int) -> bool:
         """True if a run of a task may have sent a retry: it was begun, or another incarnation has its lease."""
         return self.ledger.attempts.get(offset, 0) > 0 or self.lease_elsewhere(offset)
@@ -192,16 +197,12 @@ class Records(Generic[R]):
         """True if another incarnation may have told its begin of a task before this one has."""
         return offset in self.contested and self.contested[offset] is None
 
-    def hear_own(self, value: bytes | None, lapses: int) -> None:
-        """Notes a record of the journal that this process has written: its begins come first if no other's came before.
-
-        Args:
-            lapses: as in the attribute, up to now.
-        """
+    def hear_own(self, value: bytes | None) -> None:
+        """Notes a record of the journal that this process has written: its begins come first if no other's came before."""
         for each, _ in transitions_of(object_of(value)) if self.contested else ():
-            if each.kind == STARTED and self.is_undecided(each.offset) and self.state(each.offset) in BEGUN:
+            is_awaited = each.kind == STARTED and self.is_undecided(each.offset) and self.state(each.offset) in BEGUN
+            if is_awaited and self.trust.hear_own(each.offset, each.attempt):
                 del self.contested[each.offset]
-                self.lapses = lapses
 
     def decide(self, restored: Ledger) -> None:
         """Decides which begins came first: this process hears no more of its own ones that the restored ledger holds."""
@@ -218,10 +219,20 @@ class Records(Generic[R]):
         """The event that it is for a record to be read, or to have its turn."""
         if self.lease_elsewhere(offset):
             return RecordEvent.TAKEN
-        if not self.lanes.may_run(offset, self.ledger.holds):
-            return RecordEvent.BEHIND
         ticket = self.lanes.ticket(offset)
+        if not self.lanes.may_run(offset, self.ledger.holds) or self._is_beside_another(offset, ticket):
+            return RecordEvent.BEHIND
         return RecordEvent.FIRST if ticket is None or self._original(ticket, now) is None else RecordEvent.COPY
+
+    def _is_beside_another(self, offset: int, ticket: Ticket | None) -> bool:
+        """True if another record of its lane has begun here, which must end first.
+
+        Its lane may go on nonetheless: a former run of that one has told its end late, or the lane was freed.
+        """
+        if ticket is None or self.lanes.after(ticket.lane) is None:
+            return False
+        begun = self.running.items()
+        return any(each != offset and other is not None and other.lane == ticket.lane for each, other in begun)
 
     def _original(self, ticket: Ticket, now: Now) -> Memory | None:
         """The remembered end of the task of which a record is a copy; None if it is no copy."""
@@ -294,8 +305,9 @@ class Records(Generic[R]):
             self.outbox.tell(granted(offset, self.ledger.leases[offset]))
         elif do is Action.TELL_RELEASED or (do is Action.UNRESERVE and self.begins.is_reserved(offset)):
             self.begins.forget(offset)
-            self.ledger.release(offset)
-            self.outbox.tell(Transition(RELEASED, offset, self.ledger.attempts.get(offset, 0)))
+            told = Transition(RELEASED, offset, self.attempts(offset))
+            self.ledger.fold([told], self._incarnation)  # another incarnation may have the lease by now, and keeps it
+            self.outbox.tell(told)
         elif do is Action.FETCH:
             self.kept.wanted.add(offset)
         elif do is Action.LEAVE:
@@ -312,6 +324,7 @@ class Records(Generic[R]):
             self._states[offset] = after
         if before in BEGUN and after not in BEGUN:
             self.running.pop(offset, None)
+            self.trust.forget(offset)
             self.awaited.pop(offset, None)
         if after not in _MAY_BE_RESERVED:
             self.begins.forget(offset)
@@ -344,6 +357,7 @@ class Records(Generic[R]):
         if not self._incarnation:
             return
         lease = self.ledger.start(offset, self._incarnation)
+        self.trust.begin(offset, lease.attempt)
         self.begins.begin(
             offset,
             self.outbox.tell(Transition(STARTED, offset, lease.attempt)),

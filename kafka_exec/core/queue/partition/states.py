@@ -128,6 +128,7 @@ _ROWS: Mapping[RecordState, Mapping[RecordEvent, Cell]] = {
     },
     # Its begin is told. It does not run yet, so it can still be left to another incarnation.
     _S.BEGINNING: {
+        _E.BEGIN: _BEGINS,
         _E.CONFIRM: Cell(_S.RUNNING),
         _E.END: _OVER,
         _E.PUT_BACK: _BACK,

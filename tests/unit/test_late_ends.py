@@ -1,0 +1,201 @@
+"""Ends that lost workers tell late: the keys of their tasks, which run again, and an owner that was stopped itself."""
+
+from __future__ import annotations
+
+import pytest
+
+from kafka_exec.core.queue.lanes import Lane, Run, after_retry
+from kafka_exec.core.queue.ledger import Ledger
+from kafka_exec.core.queue.progress import Progress
+from kafka_exec.core.queue.transitions import ENDED, RELEASED, STARTED, Lease, Transition, freed, granted, held
+from tests.unit.play import SESSION, Play
+
+KEY = Lane("key", "k")
+RETRY = Run("t0", 1)
+LATE_END = Transition(ENDED, 0), held(0, KEY, RETRY)
+
+
+def read_retry(play: Play) -> bool:
+    return play.read(2, ordering_key="k", id="t0", retries=1, retry_of="q.a/3/0")
+
+
+def play_of_second_run(*, with_retry: bool = True) -> Play:
+    """Task 0 of a key begins here for the second time, as its first worker is lost; its retry and the next task wait."""
+    ledger = Ledger("q", Progress(0))
+    lease = ledger.start(0, "lost")
+    play = Play(ledger)
+    assert not play.read(0, ordering_key="k")
+    assert not play.read(1, ordering_key="k")
+    assert not with_retry or not read_retry(play)
+    play.core.reclaim(0, lease, play.now)
+    assert play.effects() == [0]
+    assert play.begin(0)
+    play.hear(Transition(STARTED, 0, 2), by="me")
+    return play
+
+
+def test_the_retry_that_a_lost_run_has_sent_waits_for_the_run_of_its_task_that_was_confirmed_here() -> None:
+    play = play_of_second_run(with_retry=False)
+    assert play.core.confirm(0, play.now)
+    play.hear(*LATE_END, by="lost")
+    assert not read_retry(play)
+    assert play.end(0) == [2]
+    assert play.run(2)
+    assert play.end(2) == [1]
+
+
+def test_a_retry_that_a_lost_worker_reserves_and_gives_back_late_waits_too() -> None:
+    """The simulator's seed 421615."""
+    play = play_of_second_run()
+    assert play.core.confirm(0, play.now)
+    play.hear(granted(2, Lease("lost", 0)), by="lost")
+    assert play.states(2) == ["ELSEWHERE"]
+    play.hear(*LATE_END, by="lost")
+    assert play.hear(Transition(RELEASED, 2), by="lost") == []
+    assert play.states(2) == ["WAITING"]
+    assert play.end(0) == [2]
+
+
+def test_the_retry_goes_on_when_the_second_run_is_broken_off() -> None:
+    play = play_of_second_run()
+    assert play.core.confirm(0, play.now)
+    play.hear(*LATE_END, by="lost")
+    assert not play.core.put_back(0, play.core.term, play.now)
+    assert play.effects() == [2]
+
+
+def test_the_retry_goes_on_at_once_when_the_end_comes_before_the_second_run() -> None:
+    play = play_of_second_run()
+    assert play.hear(*LATE_END, by="lost") == []
+    assert not play.core.confirm(0, play.now)
+    assert play.effects() == [2]
+
+
+def test_the_retry_waits_also_when_the_partition_went_and_came_back_meanwhile() -> None:
+    play = play_of_second_run()
+    assert play.core.confirm(0, play.now)
+    play.core.lose(play.now)
+    restored = Ledger("q", Progress(0))
+    restored.fold(LATE_END, "lost")
+    play.core.own(restored, play.now)
+    assert not play.read(0, ordering_key="k")
+    assert not read_retry(play)
+    assert play.end(0) == [2]
+
+
+def test_a_key_that_a_former_owner_frees_late_waits_for_the_retry_that_runs() -> None:
+    play = play_of_second_run()
+    play.hear(*LATE_END, by="lost")
+    play.core.confirm(0, play.now)
+    assert play.run(2)
+    assert play.hear(freed(-1, KEY, RETRY), by="former") == []
+    assert play.end(2) == [1]
+
+
+@pytest.mark.parametrize("far", ["handed out", "running", "elsewhere"])
+def test_a_key_whose_retry_is_under_way_is_freed_by_its_end_and_by_nobody_else(far: str) -> None:
+    play = Play()
+    play.read(0, ordering_key="k")
+    play.read(1, ordering_key="k")
+    assert play.run(0)
+    play.core.will_end(0, after_retry)
+    assert play.end(0) == []
+    assert play.read(2, ordering_key="k", id="t0", retries=1)
+    if far == "running":
+        assert play.run(2)
+    elif far == "elsewhere":
+        assert play.core.give(2, play.core.term, None, b"2", "guest", play.now) is not None
+    assert not play.core.free(KEY, play.now)
+    assert play.effects() == []
+    assert play.core.ledger.holds == {KEY: RETRY}
+
+
+# -- an owner that was stopped itself ----------------------------------------------------------------------------------
+
+
+def stop(play: Play) -> None:
+    """Stops the process for long; its group says that it owns the partition still."""
+    play.time += SESSION
+    assert not play.membership.renew(play.time)
+    play.membership.open(play.time)
+
+
+def test_what_was_begun_before_the_owner_was_stopped_runs_when_a_begin_since_is_heard_and_nobody_has_ended_it() -> None:
+    play = play_of_second_run()
+    stop(play)
+    assert play.core.confirm(0, play.now) is None
+    play.effects()
+    assert play.kinds()[-1] == (STARTED, 0)
+    assert play.core.awaits(0) == play.core.outbox.number
+    assert play.core.is_undecided(0)
+    play.hear(Transition(STARTED, 0, 2), by="me")
+    assert play.core.is_undecided(0), "that one was told before"
+    play.hear(Transition(STARTED, 0, 3), by="me")
+    assert play.core.confirm(0, play.now)
+    play.end(0)
+    assert play.core.ledger.has_ended(0)
+
+
+def test_what_was_begun_before_the_owner_was_stopped_does_not_run_if_its_lost_run_has_ended_meanwhile() -> None:
+    play = play_of_second_run()
+    stop(play)
+    assert play.core.confirm(0, play.now) is None
+    play.hear(*LATE_END, by="lost")
+    assert play.core.confirm(0, play.now) is False
+    assert play.effects() == [2]
+
+
+def test_a_begin_that_was_told_before_the_owner_was_stopped_and_is_heard_since_does_not_vouch_for_the_next() -> None:
+    play = Play()
+    play.read(0)
+    play.read(1)
+    play.core.reach(2)
+    stop(play)
+    assert play.begin(0)
+    stop(play)
+    play.hear(Transition(STARTED, 0, 1), by="me")
+    assert play.begin(1)
+    assert play.core.is_undecided(1)
+
+
+def test_what_was_begun_before_the_owner_was_stopped_may_have_ended_in_the_guest_that_it_took_for_lost() -> None:
+    play = Play()
+    play.core.reach(0)
+    play.read(0)
+    assert play.core.give(0, play.core.term, None, b"0", "guest", play.now) == 0
+    play.hear(Transition(STARTED, 0, 1), by="guest")
+    play.core.reclaim(0, Lease("guest", 1), play.now)
+    assert play.begin(0)
+    play.hear(Transition(STARTED, 0, 2), by="me")
+    stop(play)
+    assert play.core.confirm(0, play.now) is None
+    play.hear(Transition(ENDED, 0), by="guest")
+    assert play.core.confirm(0, play.now) is False
+    assert play.is_empty()
+
+
+def test_what_only_this_owner_has_begun_runs_also_if_it_was_stopped() -> None:
+    play = Play()
+    play.core.reach(0)
+    play.read(0)
+    assert play.begin(0)
+    stop(play)
+    assert play.core.confirm(0, play.now)
+
+
+def test_a_run_that_is_broken_off_is_left_to_who_has_begun_its_task_while_this_process_was_taken_for_lost() -> None:
+    play = Play()
+    play.read(0, ordering_key="k")
+    assert play.run(0)
+    play.core.lose(play.now)
+    restored = Ledger("q", Progress(0))
+    restored.fold([Transition(STARTED, 0, 1)], "me")
+    restored.fold([granted(0, Lease("other", 1)), Transition(STARTED, 0, 2)], "other")
+    play.core.own(restored, play.now)
+    play.kinds()
+    assert not play.core.put_back(0, play.core.term, play.now)
+    assert play.states(0) == ["ELSEWHERE"]
+    assert play.core.leases_elsewhere() == [(0, Lease("other", 2))]
+    play.core.reclaim(0, Lease("other", 2), play.now)
+    assert play.found() == [0], "that one is lost too, and this process has told that it runs the task no more"
+    assert (RELEASED, 0) in play.kinds()
