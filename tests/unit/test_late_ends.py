@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kafka_exec.core.queue.lanes import Lane, Run, after_retry
+from kafka_exec.core.queue.lanes import Lane, Run, after_retry, sent_by
 from kafka_exec.core.queue.ledger import Ledger
 from kafka_exec.core.queue.progress import Progress
 from kafka_exec.core.queue.transitions import ENDED, RELEASED, STARTED, Lease, Transition, freed, granted, held
@@ -90,6 +90,45 @@ def test_a_key_that_a_former_owner_frees_late_waits_for_the_retry_that_runs() ->
     assert play.run(2)
     assert play.hear(freed(-1, KEY, RETRY), by="former") == []
     assert play.end(2) == [1]
+
+
+@pytest.mark.parametrize("is_heard_first", [True, False])
+def test_a_key_that_has_gone_on_waits_for_no_retry_of_a_lost_run_whose_end_is_first_in_the_journal(
+    is_heard_first: bool,
+) -> None:
+    """The simulator's seed 635389: the lost run is a retry, record 2, and the next task of its key is record 1."""
+    ledger = Ledger("q", Progress(0))
+    ledger.end(0)
+    ledger.hold(KEY, RETRY, 0)
+    lease = ledger.start(2, "lost")
+    play = Play(ledger)
+    assert not play.read(1, ordering_key="k")
+    assert not read_retry(play)
+    play.core.reclaim(2, lease, play.now)
+    assert play.run(2)
+    play.hear(Transition(STARTED, 2, 2), by="me")
+    assert play.end(2) == [1]
+    late_end = Transition(ENDED, 2), held(2, KEY, RETRY.next)
+    assert not is_heard_first or play.hear(*late_end, by="lost") == []
+    assert play.run(1)
+    play.core.will_end(1, after_retry)
+    play.end(1)
+    assert is_heard_first or play.hear(*late_end, by="lost") == []
+    restored = Ledger("q", Progress(0))
+    restored.fold(late_end, "lost")
+    restored.fold(play.told, "me")
+    assert restored.holds == {KEY: Run("t1", 1)}
+    assert restored.recall(sent_by(2), since=0) is not None, "the retry that the lost run has sent is a copy"
+
+
+def test_an_owner_says_nothing_to_the_end_by_which_its_key_waits_nor_does_a_guest() -> None:
+    play = play_of_second_run()
+    play.kinds()
+    play.hear(*LATE_END, by="lost")
+    visitor = Play(owned=False)
+    visitor.core.ledger.end(0)
+    visitor.hear(*LATE_END, by="lost")
+    assert play.kinds() == visitor.kinds() == []
 
 
 @pytest.mark.parametrize("far", ["handed out", "running", "elsewhere"])

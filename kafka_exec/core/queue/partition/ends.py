@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kafka_exec.core.queue.lanes import Lane, Run, Ticket, sent_by
 from kafka_exec.core.queue.ledger import Ledger
-from kafka_exec.core.queue.transitions import ENDED, Memory, Transition, freed, held, remembered
+from kafka_exec.core.queue.transitions import ENDED, Memory, Transition, freed, held, lane_of, remembered, run_of
 
 
 def end(
@@ -47,4 +47,27 @@ def free_lane(ledger: Ledger, lane: Lane, *, at: float) -> list[Transition]:
         # The record that stops the lane may have been refused, and come later: it stops no lane if its task is over.
         ledger.remember(sent_by(holder), Memory(at))
         told.append(remembered(holder, sent_by(holder), at, ""))
+    return told
+
+
+def denied(ledger: Ledger, hold: Transition) -> list[Transition]:
+    """The transitions by which an owner denies what another process has told: that a lane waits. None if it does wait.
+
+    Two runs of a task may have ended before either worker knew of the other's end. The end by which the lane has gone on
+    here may be the later one in the journal, where the first counts: a new owner would wait, and hold the lane for no other
+    run.
+
+    Args:
+        hold: the transition of the other process, which the ledger has folded.
+    """
+    kind, name, *of_run = hold.about
+    lane, run = lane_of(kind, name), run_of(*of_run)
+    awaited = ledger.holds.get(lane)
+    if awaited == run:
+        return []
+    told = [freed(-1, lane, run)]
+    if awaited is not None:
+        told.append(held(ledger.holders[lane], lane, awaited))
+    if (memory := ledger.remembered.get(sent_by(hold.offset))) is not None:
+        told.append(remembered(-1, sent_by(hold.offset), memory.at, memory.task))
     return told

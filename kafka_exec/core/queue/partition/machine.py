@@ -23,7 +23,7 @@ from kafka_exec.core.queue.partition.parking import Standstill
 from kafka_exec.core.queue.partition.records import BEGUN, Now, Ready, Records
 from kafka_exec.core.queue.partition.states import RecordEvent, RecordState
 from kafka_exec.core.queue.partition.trust import Trust
-from kafka_exec.core.queue.transitions import ENDED, GRANTED, PARKED, RELEASED, STARTED, Lease, is_of
+from kafka_exec.core.queue.transitions import ENDED, GRANTED, HELD, PARKED, RELEASED, STARTED, Lease, is_of
 from kafka_exec.errors import NotConfirmed
 
 
@@ -294,6 +294,8 @@ class Partition(Records[R]):
                 self.happens(each.offset, RecordEvent.LEASE, now)
             elif each.kind in (RELEASED, GRANTED):  # a former owner may have granted it to this process
                 self._look_again(each.offset, now)
+            elif each.kind == HELD and self.owned:
+                self.overrule(each)
         self._go_on(now)
         return True
 

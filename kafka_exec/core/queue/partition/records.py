@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Container, Iterable
+from contextlib import suppress
 from typing import Generic, NamedTuple
 
 from kafka_exec.core.nodes.liveness import TrustWindow
 from kafka_exec.core.queue.lanes import UNREAD, Lane, Lanes, LaneView, Run, Ticket
 from kafka_exec.core.queue.ledger import Ledger
 from kafka_exec.core.queue.partition.begins import Begins
-from kafka_exec.core.queue.partition.ends import end
+from kafka_exec.core.queue.partition.ends import denied, end
 from kafka_exec.core.queue.partition.kept import Kept, R
 from kafka_exec.core.queue.partition.outbox import Outbox
 from kafka_exec.core.queue.partition.parking import to_park
@@ -210,6 +211,12 @@ class Records(Generic[R]):
             self.contested[offset] = lease = restored.leases.get(offset, Lease("", 0))
             if lease.incarnation == self._incarnation:
                 del self.contested[offset]
+
+    def overrule(self, hold: Transition) -> None:
+        """Denies in the journal what another process has told: that a lane waits for a run, which it does not here."""
+        with suppress(ValueError, TypeError):  # a later version has written it
+            if told := denied(self.ledger, hold):
+                self.outbox.tell(*told)
 
     def attempts(self, offset: int) -> int:
         """The number of times that a task was begun."""
