@@ -231,6 +231,7 @@ MUTANTS: dict[str, list[Change]] = {
     "after a stop an owner goes on at once": [(TrustWindow, "renew", _counts_no_lapse)],
     "a repeated run has no rival": [(Partition, "needs_journal", _needs_no_journal_for_repeated_runs)],
     "a key goes on beside what has begun": [_BESIDE],
+    "a hold that a lost run tells first is not denied": [(Records, "overrule", lambda self, hold: None)],
     "what is broken off is taken from who has begun it since": [
         (Partition, "put_back", lambda self, *args: self.ledger.release(args[0]) or partition_put_back(self, *args))
     ],
@@ -379,6 +380,7 @@ SEEDS: dict[str, int] = {
     "after a stop an owner goes on at once": 360421,
     "a key goes on beside what has begun": 421615,
     "what is broken off is taken from who has begun it since": 594,
+    "a hold that a lost run tells first is not denied": 635389,
     "a key that was freed is stopped by a record that comes late": 529,
 }
 
