@@ -8,7 +8,7 @@ from kafka_exec.core.queue.lanes import Lane, Run, after_retry, sent_by
 from kafka_exec.core.queue.ledger import Ledger
 from kafka_exec.core.queue.progress import Progress
 from kafka_exec.core.queue.transitions import ENDED, RELEASED, STARTED, Lease, Transition, freed, granted, held
-from tests.unit.play import SESSION, Play
+from tests.unit.play import SESSION, Play, guest
 
 KEY = Lane("key", "k")
 RETRY = Run("t0", 1)
@@ -238,3 +238,21 @@ def test_a_run_that_is_broken_off_is_left_to_who_has_begun_its_task_while_this_p
     play.core.reclaim(0, Lease("other", 2), play.now)
     assert play.found() == [0], "that one is lost too, and this process has told that it runs the task no more"
     assert (RELEASED, 0) in play.kinds()
+
+
+@pytest.mark.parametrize("is_stopped", [True, False])
+def test_a_task_that_was_deleted_since_it_has_begun_as_another_owners_does_not_run(*, is_stopped: bool) -> None:
+    """The simulator's seed 720181."""
+    play = guest()
+    assert play.begin(0)
+    restored = Ledger("q", Progress(0))
+    restored.fold([granted(0, Lease("me", 0))], "other")
+    restored.fold([Transition(STARTED, 0, 1)], "me")
+    play.core.own(restored, play.now)
+    assert play.read(1), "Kafka has record 0 no more"
+    assert play.core.leases_elsewhere() == []
+    if is_stopped:
+        stop(play)
+    assert play.core.confirm(0, play.now) is False
+    play.end(1)
+    assert play.is_empty()

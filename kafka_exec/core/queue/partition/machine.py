@@ -174,15 +174,15 @@ class Partition(Records[R]):
         """Notes that a begun task is about to run: what it :meth:`awaits` is durable, and it is not undecided.
 
         Returns:
-            False if it must not run: the partition was lost meanwhile, or another incarnation has begun the task first. None
-            if its begin is told anew, since this process was stopped for long: it :meth:`awaits` that.
+            False if it must not run: the partition was lost meanwhile, another incarnation has begun the task first, or it
+            was deleted. None if its begin is told anew, since this process was stopped for long: it :meth:`awaits` that.
         """
         may_have_ended = self.owned and (self.inherits or self.attempts(offset) > 1)
-        if (rival := self.contested.get(offset)) is not None:
+        if (rival := self.contested.get(offset)) is not None or self.ledger.has_ended(offset):
             self.happens(offset, RecordEvent.YIELD if self.owned else RecordEvent.GIVE_BACK, now)
             if self.ledger.has_ended(offset):
                 self.happens(offset, RecordEvent.ENDED_ELSEWHERE, now)
-            elif self.owned:
+            elif self.owned and rival is not None:
                 self.ledger.leases[offset] = rival
             self._go_on(now)
         elif may_have_ended and self.state(offset) is RecordState.BEGINNING and self.trust.is_begin_old(offset):
