@@ -112,6 +112,11 @@ def _holds_in_any_order(self: Ledger, lane: Any, run: Any, offset: int = -1) -> 
     self.holds[lane], self.holders[lane] = run, offset
 
 
+def _holds_by_the_last_record(self: Ledger, lane: Any, run: Any, offset: int = -1) -> None:
+    if offset >= self.holders.get(lane, -1):
+        _holds_in_any_order(self, lane, run, offset)
+
+
 def _counts_no_lapse(self: TrustWindow, at: float) -> bool:
     renewed, self.lapses = trust_renew(self, at), 0
     return renewed
@@ -231,7 +236,10 @@ MUTANTS: dict[str, list[Change]] = {
     "after a stop an owner goes on at once": [(TrustWindow, "renew", _counts_no_lapse)],
     "a repeated run has no rival": [(Partition, "needs_journal", _needs_no_journal_for_repeated_runs)],
     "a key goes on beside what has begun": [_BESIDE],
-    "a hold that a lost run tells first is not denied": [(Records, "overrule", lambda self, hold: None)],
+    "a retry has a later place than what its key goes on with, and no owner denies that its key waits": [
+        (Ledger, "hold", _holds_by_the_last_record),
+        (Records, "overrule", lambda self, hold: None),
+    ],
     "what is broken off is taken from who has begun it since": [
         (Partition, "put_back", lambda self, *args: self.ledger.release(args[0]) or partition_put_back(self, *args))
     ],
@@ -380,7 +388,7 @@ SEEDS: dict[str, int] = {
     "after a stop an owner goes on at once": 360421,
     "a key goes on beside what has begun": 421615,
     "what is broken off is taken from who has begun it since": 594,
-    "a hold that a lost run tells first is not denied": 635389,
+    "a retry has a later place than what its key goes on with, and no owner denies that its key waits": 635389,
     "a key that was freed is stopped by a record that comes late": 529,
 }
 

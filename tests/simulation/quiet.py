@@ -78,6 +78,7 @@ def _kept(core: Partition) -> Iterator[tuple[str, object]]:
             "attempts": ledger.attempts,
             "holds": ledger.holds,
             "holders": ledger.holders,
+            "places": ledger.places,
             "parked": ledger.parked,
             "ends above the lowest unfinished": ledger.progress._starts,
         }

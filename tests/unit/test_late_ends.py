@@ -97,9 +97,9 @@ def test_a_key_that_has_gone_on_waits_for_no_retry_of_a_lost_run_whose_end_is_fi
     is_heard_first: bool,
 ) -> None:
     """The simulator's seed 635389: the lost run is a retry, record 2, and the next task of its key is record 1."""
-    ledger = Ledger("q", Progress(0))
-    ledger.end(0)
-    ledger.hold(KEY, RETRY, 0)
+    ledger, restored = Ledger("q", Progress(0)), Ledger("q", Progress(0))
+    for each in (ledger, restored):
+        each.fold(LATE_END, "former")
     lease = ledger.start(2, "lost")
     play = Play(ledger)
     assert not play.read(1, ordering_key="k")
@@ -114,7 +114,6 @@ def test_a_key_that_has_gone_on_waits_for_no_retry_of_a_lost_run_whose_end_is_fi
     play.core.will_end(1, after_retry)
     play.end(1)
     assert is_heard_first or play.hear(*late_end, by="lost") == []
-    restored = Ledger("q", Progress(0))
     restored.fold(late_end, "lost")
     restored.fold(play.told, "me")
     assert restored.holds == {KEY: Run("t1", 1)}

@@ -58,6 +58,7 @@ class Ledger:
         attempts: how often each task that has not ended was begun, by offset.
         holds: the held lanes, and the run that each waits for.
         holders: the records whose ends hold them, by lane; -1: a checkpoint of an earlier version does not name it.
+        places: the records whose places in held lanes those runs have, by lane: the first ones of their tasks.
         parked: the lanes of parked records, by offset.
         remembered: the ends of tasks whose copies are dropped, by :attr:`Ticket.once`; the latest last.
     """
@@ -69,6 +70,7 @@ class Ledger:
     attempts: dict[int, int] = field(default_factory=dict)
     holds: dict[Lane, Run] = field(default_factory=dict)
     holders: dict[Lane, int] = field(default_factory=dict)
+    places: dict[Lane, int] = field(default_factory=dict)
     parked: dict[int, Lane] = field(default_factory=dict)
     remembered: dict[str, Memory] = field(default_factory=dict)
 
@@ -130,22 +132,25 @@ class Ledger:
         self.displaced = {}
         for offset in [each for each in self.attempts if each not in offsets][:-_MOST_FOREIGN]:
             del self.attempts[offset]
-        self.holds, self.holders = {}, {}
+        self.holds, self.holders, self.places = {}, {}, {}
 
     def hold(self, lane: Lane, run: Run, offset: int = -1) -> None:
         """Notes that a lane waits for a run, since the record at an offset has ended; -1: it is not known which.
 
-        If the lane waits already for a run of a later record, it has gone on before without this one, which was deleted
-        while it ran.
+        If the lane waits already for a run of a later task, it has gone on before without this one, which was deleted while
+        it ran.
         """
-        if offset >= self.holders.get(lane, -1):
+        awaited = self.holds.get(lane)
+        is_next = awaited is not None and awaited.task_id == run.task_id
+        if offset >= (self.holders if is_next else self.places).get(lane, -1):
             self.holds[lane], self.holders[lane] = run, offset
+            self.places[lane] = self.places[lane] if is_next else offset
 
     def free(self, lane: Lane, run: Run | None = None) -> None:
         """Notes that a lane waits no more, if it waited for ``run``; None: for any run."""
         if run is None or self.holds.get(lane) == run:
-            self.holds.pop(lane, None)
-            self.holders.pop(lane, None)
+            for of_lanes in (self.holds, self.holders, self.places):
+                of_lanes.pop(lane, None)
 
     def park(self, lane: Lane, offsets: Iterable[int]) -> None:
         """Notes that records that wait in a lane are parked: the commit counts them as ended."""
@@ -250,6 +255,8 @@ class Ledger:
             yield "holds", [*lane, *run]
         for lane, offset in self.holders.items():
             yield "holders", [*lane, offset]
+        for lane, offset in self.places.items():
+            yield "places", [*lane, offset]
         for offset, lane in self.parked.items():
             yield "parked", [*lane, [offset]]
         for name, memory in self.remembered.items():
@@ -357,9 +364,10 @@ class Ledger:
                 (lane_of(kind, name), run_of(task_id, retries))
                 for kind, name, task_id, retries in _entries_of(state, "holds")
             ]
-            holders = [
-                (lane_of(kind, name), whole(offset, least=-1)) for kind, name, offset in _entries_of(state, "holders")
-            ]
+            holders, places = (
+                [(lane_of(kind, name), whole(offset, least=-1)) for kind, name, offset in _entries_of(state, each)]
+                for each in ("holders", "places")
+            )
             remembered = [memory_of(each) for each in _entries_of(state, "remembered")]
             parts = whole(record.get("parts", 1), most=FARTHEST)
             # The whole record is valid, so it is taken as a whole; else nothing of it counts.
@@ -374,9 +382,10 @@ class Ledger:
             self.displaced.update((offset, lease) for offset, lease in displaced if not self.has_ended(offset))
             for lane, run in holds:
                 if lane not in told:
-                    self.holds[lane], self.holders[lane] = run, -1
+                    self.holds[lane], self.holders[lane], self.places[lane] = run, -1, -1
             # The run that a lane waits for, and the record that holds it, may be in two records of the checkpoint.
             self.holders.update((lane, offset) for lane, offset in holders if lane not in told)
+            self.places.update((lane, offset) for lane, offset in places if lane not in told)
             for name, memory in remembered:
                 self.remember(name, memory)
             return parts

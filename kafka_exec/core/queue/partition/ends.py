@@ -54,20 +54,17 @@ def denied(ledger: Ledger, hold: Transition) -> list[Transition]:
     """The transitions by which an owner denies what another process has told: that a lane waits. None if it does wait.
 
     Two runs of a task may have ended before either worker knew of the other's end. The end by which the lane has gone on
-    here may be the later one in the journal, where the first counts: a new owner would wait, and hold the lane for no other
-    run.
+    here may be the later one in the journal, where the first counts: a new owner would wait for the retry that the other
+    run has sent.
 
     Args:
         hold: the transition of the other process, which the ledger has folded.
     """
     kind, name, *of_run = hold.about
     lane, run = lane_of(kind, name), run_of(*of_run)
-    awaited = ledger.holds.get(lane)
-    if awaited == run:
+    if ledger.holds.get(lane) == run:
         return []
     told = [freed(-1, lane, run)]
-    if awaited is not None:
-        told.append(held(ledger.holders[lane], lane, awaited))
     if (memory := ledger.remembered.get(sent_by(hold.offset))) is not None:
         told.append(remembered(-1, sent_by(hold.offset), memory.at, memory.task))
     return told
