@@ -14,6 +14,7 @@ from kafka_exec.cli.cluster.topics import topics
 from kafka_exec.cli.common import Guarded
 from kafka_exec.cli.control_plane import control_plane
 from kafka_exec.cli.exporter import exporter
+from kafka_exec.cli.importing import import_django_beat, import_redbeat
 from kafka_exec.cli.schedule import claims, schedule
 from kafka_exec.cli.tasks.executions import executions, remark, show
 from kafka_exec.cli.tasks.history import history
@@ -62,6 +63,8 @@ for command in (
     executions,
     exporter,
     history,
+    import_django_beat,
+    import_redbeat,
     keys,
     nodes,
     queues,

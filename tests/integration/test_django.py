@@ -137,6 +137,47 @@ def test_a_beat_fires_what_the_settings_say_and_one_what_the_database_says(shop:
     django.stop()
 
 
+ENTRIES = """
+from django_celery_beat.models import CrontabSchedule, IntervalSchedule, PeriodicTask
+
+often = IntervalSchedule.objects.create(every=90, period="minutes")
+here = CrontabSchedule.objects.create(minute="0", hour="4", day_of_week="mon", timezone="America/Chicago")
+there = CrontabSchedule.objects.create(minute="0", hour="4", timezone="Asia/Tokyo")
+task = "orders.tasks.count_stock"
+PeriodicTask.objects.create(name="often", task=task, interval=often, args='["shelf"]', queue="stock", priority=3)
+PeriodicTask.objects.create(name="at night", task=task, crontab=here, enabled=False)
+PeriodicTask.objects.create(name="abroad", task=task, crontab=there)
+"""
+
+
+def test_entries_of_the_database_become_ours(shop: Shop) -> None:
+    def celery(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "celery", "-A", "shop", "kafka", *arguments],
+            cwd=PROJECT,
+            env=environment(shop.made.url, shop.made.folder, **shop.env),
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+        )
+
+    shop.manage("shell", "-c", ENTRIES)
+    added = celery("import-django-beat", "--yes")
+    assert added.returncode == 0, added.stderr
+    assert (
+        "left out abroad: its crontab is in the time zone Asia/Tokyo, the application in America/Chicago"
+        in added.stderr
+    )
+    listed = celery("schedule", "list", "--json").stdout.splitlines()
+    found = {each["name"]: each for each in map(json.loads, listed)}
+    assert (found["often"]["schedule"], found["often"]["task"]) == ("every 5400 s", "orders.tasks.count_stock")
+    assert (found["at night"]["schedule"], found["at night"]["state"]) == ("crontab 0 4 * * mon", "paused")
+    assert "abroad" not in found
+    shown = json.loads(celery("schedule", "show", "often", "--json").stdout)
+    assert shown["given"]["options"] == {"queue": "stock", "priority": 3}
+    assert shown["given"]["args"] == ["shelf"]
+
+
 def snippets() -> list[tuple[str, str]]:
     """The page's Python: which file of the project it is of, and the lines."""
     return re.findall(r"```python\n# ([\w/]+\.py)\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.S)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from kafka_exec.broker import EmbeddedKafka
-from tests.integration.workers import Crew, crew
+from tests.integration.workers import Crew, crew, until
 
 
 @pytest.fixture
@@ -40,6 +41,23 @@ def test_the_tasks_of_a_queue_that_is_deleted_and_made_anew_under_its_worker_run
     more = made.send("work", number=5)
     made.effects.wait_for(more)
     assert set(made.effects.count("begin").values()) == {1}, "nothing is run again by who comes next"
+
+
+def test_a_journal_that_is_gone_when_partitions_come_is_made_anew(made: Crew) -> None:
+    worker = made.start("one", "-c", "2")
+    made.ready(worker)
+    made.effects.wait_for(made.send("work", number=5))
+    worker.process.send_signal(signal.SIGSTOP)
+    admin, group, journal = made.kafka.admin(), f"{made.prefix}.queue.celery", f"{made.prefix}.journal.celery"
+    admin.delete_topics([journal])[journal].result(10)
+
+    def members() -> int:
+        return len(admin.describe_consumer_groups([group])[group].result(10).members)
+
+    until(lambda: members() == 0, what="the group to take the worker for dead")
+    worker.process.send_signal(signal.SIGCONT)  # it knows the journal, and gets its partition again
+    made.effects.wait_for(made.send("work", number=5))
+    assert set(made.effects.count().values()) == {1}
 
 
 def test_no_task_is_lost_if_more_come_to_the_new_queue_than_were_in_the_old_one(made: Crew) -> None:

@@ -111,7 +111,7 @@ class Ownership:
         told = False
         while True:
             try:
-                return self._take_over(committed(consumer, partitions, _COMMITTED_TIMEOUT))
+                return self._take_over(committed(consumer, partitions, _COMMITTED_TIMEOUT), again=told)
             except ConnectionFailed as error:
                 if isinstance(error, AccessRefused) or self._is_stopping() or time.monotonic() > deadline:
                     raise
@@ -120,12 +120,14 @@ class Ownership:
                     told = True
                 native.sleep(_RESTORE_PAUSE)
 
-    def _take_over(self, marks: list[TopicPartition]) -> list[TopicPartition]:
+    def _take_over(self, marks: list[TopicPartition], *, again: bool) -> list[TopicPartition]:
         self._identify()
         identity, found = self._identity, {p.partition: self._committed(p) for p in marks}
         if self._journal is None:
             ledgers = {partition: self._ledger(progress) for partition, progress in found.items()}
         else:
+            if again:
+                self._journal.make(found, anew=True)  # it may have been deleted with its queue
             self._tell_all(self._journal, found)
             ledgers = self._journal.restore(found)
         if self._identity != identity:
