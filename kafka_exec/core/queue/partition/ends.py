@@ -51,7 +51,7 @@ def free_lane(ledger: Ledger, lane: Lane, *, at: float) -> list[Transition]:
 
 
 def denied(ledger: Ledger, hold: Transition) -> list[Transition]:
-    """The transitions by which an owner denies what another process has told: that a lane waits. None if it does wait.
+    """The transitions by which an owner denies what another process has told: that a lane waits; none if it does.
 
     Two runs of a task may have ended before either worker knew of the other's end. The end by which the lane has gone on
     here may be the later one in the journal, where the first counts: a new owner would wait for the retry that the other
