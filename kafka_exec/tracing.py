@@ -6,11 +6,11 @@ It needs ``kafka_exec[otel]``. Names of attributes: https://opentelemetry.io/doc
 from __future__ import annotations
 
 import sys
-import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from contextvars import ContextVar
+from typing import Any
 
 from celery import current_task
 from celery.signals import after_task_publish, before_task_publish, task_failure, task_postrun, task_retry
@@ -30,11 +30,11 @@ __all__ = ("KafkaExecInstrumentor",)
 _OFFICIAL = "opentelemetry.instrumentation.celery"
 
 
-class _Run(NamedTuple):
-    """The span of a run, and what puts the context before it back."""
+#: The span with which this thread or greenlet publishes a message.
+_publishing: ContextVar[trace.Span | None] = ContextVar("kafka_exec_publishing", default=None)
 
-    span: trace.Span
-    token: Any
+#: The attribute of a task's request that holds the span of its run, and what puts the context before it back.
+_RUN = "kafka_exec_span"
 
 
 class KafkaExecInstrumentor(BaseInstrumentor):  # type: ignore[misc]
@@ -55,8 +55,6 @@ class KafkaExecInstrumentor(BaseInstrumentor):  # type: ignore[misc]
 
     def _instrument(self, **kwargs: Any) -> None:
         self._tracer = trace.get_tracer("kafka_exec", __version__, kwargs.get("tracer_provider"))
-        self._here = threading.local()
-        self._runs: dict[str, _Run] = {}
         for signal, receiver in self._receivers():
             signal.connect(receiver, weak=False)
         chords.within = _within
@@ -77,12 +75,14 @@ class KafkaExecInstrumentor(BaseInstrumentor):  # type: ignore[misc]
         ]
 
     def _publishes(self, sender: str, headers: dict[str, Any], routing_key: str | None = None, **_: Any) -> None:
-        self._has_published()  # an earlier message of this thread, if its publishing has raised
+        if (failed := _publishing.get()) is not None:  # the one before has raised, and nobody says so
+            failed.set_status(StatusCode.ERROR, "it was not published")
+            self._has_published()
         if _is_official_in_use():
             return
         context, links = None, []
         request = current_task.request if current_task else None
-        if request is not None and request.id == headers.get("id"):  # a retry
+        if request is not None and (request.id, request.get("task")) == (headers.get("id"), sender):  # a retry
             context, links = _context_of(request.get), [Link(trace.get_current_span().get_span_context())]
         attributes = {
             "messaging.system": "kafka",
@@ -94,16 +94,18 @@ class KafkaExecInstrumentor(BaseInstrumentor):  # type: ignore[misc]
         }
         span = self._tracer.start_span(f"publish {sender}", context, SpanKind.PRODUCER, _told(attributes), links)
         propagate.inject(headers, trace.set_span_in_context(span))
-        self._here.publishing = span
+        _publishing.set(span)
 
     def _has_published(self, **_: Any) -> None:
-        span, self._here.publishing = getattr(self._here, "publishing", None), None
-        if span is not None:
+        if (span := _publishing.get()) is not None:
+            _publishing.set(None)
             span.end()
 
     def _begins(self, sender: Any, **_: Any) -> None:
         task, request = sender, sender.request
-        context, place = _context_of(request.get), request.get(RECORD_HEADER) or {}
+        # What runs where it is called is a part of what calls it.
+        context = contexts.get_current() if request.is_eager else _context_of(request.get)
+        place = request.get(RECORD_HEADER) or {}
         attributes = _told(
             {
                 "messaging.system": "kafka",
@@ -131,22 +133,23 @@ class KafkaExecInstrumentor(BaseInstrumentor):  # type: ignore[misc]
             SpanKind.CONSUMER,
             {**attributes, "messaging.operation.name": "process", "messaging.operation.type": "process"},
         )
-        self._runs[request.id] = _Run(span, contexts.attach(trace.set_span_in_context(span, context)))
+        setattr(request, _RUN, (span, contexts.attach(trace.set_span_in_context(span, context))))
 
-    def _fails(self, task_id: str, exception: BaseException, **_: Any) -> None:
-        if (run := self._runs.get(task_id)) is not None:
-            run.span.record_exception(exception)
-            run.span.set_status(StatusCode.ERROR, str(exception))
+    def _fails(self, sender: Any, exception: BaseException, **_: Any) -> None:
+        if (run := sender.request.get(_RUN)) is not None:
+            run[0].record_exception(exception)
+            run[0].set_status(StatusCode.ERROR, str(exception))
 
     def _is_retried(self, request: Any, reason: Any, **_: Any) -> None:
-        if (run := self._runs.get(request.id)) is not None:
-            run.span.set_attribute("celery.retry.reason", str(reason))
+        if (run := request.get(_RUN)) is not None:
+            run[0].set_attribute("celery.retry.reason", str(reason))
 
-    def _ends(self, task_id: str, state: str | None = None, **_: Any) -> None:
-        if (run := self._runs.pop(task_id, None)) is not None:
-            run.span.set_attributes(_told({"celery.state": state}))
-            run.span.end()
-            contexts.detach(run.token)
+    def _ends(self, task: Any, state: str | None = None, **_: Any) -> None:
+        if (run := task.request.get(_RUN)) is not None:
+            span, token = run
+            span.set_attributes(_told({"celery.state": state}))
+            span.end()
+            contexts.detach(token)
 
 
 def _is_official_in_use() -> bool:

@@ -28,7 +28,7 @@ def told(schema: Schema, description: str) -> Schema:
 PAGING: Mapping[str, Schema] = {
     "limit": told({"type": "integer", "minimum": 1, "maximum": 10_000, "default": 100}, "So many at most."),
     "offset": told(
-        {"type": "integer", "minimum": 0, "maximum": 10_000_000, "default": 0}, "So many of the latest are left out."
+        {"type": "integer", "minimum": 0, "maximum": 250_000, "default": 0}, "So many of the latest are left out."
     ),
 }
 

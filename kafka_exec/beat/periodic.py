@@ -128,11 +128,12 @@ class PeriodicTasks:
         except KafkaExecError:
             return None
 
-    def add(self, name: str, task: str, schedule: Any, **more: Any) -> None:
+    def add(self, name: str, task: str, schedule: Any, *, paused: bool = False, **more: Any) -> None:
         """Adds an entry; beats fire it from now on, and after their restarts.
 
         Args:
             schedule: seconds, or a text: ``every 5 m``, ``0 4 * * mon``, ``solar sunset 52.5 13.4``.
+            paused: it is not fired until :meth:`resume`.
             more: ``args``, ``kwargs``, ``options`` of Celery; ``catch_up``, ``max_running``, ``max_duration``,
                 ``max_executions_on_node``, ``labels``, ``start``, ``on_node``, ``overlap``, ``after_end``,
                 ``claim_heartbeat``, ``claim_wait``, ``takeover_wait``. All must be JSON.
@@ -142,7 +143,8 @@ class PeriodicTasks:
         """
         given = {"task": task, "schedule": schedule, **more}
         entry = entry_of(name, given, self._app)
-        self._schedule_table.add(name, {**entry.facts(self._space.settings.beat_catch_up), "given": given})
+        facts = {**entry.facts(self._space.settings.beat_catch_up), "given": given}
+        self._schedule_table.add(name, {**facts, "paused": True} if paused else facts)
 
     def pause(self, name: str) -> None:
         """Stops firing an entry by its schedule, until :meth:`resume`.

@@ -17,7 +17,7 @@ yes_option = click.option("--yes", is_flag=True, help="Do not ask.")
 
 
 @click.command("import-redbeat")
-@click.argument("url")
+@click.argument("url", envvar="REDBEAT_REDIS_URL")
 @click.option("--key-prefix", default="redbeat:", show_default=True, help="RedBeat's redbeat_key_prefix.")
 @dry_run_option
 @yes_option

@@ -7,6 +7,7 @@ from urllib.parse import quote
 
 from kafka_exec.core.overview.times import age_of, time_of, when
 from kafka_exec.core.results.lifecycle import TERMINAL, State, to_celery
+from kafka_exec.core.results.smaller import is_left_out
 from kafka_exec.flower.tables import Column, Facts, ListPage, PageAct
 
 _ENDED = frozenset(state.value for state in TERMINAL)
@@ -50,6 +51,11 @@ def _by(*names: str) -> Callable[[Facts], Mapping[str, str]]:
 
 def _letter(facts: Facts) -> Mapping[str, str]:
     return {"queue": facts["queue"], "address": _address(facts)}
+
+
+def _are_arguments_whole(facts: Facts) -> bool:
+    """False if a state record has a replacement for a task's arguments: with it nothing may be sent."""
+    return not any(is_left_out(facts.get(name)) for name in ("args", "kwargs"))
 
 
 def _arguments(facts: Facts) -> Facts:
@@ -229,7 +235,7 @@ TASK_ACTS = (
         _by("id"),
         ("args", "kwargs"),
         _arguments,
-        lambda facts: facts["reason"] == "dead letter",
+        lambda facts: facts["reason"] == "dead letter" and _are_arguments_whole(facts),
     ),
     PageAct(
         "Run again as a new task",
@@ -237,7 +243,7 @@ TASK_ACTS = (
         lambda facts: {},
         ("name", "args", "kwargs", "queue", "ordering_key"),
         lambda facts: facts,
-        lambda facts: facts["state"] in _ENDED and "name" in facts,
+        lambda facts: facts["state"] in _ENDED and "name" in facts and _are_arguments_whole(facts),
     ),
     PageAct(
         "Revoke", "revoke_execution", _by("id"), ("terminate",), applies=lambda facts: facts["state"] not in _ENDED

@@ -26,13 +26,13 @@ def from_redbeat(url: str, prefix: str) -> list[Imported | NotImported]:
     except ImportError:
         raise ConfigurationError("RedBeat's entries are read by redis: pip install 'kafka_exec[redis]'") from None
     try:
-        client = redis.Redis.from_url(url)
-    except ValueError as error:
-        raise ConfigurationError(f"no URL of Redis: {error}") from None
+        client = redis.Redis.from_url(url, decode_responses=True, encoding_errors="replace")
+    except ValueError:  # which may say a part of the password
+        raise ConfigurationError("no URL of Redis, such as redis://:PASSWORD@HOST:6379/0, each part escaped") from None
     try:
         with client:
-            statics = {f"{prefix}{name.decode()}" for name in client.smembers(f"{prefix}:statics")}
-            keys = sorted(key.decode() for key in client.scan_iter(match=f"{_literal(prefix)}*", _type="hash"))
+            statics = {f"{prefix}{name}" for name in client.smembers(f"{prefix}:statics")}
+            keys = sorted(client.scan_iter(match=f"{_literal(prefix)}*", _type="hash"))
             found = {key: client.hget(key, "definition") for key in keys if key not in statics}
     except redis.RedisError as error:
         raise ConnectionFailed(f"Redis does not tell RedBeat's entries: {error}") from None
@@ -54,14 +54,15 @@ def from_django(app: Celery) -> list[Imported | NotImported]:
     try:
         from django.apps import apps  # type: ignore[import-untyped]
 
-        rows = apps.get_model("django_celery_beat", "PeriodicTask").objects.order_by("name")
-    except Exception as error:  # Django is missing, not set up, or has no such application
+        model = apps.get_model("django_celery_beat", "PeriodicTask")
+        rows = list(model.objects.exclude(task="celery.backend_cleanup").order_by("name"))
+    except Exception as error:  # Django is missing, not set up, has no such application, or no database
         raise ConfigurationError(
             f"there is no django_celery_beat in this application's Django project ({error}): name the project's with "
             "celery -A PROJECT, and let Celery find it as its page on Django says"
         ) from None
     zone = str(app.timezone)
-    return [of_django(_columns(row), zone) for row in rows.exclude(task="celery.backend_cleanup")]
+    return [of_django(_columns(row), zone) for row in rows]
 
 
 def _columns(row: Any) -> dict[str, Any]:
@@ -86,9 +87,6 @@ def add(app: Celery, entries: Iterable[Imported]) -> Iterator[NotImported]:
     tasks = PeriodicTasks(app)
     for each in entries:
         try:
-            tasks.add(each.name, each.task, each.schedule, **each.more)
+            tasks.add(each.name, each.task, each.schedule, paused=each.paused, **each.more)
         except ConfigurationError as error:
             yield NotImported(each.name, str(error))
-            continue
-        if each.paused:
-            tasks.pause(each.name)

@@ -72,7 +72,9 @@ def latest(
     space = broker_home(app)
     queues = [queue] if queue is not None else queues_with_letters(space.topics, space.cluster.topics.counts())
     read = (wanted(DeadLetters(space.cluster, space.topics, name)) for name in queues)
-    found = heapq.nlargest(offset + limit, chain.from_iterable(read), key=lambda each: each[0].at)[offset:]
+    found = heapq.nlargest(offset + limit, chain.from_iterable(read), key=lambda each: (each[0].at, each[0].address))[
+        offset:
+    ]
     return Letters(found, matching, replayed)
 
 

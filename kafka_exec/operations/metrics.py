@@ -30,10 +30,10 @@ def metrics(space: Any) -> Iterator[CollectorRegistry]:
     """The metrics beside the block; what tasks come to is counted from its begin on. ``space``: the broker's namespace."""
     counting = Counting(space.cluster, space.topics.state)
     counting.start()
-    registry = CollectorRegistry(auto_describe=False)
-    registry.register(TopicMetrics(space))
-    registry.register(TaskMetrics(counting))
     try:
+        registry = CollectorRegistry(auto_describe=False)
+        registry.register(TopicMetrics(space))
+        registry.register(TaskMetrics(counting))
         yield registry
     finally:
         counting.stop(_ENDING)

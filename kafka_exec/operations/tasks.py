@@ -129,7 +129,8 @@ def latest(
             matching += 1
             yield record
 
-    found = heapq.nlargest(offset + limit, wanted(), key=changed)[offset:]
+    latest_ones = heapq.nlargest(offset + limit, wanted(), key=lambda record: (changed(record), record.id))
+    found = latest_ones[offset:]
     return Listing(found, frozenset(record.id for record in lost(result_backend(app), found)), matching)
 
 

@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from celery import Celery
 
-from celery_app import tasks
-from celery_app.app import app
 from kafka_exec.broker import EmbeddedKafka
 from tests.integration.compose_services import OURS, Service, service
 from tests.integration.workers import ROOT, until
@@ -45,7 +44,7 @@ def test_workers_are_added_and_removed_under_load_and_no_task_begins_twice(
     kafka: EmbeddedKafka, prefix: str, tmp_path: Path
 ) -> None:
     url = f"{kafka.url}/{prefix}"
-    app.conf.broker_url = app.conf.result_backend = url
+    app = Celery(broker=url, backend=url, set_as_current=False)
     with ExitStack() as stack:
 
         def start(name: str, host: str = "") -> Service:
@@ -56,7 +55,7 @@ def test_workers_are_added_and_removed_under_load_and_no_task_begins_twice(
                 until(lambda each=each: each.is_healthy, what=f"{each.name} to be healthy")
 
         healthy(start("worker", "one"), *(start(name) for name in OURS if name != "worker"))
-        sent = [tasks.nap.delay(TASK, 0.0) for _ in range(NUMBER)]
+        sent = [app.send_task("celery_app.tasks.nap", (TASK, 0.0), queue="celery_app") for _ in range(NUMBER)]
         sent[0].get(timeout=60)
         began = time.time()
         added = [start("worker", host) for host in ("two", "three")]

@@ -6,6 +6,7 @@ import json
 import logging
 import re
 from collections.abc import Iterator
+from functools import partial
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -123,14 +124,21 @@ def test_flowers_own_pages_lead_to_ours(served: Served) -> None:
 def test_the_page_of_a_task_has_its_history_and_says_why_it_does_not_run(
     made: Crew, served: Served, tasks: dict[str, Any]
 ) -> None:
-    for name in ("suspended", "dead", "waits"):
-        task_id = tasks[name].id
+    def is_same(task_id: str, *, has_history: bool) -> bool:
+        """True if nothing has changed between the page and the commands, of which one says ages."""
         page = served.anna.page(f"/kafka/executions/{task_id}")
-        assert [words(each) for each in page.alerts] == [words(printed(made, "why", task_id).splitlines()[0])]
-        if name != "waits":  # whose worker would tell its first state
-            events = [json.loads(line) for line in printed(made, "history", task_id, "--json").splitlines()]
-            assert [row[1] for row in page.rows if len(row) == 6] == [each["what"] for each in events]
-            assert [row[2] for row in page.rows if len(row) == 3] == [task_id]
+        if [words(each) for each in page.alerts] != [words(printed(made, "why", task_id).splitlines()[0])]:
+            return False
+        if not has_history:
+            return True
+        events = [json.loads(line) for line in printed(made, "history", task_id, "--json").splitlines()]
+        shown = [row[1] for row in page.rows if len(row) == 6]
+        return shown == [each["what"] for each in events] and [r[2] for r in page.rows if len(r) == 3] == [task_id]
+
+    # The worker of the last one would tell its first state.
+    for name, has_history in (("suspended", True), ("dead", True), ("waits", False)):
+        shown = partial(is_same, tasks[name].id, has_history=has_history)
+        until(shown, what=f"the page of {name}")
     assert served.anna.page("/kafka/executions/nothing", 404).alerts[0] == "nothing is known of task nothing"
 
 

@@ -12,8 +12,8 @@ _CRONTAB = ("minute", "hour", "day_of_month", "month_of_year", "day_of_week")
 #: The units of django-celery-beat's intervals, in seconds.
 _PERIODS = {"days": 86400.0, "hours": 3600.0, "minutes": 60.0, "seconds": 1.0, "microseconds": 1e-6}
 
-#: The columns of django-celery-beat that are options of ``apply_async``, by its names of them.
-_OPTIONS = {"queue": "queue", "exchange": "exchange", "routing_key": "routing_key", "priority": "priority"}
+#: The columns of django-celery-beat that are options of ``apply_async`` by the same name.
+_OPTIONS = ("queue", "exchange", "routing_key", "priority")
 
 
 class Imported(NamedTuple):
@@ -84,7 +84,7 @@ def of_django(row: Mapping[str, Any], zone: str) -> Imported | NotImported:
         if row.get("expires"):
             raise _Unlike("it ends at a time: import it and remove it then")
         more: dict[str, Any] = {key: _json(row.get(key), key) for key in ("args", "kwargs") if row.get(key)}
-        options = {option: row[column] for column, option in _OPTIONS.items() if row.get(column) not in (None, "")}
+        options = {name: row[name] for name in _OPTIONS if row.get(name) not in (None, "")}
         if row.get("expire_seconds") is not None:
             options["expires"] = row["expire_seconds"]
         if headers := _json(row.get("headers") or "{}", "headers"):

@@ -44,12 +44,22 @@ def smaller(record: StateRecord, shorten: Shorten | None) -> Iterator[StateRecor
         yield replace(_without_long_texts(record), result=result, exception=exception, args=None, kwargs=None)
 
 
+#: The replacement for arguments begins so.
+_LEFT_OUT = "left out, too large to be stored: "
+
+
 def _left_out(arguments: Any) -> Any:
     """The replacement for arguments that are left out: again a list or a mapping."""
     if arguments is None or not arguments:
         return arguments
-    told = f"left out, too large to be stored: {shown(arguments, _ARGUMENTS)}"
+    told = f"{_LEFT_OUT}{shown(arguments, _ARGUMENTS)}"
     return {"…": told} if isinstance(arguments, Mapping) else [told]
+
+
+def is_left_out(arguments: Any) -> bool:
+    """True if the arguments in a state record are a replacement for those of the task."""
+    values = list(arguments.values() if isinstance(arguments, Mapping) else arguments or ())
+    return len(values) == 1 and isinstance(values[0], str) and values[0].startswith(_LEFT_OUT)
 
 
 def _without_long_texts(record: StateRecord) -> StateRecord:

@@ -254,6 +254,11 @@ class ControlPartition:
         step.letter = letter_of(record, self._topics.dead.name, reason=reason, error=error)
         step.outgoing.append(step.letter)
 
+    @property
+    def number_of_steps(self) -> int:
+        """The number of commands whose outputs are to be written."""
+        return len(self._steps)
+
     def begin(self, *, at_once: bool = False) -> None:
         """Begins to write the outputs of the commands, if it is time; :meth:`settle` must follow."""
         if self._steps and (

@@ -111,8 +111,8 @@ class Processor(Share[ControlPartition]):
         self._settle(consumer, at_once=True)
 
     def _settle(self, consumer: Consumer, *, at_once: bool = False) -> None:
-        """Begins all transactions before it waits for the first."""
-        for partition in list(self._partitions.values()):
+        """Begins all transactions before it waits for the first; what takes longest to make before those that are open."""
+        for partition in sorted(self._partitions.values(), key=lambda each: each.number_of_steps, reverse=True):
             self._guarded(consumer, partition, lambda p: p.begin(at_once=at_once))
         for partition in list(self._partitions.values()):
             self._guarded(consumer, partition, ControlPartition.settle)

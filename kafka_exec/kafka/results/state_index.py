@@ -13,6 +13,7 @@ from kafka_exec.kafka.client import native
 
 #: The part of the database in memory, KiB; the rest is in a temporary file.
 _CACHE = 8192
+_LEAST_CACHE = 512
 
 # A row is (task hash with the rank in its last two bits, offset with the tombstone in its last bit). Python's hash of
 # texts is secret and of 64 bits: that two tasks share one is as good as impossible.
@@ -79,9 +80,14 @@ class StateIndex:
             ).fetchall()
         return {Rank(row & _RANKS): place >> 1 for row, place in found}
 
-    def strongest(self, partition: int) -> Iterator[int]:
-        """The offset of the strongest record of each task, ascending; nothing may be noted meanwhile."""
+    def strongest(self, partition: int, of: int = 1) -> Iterator[int]:
+        """The offset of the strongest record of each task, ascending; nothing may be noted meanwhile.
+
+        Args:
+            of: so many partitions are asked at the same time. Each answer is sorted, in as much memory as a cache has.
+        """
         with _lock:
+            self._database.execute(f"PRAGMA cache_size = -{max(_LEAST_CACHE, _CACHE // of)}")
             rows = self._database.execute(
                 f"SELECT max(id), place FROM {self._table(partition)} WHERE NOT place & 1 GROUP BY id >> 2 ORDER BY place"
             )

@@ -203,7 +203,7 @@ class _Source:
             for found in self._read(spans, 0, on_progress):
                 for partition, records in found.items():
                     index.note(partition, records)
-            left = {partition: index.strongest(partition) for partition in places}
+            left = {partition: index.strongest(partition, len(places)) for partition in places}
             wanted = {partition: next(offsets, None) for partition, offsets in left.items()}
             for found in self._read(spans, 1, on_progress):
                 for partition, records in found.items():

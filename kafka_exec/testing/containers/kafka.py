@@ -37,6 +37,10 @@ def prefix_of(container: str) -> str:
     return f"c{container[:12]}"
 
 
+#: Kafka's log says so when it is ready.
+READY = "Kafka Server started"
+
+
 class KafkaContainer(CeleryTestContainer):  # type: ignore[misc]
     """A Kafka of one node. Each container has a prefix of its own, so that several may be one Kafka."""
 
@@ -126,7 +130,7 @@ class KafkaContainer(CeleryTestContainer):  # type: ignore[misc]
     @property
     def ready_prompt(self) -> str:
         """The line of the log by which it says that it is ready."""
-        return "Kafka Server started"
+        return READY
 
 
 class KafkaTestBroker(CeleryTestBroker):  # type: ignore[misc]

@@ -17,7 +17,7 @@ from typing import Any
 
 from kafka_exec.broker import EmbeddedKafka
 from kafka_exec.testing.containers.commands import RunningCommand, start
-from kafka_exec.testing.containers.kafka import ADVERTISED, advertised, prefix_of
+from kafka_exec.testing.containers.kafka import ADVERTISED, READY, advertised, prefix_of
 
 #: How long sending a signal takes, as with Docker, seconds: of two that come at once the process would see one.
 _SIGNAL = 0.2
@@ -113,7 +113,9 @@ class KafkaProcess(Container):
         return RUNNING if self._kafka.running() else EXITED
 
     def logs(self, **options: Any) -> bytes:
-        return self._kafka.log_file().read_bytes()
+        # The Kafka outlasts the container: its log may have been rolled, perhaps often, since it said that it is ready.
+        ready = f"{READY}\n".encode() if self._kafka.running() else b""
+        return ready + self._kafka.log_file().read_bytes()
 
     def kill(self, how: str | int | None = None) -> None:
         if _number(how) == signal.SIGTERM:
