@@ -120,6 +120,25 @@ def test_a_key_that_has_gone_on_waits_for_no_retry_of_a_lost_run_whose_end_is_fi
     assert restored.recall(sent_by(2), since=0) is not None, "the retry that the lost run has sent is a copy"
 
 
+def test_a_retry_has_its_tasks_place_in_a_lane_that_has_gone_on_with_the_next_task() -> None:
+    """The run that has held the lane for record 9, a retry of task 3, was lost; its repetition has ended the task."""
+    ledger = Ledger("q", Progress(0))
+    ledger.hold(KEY, Run("t3", 1), 3)
+    ledger.hold(KEY, Run("t3", 2), 9)
+    [checkpoint] = ledger.checkpoint("owner")
+    restored = Ledger("q", Progress(0))
+    assert restored.restore(checkpoint) == 1
+    for each in (ledger, restored):
+        each.hold(KEY, Run("t2", 1), 2)
+        assert (each.holds, each.holders) == ({KEY: Run("t3", 2)}, {KEY: 9}), "task 2 was deleted while it ran"
+        each.hold(KEY, Run("t3", 1), 3)
+        assert each.holds == {KEY: Run("t3", 2)}, "that run is over"
+        each.hold(KEY, Run("t4", 1), 4)
+        assert (each.holds, each.holders, each.places) == ({KEY: Run("t4", 1)}, {KEY: 4}, {KEY: 4})
+        each.free(KEY)
+        assert (each.holds, each.holders, each.places) == ({}, {}, {})
+
+
 def test_an_owner_says_nothing_to_the_end_by_which_its_key_waits_nor_does_a_guest() -> None:
     play = play_of_second_run()
     play.kinds()

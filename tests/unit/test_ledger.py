@@ -184,25 +184,6 @@ def test_a_lane_waits_on_for_the_run_of_a_later_record_when_an_earlier_one_ends_
     assert (ledger.holds, ledger.holders) == ({}, {})
 
 
-def test_a_retry_has_its_tasks_place_in_a_lane_that_has_gone_on_with_the_next_task() -> None:
-    """The run that has held the lane for record 9, a retry of task 3, was lost; its repetition has ended the task."""
-    ledger = Ledger("q", Progress(0))
-    told(ledger, HELD, 3, 1, "lost")
-    ledger.hold(KEY, Run("t3", 2), 9)
-    [checkpoint] = ledger.checkpoint("owner")
-    restored = Ledger("q", Progress(0))
-    assert restored.restore(checkpoint) == 1
-    for each in (ledger, restored):
-        each.hold(KEY, Run("t2", 1), 2)
-        assert (each.holds, each.holders) == ({KEY: Run("t3", 2)}, {KEY: 9}), "task 2 was deleted while it ran"
-        each.hold(KEY, Run("t3", 1), 3)
-        assert each.holds == {KEY: Run("t3", 2)}, "that run is over"
-        told(each, HELD, 4, 1, "owner")
-        assert (each.holds, each.holders, each.places) == ({KEY: Run("t4", 1)}, {KEY: 4}, {KEY: 4})
-        each.free(KEY)
-        assert (each.holds, each.holders, each.places) == ({}, {}, {})
-
-
 def test_a_lane_waits_for_no_run_that_is_over_when_what_holds_it_comes_late() -> None:
     """Nor for the one before, whose record has ended with what comes late."""
     ledger = Ledger("q", Progress(0))
