@@ -56,7 +56,9 @@ class Item(NamedTuple):
 
     def confirm(self, timeout: float, *, surely: bool = False) -> Begun | None:
         """Waits until the item may run, after it was begun; see :meth:`OwnedPartition.confirm`."""
-        return Begun() if self.work is None else self.work.confirm(self.record.offset(), timeout, surely=surely)
+        if self.work is None:
+            return Begun()
+        return self.work.confirm(self.record.offset(), self.term, timeout, surely=surely)
 
     @property
     def is_ours(self) -> bool:

@@ -34,7 +34,7 @@ def partition(incarnation: str = "owner") -> Partition[bytes]:
 def run(core: Partition[bytes], offset: int) -> None:
     """Has a task begin and end here."""
     core.begin(offset, core.term, NOW)
-    core.confirm(offset, NOW)
+    core.confirm(offset, core.term, NOW)
     core.end(offset, NOW)
     core.ready()
 
@@ -87,7 +87,7 @@ def granted_to_guest() -> Partition[bytes]:
         core.accept(offset, None, RECORD, attempts=0, at=NOW.log, now=NOW)
         core.begin(offset, core.term, NOW)
         core.hear(encode("guest", "queue", [Transition(STARTED, offset, 1)]), NOW)
-        core.confirm(offset, NOW)
+        core.confirm(offset, core.term, NOW)
         core.end(offset, NOW)
         core.ready()
     return core

@@ -43,7 +43,7 @@ def _without(action: Action, *events: RecordEvent) -> list[Change]:
     return [(records, "TABLE", table)]
 
 
-def _lets_all_run(self: Partition[Any], offset: int, now: Any) -> bool:
+def _lets_all_run(self: Partition[Any], offset: int, term: int, now: Any) -> bool:
     self.contested.pop(offset, None)
     self.begins.settle(offset)
     self.happens(offset, _E.CONFIRM, now)

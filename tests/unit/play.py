@@ -75,7 +75,7 @@ class Play:
 
     def run(self, offset: int) -> bool:
         assert self.begin(offset)
-        return self.core.confirm(offset, self.now)
+        return self.core.confirm(offset, self.core.term, self.now)
 
     def end(self, offset: int) -> list[int]:
         self.core.end(offset, self.now)

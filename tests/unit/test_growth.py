@@ -56,7 +56,7 @@ class Queue(WorkQueue):
             attempts=lambda offset: 0,
             begin=lambda offset, term: self.may_begin,
             may_run=lambda offset, term: True,
-            confirm=lambda offset, timeout, surely: Begun(),
+            confirm=lambda offset, term, timeout, surely: Begun(),
         )
         self.items = deque(Item(Read(offset), owned, 0, False) for offset in range(TASKS))  # type: ignore[arg-type]
         self.ended: list[int] = []

@@ -96,7 +96,7 @@ def test_a_begin_that_nobody_decides_since_the_journal_was_deleted_unread_takes_
     [work] = guest.works
     assert work.begin(0, work.term)
     guest.miss()
-    assert work.confirm(0, -1.0) is None
+    assert work.confirm(0, work.term, -1.0) is None
 
 
 def test_a_begin_that_nobody_decides_since_its_queue_is_gone_takes_no_slot_for_ever(guest: Guest) -> None:
@@ -104,10 +104,10 @@ def test_a_begin_that_nobody_decides_since_its_queue_is_gone_takes_no_slot_for_e
     [work] = guest.works
     assert work.begin(0, work.term)
     with pytest.raises(NotConfirmed):
-        work.confirm(0, -1.0)
+        work.confirm(0, work.term, -1.0)
     guest.ownership._identity = "another"
     assert guest.admits(grant(0, since=0, queue="another"))
-    assert work.confirm(0, -1.0) is None
+    assert work.confirm(0, work.term, -1.0) is None
     assert guest.works[1].begin(0, guest.works[1].term)
 
 

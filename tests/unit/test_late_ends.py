@@ -36,7 +36,7 @@ def play_of_second_run(*, with_retry: bool = True) -> Play:
 
 def test_the_retry_that_a_lost_run_has_sent_waits_for_the_run_of_its_task_that_was_confirmed_here() -> None:
     play = play_of_second_run(with_retry=False)
-    assert play.core.confirm(0, play.now)
+    assert play.core.confirm(0, play.core.term, play.now)
     play.hear(*LATE_END, by="lost")
     assert not read_retry(play)
     assert play.end(0) == [2]
@@ -47,7 +47,7 @@ def test_the_retry_that_a_lost_run_has_sent_waits_for_the_run_of_its_task_that_w
 def test_a_retry_that_a_lost_worker_reserves_and_gives_back_late_waits_too() -> None:
     """The simulator's seed 421615."""
     play = play_of_second_run()
-    assert play.core.confirm(0, play.now)
+    assert play.core.confirm(0, play.core.term, play.now)
     play.hear(granted(2, Lease("lost", 0)), by="lost")
     assert play.states(2) == ["ELSEWHERE"]
     play.hear(*LATE_END, by="lost")
@@ -58,7 +58,7 @@ def test_a_retry_that_a_lost_worker_reserves_and_gives_back_late_waits_too() -> 
 
 def test_the_retry_goes_on_when_the_second_run_is_broken_off() -> None:
     play = play_of_second_run()
-    assert play.core.confirm(0, play.now)
+    assert play.core.confirm(0, play.core.term, play.now)
     play.hear(*LATE_END, by="lost")
     assert not play.core.put_back(0, play.core.term, play.now)
     assert play.effects() == [2]
@@ -67,13 +67,13 @@ def test_the_retry_goes_on_when_the_second_run_is_broken_off() -> None:
 def test_the_retry_goes_on_at_once_when_the_end_comes_before_the_second_run() -> None:
     play = play_of_second_run()
     assert play.hear(*LATE_END, by="lost") == []
-    assert not play.core.confirm(0, play.now)
+    assert not play.core.confirm(0, play.core.term, play.now)
     assert play.effects() == [2]
 
 
 def test_the_retry_waits_also_when_the_partition_went_and_came_back_meanwhile() -> None:
     play = play_of_second_run()
-    assert play.core.confirm(0, play.now)
+    assert play.core.confirm(0, play.core.term, play.now)
     play.core.lose(play.now)
     restored = Ledger("q", Progress(0))
     restored.fold(LATE_END, "lost")
@@ -86,7 +86,7 @@ def test_the_retry_waits_also_when_the_partition_went_and_came_back_meanwhile() 
 def test_a_key_that_a_former_owner_frees_late_waits_for_the_retry_that_runs() -> None:
     play = play_of_second_run()
     play.hear(*LATE_END, by="lost")
-    play.core.confirm(0, play.now)
+    play.core.confirm(0, play.core.term, play.now)
     assert play.run(2)
     assert play.hear(freed(-1, KEY, RETRY), by="former") == []
     assert play.end(2) == [1]
@@ -180,7 +180,7 @@ def stop(play: Play) -> None:
 def test_what_was_begun_before_the_owner_was_stopped_runs_when_a_begin_since_is_heard_and_nobody_has_ended_it() -> None:
     play = play_of_second_run()
     stop(play)
-    assert play.core.confirm(0, play.now) is None
+    assert play.core.confirm(0, play.core.term, play.now) is None
     play.effects()
     assert play.kinds()[-1] == (STARTED, 0)
     assert play.core.awaits(0) == play.core.outbox.number
@@ -188,7 +188,7 @@ def test_what_was_begun_before_the_owner_was_stopped_runs_when_a_begin_since_is_
     play.hear(Transition(STARTED, 0, 2), by="me")
     assert play.core.is_undecided(0), "that one was told before"
     play.hear(Transition(STARTED, 0, 3), by="me")
-    assert play.core.confirm(0, play.now)
+    assert play.core.confirm(0, play.core.term, play.now)
     play.end(0)
     assert play.core.ledger.has_ended(0)
 
@@ -196,9 +196,9 @@ def test_what_was_begun_before_the_owner_was_stopped_runs_when_a_begin_since_is_
 def test_what_was_begun_before_the_owner_was_stopped_does_not_run_if_its_lost_run_has_ended_meanwhile() -> None:
     play = play_of_second_run()
     stop(play)
-    assert play.core.confirm(0, play.now) is None
+    assert play.core.confirm(0, play.core.term, play.now) is None
     play.hear(*LATE_END, by="lost")
-    assert play.core.confirm(0, play.now) is False
+    assert play.core.confirm(0, play.core.term, play.now) is False
     assert play.effects() == [2]
 
 
@@ -225,9 +225,9 @@ def test_what_was_begun_before_the_owner_was_stopped_may_have_ended_in_the_guest
     assert play.begin(0)
     play.hear(Transition(STARTED, 0, 2), by="me")
     stop(play)
-    assert play.core.confirm(0, play.now) is None
+    assert play.core.confirm(0, play.core.term, play.now) is None
     play.hear(Transition(ENDED, 0), by="guest")
-    assert play.core.confirm(0, play.now) is False
+    assert play.core.confirm(0, play.core.term, play.now) is False
     assert play.is_empty()
 
 
@@ -237,7 +237,7 @@ def test_what_only_this_owner_has_begun_runs_also_if_it_was_stopped() -> None:
     play.read(0)
     assert play.begin(0)
     stop(play)
-    assert play.core.confirm(0, play.now)
+    assert play.core.confirm(0, play.core.term, play.now)
 
 
 def test_a_run_that_is_broken_off_is_left_to_who_has_begun_its_task_while_this_process_was_taken_for_lost() -> None:
@@ -271,6 +271,6 @@ def test_a_task_that_was_deleted_since_it_has_begun_as_another_owners_does_not_r
     assert play.core.leases_elsewhere() == []
     if is_stopped:
         stop(play)
-    assert play.core.confirm(0, play.now) is False
+    assert play.core.confirm(0, play.core.term, play.now) is False
     play.end(1)
     assert play.is_empty()

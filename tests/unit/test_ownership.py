@@ -111,7 +111,7 @@ def test_what_a_guest_is_about_to_run_of_a_topic_that_is_gone_waits_for_no_journ
     member.identity = "second"
     member.ownership._next_look_at_topic = 0.0
     member.look_at_topic()
-    assert former.confirm(0, -1.0) is None
+    assert former.confirm(0, former.term, -1.0) is None
     assert member.ownership._disowned == {}
 
 

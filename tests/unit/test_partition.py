@@ -110,8 +110,8 @@ def test_a_run_is_told_before_it_starts_and_only_some_begins_must_be_durable() -
     assert [play.core.awaits(0), play.core.awaits(1)] == [None, 1], (
         "the reservation of the key's task is the first told"
     )
-    assert play.core.confirm(0, play.now)
-    assert play.core.confirm(1, play.now)
+    assert play.core.confirm(0, play.core.term, play.now)
+    assert play.core.confirm(1, play.core.term, play.now)
     assert play.states(0, 1) == ["RUNNING", "RUNNING"]
     assert not play.core.begin(0, 0, play.now), "it runs already"
 
@@ -157,9 +157,9 @@ def test_a_worker_that_was_stopped_for_long_begins_what_a_former_owner_may_have_
     assert play.core.is_undecided(0)
     assert play.core.awaits(0) == 1, "its begin must be in the journal"
     play.hear(Transition(ENDED, 0), by="former")
-    assert not play.core.confirm(0, play.now)
+    assert not play.core.confirm(0, play.core.term, play.now)
     play.hear(Transition(STARTED, 1, 1), by="me")
-    assert play.core.confirm(1, play.now)
+    assert play.core.confirm(1, play.core.term, play.now)
     assert play.run(2)
     play.end(1), play.end(2)
     play.time += SESSION
@@ -186,7 +186,7 @@ def test_a_task_whose_begin_is_not_confirmed_does_not_start_once_its_partition_i
     getattr(play.core, how)(play.now)
     play.effects()
     play.hear(Transition(STARTED, 0, 1), Transition(ENDED, 0))
-    assert not play.core.confirm(0, play.now)
+    assert not play.core.confirm(0, play.core.term, play.now)
     assert play.kinds() == [(GRANTED, 0), (STARTED, 0), (RELEASED, 0)]
 
 
@@ -280,7 +280,7 @@ def test_a_granted_task_runs_when_its_begin_is_the_first_in_the_journal() -> Non
     play.hear(Transition(STARTED, 0, 1), by="me")
     assert not play.core.is_undecided(0)
     play.hear(Transition(STARTED, 0, 1), by="owner")
-    assert play.core.confirm(0, play.now)
+    assert play.core.confirm(0, play.core.term, play.now)
     play.end(0)
     assert play.kinds() == [(STARTED, 0), (ENDED, 0)]
     assert play.is_empty()
@@ -295,7 +295,7 @@ def test_a_granted_task_that_another_begins_first_does_not_run_here(told: Sequen
     assert not begun or play.begin(0)
     play.hear(*told, by="owner")
     assert not begun or not play.core.is_undecided(0)
-    assert not play.core.confirm(0, play.now)
+    assert not play.core.confirm(0, play.core.term, play.now)
     assert not play.begin(0)
     assert play.states(0) == ["ENDED" if told[-1].kind == ENDED else "UNREAD"]
 
@@ -308,7 +308,7 @@ def test_of_many_tasks_of_another_owner_only_the_last_ends_are_known_here(monkey
         accept(play, play.now.log, offset=offset)
         assert play.begin(offset)
         play.hear(Transition(STARTED, offset, 1), by="me")
-        assert play.core.confirm(offset, play.now)
+        assert play.core.confirm(offset, play.core.term, play.now)
         play.end(offset)
     ended = [offset for offset in offsets if play.states(offset) == ["ENDED"]]
     assert 10 <= len(ended) <= 20
@@ -330,7 +330,7 @@ def test_a_lease_that_was_told_before_a_gap_in_what_was_heard_contradicts_no_gra
     play = guest()
     assert play.begin(0)
     play.hear(Transition(STARTED, 0, 1), by="me")
-    assert play.core.confirm(0, play.now)
+    assert play.core.confirm(0, play.core.term, play.now)
     play.hear(granted(1, Lease("owner", 0)), held(7, KEY, Run("t7", 1)), by="owner")
     play.core.miss_journal()
     accept(play, play.now.log, offset=1)
@@ -356,7 +356,7 @@ def test_an_owner_runs_what_it_takes_back_if_its_begin_is_the_first() -> None:
     play = owner_that_reclaims()
     play.hear(Transition(STARTED, 0, 1), by="me")
     assert play.hear(Transition(STARTED, 0, 1), by="guest") == []
-    assert play.core.confirm(0, play.now)
+    assert play.core.confirm(0, play.core.term, play.now)
     assert play.core.ledger.leases[0] == Lease("me", 1)
 
 
@@ -364,7 +364,7 @@ def test_an_owner_leaves_what_it_takes_back_to_the_guest_that_has_begun_it_first
     play = owner_that_reclaims()
     play.hear(Transition(STARTED, 0, 1), by="guest")
     play.hear(Transition(STARTED, 0, 1), by="me")
-    assert not play.core.confirm(0, play.now)
+    assert not play.core.confirm(0, play.core.term, play.now)
     assert play.states(0) == ["ELSEWHERE"]
     assert play.core.leases_elsewhere() == [(0, Lease("guest", 1))]
     play.core.reclaim(0, Lease("guest", 1), play.now)
@@ -589,7 +589,7 @@ def test_what_is_begun_and_undecided_is_decided_by_the_ledger_that_is_restored()
         restored.fold([Transition(STARTED, 0, 1)], first)
         play.core.own(restored, play.now)
         assert not play.core.is_undecided(0)
-        assert play.core.confirm(0, play.now) is runs
+        assert play.core.confirm(0, play.core.term, play.now) is runs
 
 
 def test_an_owner_listens_while_it_runs_a_task_of_which_a_lost_run_may_still_tell_the_end() -> None:
@@ -602,7 +602,7 @@ def test_an_owner_listens_while_it_runs_a_task_of_which_a_lost_run_may_still_tel
     assert play.effects() == [0]
     assert play.begin(0)
     play.hear(Transition(STARTED, 0, 2), by="me")
-    assert play.core.confirm(0, play.now)
+    assert play.core.confirm(0, play.core.term, play.now)
     assert play.core.needs_journal()
     play.hear(Transition(ENDED, 0), held(0, KEY, Run("t0", 1)), by="lost")
     play.kinds()
@@ -631,7 +631,7 @@ def test_a_run_that_yields_to_one_that_has_ended_leaves_no_lease() -> None:
     play.core.reclaim(0, lease, play.now)
     assert play.begin(0)
     play.hear(Transition(STARTED, 0, 2), Transition(ENDED, 0))
-    assert not play.core.confirm(0, play.now)
+    assert not play.core.confirm(0, play.core.term, play.now)
     assert play.core.leases_elsewhere() == []
     assert play.is_empty()
 
@@ -667,7 +667,7 @@ def test_what_a_lost_worker_ends_before_its_task_runs_again_does_not_run_again()
     play.read(0, ordering_key="k")
     assert play.begin(0)
     play.hear(Transition(ENDED, 0), by="lost")
-    assert not play.core.confirm(0, play.now)
+    assert not play.core.confirm(0, play.core.term, play.now)
     assert play.core.ledger.has_ended(0)
     assert play.is_empty()
 
@@ -770,7 +770,7 @@ def test_what_is_given_back_late_and_was_given_to_the_same_worker_again_runs_onc
     assert play.begin(0)
     assert play.core.is_undecided(0)
     play.hear(Transition(STARTED, 0, 1))
-    assert not play.core.confirm(0, play.now)
+    assert not play.core.confirm(0, play.core.term, play.now)
 
 
 def test_a_guest_whose_queue_is_gone_waits_for_no_journal() -> None:
@@ -779,4 +779,4 @@ def test_a_guest_whose_queue_is_gone_waits_for_no_journal() -> None:
     assert play.core.is_undecided(0)
     play.core.lose(play.now)
     assert not play.core.is_undecided(0)
-    assert not play.core.confirm(0, play.now)
+    assert not play.core.confirm(0, play.core.term, play.now)

@@ -82,7 +82,7 @@ def test_a_guest_yields_what_nobody_decides_since_the_journal_was_deleted_before
     assert play.begin(0)
     play.core.miss_journal()
     assert not play.core.is_undecided(0)
-    assert not play.core.confirm(0, play.now)
+    assert not play.core.confirm(0, play.core.term, play.now)
     play.effects()
     assert play.kinds() == [(STARTED, 0), (RELEASED, 0)]
     assert play.core.contested == {}
@@ -107,7 +107,7 @@ def test_the_retry_that_a_lost_guest_has_sent_does_not_run_after_its_task_has_en
     assert play.effects() == [0]
     assert play.begin(0)
     play.hear(Transition(STARTED, 0, 2), by="me")
-    assert play.core.confirm(0, play.now)
+    assert play.core.confirm(0, play.core.term, play.now)
     assert play.end(0) == []
     assert play.found() == []
     assert play.states(0, 1) == ["ENDED", "ENDED"]
@@ -215,3 +215,20 @@ def test_a_start_counts_whose_worker_did_not_know_of_all_starts_before_it() -> N
     journal.end(0)
     journal.fold([Transition(STARTED, 0, 3)], "lost")
     assert (journal.leases, journal.attempts) == ({}, {})
+
+
+def test_a_run_that_waited_for_its_begin_while_the_partition_went_and_came_does_not_run_beside_the_next_one() -> None:
+    """Kafka did not take its begin down meanwhile: the record was read and begun again, and both were confirmed."""
+    play = Play()
+    assert play.read(0)
+    assert play.begin(0)
+    before = play.core.term
+    play.core.lose(play.now)
+    play.core.own(Ledger("q", Progress(0)), play.now)
+    assert not play.core.confirm(0, before, play.now)
+    assert play.read(0)
+    assert play.begin(0)
+    assert not play.core.confirm(0, before, play.now)
+    assert play.core.confirm(0, play.core.term, play.now)
+    assert not play.core.confirm(0, before, play.now)
+    play.end(0)

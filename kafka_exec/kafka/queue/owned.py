@@ -205,8 +205,8 @@ class OwnedPartition:
         """
         return self._act(self._core.begin, offset, term)
 
-    def confirm(self, offset: int, timeout: float, *, surely: bool = False) -> Begun | None:
-        """Waits until a begun task may run. Returns None if it must not run here.
+    def confirm(self, offset: int, term: int, timeout: float, *, surely: bool = False) -> Begun | None:
+        """Waits until a task that was begun in a term may run. Returns None if it must not run here.
 
         Args:
             surely: its begin must be durable whichever task it is.
@@ -225,7 +225,7 @@ class OwnedPartition:
                 raise NotConfirmed("whether another worker has begun it is not known yet")
             native.sleep(0.002)
         with self._lock:
-            runs = self._core.confirm(offset, self._now())
+            runs = self._core.confirm(offset, term, self._now())
             self._carry_out()
             start_by = None if self.stream is None else self._core.start_by(offset, self._now())
         if runs is None:

@@ -74,7 +74,7 @@ class Pool:
         while may_begin and begun is None:
             yield self._rng.random() * 0.004
             try:
-                begun = work.confirm(offset, -1.0)  # it looks once
+                begun = work.confirm(offset, item.term, -1.0)  # it looks once
             except NotConfirmed:
                 yield 0.02
             else:

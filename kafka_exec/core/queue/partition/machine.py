@@ -166,17 +166,15 @@ class Partition(Records[R]):
         self.happens(offset, RecordEvent.BEGIN, now)
         return True
 
-    def awaits(self, offset: int, *, surely: bool = False) -> int | None:
-        """The number of the transitions that must be durable before a begun task runs; None if none must be (``surely``)."""
-        return self.begins.awaits(offset) or (self.outbox.number if surely else None)
-
-    def confirm(self, offset: int, now: Now) -> bool | None:
-        """Notes that a begun task is about to run: what it :meth:`awaits` is durable, and it is not undecided.
+    def confirm(self, offset: int, term: int, now: Now) -> bool | None:
+        """Notes that a task begun in a term is about to run: what it :meth:`awaits` is durable, and it is not undecided.
 
         Returns:
-            False if it must not run: the partition was lost meanwhile, another incarnation has begun the task first, or it
-            was deleted. None if its begin is told anew, since this process was stopped for long: it :meth:`awaits` that.
+            False if it must not run: the partition was lost since, another incarnation has begun the task first, or it was
+            deleted. None if its begin is told anew, since this process was stopped for long: it :meth:`awaits` that.
         """
+        if term != self.term:
+            return False  # the record may have been read again, and begun
         may_have_ended = self.owned and (self.inherits or self.attempts(offset) > 1)
         if (rival := self.contested.get(offset)) is not None or self.ledger.has_ended(offset):
             self.happens(offset, RecordEvent.YIELD if self.owned else RecordEvent.GIVE_BACK, now)

@@ -198,6 +198,10 @@ class Records(Generic[R]):
         """True if another incarnation may have told its begin of a task before this one has."""
         return offset in self.contested and self.contested[offset] is None
 
+    def awaits(self, offset: int, *, surely: bool = False) -> int | None:
+        """The number of the transitions that must be durable before a begun task runs; None if none must be (``surely``)."""
+        return self.begins.awaits(offset) or (self.outbox.number if surely else None)
+
     def hear_own(self, value: bytes | None) -> None:
         """Notes a record of the journal that this process has written: its begins come first if no other's came before."""
         for each, _ in transitions_of(object_of(value)) if self.contested else ():
