@@ -85,7 +85,9 @@ class Traced(NamedTuple):
             consumer.close()
 
 
-@pytest.fixture(params=[("prefork", False), ("prefork", True), ("threads", False)], ids=lambda found: f"{found}")
+@pytest.fixture(
+    params=[("prefork", False), ("prefork", True), ("threads", False), ("threads", True)], ids=lambda found: f"{found}"
+)
 def traced(kafka: EmbeddedKafka, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Traced]:
     path, (pool, official) = tmp_path / "spans", request.param
     with crew(kafka, tmp_path, "same") as made:

@@ -9,6 +9,9 @@ from typing import Any
 
 import pytest
 
+from kafka_exec.core.results.lifecycle import State
+from kafka_exec.core.results.smaller import smaller
+from kafka_exec.core.results.state_record import StateRecord
 from kafka_exec.errors import ConfigurationError
 from kafka_exec.flower.forms import BY_NAME, IN_PATH, body_of, fields, path_of
 from kafka_exec.flower.navigation import Templates
@@ -35,6 +38,25 @@ def test_an_act_fits_its_operation(act: PageAct) -> None:
     assert "<" not in path_of(operation, filled)
     assert path_of(operation, filled).count("/") == operation.path.count("/") + 2
     body_of(operation, filled)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "offered"),
+    [
+        ({"args": [1], "kwargs": {"a": 2}}, True),
+        ({"args": ["x" * 9000], "kwargs": {"a": 2}}, False),
+        ({"args": [1], "kwargs": {"a": "x" * 9000}}, False),
+    ],
+)
+def test_no_task_is_sent_with_what_stands_for_arguments_that_were_left_out(
+    arguments: dict[str, Any], offered: bool
+) -> None:
+    whole, *cut = smaller(StateRecord("t", State.FAILED, "FAILURE", name="pay", **arguments), None)
+    stored = whole if offered else cut[-1]
+    again = next(act for act in TASK_ACTS if act.operation == "create")
+    edited = next(act for act in TASK_ACTS if act.label == "Edit and replay")
+    facts = {**stored.as_json(), "reason": "dead letter"}
+    assert (again.applies(facts), edited.applies(facts)) == (offered, offered)
 
 
 def test_a_field_is_filled_with_what_was_given() -> None:

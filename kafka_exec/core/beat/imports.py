@@ -47,7 +47,7 @@ def of_redbeat(name: str, definition: bytes | str) -> Imported | NotImported:
     """The entry of a RedBeat ``definition``: JSON in which an object with ``__type__`` stands for a value of Python."""
 
     def read() -> Imported:
-        found = _object(definition, "its definition")
+        found = _object(definition, "definition")
         more = {key: found.get(key) for key in ("args", "kwargs", "options") if found.get(key)}
         if _has_python_values(more):
             raise _Unlike("its arguments or options have times: give them as text")
@@ -145,11 +145,11 @@ def _json(text: Any, what: str) -> Any:
     try:
         return json.loads(text)
     except (TypeError, ValueError):
-        raise _Unlike(f"its {what} are not JSON") from None
+        raise _Unlike(f"its {what} cannot be read as JSON") from None
 
 
 def _object(text: Any, what: str) -> Mapping[str, Any]:
     found = _json(text, what)
     if not isinstance(found, Mapping):
-        raise _Unlike(f"{what} is no JSON object")
+        raise _Unlike(f"its {what} is no JSON object")
     return found
