@@ -13,6 +13,7 @@ from kafka_exec.broker import EmbeddedKafka
 from kafka_exec.core.cluster.names import Topics
 from kafka_exec.core.cluster.settings import Settings
 from kafka_exec.core.cluster.topology import TopicSpec, journal_topic, queue_topic
+from kafka_exec.core.queue.checkpoints import encode_checkpoint
 from kafka_exec.core.queue.lanes import Lane
 from kafka_exec.core.queue.ledger import Ledger
 from kafka_exec.core.queue.progress import Progress
@@ -97,7 +98,7 @@ def test_a_checkpoint_that_is_larger_than_a_message_is_several_and_the_next_owne
     for offset in range(2000, 4000):
         ledger.start(offset, "owner")
     stream.tell(Transition(STARTED, 0, 1))
-    stream.checkpoint(ledger.checkpoint("owner"), lambda offset: ledger.progress.check_in(offset, offset))
+    stream.checkpoint(encode_checkpoint(ledger, "owner"), lambda offset: ledger.progress.check_in(offset, offset))
     assert written.writer.flush([0], 10.0)
     offset, metadata = ledger.commit()
     found = restored(cluster, prefix, Progress.restore(offset, metadata, written.identity))

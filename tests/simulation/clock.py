@@ -9,7 +9,7 @@ from heapq import heappop, heappush
 from typing import Protocol
 from unittest.mock import patch
 
-from kafka_exec.core.queue import ledger, progress
+from kafka_exec.core.queue import checkpoints, progress
 from kafka_exec.core.queue.partition import outbox, parking
 from kafka_exec.kafka.queue import commits, journal_writer, owned
 
@@ -109,6 +109,6 @@ def simulated(clock: Clock, *, checkpoint_after: int, patience: float) -> Iterat
         stack.enter_context(patch.object(outbox, "_CHECKPOINT_AFTER", checkpoint_after))
         stack.enter_context(patch.object(parking, "PATIENCE", patience))
         stack.enter_context(patch.object(parking, "_MOST_AT_ONCE", 5))
-        stack.enter_context(patch.object(ledger, "_MOST_BYTES", 600))
+        stack.enter_context(patch.object(checkpoints, "_MOST_BYTES", 600))
         stack.enter_context(patch.object(progress, "LONGEST_METADATA", 70))
         yield

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from kafka_exec.core.nodes.liveness import TaskWatch, TrustWindow
-from kafka_exec.core.queue import restoring
+from kafka_exec.core.queue import checkpoints, restoring
 from kafka_exec.core.queue.lanes import Lanes
 from kafka_exec.core.queue.ledger import Ledger
 from kafka_exec.core.queue.partition import ends, machine, records
@@ -51,7 +51,7 @@ def _lets_all_run(self: Partition[Any], offset: int, term: int, now: Any) -> boo
 
 
 def _starts_first(self: Ledger, offset: int, incarnation: str) -> Lease:
-    self._lease(offset, Lease(incarnation, 1))
+    self.lease(offset, Lease(incarnation, 1))
     return Lease(incarnation, 1)
 
 
@@ -60,13 +60,13 @@ def _needs_no_journal_for_repeated_runs(self: Partition[Any]) -> bool:
 
 
 def _lists_without(*names: str) -> Callable[[Ledger], Iterator[tuple[str, list[Any]]]]:
-    original = Ledger._entries
-    return lambda self: (entry for entry in original(self) if entry[0] not in names)
+    original = checkpoints._entries
+    return lambda ledger: (entry for entry in original(ledger) if entry[0] not in names)
 
 
 def _applies_all(original: Callable[..., Any]) -> Callable[..., Any]:
     def apply(self: Ledger, value: bytes, **more: Any) -> Any:
-        self.restore(value)
+        checkpoints.add_checkpoint(self, value)
         return original(self, value, **more)
 
     return apply
@@ -184,10 +184,10 @@ MUTANTS: dict[str, list[Change]] = {
     "a checkpoint has folded all before it": [(Progress, "check_in", _check_in_at_once)],
     "any checkpoint is trusted": [(Ledger, "apply", _applies_all(Ledger.apply))],
     "one record of a checkpoint is taken": [(restoring, "_named", _first_records)],
-    "parked records are not in checkpoints": [(Ledger, "_entries", _lists_without("parked"))],
-    "holds are not in checkpoints": [(Ledger, "_entries", _lists_without("holds"))],
-    "leases are not in checkpoints": [(Ledger, "_entries", _lists_without("leases", "attempts"))],
-    "memories are not in checkpoints": [(Ledger, "_entries", _lists_without("remembered"))],
+    "parked records are not in checkpoints": [(checkpoints, "_entries", _lists_without("parked"))],
+    "holds are not in checkpoints": [(checkpoints, "_entries", _lists_without("holds"))],
+    "leases are not in checkpoints": [(checkpoints, "_entries", _lists_without("leases", "attempts"))],
+    "memories are not in checkpoints": [(checkpoints, "_entries", _lists_without("remembered"))],
     "parked records count as ended in checkpoints": [(Progress, "without", lambda self, offsets: self)],
     "a begin outlasts the loss": _cells((_S.BEGINNING, _E.LOSE, Cell(_S.BEGINNING))),
     "what is put back is gone": _cells(
@@ -198,7 +198,7 @@ MUTANTS: dict[str, list[Change]] = {
     "begins are not told": _without(_A.TELL_STARTED, _E.BEGIN),
     "commits do not wait for the journal": [(Outbox, "commit", _commits_at_once)],
     "a commit outlasts the loss": [(Outbox, "forget_commit", lambda self: None)],
-    "the last of two begins wins": [(Ledger, "_start", Ledger._lease)],
+    "the last of two begins wins": [(Ledger, "_start", Ledger.lease)],
     "starts are not counted": [(Ledger, "start", _starts_first)],
     "a release frees a later lease": [(Ledger, "_release", lambda self, offset, told: self.release(offset))],
     "copies run": [(Records, "_original", lambda self, ticket, now: None)],

@@ -14,6 +14,7 @@ from kafka_exec.core.beat.claimlog import ClaimLog, RecordKind, Signal
 from kafka_exec.core.control.reducers import Command
 from kafka_exec.core.durable.history import STEP, SUSPENSION, Entry, Page
 from kafka_exec.core.nodes.heartbeat import Heartbeat
+from kafka_exec.core.queue.checkpoints import encode_checkpoint
 from kafka_exec.core.queue.lanes import Lane, Run
 from kafka_exec.core.queue.ledger import Ledger
 from kafka_exec.core.queue.progress import Progress
@@ -188,7 +189,7 @@ def journal(queue: str = "q", first: int = 0) -> list[bytes]:
         remembered(first + 5, "@5", NOW, "7f"),
         parked(lane, [first + 6, first + 7]),
     ]
-    return [encode("incarnation", queue, told), ledger().checkpoint("incarnation")[0]]
+    return [encode("incarnation", queue, told), encode_checkpoint(ledger(), "incarnation")[0]]
 
 
 HEARTBEAT = Heartbeat(

@@ -23,6 +23,7 @@ from kafka_exec.core.message.taskmessage import as_task
 from kafka_exec.core.message.window import step_of
 from kafka_exec.core.nodes.heartbeat import Heartbeat, Seen, roll
 from kafka_exec.core.nodes.liveness import Liveness
+from kafka_exec.core.queue.checkpoints import add_checkpoint, encode_checkpoint
 from kafka_exec.core.queue.ledger import Ledger
 from kafka_exec.core.queue.pausing import Pause, pauses_in, row_names
 from kafka_exec.core.queue.progress import Progress
@@ -57,11 +58,11 @@ Decoder = Callable[[bytes | None], Any]
 
 def read_journal(value: bytes | None) -> None:
     found = Ledger("q", Progress(0))
-    found.restore(value)
+    add_checkpoint(found, value)
     found.apply(value)
     # What was understood must be writable, and readable again, whole.
     again = Ledger("q", Progress(0))
-    assert all(again.restore(part) for part in found.checkpoint("i"))
+    assert all(add_checkpoint(again, part) for part in encode_checkpoint(found, "i"))
     assert (again.leases, again.holds, again.parked) == (found.leases, found.holds, found.parked)
 
 

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kafka_exec.core.message.envelope import Message, encode, ticket_of
+from kafka_exec.core.queue.checkpoints import add_checkpoint, encode_checkpoint
 from kafka_exec.core.queue.lanes import STOPPED, Lane, Lanes, Run, Ticket
 from kafka_exec.core.queue.ledger import Ledger
 from kafka_exec.core.queue.partition.ends import end
@@ -98,7 +99,7 @@ def test_a_new_owner_knows_what_lanes_wait_for_and_what_must_not_run_again() -> 
     ledger = Ledger("q", Progress(0))
     told(ledger, Transition(ENDED, 0), held(0, KEY, Run("t0", 1)), remembered(0, "d", 50.0, "t"))
     restored = Ledger("q", Progress(0))
-    assert all(restored.restore(part) for part in ledger.checkpoint("a"))
+    assert all(add_checkpoint(restored, part) for part in encode_checkpoint(ledger, "a"))
     for each in (ledger, restored):
         assert each.holds == {KEY: Run("t0", 1)}
         assert each.recall("d", since=50.0) == Memory(50.0, "t")

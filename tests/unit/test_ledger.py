@@ -10,6 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kafka_exec.core.queue import checkpoints
+from kafka_exec.core.queue.checkpoints import add_checkpoint, encode_checkpoint
 from kafka_exec.core.queue.lanes import Lane, Run, sent_by
 from kafka_exec.core.queue.ledger import Ledger
 from kafka_exec.core.queue.progress import Progress
@@ -82,7 +84,7 @@ def test_a_checkpoint_and_what_follows_is_the_same_as_all(
     for transition in before:
         told(whole, *transition)
     restored = Ledger("q", Progress(0))
-    assert all(restored.restore(part) for part in whole.checkpoint("a"))
+    assert all(add_checkpoint(restored, part) for part in encode_checkpoint(whole, "a"))
     for transition in after:
         told(whole, *transition)
         told(restored, *transition)
@@ -111,7 +113,7 @@ def test_only_the_checkpoint_that_the_commit_names_counts() -> None:
     zombie = Ledger("q", Progress(0))
     zombie.start(7, "zombie")
     ledger = Ledger("q", Progress(0))
-    [checkpoint] = zombie.checkpoint("zombie")
+    [checkpoint] = encode_checkpoint(zombie, "zombie")
     ledger.apply(checkpoint)
     assert (ledger.leases, ledger.attempts) == ({}, {})
     entries = [JournalEntry(3, encode("a", "q", [])), JournalEntry(4, checkpoint)]
@@ -140,7 +142,7 @@ def test_the_lease_of_a_run_counts_again_when_one_is_over_that_was_told_late_in_
     ledger.fold([Transition(STARTED, 3, 1)], "runs")
     ledger.fold([Transition(STARTED, 3, 1), Transition(RELEASED, 3, 1), taken], "former")
     restored = Ledger("q", Progress(0))
-    assert all(restored.restore(part) for part in ledger.checkpoint("owner"))
+    assert all(add_checkpoint(restored, part) for part in encode_checkpoint(ledger, "owner"))
     for each in (ledger, restored):
         assert each.leases == {3: Lease("former", 2)}
         each.fold([Transition(RELEASED, 3, 2)], "former")
@@ -222,7 +224,7 @@ def test_what_was_purged_is_leased_no_more() -> None:
 )
 def test_what_is_not_understood_changes_nothing(value: bytes | None) -> None:
     ledger = Ledger("q", Progress(0))
-    ledger.restore(value)
+    add_checkpoint(ledger, value)
     ledger.apply(value)
     assert ledger == Ledger("q", Progress(0))
 
@@ -294,7 +296,7 @@ class Owner:
         self.commit()
 
     def write_checkpoint(self) -> None:
-        self.log.records += self.ledger.checkpoint(self.incarnation)
+        self.log.records += checkpoints.encode_checkpoint(self.ledger, self.incarnation)
         self.ledger.progress.check_in(len(self.log.records) - 1, len(self.log.records) - 1)
 
 
@@ -391,8 +393,8 @@ def test_no_task_is_begun_twice_whoever_owns_the_partition() -> None:
     "bug",
     [
         pytest.param(lambda: _patch(Ledger, "apply", _believe_any_checkpoint), id="a zombie's checkpoint is believed"),
-        pytest.param(lambda: _patch(Ledger, "checkpoint", _forget_leases), id="a checkpoint without leases"),
-        pytest.param(lambda: _patch(Ledger, "checkpoint", _forget_parked), id="a checkpoint without what is parked"),
+        pytest.param(lambda: _patch(checkpoints, "encode_checkpoint", _forget_leases), id="no leases in it"),
+        pytest.param(lambda: _patch(checkpoints, "encode_checkpoint", _forget_parked), id="nothing parked in it"),
         pytest.param(lambda: _patch(Ledger, "take_commit", _believe_the_commit), id="a commit says what has ended"),
         pytest.param(
             lambda: _patch(Ledger, "merge", _take_the_latest), id="the latest checkpoint replaces what is known"
@@ -407,27 +409,29 @@ def test_the_simulation_finds_planted_bugs(bug: object, monkeypatch: pytest.Monk
         simulate_many(1500)
 
 
-def _patch(target: type, name: str, replacement: object) -> tuple[type, str, object]:
+def _patch(target: object, name: str, replacement: object) -> tuple[object, str, object]:
     return target, name, replacement
 
 
-_apply, _checkpoint = Ledger.apply, Ledger.checkpoint
+_apply = Ledger.apply
 
 
 def _believe_any_checkpoint(self: Ledger, value: bytes | None) -> object:
     found = json.loads(value or b"{}")
     if "checkpoint" in found:
         self.leases.clear()
-    self.restore(value)
+    add_checkpoint(self, value)
     return _apply(self, value)
 
 
-def _forget_leases(self: Ledger, incarnation: str) -> list[bytes]:
-    return _checkpoint(Ledger(self.queue, self.progress), incarnation)
+def _forget_leases(ledger: Ledger, incarnation: str) -> list[bytes]:
+    return encode_checkpoint(Ledger(ledger.queue, ledger.progress), incarnation)
 
 
-def _forget_parked(self: Ledger, incarnation: str) -> list[bytes]:
-    return _checkpoint(Ledger(self.queue, self.progress, leases=self.leases, attempts=self.attempts), incarnation)
+def _forget_parked(ledger: Ledger, incarnation: str) -> list[bytes]:
+    return encode_checkpoint(
+        Ledger(ledger.queue, ledger.progress, leases=ledger.leases, attempts=ledger.attempts), incarnation
+    )
 
 
 def _believe_the_commit(self: Ledger, progress: Progress) -> None:

@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from kafka_exec.core.queue.checkpoints import add_checkpoint, encode_checkpoint
 from kafka_exec.core.queue.lanes import Lane, Run
 from kafka_exec.core.queue.ledger import Ledger
 from kafka_exec.core.queue.progress import Progress
@@ -19,7 +20,7 @@ def checkpoint(incarnation: str = "owner", leases: int = 0) -> list[bytes]:
     ledger = Ledger("q", Progress(0))
     for offset in range(leases):
         ledger.start(offset, incarnation)
-    return ledger.checkpoint(incarnation)
+    return encode_checkpoint(ledger, incarnation)
 
 
 def entries(*values: bytes, first: int = 0) -> list[JournalEntry]:
@@ -64,19 +65,19 @@ def test_without_a_commit_a_checkpoint_that_comes_late_holds_no_lane_of_which_th
     ledger.hold(KEY, Run("t0", 1))
     ledger.hold(Lane("key", "trimmed"), Run("t9", 1))
     later = encode("owner", "q", [Transition(ENDED, 1), held(1, KEY, Run("t0", 2))])
-    restored, _ = restore("q", entries(later, *ledger.checkpoint("lost")), None)
+    restored, _ = restore("q", entries(later, *encode_checkpoint(ledger, "lost")), None)
     assert restored.holds == {KEY: Run("t0", 2), Lane("key", "trimmed"): Run("t9", 1)}
 
 
 def test_a_checkpoint_says_which_record_holds_a_lane_and_one_of_an_earlier_version_does_not() -> None:
     made, parts = Ledger("q", Progress(0)), []
     made.hold(KEY, Run("t0", 1), 7)
-    [whole] = made.checkpoint("owner")
+    [whole] = encode_checkpoint(made, "owner")
     before = json.loads(whole)
     del before["checkpoint"]["holders"]
     for value in (whole, json.dumps(before).encode()):
         restored = Ledger("q", Progress(0))
-        assert restored.restore(value) == 1
+        assert add_checkpoint(restored, value) == 1
         parts.append((restored.holds, restored.holders))
     assert parts == [({KEY: Run("t0", 1)}, {KEY: 7}), ({KEY: Run("t0", 1)}, {KEY: -1})]
 
@@ -92,7 +93,7 @@ def test_without_a_commit_a_checkpoint_that_was_made_before_a_whole_one_and_come
     old.hold(KEY, Run("t0", 1))
     for offset in range(9000):
         new.start(offset, "owner")
-    newer = new.checkpoint("owner", 9)
-    journal = entries(*newer[: None if whole else -1], *old.checkpoint("lost", 3), first=20)
+    newer = encode_checkpoint(new, "owner", 9)
+    journal = entries(*newer[: None if whole else -1], *encode_checkpoint(old, "lost", 3), first=20)
     restored, _ = restore("q", journal, None)
     assert (KEY not in restored.holds) == is_outdated

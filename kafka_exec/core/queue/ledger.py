@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
-from zlib import crc32
 
 from kafka_exec.core.queue.lanes import Lane, Run, sent_by
 from kafka_exec.core.queue.progress import Progress
@@ -25,23 +22,16 @@ from kafka_exec.core.queue.transitions import (
     Lease,
     Memory,
     Transition,
-    attempt_of,
     lane_of,
     memory_of,
     object_of,
     run_of,
     transitions_of,
 )
-from kafka_exec.core.record.fields import a_list, an_object, text, whole
-
-#: A record of a checkpoint has about so many bytes at most, so that no topic refuses it.
-_MOST_BYTES = 256 * 1024
+from kafka_exec.core.record.fields import whole
 
 #: A process that runs tasks of another owner knows about so many runs of their ends at least. The journal has them all.
 _MOST_FOREIGN = 10_000
-
-#: The bytes of a number, and those of a character, in a record at most.
-_NUMBER, _CHARACTER = 20, 6
 
 
 @dataclass
@@ -85,12 +75,12 @@ class Ledger:
 
     def start(self, offset: int, incarnation: str) -> Lease:
         """Notes that an incarnation begins a task."""
-        self._lease(offset, Lease(incarnation, self.attempts.get(offset, 0) + 1))
+        self.lease(offset, Lease(incarnation, self.attempts.get(offset, 0) + 1))
         return self.leases[offset]
 
     def grant(self, offset: int, incarnation: str) -> Lease:
         """Notes that another incarnation is to begin a task: it has a lease from now on."""
-        self._lease(offset, Lease(incarnation, self.attempts.get(offset, 0)))
+        self.lease(offset, Lease(incarnation, self.attempts.get(offset, 0)))
         return self.leases[offset]
 
     def end(self, offset: int) -> None:
@@ -219,49 +209,6 @@ class Ledger:
         """The offset to commit, and the metadata of the commit."""
         return self.progress.low, self.progress.metadata(self.queue)
 
-    def checkpoint(self, incarnation: str, folded: int = 0) -> list[bytes]:
-        """The values of the journal records that together hold the whole state: the first says how many they are.
-
-        Args:
-            folded: the offset up to which the journal is folded in it.
-        """
-        self.tidy()
-        parts: list[dict[str, list[Any]]] = [{}]
-        size = 0
-        for name, entry in self._entries():
-            size += sum(_CHARACTER * len(each) if isinstance(each, str) else _NUMBER for each in entry)
-            if size > _MOST_BYTES:
-                parts.append({})
-                size = 0
-            parts[-1].setdefault(name, []).append(entry)
-        # Parked records may be in another part, so they do not count as ended here.
-        parts[0] |= {"progress": self.progress.without(self.parked).as_json()}
-        # A record may be written twice, or come late between those of the next checkpoint: so each has a number and a name.
-        name = f"{crc32(repr(parts).encode()):x}"
-        common = {"incarnation": incarnation, "queue": self.queue, "name": name, "folded": folded, "parts": len(parts)}
-        return [
-            json.dumps({**common, "part": number, "checkpoint": part}, separators=(",", ":")).encode()
-            for number, part in enumerate(parts)
-        ]
-
-    def _entries(self) -> Iterator[tuple[str, list[Any]]]:
-        for offset, lease in self.leases.items():
-            yield "leases", [offset, *lease]
-        for offset, lease in self.displaced.items():
-            yield "displaced", [offset, *lease]
-        for offset, attempts in self.attempts.items():
-            yield "attempts", [offset, attempts]
-        for lane, run in self.holds.items():
-            yield "holds", [*lane, *run]
-        for lane, offset in self.holders.items():
-            yield "holders", [*lane, offset]
-        for lane, offset in self.places.items():
-            yield "places", [*lane, offset]
-        for offset, lane in self.parked.items():
-            yield "parked", [*lane, [offset]]
-        for name, memory in self.remembered.items():
-            yield "remembered", [name, *memory]
-
     def merge(self, progress: Progress, parked: Mapping[int, Lane]) -> None:
         """Adds progress and parked records from another source. An end counts, whichever worker has seen it."""
         for offset in [each for each in self.parked if progress.has_ended(each) and each not in parked]:
@@ -297,11 +244,11 @@ class Ledger:
 
     def _displace(self, offset: int, lease: Lease) -> None:
         before = self.leases.get(offset)
-        self._lease(offset, lease)
+        self.lease(offset, lease)
         if before is not None and before.attempt and before.incarnation != self.leases[offset].incarnation:
             self.displaced[offset] = before
 
-    def _lease(self, offset: int, lease: Lease) -> None:
+    def lease(self, offset: int, lease: Lease) -> None:
         # A start of an older attempt than the last one comes late, from a worker that has lost the task: it changes nothing.
         if lease.attempt >= self.attempts.get(offset, 0) and not self.has_ended(offset):
             self.attempts[offset] = lease.attempt
@@ -331,66 +278,3 @@ class Ledger:
             if lease is not None and lease.incarnation == told.incarnation and lease.attempt <= told.attempt:
                 forget(offset)
                 return
-
-    def restore(self, value: bytes | None, told: Container[Lane] = ()) -> int:
-        """Adds a record of a checkpoint. Returns the number of records of the whole checkpoint; 0 if it is none.
-
-        A checkpoint counts only if a commit names it, or there is no commit any more: the writer of another one may not have
-        owned the partition.
-
-        Args:
-            told: the lanes of which the transitions before it have told: it may have been made before these.
-        """
-        with suppress(ValueError, KeyError):  # a later version has written it: that costs repeated runs, never a loss
-            record = object_of(value)
-            if record.get("queue") != self.queue:
-                return 0
-            state = an_object(record["checkpoint"])
-            progress = Progress.from_json(state["progress"]) if "progress" in state else Progress(0)
-            waiting = {
-                whole(offset): lane_of(kind, name)
-                for kind, name, offsets in _entries_of(state, "parked")
-                for offset in a_list(offsets)
-            }
-            attempts = [(whole(offset), attempt_of(number)) for offset, number in _entries_of(state, "attempts")]
-            leases, displaced = (
-                [
-                    (whole(offset), Lease(text(incarnation), attempt_of(attempt)))
-                    for offset, incarnation, attempt in _entries_of(state, name)
-                ]
-                for name in ("leases", "displaced")
-            )
-            holds = [
-                (lane_of(kind, name), run_of(task_id, retries))
-                for kind, name, task_id, retries in _entries_of(state, "holds")
-            ]
-            holders, places = (
-                [(lane_of(kind, name), whole(offset, least=-1)) for kind, name, offset in _entries_of(state, each)]
-                for each in ("holders", "places")
-            )
-            remembered = [memory_of(each) for each in _entries_of(state, "remembered")]
-            parts = whole(record.get("parts", 1), most=FARTHEST)
-            # The whole record is valid, so it is taken as a whole; else nothing of it counts.
-            self.merge(progress, waiting)
-            for offset, lane in waiting.items():
-                self.park(lane, [offset])
-            for offset, number in attempts:
-                if not self.has_ended(offset):
-                    self.attempts[offset] = max(number, self.attempts.get(offset, 0))
-            for offset, lease in leases:
-                self._lease(offset, lease)
-            self.displaced.update((offset, lease) for offset, lease in displaced if not self.has_ended(offset))
-            for lane, run in holds:
-                if lane not in told:
-                    self.holds[lane], self.holders[lane], self.places[lane] = run, -1, -1
-            # The run that a lane waits for, and the record that holds it, may be in two records of the checkpoint.
-            self.holders.update((lane, offset) for lane, offset in holders if lane not in told)
-            self.places.update((lane, offset) for lane, offset in places if lane not in told)
-            for name, memory in remembered:
-                self.remember(name, memory)
-            return parts
-        return 0
-
-
-def _entries_of(state: Mapping[str, Any], name: str) -> list[list[Any]]:
-    return [a_list(entry) for entry in a_list(state.get(name, []))]

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any, NamedTuple
 
+from kafka_exec.core.queue.checkpoints import add_checkpoint
 from kafka_exec.core.queue.lanes import Lane
 from kafka_exec.core.queue.ledger import Ledger
 from kafka_exec.core.queue.progress import Progress
@@ -35,13 +36,13 @@ def restore(queue: str, journal: Iterable[JournalEntry], committed: Progress | N
     ledger = Ledger(queue, Progress(low=0))
     named = None if committed is None else _named(entries, committed.checkpoint)
     for entry in named or ():
-        ledger.restore(entry.value)
+        add_checkpoint(ledger, entry.value)
     oddities = 0
     told: set[Lane] = set()
     outdated = _outdated(queue, entries) if committed is None else set()
     for entry in entries:
         if committed is None and entry.offset not in outdated:
-            ledger.restore(entry.value, told)
+            add_checkpoint(ledger, entry.value, told)
         heard = ledger.apply(entry.value)
         oddities += heard is None
         told.update(_lanes(heard or ()))

@@ -11,6 +11,7 @@ from confluent_kafka import Message as Record
 
 from kafka_exec.core.cluster.reading import TIMEOUT, Reading
 from kafka_exec.core.cluster.topology import TopicSpec
+from kafka_exec.core.queue.checkpoints import encode_checkpoint
 from kafka_exec.core.queue.ledger import Ledger
 from kafka_exec.core.queue.progress import Progress
 from kafka_exec.core.queue.restoring import JournalEntry, restore
@@ -96,7 +97,7 @@ class Journal:
             stream = self.writer.find(each, self.identity)
             heard = self._sinks[each].position
             stream.checkpoint(
-                ledger.checkpoint(self.incarnation, heard), partial(ledger.progress.check_in, folded=heard)
+                encode_checkpoint(ledger, self.incarnation, heard), partial(ledger.progress.check_in, folded=heard)
             )
         if not self.writer.flush(uncommitted, TIMEOUT):
             raise ConnectionFailed(f"a checkpoint of {self._topic} was not written within {TIMEOUT:.0f} s")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
+from kafka_exec.core.queue.checkpoints import encode_checkpoint
 from kafka_exec.core.queue.ledger import Ledger
 from kafka_exec.core.queue.progress import Progress
 from kafka_exec.core.queue.restoring import restore
@@ -94,7 +95,7 @@ class Member:
             ledger.progress.check_in(offset, heard)
 
         self._node.writer.find(partition, self._node.identity).checkpoint(
-            ledger.checkpoint(self._node.incarnation, heard), written
+            encode_checkpoint(ledger, self._node.incarnation, heard), written
         )
 
     def _work(self, partition: int, ledger: Ledger) -> Work:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from kafka_exec.core.queue.checkpoints import encode_checkpoint
 from kafka_exec.core.queue.ledger import Ledger
 from kafka_exec.core.queue.transitions import OF_LANES, Transition
 
@@ -91,4 +92,4 @@ class Outbox:
     def checkpoint(self, ledger: Ledger, folded: int) -> list[bytes]:
         """The values of the records that together are a checkpoint, to be written now. ``folded``: see :class:`Ledger`."""
         self._since_checkpoint = 0
-        return ledger.checkpoint(self._incarnation, folded)
+        return encode_checkpoint(ledger, self._incarnation, folded)
