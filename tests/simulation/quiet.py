@@ -80,6 +80,7 @@ def _kept(core: Partition) -> Iterator[tuple[str, object]]:
             "holders": ledger.holders,
             "places": ledger.places,
             "parked": ledger.parked,
+            "unheard": ledger.unheard,
             "ends above the lowest unfinished": ledger.progress._starts,
         }
     return ((name, found) for name, found in containers.items() if found)

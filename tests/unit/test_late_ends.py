@@ -8,7 +8,17 @@ from kafka_exec.core.queue.checkpoints import add_checkpoint, encode_checkpoint
 from kafka_exec.core.queue.lanes import Lane, Run, after_retry, sent_by
 from kafka_exec.core.queue.ledger import Ledger
 from kafka_exec.core.queue.progress import Progress
-from kafka_exec.core.queue.transitions import ENDED, RELEASED, STARTED, Lease, Transition, freed, granted, held
+from kafka_exec.core.queue.transitions import (
+    ENDED,
+    RELEASED,
+    STARTED,
+    Lease,
+    Transition,
+    freed,
+    granted,
+    held,
+    remembered,
+)
 from tests.unit.play import SESSION, Play, guest
 
 KEY = Lane("key", "k")
@@ -119,6 +129,29 @@ def test_a_key_that_has_gone_on_waits_for_no_retry_of_a_lost_run_whose_end_is_fi
     restored.fold(play.told, "me")
     assert restored.holds == {KEY: Run("t1", 1)}
     assert restored.recall(sent_by(2), since=0) is not None, "the retry that the lost run has sent is a copy"
+
+
+@pytest.mark.parametrize("is_heard", [False, True])
+def test_of_the_own_end_and_one_that_is_before_it_in_the_journal_the_other_one_says_what_is_a_copy(
+    is_heard: bool,
+) -> None:
+    """The simulator's seed 721440: the own run is retried, and the other one was the last."""
+    play = Play()
+    play.read(0)
+    assert play.run(0)
+    play.core.lose(play.now)
+    play.core.will_end(0, after_retry)
+    play.end(0)
+    restored = Ledger("q", Progress(0))
+    restored.fold([Transition(STARTED, 0, 2)], "other")
+    play.core.own(restored, play.now)
+    assert play.core.needs_journal()
+    if is_heard:
+        play.hear(Transition(ENDED, 0, 1), by="me")
+    play.hear(Transition(ENDED, 0, 2), remembered(0, sent_by(0), play.now.log, ""), by="other")
+    play.core.reach(1)
+    assert not play.core.needs_journal()
+    assert play.read(1, id="t0", retries=1, retry_of="q.a/3/0") is is_heard
 
 
 def test_a_retry_has_its_tasks_place_in_a_lane_that_has_gone_on_with_the_next_task() -> None:

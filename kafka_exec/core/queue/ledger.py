@@ -51,6 +51,8 @@ class Ledger:
         places: the records whose places in held lanes those runs have, by lane: the first ones of their tasks.
         parked: the lanes of parked records, by offset.
         remembered: the ends of tasks whose copies are dropped, by :attr:`Ticket.once`; the latest last.
+        unheard: the tasks whose ends this process has told, and not heard when the partition came: what another one tells of
+            them comes first in the log.
     """
 
     queue: str
@@ -63,6 +65,7 @@ class Ledger:
     places: dict[Lane, int] = field(default_factory=dict)
     parked: dict[int, Lane] = field(default_factory=dict)
     remembered: dict[str, Memory] = field(default_factory=dict)
+    unheard: set[int] = field(default_factory=set)
 
     @property
     def needed(self) -> int:
@@ -122,7 +125,7 @@ class Ledger:
         self.displaced = {}
         for offset in [each for each in self.attempts if each not in offsets][:-_MOST_FOREIGN]:
             del self.attempts[offset]
-        self.holds, self.holders, self.places = {}, {}, {}
+        self.holds, self.holders, self.places, self.unheard = {}, {}, {}, set()
 
     def hold(self, lane: Lane, run: Run, offset: int = -1) -> None:
         """Notes that a lane waits for a run, since the record at an offset has ended; -1: it is not known which.
@@ -188,7 +191,9 @@ class Ledger:
     def fold(self, transitions: Iterable[Transition], incarnation: str) -> None:
         """Folds transitions that an incarnation has written, in the order of the log.
 
-        Of two ends of a task the first counts: by the later one no lane waits for another run, and no retry is a copy.
+        Of two ends of a task the first counts: by the later one no lane waits for another run, and no retry is a copy. If
+        this process has told its own end before it hears the first one, the lane has gone on here by its own; but the retry
+        that it may have sent is a copy if the first one says so.
         """
         late: set[int] = set()
         for transition in transitions:
@@ -202,8 +207,13 @@ class Ledger:
                 self.end(transition.offset)
             elif transition.kind == RELEASED:
                 self._release(transition.offset, Lease(incarnation, transition.attempt))
-            elif transition.kind not in (HELD, REMEMBERED) or transition.offset not in late:
+            elif transition.offset not in late or self._counts(transition):
                 self._apply_to_lane(transition)
+        self.unheard -= late
+
+    def _counts(self, late: Transition) -> bool:
+        """True if what comes with an end counts, although this process knows an end of the task already."""
+        return late.kind not in (HELD, REMEMBERED) or (late.kind == REMEMBERED and late.offset in self.unheard)
 
     def commit(self) -> tuple[int, str]:
         """The offset to commit, and the metadata of the commit."""

@@ -89,7 +89,8 @@ class Partition(Records[R]):
     def needs_journal(self) -> bool:
         """True if the transitions of others matter: they may run tasks, or tell the end of one that runs here again."""
         has_rivals = bool(self.contested) or any(self.attempts(offset) > 1 for offset in self.running)
-        return has_rivals or (self.owned and (self.inherits or bool(self.leases_elsewhere())))
+        is_behind = self.inherits or bool(self.ledger.unheard) or bool(self.leases_elsewhere())
+        return has_rivals or (self.owned and is_behind)
 
     # -- reading -------------------------------------------------------------------------------------------------------
 
@@ -374,6 +375,7 @@ class Partition(Records[R]):
 
     def own(self, restored: Ledger, now: Now) -> None:
         """Owns the partition again: adds to a restored ledger the ends, and the transitions, that this process knows."""
+        restored.unheard = {offset for offset in restored.attempts if self.ledger.has_ended(offset)}
         restored.fold(self.outbox.kept(), self._incarnation)
         # What it has parked waits, unless the restored ledger has it parked: another owner may have read it again since.
         restored.merge(self.ledger.progress.without(self.ledger.parked), {})

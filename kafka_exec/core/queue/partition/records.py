@@ -17,6 +17,7 @@ from kafka_exec.core.queue.partition.parking import to_park
 from kafka_exec.core.queue.partition.states import TABLE, Action, RecordEvent, RecordState
 from kafka_exec.core.queue.partition.trust import Trust
 from kafka_exec.core.queue.transitions import (
+    ENDED,
     RELEASED,
     STARTED,
     Lease,
@@ -203,8 +204,10 @@ class Records(Generic[R]):
         return self.begins.awaits(offset) or (self.outbox.number if surely else None)
 
     def hear_own(self, value: bytes | None) -> None:
-        """Notes a record of the journal that this process has written: its begins come first if no other's came before."""
-        for each, _ in transitions_of(object_of(value)) if self.contested else ():
+        """Notes a record of the journal that this process has written: that comes first if no other one came before."""
+        for each, _ in transitions_of(object_of(value)) if self.contested or self.ledger.unheard else ():
+            if each.kind == ENDED:
+                self.ledger.unheard.discard(each.offset)
             is_awaited = each.kind == STARTED and self.is_undecided(each.offset) and self.state(each.offset) in BEGUN
             if is_awaited and self.trust.hear_own(each.offset, each.attempt):
                 del self.contested[each.offset]
