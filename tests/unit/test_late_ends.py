@@ -154,6 +154,20 @@ def test_of_the_own_end_and_one_that_is_before_it_in_the_journal_the_other_one_s
     assert play.read(1, id="t0", retries=1, retry_of="q.a/3/0") is is_heard
 
 
+def test_who_takes_over_waits_for_a_run_by_a_reservation_though_a_lost_worker_has_told_its_own_late() -> None:
+    """The run starts when its reservation is durable, before its begin is."""
+    ledger = Ledger("q", Progress(0))
+    ledger.fold([granted(0, Lease("runs", 0))], "runs")
+    ledger.fold([granted(0, Lease("lost", 0)), Transition(STARTED, 0, 1)], "lost")
+    play = Play(ledger)
+    assert not play.read(0, ordering_key="k")
+    play.core.reclaim(0, Lease("lost", 1), play.now)
+    assert play.effects() == []
+    assert play.core.leases_elsewhere() == [(0, Lease("runs", 0))]
+    play.core.reclaim(0, Lease("runs", 0), play.now)
+    assert play.effects() == [0]
+
+
 def test_a_retry_has_its_tasks_place_in_a_lane_that_has_gone_on_with_the_next_task() -> None:
     """The run that has held the lane for record 9, a retry of task 3, was lost; its repetition has ended the task."""
     ledger = Ledger("q", Progress(0))

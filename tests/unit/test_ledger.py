@@ -170,10 +170,18 @@ def test_nothing_is_kept_of_a_lease_in_whose_place_another_one_has_come(how: str
     assert (ledger.leases, ledger.displaced) == ({}, {})
 
 
-def test_a_reservation_in_whose_place_another_lease_comes_is_forgotten() -> None:
-    ledger = Ledger("q", Progress(0))
-    ledger.fold([granted(3, Lease("owner", 0)), granted(3, Lease("guest", 0)), Transition(RELEASED, 3, 0)], "guest")
-    assert (ledger.leases, ledger.displaced) == ({}, {})
+def test_a_reservation_is_over_when_its_holder_gives_the_task_away_and_not_when_a_former_owner_does() -> (
+    None
+):
+    """A run by a reservation may start when that is durable, so before its own begin is told."""
+    given, taken = Ledger("q", Progress(0)), Ledger("q", Progress(0))
+    given.fold([granted(3, Lease("owner", 0)), granted(3, Lease("guest", 0))], "owner")
+    taken.fold([granted(3, Lease("owner", 0))], "owner")
+    taken.fold([granted(3, Lease("guest", 0))], "former")
+    for ledger in (given, taken):
+        ledger.fold([Transition(STARTED, 3, 1), Transition(RELEASED, 3, 1)], "guest")
+    assert (given.leases, given.displaced) == ({}, {})
+    assert (taken.leases, taken.displaced) == ({3: Lease("owner", 0)}, {})
 
 
 def test_a_lane_waits_on_for_the_run_of_a_later_record_when_an_earlier_one_ends_late() -> None:

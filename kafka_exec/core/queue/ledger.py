@@ -43,8 +43,8 @@ class Ledger:
             another id do not count.
         progress: the offsets that were read, and those that have ended; parked records count as ended there.
         leases: the leases of tasks that have not ended, by offset.
-        displaced: the leases of begun tasks in whose place another incarnation's has come. That one may be told late, by a
-            worker that did not know of the lease: when it is over, the former one counts again.
+        displaced: the leases in whose place another incarnation's has come that their holders have not told. It may be told
+            late, by a worker that did not know of the lease: when it is over, the former one counts again.
         attempts: how often each task that has not ended was begun, by offset.
         holds: the held lanes, and the run that each waits for.
         holders: the records whose ends hold them, by lane; -1: a checkpoint of an earlier version does not name it.
@@ -200,7 +200,7 @@ class Ledger:
             if transition.kind == STARTED:
                 self._start(transition.offset, Lease(incarnation, transition.attempt))
             elif transition.kind == GRANTED:
-                self._displace(transition.offset, Lease(transition.about[0], transition.attempt))
+                self._displace(transition.offset, Lease(transition.about[0], transition.attempt), by=incarnation)
             elif transition.kind == ENDED:
                 if self.has_ended(transition.offset):
                     late.add(transition.offset)
@@ -250,12 +250,12 @@ class Ledger:
                 self.leases[offset] = lease
                 self.attempts[offset] = max(lease.attempt, self.attempts.get(offset, 0))
         elif before.incarnation == lease.incarnation or before.attempt < lease.attempt:
-            self._displace(offset, lease)
+            self._displace(offset, lease, by=lease.incarnation)
 
-    def _displace(self, offset: int, lease: Lease) -> None:
+    def _displace(self, offset: int, lease: Lease, by: str) -> None:
         before = self.leases.get(offset)
         self.lease(offset, lease)
-        if before is not None and before.attempt and before.incarnation != self.leases[offset].incarnation:
+        if before is not None and before.incarnation not in (self.leases[offset].incarnation, by):
             self.displaced[offset] = before
 
     def lease(self, offset: int, lease: Lease) -> None:
