@@ -382,6 +382,6 @@ def _located(message: envelope.Message, record: Record) -> dict[str, Any]:
         "offset": record.offset(),
         "timestamp": record.timestamp()[1] / 1000,
     }
-    if any(name == REPLAYED_FROM for name, _ in record.headers() or ()):
+    if REPLAYED_FROM in dict(record.headers() or ()):
         place["is_replay"] = True
     return {**message.headers, envelope.RECORD_HEADER: place}

@@ -152,7 +152,8 @@ class WorkQueue:
 
     def pause_of(self, key: str | None) -> Pause | None:
         """The pause that keeps the tasks with an ordering key, or those without one, from beginning now."""
-        return self._space.bindings.pauses(self.name).of(key, self._now())
+        pauses = self._space.bindings.pauses(self.name)
+        return None if pauses is NO_PAUSES else pauses.of(key, self._now())
 
     def is_paused(self, record: Record) -> bool:
         """True if a task must not begin now, in no process."""
@@ -170,7 +171,8 @@ class WorkQueue:
         """
         if self.pause_of(None) is not None:
             return None
-        self._bring_back(key for key in self._aside if self.pause_of(key) is None)
+        if self._aside:
+            self._bring_back(key for key in self._aside if self.pause_of(key) is None)
         if len(self._readers) == 1:
             return self._take_from(0)
         if not all(reader.settled for reader in self._readers):

@@ -78,8 +78,8 @@ class Node:
     def is_cut(self) -> bool:
         return self.world.now < self.cut_until
 
-    def log_time(self) -> float | None:
-        return self._clock.time(self.now)
+    def log_time(self, now: float | None = None) -> float | None:
+        return self._clock.time(self.now if now is None else now)
 
     def note(self, event: str, *details: object) -> None:
         self.world.note(self.incarnation, event, *details)

@@ -170,9 +170,7 @@ def test_nothing_is_kept_of_a_lease_in_whose_place_another_one_has_come(how: str
     assert (ledger.leases, ledger.displaced) == ({}, {})
 
 
-def test_a_reservation_is_over_when_its_holder_gives_the_task_away_and_not_when_a_former_owner_does() -> (
-    None
-):
+def test_a_reservation_is_over_when_its_holder_gives_the_task_away_and_not_when_a_former_owner_does() -> None:
     """A run by a reservation may start when that is durable, so before its own begin is told."""
     given, taken = Ledger("q", Progress(0)), Ledger("q", Progress(0))
     given.fold([granted(3, Lease("owner", 0)), granted(3, Lease("guest", 0))], "owner")

@@ -135,9 +135,13 @@ class Node:
             self.beat()
         return owned(self.incarnation, living, partitions) if living else None
 
-    def log_time(self) -> float | None:
-        """The brokers' time, epoch seconds; None before a heartbeat of this node's own was read back."""
-        return self._clock.time(time.monotonic())
+    def log_time(self, now: float | None = None) -> float | None:
+        """The brokers' time, epoch seconds; None before a heartbeat of this node's own was read back.
+
+        Args:
+            now: the present time of the monotonic clock, if the caller has it.
+        """
+        return self._clock.time(time.monotonic() if now is None else now)
 
     @property
     def clock_ahead(self) -> float | None:
@@ -147,8 +151,8 @@ class Node:
     @property
     def log_offset(self) -> float | None:
         """The seconds by which the log's clock is ahead of the monotonic one, if the machine's other clock is wrong."""
-        log_time, ahead = self.log_time(), self.clock_ahead
-        return None if log_time is None or not is_wrong(ahead or 0.0) else log_time - time.monotonic()
+        now, log_time = time.monotonic(), self.log_time()
+        return None if log_time is None or not is_wrong(time.time() - log_time) else log_time - now
 
     def beat(self) -> None:
         """Sends a heartbeat now."""

@@ -225,9 +225,10 @@ class OwnedPartition:
                 raise NotConfirmed("whether another worker has begun it is not known yet")
             native.sleep(0.002)
         with self._lock:
-            runs = self._core.confirm(offset, term, self._now())
+            now = self._now()
+            runs = self._core.confirm(offset, term, now)
             self._carry_out()
-            start_by = None if self.stream is None else self._core.start_by(offset, self._now())
+            start_by = None if self.stream is None else self._core.start_by(offset, now)
         if runs is None:
             raise NotConfirmed("its begin is told anew, since this worker was stopped for long")
         return Begun(fence, start_by) if runs else None
@@ -372,8 +373,9 @@ class OwnedPartition:
             return result
 
     def _now(self) -> Now:
-        log = None if self._journal is None else self._journal.node.log_time()
-        return Now(time.monotonic(), time.time() if log is None else log)
+        steady = time.monotonic()
+        log = None if self._journal is None else self._journal.node.log_time(steady)
+        return Now(steady, time.time() if log is None else log)
 
     def _carry_out(self, awaited: Record | None = None) -> bool:
         """Carries the effects out. Returns True if a record that is ``awaited`` is to be handed out, by the caller."""
@@ -382,13 +384,14 @@ class OwnedPartition:
         if self.stream is not None:
             for transitions in ready.told:
                 self.stream.tell(*transitions)
-        self._newcomers.add(ready.waits)
+        if ready.waits:
+            self._newcomers.add(ready.waits)
         for offset, other in ready.dropped:
             self._tell_of_copy(offset, other)
         for record in ready.hand_out:
             if record is not awaited:
                 self._on_free(record, self)
-        return any(record is awaited for record in ready.hand_out)
+        return awaited is not None and any(record is awaited for record in ready.hand_out)
 
     def _tell_of_copy(self, offset: int, other: str) -> None:
         if not other:

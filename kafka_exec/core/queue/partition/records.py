@@ -342,9 +342,9 @@ class Records(Generic[R]):
             self.awaited.pop(offset, None)
         if after not in _MAY_BE_RESERVED:
             self.begins.forget(offset)
-        if after not in _STILL_HERE:
+        if self.grants and after not in _STILL_HERE:
             self.grants.pop(offset, None)
-        if after not in _MAY_BE_CONTESTED:
+        if self.contested and after not in _MAY_BE_CONTESTED:
             self.contested.pop(offset, None)
 
     def _hand_out(self, offset: int, record: R | None) -> None:
