@@ -156,6 +156,12 @@ def retry_execution(call: Call) -> Any:
     return {"replayed": found}
 
 
+def run_execution_now(call: Call) -> Any:
+    """Has a task run now that waits for its time, or for that of a retry."""
+    acts.run_task_now(call.app, call.path["id"])
+    return {"id": call.path["id"]}
+
+
 def revoke_execution(call: Call) -> Any:
     """Asks the workers to revoke a task, and with terminate to end the process that runs it."""
     acts.revoke(call.app, call.path["id"], terminate=call.body["terminate"])
@@ -199,6 +205,7 @@ OPERATIONS = (
     Operation("GET", f"{_ONE}/why", why, "Reason"),
     Operation("POST", f"{_ONE}/resume", resume_execution, "Resumed", body=ANSWER, errors=(404, 409, 413)),
     Operation("POST", f"{_ONE}/retry", retry_execution, "Replayed", body=ARGUMENTS, errors=(404, 409)),
+    Operation("POST", f"{_ONE}/run-now", run_execution_now, "Named", errors=(404, 409)),
     Operation(
         "POST",
         f"{_ONE}/revoke",

@@ -20,6 +20,7 @@ from kafka_exec.cli.tasks.executions import executions, remark, show
 from kafka_exec.cli.tasks.history import history
 from kafka_exec.cli.tasks.resume import resume
 from kafka_exec.cli.tasks.revoke import revoke
+from kafka_exec.cli.tasks.run_now import retry, run
 from kafka_exec.cli.tasks.suspended import suspended
 from kafka_exec.cli.tasks.why import why
 from kafka_exec.cli.waiting.audit import audit
@@ -71,7 +72,9 @@ for command in (
     remark,
     replay,
     resume,
+    retry,
     revoke,
+    run,
     schedule,
     show,
     status,

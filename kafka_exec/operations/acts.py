@@ -21,6 +21,7 @@ from kafka_exec.kafka.overview.letters import buried
 from kafka_exec.kafka.overview.reading import layout_of
 from kafka_exec.kafka.publish.scopes import confirmed
 from kafka_exec.kafka.queue.dead import DeadLetters
+from kafka_exec.operations.run_now import run_now
 from kafka_exec.operations.tasks import result_backend, suspended, task
 from kafka_exec.settings.appconf import broker_home
 
@@ -142,3 +143,15 @@ def revoke(app: Celery, task_id: str, *, terminate: bool) -> None:
     if state is not None and state.state in TERMINAL:
         raise WrongState(f"task {task_id} has ended: it is {state.state.value}")
     app.control.revoke(task_id, terminate=terminate)
+
+
+def run_task_now(app: Celery, task_id: str) -> None:
+    """Has a task run now that waits for its time, or for that of a retry.
+
+    Raises:
+        NotFound: nothing is known of the task.
+        WrongState: it does not wait for a time.
+        NotConfirmed: nobody moves it.
+    """
+    if not run_now(app, [task_id]):
+        raise WrongState(f"task {task_id} does not wait for a time: it is {task(app, task_id).state.value}")

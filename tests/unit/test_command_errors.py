@@ -264,6 +264,8 @@ def test_an_application_of_no_use_is_told_in_one_line(
             ("control-plane",),
             ("resume",),
             ("revoke",),
+            ("run",),
+            ("retry",),
             ("history",),
             ("suspended",),
         ):

@@ -7,13 +7,14 @@ fits into the rest, and so on. It may take the longest wait of all many times.
 
 from __future__ import annotations
 
+import json
 from datetime import datetime, timezone
 from math import isfinite
 from typing import Any, NamedTuple
 
 from kafka_exec.core.message.envelope import Headers, Message
 from kafka_exec.core.message.window import MOST_STEPS
-from kafka_exec.core.record.fields import digits, moment, whole
+from kafka_exec.core.record.fields import an_object, digits, from_json, moment, whole
 from kafka_exec.errors import Undecodable
 
 #: A message goes to its queue so many seconds before its time. The worker's timer, which is exact, waits for the rest.
@@ -67,6 +68,19 @@ class DelayHeaders(NamedTuple):
         except (KeyError, ValueError) as error:
             raise Undecodable("no-delay", f"the record does not say where it is to go, and when: {error!r}") from None
         return delay, [(name, value) for name, value in headers or () if name not in _OWN]
+
+
+def at_once(headers: Headers) -> Headers:
+    """The record headers of a task without its time, so that no worker waits for that."""
+    return [(name, _without_eta(value) if name == "headers" else value) for name, value in headers]
+
+
+def _without_eta(value: bytes | None) -> bytes | None:
+    try:
+        found = an_object(from_json(value))
+    except ValueError:
+        return value  # its worker complains of it
+    return json.dumps({**found, "eta": None}).encode() if found.get("eta") else value
 
 
 def eta_of(message: Message) -> float | None:

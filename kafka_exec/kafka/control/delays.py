@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections import deque
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from confluent_kafka import Consumer
 from confluent_kafka import Message as Record
@@ -37,6 +38,8 @@ class Delays(Share[Level]):
         self._topics = DelayTopics(delay_topic(settings, topics), delay_state_topic(settings, topics))
         super().__init__(cluster, node, "delays", "delays", self._topics)
         self._names = topics
+        self._requests: deque[Mapping[int, Collection[int]]] = deque()
+        node.on_request = self._requests.append
 
     @property
     def driven(self) -> frozenset[int]:
@@ -74,6 +77,7 @@ class Delays(Share[Level]):
             level.flow(consumer, now)
         read = self._read(consumer, self._time_to_read(now), _BATCH)
         now = self._node.log_time() or 0.0
+        self._ask()
         for (_, number), batch in read.items():
             if number in self._partitions:
                 self._partitions[number].take(batch, now)
@@ -84,6 +88,13 @@ class Delays(Share[Level]):
         for level in fenced:
             if level.number in self._partitions:
                 self._guarded(consumer, level, Level.settle)
+
+    def _ask(self) -> None:
+        """Takes the requests to move messages ahead of their time. Those for other levels are other nodes'."""
+        while self._requests:
+            for number, offsets in self._requests.popleft().items():
+                if (level := self._partitions.get(number)) is not None:
+                    level.ask(offsets)
 
     def _finish(self, consumer: Consumer) -> None:
         """Does nothing: no write is under way between two steps."""

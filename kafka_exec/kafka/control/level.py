@@ -12,8 +12,8 @@ from confluent_kafka import Message as Record
 
 from kafka_exec.core.cluster.names import Topics
 from kafka_exec.core.cluster.topology import TopicSpec, dead_topic, queue_topic
-from kafka_exec.core.control.delay import DelayHeaders, level_for, wait_of
-from kafka_exec.core.record.fields import digits, whole
+from kafka_exec.core.control.delay import DelayHeaders, at_once, level_for, wait_of
+from kafka_exec.core.control.moved import MOST_AHEAD, Moved
 from kafka_exec.errors import ConnectionFailed, InvalidName, NotConfirmed, Undecodable
 from kafka_exec.kafka.client.log_reading import read_from, read_no_more
 from kafka_exec.kafka.client.oddities import pass_over
@@ -40,6 +40,9 @@ _MOST_BYTES = 4 * 1024 * 1024
 #: The last position is looked for in so many records at the end first, and further back only if it is not there.
 _TAIL = 500
 
+#: Messages that are asked for are read together with those between them, so many at most.
+_NEAR = 20_000
+
 _POSITION = "position"
 _CLOSING = 1.0
 
@@ -63,13 +66,13 @@ class Level:
     """A level that this process drives. Except for :meth:`fence` it is for one thread. Times are log times.
 
     Attributes:
-        position: the offset of the first message that is not moved, if the level is fenced.
+        moved: the messages that were moved, if the level is fenced.
         fenced: True if this process is the only one that moves messages. Not needed before there is a message.
     """
 
     def __init__(self, cluster: Cluster, names: Topics, topics: DelayTopics, number: int, levels: int) -> None:
         self.number = number
-        self.position = 0
+        self.moved = Moved()
         self.fenced = False
         self._cluster = cluster
         self._names = names
@@ -84,8 +87,11 @@ class Level:
         # The offset to read next, and the one to take next: messages that are read and not taken are read again.
         self._next_to_read = 0
         self._next = 0
+        # The messages that are to be moved ahead of their time, and those of the present batch that are.
+        self._asked: set[int] = set()
+        self._ahead: list[int] = []
         self._batch = TransactionalBatch(
-            cluster, self._transactor, [topic.name for topic in topics], self._position_after, self._instead
+            cluster, self._transactor, [topic.name for topic in topics], self._tell, self._instead
         )
 
     @property
@@ -95,11 +101,13 @@ class Level:
 
     @property
     def next_due(self) -> float | None:
-        """The time at which the first message is to be moved; None if no message is known."""
+        """The time at which the first message is to be moved, 0: at once; None if no message is known."""
+        if self._asked and self.fenced:
+            return 0.0
         return self._waiting[0][0] if self._waiting else None
 
     def fence(self) -> None:
-        """Makes this process the only one that moves messages, and reads the former owner's position.
+        """Makes this process the only one that moves messages, and reads what the former owner has moved.
 
         Raises:
             Lost, KafkaExecError: it has not succeeded.
@@ -107,13 +115,14 @@ class Level:
         self._waiting.clear()
         self._bytes = 0
         self._transactor.open()
-        self.position = self._next = self._last_position()
+        self.moved = self._last_moved()
+        self._next = self.moved.position
         self.fenced = True
 
     @property
     def done(self) -> int:
         """The offset below which messages were moved. If they stayed, each would be there once for each of its levels."""
-        return self.position if self.fenced else 0
+        return self.moved.position if self.fenced else 0
 
     def first(self, most: int) -> Iterator[Record]:
         """The first messages that wait, ``most`` at most; from any thread.
@@ -123,9 +132,14 @@ class Level:
         """
         if not self.fenced:
             return  # there is no message
-        topic, begin = self._topics.waiting.name, self.position
-        end = min(self._end(topic), begin + most)
-        for batch in history(self._cluster, topic, self.number, end, begin):
+        moved = self.moved
+        for record in self._read(moved.position, moved.position + most):
+            if not moved.has(record.offset()):
+                yield record
+
+    def _read(self, begin: int, end: int) -> Iterator[Record]:
+        topic = self._topics.waiting.name
+        for batch in history(self._cluster, topic, self.number, min(self._end(topic), end), begin):
             yield from batch
 
     def _end(self, topic: str) -> int:
@@ -135,24 +149,23 @@ class Level:
         finally:
             fetcher.close(_CLOSING)
 
-    def _last_position(self) -> int:
+    def _last_moved(self) -> Moved:
         topic = self._topics.positions.name
         end = self._end(topic)
         for begin in dict.fromkeys((max(0, end - _TAIL), 0)):
             batches = history(self._cluster, topic, self.number, end, begin)
-            found = [position for batch in batches for position in self._positions(batch)]
+            found = [moved for batch in batches for moved in self._positions(batch)]
             if found:
                 return found[-1]
-        return 0
+        return Moved()
 
-    def _positions(self, records: Iterable[Record]) -> Iterator[int]:
-        """The positions that records tell, which cannot be behind the last message."""
+    def _positions(self, records: Iterable[Record]) -> Iterator[Moved]:
+        """The messages that were moved, as records tell it, which cannot be behind the last message."""
         end = None
         for record in records:
             try:
-                position = digits(record.value())
                 end = self._end(self._topics.waiting.name) if end is None else end
-                yield whole(position, most=end)
+                yield Moved.decode(record.value(), end)
             except ValueError as error:
                 pass_over(record, error)
 
@@ -192,15 +205,47 @@ class Level:
                 self._bytes += len(record)
                 self._next = record.offset() + 1
 
+    def ask(self, offsets: Iterable[int]) -> None:
+        """Has messages moved ahead of their time, by the next calls of :meth:`begin`, if they were not moved yet."""
+        self._asked.update(offsets)
+
     def begin(self, now: float) -> None:
-        """Begins to move the messages that are due; :meth:`settle` must follow."""
-        moves: list[_Move] = []
-        while self._waiting and len(moves) < _BATCH and self._waiting[0][0] <= now:
-            _, record = self._waiting.popleft()
-            self._bytes -= len(record)
-            moves.append(self._move(record, now))
+        """Begins to move the messages that are due, or some of those that are asked for; :meth:`settle` must follow.
+
+        Raises:
+            ConnectionFailed: a message that is asked for could not be read.
+        """
+        was_ahead, self._ahead = bool(self._ahead), []
+        if self._asked and not (was_ahead and self._is_due(now)):  # in turns, so that neither waits for long
+            moves = [self._move(record, now, is_early=True) for record in self._wanted()]
+        else:
+            moves = [self._move(record, now) for record in self._due(now)]
         if moves:
             self._batch.begin(moves)
+
+    def _is_due(self, now: float) -> bool:
+        return bool(self._waiting) and self._waiting[0][0] <= now
+
+    def _due(self, now: float) -> Iterator[Record]:
+        """Takes a batch of the messages that are due, and were not moved ahead of that, out of those that wait."""
+        taken = 0
+        while self._is_due(now) and taken < _BATCH:
+            _, record = self._waiting.popleft()
+            self._bytes -= len(record)
+            if not self.moved.has(record.offset()):
+                taken += 1
+                yield record
+
+    def _wanted(self) -> Iterator[Record]:
+        """Reads a batch of the messages that are asked for, such as are near to each other."""
+        first = min(self._asked)
+        near = sorted(each for each in self._asked if each < first + _NEAR)[:_BATCH]
+        self._asked.difference_update(near)
+        room = MOST_AHEAD - len(self.moved.ahead)
+        self._ahead = [each for each in near if not self.moved.has(each)][:room]
+        found = frozenset(self._ahead)
+        if found:
+            yield from (each for each in self._read(self._ahead[0], self._ahead[-1] + 1) if each.offset() in found)
 
     def settle(self) -> None:
         """Waits until the moves that were begun are written.
@@ -209,12 +254,13 @@ class Level:
             Lost: the level must be taken over anew, by the owner that it has then.
         """
         if (last := self._batch.settle()) is not None:
-            self.position = last.record.offset() + 1
+            self.moved = self._after(last)
 
-    def _move(self, record: Record, now: float) -> _Move:
+    def _move(self, record: Record, now: float, *, is_early: bool = False) -> _Move:
         try:
             delay, headers = DelayHeaders.read(record.headers())
-            partition = level_for(delay.until - now, self._levels)
+            headers = at_once(headers) if is_early else headers
+            partition = None if is_early else level_for(delay.until - now, self._levels)
             if partition is not None:
                 topic, headers = self._topics.waiting.name, record.headers()
             else:
@@ -246,9 +292,17 @@ class Level:
         letter = letter_of(record, dead, reason=reason, error=str(error), headers=headers, died_in=topic)
         return _Move(record, [letter], is_letter=True)
 
-    def _position_after(self, moves: Sequence[_Move]) -> list[Outgoing]:
-        position = str(moves[-1].record.offset() + 1).encode()
-        return [Outgoing(self._topics.positions.name, position, _POSITION, partition=self.number)]
+    def _tell(self, moves: Sequence[_Move]) -> list[Outgoing]:
+        return [
+            Outgoing(self._topics.positions.name, self._after(moves[-1]).encode(), _POSITION, partition=self.number)
+        ]
+
+    def _after(self, move: _Move) -> Moved:
+        """The messages that were moved when the present batch is written up to a move."""
+        offset = move.record.offset()
+        if self._ahead:
+            return self.moved.and_ahead(each for each in self._ahead if each <= offset)
+        return self.moved.up_to(offset + 1)
 
     def _instead(self, move: _Move, refused: Refused) -> _Move:
         """Makes another move of a message that cannot be written: a dead letter, a part of that, or nothing at all."""

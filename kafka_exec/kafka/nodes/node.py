@@ -8,7 +8,7 @@ import os
 import socket
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -16,6 +16,7 @@ from confluent_kafka import Message as Record
 
 from kafka_exec.about import __version__
 from kafka_exec.core.cluster.topology import TopicSpec
+from kafka_exec.core.control.moved import decode_request
 from kafka_exec.core.nodes.assignment import owned
 from kafka_exec.core.nodes.clock import LogClock, Skew, is_wrong
 from kafka_exec.core.nodes.heartbeat import (
@@ -61,6 +62,7 @@ class Node:
         period: seconds between two heartbeats.
         lease: the node's lease by the last heartbeat that was read back.
         leased_until: the end of the lease, seconds of the monotonic clock.
+        on_request: called with the offsets of delayed messages, by level, that are to be moved ahead of their time.
     """
 
     def __init__(
@@ -94,6 +96,7 @@ class Node:
         self._lock = native.lock()
         self._joining: Joining | None = None
         self._strays: list[Callable[[], list[Stray]]] = []
+        self.on_request: Callable[[Mapping[int, Collection[int]]], None] = lambda places: None
         self._guest_rooms: dict[str, Callable[[Grant, float], None]] = {}
 
     def start(self) -> None:
@@ -312,8 +315,10 @@ class Node:
         if (beat := Heartbeat.decode(record.value())) is None:
             if grants := Grant.decode(record.value()):
                 self._receive(grants, at)
+            elif places := decode_request(record.value()):
+                self.on_request(places)
             else:
-                pass_over(record, Undecodable("malformed", "it is neither a heartbeat nor a grant"))
+                pass_over(record, Undecodable("malformed", "it is neither a heartbeat, nor a grant, nor a request"))
             return
         with self._counting:
             self._liveness.take(beat, at)

@@ -11,11 +11,13 @@ from typing import Generic, TypeVar
 from confluent_kafka import Message as Record
 
 from kafka_exec.core.cluster.names import Topics
+from kafka_exec.core.control.moved import Moved
 from kafka_exec.core.queue.ledger import Ledger
 from kafka_exec.core.queue.pausing import QueuePauses, pauses_in
 from kafka_exec.core.queue.progress import Progress
 from kafka_exec.core.queue.restoring import JournalEntry, restore
-from kafka_exec.core.record.fields import digits, from_json
+from kafka_exec.core.queue.transitions import FARTHEST
+from kafka_exec.core.record.fields import from_json
 from kafka_exec.kafka.client.failures import within
 from kafka_exec.kafka.client.offsets import committed
 from kafka_exec.kafka.cluster.admin import TIMEOUT, administration
@@ -131,20 +133,32 @@ def delayed(cluster: Cluster, names: Topics, layout: Layout, most: int | None = 
         return iter(()), False
     with within(TIMEOUT), administration(cluster) as admin:
         begins, ends = spans(admin, waiting)
-        tails, told = spans(admin, layout.places(names.delay_state))
-    moved: dict[int, int] = {}
-    for batch in histories(cluster, {p: (max(tails[p], told[p] - _TAIL), told[p]) for p in told}):
-        for record in batch:
-            moved[record.partition()] = _position(record, moved.get(record.partition(), 0))
-    found = {place: (max(begins[place], moved.get(place[1], 0)), end) for place, end in ends.items()}
+        positions = spans(admin, layout.places(names.delay_state))
+    of_levels = _moved(cluster, *positions)
+    known = {place: of_levels.get(place[1], Moved()) for place in ends}
+    found = {place: (max(begins[place], known[place].position), end) for place, end in ends.items()}
     found = {place: span for place, span in found.items() if span[0] < span[1]}
     share = None if most is None else most // max(1, len(found))
     bounds = {place: (b, e if share is None else min(e, b + share)) for place, (b, e) in found.items()}
-    return (record for batch in histories(cluster, bounds) for record in batch), bounds != found
+    waits = (each for batch in histories(cluster, bounds) for each in batch)
+    return (each for each in waits if not known[names.delay, each.partition()].has(each.offset())), bounds != found
 
 
-def _position(record: Record, before: int) -> int:
-    try:
-        return digits(record.value())
-    except ValueError:
-        return before
+def moved(cluster: Cluster, names: Topics, layout: Layout) -> dict[int, Moved]:
+    """The messages of each level that were moved, if any were.
+
+    Raises:
+        ConnectionFailed: the cluster does not answer.
+    """
+    with within(TIMEOUT), administration(cluster) as admin:
+        positions = spans(admin, layout.places(names.delay_state))
+    return _moved(cluster, *positions)
+
+
+def _moved(cluster: Cluster, begins: Mapping[Place, int], ends: Mapping[Place, int]) -> dict[int, Moved]:
+    found: dict[int, Moved] = {}
+    for batch in histories(cluster, {p: (max(begins[p], ends[p] - _TAIL), ends[p]) for p in ends}):
+        for record in batch:
+            with suppress(ValueError):  # who drives the level tells of it
+                found[record.partition()] = Moved.decode(record.value(), FARTHEST)
+    return found

@@ -9,6 +9,7 @@ from unittest.mock import patch
 
 from kafka_exec.core.control import wait_table, waiting
 from kafka_exec.core.control.chord import ChordReducer
+from kafka_exec.core.control.moved import Moved
 from kafka_exec.core.control.reducers import Command
 from kafka_exec.core.control.wait_table import WaitAct, WaitEvent, WaitMove, WaitOutcome, WaitPhase
 from kafka_exec.core.control.waiters import NONE, Waiter
@@ -92,7 +93,8 @@ MUTANTS: dict[str, list[Change]] = {
     "changes are not in the transaction": [(ControlPartition, "_changes", _stores_no_changes)],
     "a chord that has fired is forgotten": [(ChordReducer, "_fire", _forgets_fired)],
     "what is too large is refused late": [(ControlPartition, "_refusal", lambda self, changes: None)],
-    "the position of a level is not read": [(Level, "_last_position", lambda self: 0)],
+    "the position of a level is not read": [(Level, "_last_moved", lambda self: Moved())],
+    "what was moved ahead is forgotten": [(Moved, "has", lambda self, offset: offset < self.position)],
     "a delayed message goes to its queue at once": [(level, "level_for", lambda remaining, levels: None)],
     "what is due later is passed over": [(Level, "take", _passes_over_far_messages)],
     "a deadline ends a wait that has its callbacks": _waits(
@@ -117,6 +119,7 @@ SEEDS: dict[str, int] = {
     "a chord that has fired is forgotten": 1,
     "what is too large is refused late": 1,
     "the position of a level is not read": 1,
+    "what was moved ahead is forgotten": 0,
     "a delayed message goes to its queue at once": 0,
     "what is due later is passed over": 0,
     "a deadline ends a wait that has its callbacks": 4,
@@ -126,7 +129,7 @@ SEEDS: dict[str, int] = {
     "a suspension is told again and counts": 4,
     "callbacks are not restored before their head": 5,
     "counted callbacks are not restored": 5,
-    "the deadline is not restored": 4,
+    "the deadline is not restored": 5,
     "watched ends are not looked for after a takeover": 8,
     "a task that was refused is not remembered": 6,
 }

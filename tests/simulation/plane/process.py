@@ -66,6 +66,7 @@ class Process:
     Attributes:
         owned: what it drives, as far as it knows: the kind, ``chords`` or ``delays``, and the number.
         lag: the time by which the brokers' clock is ahead of what it knows of it, seconds.
+        requests: the offsets of delayed messages, by level, that are to be moved ahead of their time.
         watched: the tasks whose ends it is to tell, by the correlation ids of those who wait.
     """
 
@@ -79,6 +80,7 @@ class Process:
         self.paused_until = self.cut_until = 0.0
         self.owned: set[tuple[str, int]] = set()
         self.lag = self.rng.random()
+        self.requests: dict[int, set[int]] = {}
         self.watched: dict[str, set[str]] = {}
         self.publisher = SimpleNamespace(post=self._post)
         self.topics = SimpleNamespace(partitions=lambda topic, fresh=False: 1, ensure=lambda spec: None)
@@ -177,6 +179,7 @@ class Process:
                 level.close()
                 level.fence()
             elif level.fenced:
+                level.ask(self.requests.pop(number, ()))
                 level.begin(self.log_time)
                 yield from self.world.moment(self)
                 level.settle()

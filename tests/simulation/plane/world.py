@@ -38,7 +38,12 @@ _QUEUE = NAMES.queue("x", 0)
 
 @dataclass(frozen=True)
 class PlanePlan:
-    """What one simulation is made of. ``chords``, ``delayed``, ``suspended``: the numbers of these tasks."""
+    """What one simulation is made of.
+
+    Attributes:
+        chords, delayed, suspended: the numbers of these tasks.
+        hurries: an operator has delayed tasks run now.
+    """
 
     seed: int
     processes: int = 2
@@ -46,6 +51,7 @@ class PlanePlan:
     chords: int = 8
     delayed: int = 20
     suspended: int = 4
+    hurries: bool = True
     faults: tuple[str, ...] = tuple(FAULTS)
 
     @classmethod
@@ -58,6 +64,7 @@ class PlanePlan:
             delayed=rng.choice((5, 30)),
             suspended=rng.choice((0, 3, 8)),
             faults=tuple(each for each in FAULTS if rng.random() < 0.6),
+            hurries=rng.random() < 0.5,
         )
 
     def world(self, *, keeps_history: bool) -> PlaneWorld:
@@ -83,6 +90,8 @@ class PlaneJudge:
         self.chords: dict[str, set[str]] = {}
         self.refused: set[str] = set()
         self.delayed: dict[str, float] = {}
+        #: The delayed tasks that an operator has run now.
+        self.hurried: set[str] = set()
         self.runs = 0
         self._world = world
         self._done: set[str] = set()
@@ -97,7 +106,7 @@ class PlaneJudge:
         elif record.topic() == _QUEUE:
             name = (record.value() or b"").decode()
             self._once("a delayed task", name)
-            if self._world.now < self.delayed[name] - MARGIN - wait_of(0):
+            if name not in self.hurried and self._world.now < self.delayed[name] - MARGIN - wait_of(0):
                 raise Violation("early", name, f"is due at {self.delayed[name]:.3f}")
         elif record.topic() == CONTINUED:
             self._world.waits.rules.ended(record)
@@ -152,7 +161,8 @@ class PlaneWorld(Scheduler):
             clients += [self._sends_delayed(f"t{each}") for each in range(self.plan.delayed)]
             for client in (*clients, *self.waits.clients(self.plan.suspended)):
                 self.send(client)
-            for thread in (self._minds(), *map(self._faults, self.plan.faults)):
+            hurry = (self._hurries(),) if self.plan.hurries else ()
+            for thread in (self._minds(), *hurry, *map(self._faults, self.plan.faults)):
                 self.spawn(thread)
             self.go(until=self.plan.seconds)
             self._are_over = True
@@ -285,6 +295,23 @@ class PlaneWorld(Scheduler):
         number = level_for(until - self.now, LEVELS)
         self.brokers.append(Outgoing(DELAYS.waiting.name, name.encode(), name, headers, number))
         self.note("client", "delays", name, f"until {until:.3f}", number)
+
+    def _hurries(self) -> Iterator[float]:
+        """An operator has delayed tasks run now, some of which have gone, and asks for some of them twice."""
+        while not self._are_over:
+            yield self.rng.expovariate(0.5)
+            number = self.rng.randrange(LEVELS)
+            log = self.brokers.log(DELAYS.waiting.name, number)
+            found, _ = log.read(0, log.end)
+            chosen = [each for each in found if self.rng.random() < 0.5]
+            self.judge.hurried.update((each.value() or b"").decode() for each in chosen)
+            offsets = {each.offset() for each in chosen}
+            self.note("operator", "runs now", number, sorted(offsets))
+            for _ in range(self.rng.choice((1, 1, 2))):
+                yield self.rng.random()
+                for process in self._processes:
+                    if not process.is_cut:
+                        process.requests.setdefault(number, set()).update(offsets)
 
 
 class _Fetcher:
