@@ -16,10 +16,10 @@ from kombu.transport import base
 from kafka_exec.core.message import envelope, window
 from kafka_exec.core.message.dead import REPLAYED_FROM
 from kafka_exec.core.queue.lanes import Run, Ticket, after_failure, after_retry
+from kafka_exec.core.queue.partition.begins import Begun
 from kafka_exec.errors import KafkaExecError, Undecodable
 from kafka_exec.kafka.client.loop import run_once
 from kafka_exec.kafka.client.oddities import pass_over
-from kafka_exec.kafka.queue.owned import Begun
 from kafka_exec.transport.sources import Item, Source, SubscriptionSource
 from kafka_exec.transport.values import from_json
 

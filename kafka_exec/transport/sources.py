@@ -16,6 +16,7 @@ from kafka_exec.core.message import window
 from kafka_exec.core.message.envelope import ordering_key_of
 from kafka_exec.core.nodes.heartbeat import Joining
 from kafka_exec.core.queue.lanes import Lane, LaneView
+from kafka_exec.core.queue.partition.begins import Begun
 from kafka_exec.core.queue.pausing import NO_PAUSES, Pause
 from kafka_exec.core.worker.sharing import Grant
 from kafka_exec.kafka.client.native import Waker
@@ -24,7 +25,7 @@ from kafka_exec.kafka.queue.finding import among, waiting_at
 from kafka_exec.kafka.queue.journal import Journal
 from kafka_exec.kafka.queue.letters import bury, letter_of
 from kafka_exec.kafka.queue.newcomers import Newcomer
-from kafka_exec.kafka.queue.owned import Begun, OwnedPartition
+from kafka_exec.kafka.queue.owned import OwnedPartition
 from kafka_exec.kafka.queue.reader import GroupReader
 from kafka_exec.transport.namespace import Namespace
 from kafka_exec.transport.subscriptions import Subscription

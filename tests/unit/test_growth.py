@@ -12,9 +12,9 @@ import pytest
 from kafka_exec.core.message.envelope import Message, encode
 from kafka_exec.core.nodes import liveness
 from kafka_exec.core.nodes.heartbeat import LOST_AFTER, Heartbeat
+from kafka_exec.core.queue.partition.begins import Begun
 from kafka_exec.core.worker.sharing import Grant
 from kafka_exec.errors import ConnectionFailed, KafkaExecError
-from kafka_exec.kafka.queue.owned import Begun
 from kafka_exec.transport.deliveries import Deliveries
 from kafka_exec.transport.sources import Item, WorkQueue
 from kafka_exec.worker import sharing

@@ -142,6 +142,7 @@ def test_of_the_own_end_and_one_that_is_before_it_in_the_journal_the_other_one_s
     play.core.lose(play.now)
     play.core.will_end(0, after_retry)
     play.end(0)
+    play.core.outbox.keep(play.told)
     restored = Ledger("q", Progress(0))
     restored.fold([Transition(STARTED, 0, 2)], "other")
     play.core.own(restored, play.now)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -51,8 +51,8 @@ class Ledger:
         places: the records whose places in held lanes those runs have, by lane: the first ones of their tasks.
         parked: the lanes of parked records, by offset.
         remembered: the ends of tasks whose copies are dropped, by :attr:`Ticket.once`; the latest last.
-        unheard: the tasks whose ends this process has told, and not heard when the partition came: what another one tells of
-            them comes first in the log.
+        unheard: the tasks whose ends this process has told, and not heard: what another one tells of them comes first in the
+            log.
     """
 
     queue: str
@@ -210,6 +210,11 @@ class Ledger:
             elif transition.offset not in late or self._counts(transition):
                 self._apply_to_lane(transition)
         self.unheard -= late
+
+    def expect(self, transitions: Sequence[Transition], incarnation: str) -> None:
+        """Folds transitions that this process, of this incarnation, has told, and that the log may lack yet."""
+        self.unheard = {each.offset for each in transitions if each.kind == ENDED and not self.has_ended(each.offset)}
+        self.fold(transitions, incarnation)
 
     def _counts(self, late: Transition) -> bool:
         """True if what comes with an end counts, although this process knows an end of the task already."""

@@ -14,7 +14,7 @@ from confluent_kafka import KafkaError
 from confluent_kafka import Message as Record
 
 from kafka_exec.core.cluster.failures import Failure
-from kafka_exec.core.queue.transitions import ENDED, Transition, encode
+from kafka_exec.core.queue.transitions import ENDED, Transition, encode, object_of, transitions_of
 from kafka_exec.errors import KafkaExecError, MessageTooLarge
 from kafka_exec.kafka.client import native
 from kafka_exec.kafka.client.failures import failure
@@ -241,6 +241,13 @@ class Stream:
         """Gives up a record that is too large, of a checkpoint: new owners begin at the one before it."""
         logger.warning(f"a checkpoint of {self._writer.topic} is too large: a new owner of its partition reads more")
         self._unacknowledged.remove(entry)
+
+    def under_way(self) -> list[Transition]:
+        """The transitions that were told, and that Kafka has not acknowledged."""
+        with self._writer.lock:
+            self._writer.write_untold()
+            values = [each.value for each in self._unacknowledged]
+        return [transition for value in values for transition, _ in transitions_of(object_of(value))]
 
     @property
     def is_flushed(self) -> bool:

@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Container
 from functools import partial
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 from confluent_kafka import Message as Record
 
@@ -14,6 +14,7 @@ from kafka_exec.core.message.envelope import ticket_of
 from kafka_exec.core.nodes.liveness import TrustWindow
 from kafka_exec.core.queue.lanes import Lane, LaneView, Run, Ticket
 from kafka_exec.core.queue.ledger import Ledger
+from kafka_exec.core.queue.partition.begins import Begun
 from kafka_exec.core.queue.partition.machine import Partition
 from kafka_exec.core.queue.partition.records import Now
 from kafka_exec.core.queue.progress import Progress
@@ -28,19 +29,6 @@ from kafka_exec.kafka.queue.newcomers import Newcomer, Newcomers
 logger = logging.getLogger("kafka_exec")
 
 T = TypeVar("T")
-
-
-class Begun(NamedTuple):
-    """A task that may run.
-
-    Attributes:
-        fence: an offset of the journal: grows with each task of the partition whose begin had to be durable, in whichever
-            worker. None if the begin of this task need not be durable.
-        start_by: the monotonic time by which it must have started; None: any.
-    """
-
-    fence: int | None = None
-    start_by: float | None = None
 
 
 class OwnedPartition:
@@ -328,9 +316,9 @@ class OwnedPartition:
         self._act(self._core.lose)
 
     def expect_ledger(self) -> None:
-        """Keeps the transitions that are told from now on: the ledger that is restored next may lack them."""
+        """Keeps the transitions that are under way, and told from now on: the ledger that is restored next may lack them."""
         with self._lock:
-            self._core.outbox.keep()
+            self._core.outbox.keep(() if self.stream is None else self.stream.under_way())
 
     def own(self, restored: Ledger) -> None:
         """Owns the partition again, by a restored ledger."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 
 def must_be_told(*, has_lane: bool, attempts: int, is_contested: bool) -> bool:
     """True if a task's begin must be durable before the task runs, because two runs of it would do harm.
@@ -26,6 +28,19 @@ def to_await(started: int, reserved: int | None, *, has_lane: bool, attempts: in
         return None
     # The reservation says the same as the begin, but not how often the task was begun.
     return started if reserved is None or attempts > 1 else reserved
+
+
+class Begun(NamedTuple):
+    """A task that may run.
+
+    Attributes:
+        fence: an offset of the journal: grows with each task of the partition whose begin had to be durable, in whichever
+            worker. None if the begin of this task need not be durable.
+        start_by: the monotonic time by which it must have started; None: any.
+    """
+
+    fence: int | None = None
+    start_by: float | None = None
 
 
 class Begins:

@@ -375,8 +375,7 @@ class Partition(Records[R]):
 
     def own(self, restored: Ledger, now: Now) -> None:
         """Owns the partition again: adds to a restored ledger the ends, and the transitions, that this process knows."""
-        restored.unheard = {offset for offset in restored.attempts if self.ledger.has_ended(offset)}
-        restored.fold(self.outbox.kept(), self._incarnation)
+        restored.expect(self.outbox.kept(), self._incarnation)
         # What it has parked waits, unless the restored ledger has it parked: another owner may have read it again since.
         restored.merge(self.ledger.progress.without(self.ledger.parked), {})
         self.decide(restored)

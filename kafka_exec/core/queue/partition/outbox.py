@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from kafka_exec.core.queue.checkpoints import encode_checkpoint
 from kafka_exec.core.queue.ledger import Ledger
@@ -51,9 +51,9 @@ class Outbox:
         """The number of the transitions that were told last."""
         return self._number
 
-    def keep(self) -> None:
-        """Keeps the transitions that are told from now on."""
-        self._kept = []
+    def keep(self, under_way: Iterable[Transition] = ()) -> None:
+        """Keeps the transitions that are told from now on, and those before that are still under way."""
+        self._kept = [*under_way]
 
     def kept(self) -> list[Transition]:
         """The transitions that were told since :meth:`keep`; no more are kept."""
