@@ -14,6 +14,7 @@ import pytest
 
 import kafka_exec
 from kafka_exec.broker import EmbeddedKafka
+from kafka_exec.broker.errors import BrokerStartFailed
 from kafka_exec.errors import ConnectionFailed, NotConfirmed
 from tests.integration.kills import CONF, Killing, seed_of
 from tests.integration.workers import PATIENCE, Crew, Effect, crew
@@ -51,6 +52,15 @@ def is_resumed(made: Crew, name: str) -> bool:
     return True
 
 
+def start_again(kafka: EmbeddedKafka) -> None:
+    """Starts a broker, which may take several tries on a busy machine."""
+    while True:
+        try:
+            return kafka.start()
+        except BrokerStartFailed:
+            continue
+
+
 def test_each_step_is_done_once_but_where_its_worker_died(made: Crew, request: pytest.FixtureRequest) -> None:
     seed = seed_of(request)
     chance = random.Random(seed)
@@ -66,7 +76,7 @@ def test_each_step_is_done_once_but_where_its_worker_died(made: Crew, request: p
         else:
             outages += 1
             made.kafka.kill()
-            made.kafka.start()
+            start_again(made.kafka)
     caller.join()
     values = {each.id: each.get(timeout=4 * PATIENCE) for each in results.values()}
     written, begun, kept = outs(made), places(made, "in"), places(made, "kept")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import heapq
 import os
 import random
 import time
 from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -98,29 +99,33 @@ def test_each_suspension_goes_on_once_or_times_out_and_never_both(made: Crew, re
         told = kafka_exec.resume(made.app, f"s-{name}", f"{name}.{callback}", callback, timeout=PATIENCE)
         calls[name].append(Call(callback, told.outcome))
 
+    def send() -> None:
+        for name, kind in kinds.items():
+            sent.extend(threads.submit(call_back, name, each) for each in kind.early)
+            options = {"timeout": timeouts[name], "callbacks": kind.callbacks}
+            made.app.tasks["wait"].apply_async((f"s-{name}", options), task_id=name)
+
+    sent: list[Future[None]] = []
+    begun: set[str] = set()
+    due: list[tuple[float, str, str]] = []
     with ThreadPoolExecutor(CALLERS) as threads:
-        sent = [threads.submit(call_back, name, each) for name, kind in kinds.items() for each in kind.early]
-        ids = {
-            name: made.app.tasks["wait"].delay(f"s-{name}", {"timeout": timeouts[name], "callbacks": kind.callbacks}).id
-            for name, kind in kinds.items()
-        }
-        while not made.effects.count("begin").keys() >= set(ids.values()):
+        sending = threads.submit(send)
+        while due or len(begun) < TASKS:
+            for effect in made.effects.all("begin"):
+                if effect.task not in begun:
+                    begun.add(effect.task)
+                    deadline = effect.time + timeouts[effect.task]
+                    for each in kinds[effect.task].due:
+                        heapq.heappush(due, (deadline + chance.gauss(0, SPREAD), effect.task, each))
+            while due and due[0][0] <= time.time():
+                sent.append(threads.submit(call_back, *heapq.heappop(due)[1:]))
+            if sending.done():
+                sending.result()
             kills.kill_every(EVERY)
-            time.sleep(0.2)
-        begun = {effect.task: effect.time for effect in reversed(made.effects.all("begin"))}
-        due = sorted(
-            (begun[ids[name]] + timeouts[name] + chance.gauss(0, SPREAD), name, each)
-            for name, kind in kinds.items()
-            for each in kind.due
-        )
-        for at, name, callback in due:
-            while (left := at - time.time()) > 0:
-                kills.kill_every(EVERY)
-                time.sleep(min(0.1, left))
-            sent.append(threads.submit(call_back, name, callback))
-    for each in sent:
-        each.result()
-    results = {name: made.app.AsyncResult(id) for name, id in ids.items()}
+            time.sleep(0.1)
+    for future in (sending, *sent):
+        future.result()
+    results = {name: made.app.AsyncResult(name) for name in kinds}
     until(lambda: all(each.ready() for each in results.values()), timeout=10 * PATIENCE, what="the end of all")
     values = {name: value_of(result) for name, result in results.items()}
     answered = {name: value for name, value in values.items() if value is not None}
@@ -131,7 +136,7 @@ def test_each_suspension_goes_on_once_or_times_out_and_never_both(made: Crew, re
         end=" ",
     )
     ended = made.effects.count()
-    assert [name for name in kinds if (ended[ids[name]] > 0) != (name in answered)] == [], "not just one of the two"
+    assert [name for name in kinds if (ended[name] > 0) != (name in answered)] == [], "not just one of the two"
     assert sum(outcomes.values()) == len(sent)
     assert outcomes["sent"] == 0, "a caller was not answered"
     wrong = {name: found for name in kinds if (found := fault(name, kinds[name], values[name], calls[name]))}
