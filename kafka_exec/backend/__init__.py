@@ -142,7 +142,7 @@ class KafkaBackend(Suspensions, TextIds, AsyncBackendMixin, Codec):  # type: ign
         )
         in_worker = request is not None
         if state == states.STARTED and in_worker:
-            self.pauses.watch(self.space.settings.heartbeat)
+            self.surely(lambda: self.pauses.watch(self.space.settings.heartbeat), task_id, in_worker=True)
             self._starts.add(record)
             return result
         if runs_on and not in_worker and (found := self._find(task_id)) is not None:

@@ -134,8 +134,10 @@ def make_app(url: str, backend: str | None = None, **conf: Any) -> Celery:
         note("end", self.request.id)
 
     @app.task(shared=False, name="stumble", bind=True)
-    def stumble(self: Any, failures: int = 0, countdown: float = 0.0, seconds: float = 0.0) -> None:
-        """Is retried so many times."""
+    def stumble(
+        self: Any, failures: int = 0, countdown: float = 0.0, seconds: float = 0.0, *, fails: bool = False
+    ) -> None:
+        """Is retried so many times; then it succeeds or fails."""
         note("begin", self.request.id)
         if seconds:
             time.sleep(seconds)
@@ -143,6 +145,8 @@ def make_app(url: str, backend: str | None = None, **conf: Any) -> Celery:
             note("retry", self.request.id)
             raise self.retry(countdown=countdown, max_retries=None)
         note("end", self.request.id)
+        if fails:
+            raise ValueError("no")
 
     @app.task(shared=False, name="torn", bind=True, max_retries=None)
     def torn(self: Any, sent: str, of: int, retries: bool) -> None:

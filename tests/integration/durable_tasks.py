@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from celery import Celery, Task
+from celery.exceptions import Ignore
 
 from kafka_exec import Delay, Done, Error, Job, Stop, Suspend, Wait
 
@@ -104,6 +105,7 @@ def add_durable_tasks(app: Celery, note: Callable[[str, str], None]) -> None:
                 ones = self.wait_for(*(app.signature("add", (each, place)) for each in range(children)))
                 assert ones == [each + place for each in range(children)], ones
             values.append(self.step(written, self.request.id, place))
+            note(f"kept{place}", self.request.id)
         note("end", self.request.id)
         return values
 
@@ -114,6 +116,18 @@ def add_durable_tasks(app: Celery, note: Callable[[str, str], None]) -> None:
         found = self.suspend(correlation_id, **{"timeout": _PATIENCE, **(options or {})})
         note("end", self.request.id)
         return list(found) if isinstance(found, tuple) else found
+
+    @task
+    def pausing(self: Task, correlation_id: str, timeout: float) -> Any:
+        """Is suspended once, and says when it gives its slot up."""
+        note("begin", self.request.id)
+        try:
+            found = self.suspend(correlation_id, timeout=timeout, on_timeout="continue")
+        except Ignore:
+            note("pause", self.request.id)
+            raise
+        note("end", self.request.id)
+        return found
 
     @task
     def torn_wait(self: Task, correlation_id: str) -> Any:
@@ -169,6 +183,19 @@ def add_durable_tasks(app: Celery, note: Callable[[str, str], None]) -> None:
         note("end", self.request.id)
         number: int = found["number"]
         return number
+
+    @task
+    def outlasting(self: Task, gates: list[str], size: int) -> int:
+        """Makes its first durable call when a file is there, in each of two runs: it waits for a task with a long result."""
+        mark = mark_of(self.request.id)
+        gate = gates[mark.exists()]
+        mark.touch()
+        note("begin", self.request.id)
+        while not Path(gate).exists():
+            time.sleep(0.02)
+        found: str = self.wait_for(app.signature("add", ("x" * size, "y")))
+        note("end", self.request.id)
+        return len(found)
 
     def stumbling(self: Task) -> str:
         """Fails after its step, until a file exists: its message is a dead letter."""

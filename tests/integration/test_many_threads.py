@@ -1,4 +1,4 @@
-"""A process whose threads all use remote control at once, and publish meanwhile."""
+"""A process whose threads all use one app at once: remote control, publishing, and topics that are to be made."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 
 from kafka_exec.broker import EmbeddedKafka
+from kafka_exec.core.cluster.topology import state_topic
+from kafka_exec.kafka.client.clients import Clients
 from tests.integration.workers import Crew, crew
 
 pytestmark = pytest.mark.timed
@@ -73,3 +75,17 @@ def test_all_that_call_remote_control_come_back_and_others_publish_meanwhile(mad
     # What is kept is what the setting says, however many there were.
     pool = made.app.pool
     assert pool._resource.qsize() == pool.limit == made.app.conf.broker_pool_limit == 10
+
+
+def test_a_topic_that_all_need_at_once_is_made_by_one(
+    kafka: EmbeddedKafka, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first use of an app by all threads of a process: each with a client of its own would overwhelm Kafka."""
+    made_clients: list[Clients] = []
+    new_admin = Clients.new_admin
+    monkeypatch.setattr(Clients, "new_admin", lambda self: made_clients.append(self) or new_admin(self))
+    with crew(kafka, tmp_path, backend="same") as made:
+        space = made.app.backend.space
+        spec = state_topic(space.settings, space.topics)
+        outcomes = together(*[lambda: space.cluster.topics.ensure(spec)] * THREADS)
+        assert (outcomes, len(made_clients)) == ([None] * THREADS, 1)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import logging
+import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
 from typing import Any, TypeVar
 
@@ -26,10 +28,12 @@ from kafka_exec.core.message.envelope import (
     created_at,
 )
 from kafka_exec.errors import (
+    ConnectionFailed,
     CorrelationInUse,
     KafkaExecError,
     LostRecord,
     MessageTooLarge,
+    NotConfirmed,
     NotDurable,
     ResultTooLarge,
     SuspensionTimedOut,
@@ -39,10 +43,15 @@ from kafka_exec.kafka.publish import clock
 from kafka_exec.kafka.publish.scopes import captured, confirmed
 from kafka_exec.kafka.results.step_log import StepLog
 
+logger = logging.getLogger("kafka_exec")
+
 T = TypeVar("T")
 
 #: The longest time of a sleep, or of a wait with a deadline, seconds.
 FOR_EVER = 100 * 366 * 86400.0
+
+#: The time between two tries while Kafka does not answer, seconds.
+_PAUSE = 0.5
 
 
 class Suspended(Ignore):  # type: ignore[misc]
@@ -58,14 +67,14 @@ class DurableRun:
     def __init__(self, task: Any) -> None:
         if not isinstance(task.backend, KafkaBackend):
             raise NotDurable(f"task {task.name} makes durable calls: that needs a kafka-exec:// result backend")
-        task.backend.ensure_chords_allowed()
         self.backend = task.backend
         self.task_id = str(task.request.id)
         self.suspended: Suspended | None = None
         self._task = task
         self._request = task.request
         self._nonce = uuid.uuid4().hex[:8]
-        self.history = self._load()
+        self._patiently(self.backend.ensure_chords_allowed)
+        self.history = self._patiently(self._load)
 
     @property
     def settings(self) -> Any:
@@ -188,10 +197,7 @@ class DurableRun:
             for task_id in sent:  # children of an earlier run are children of this task
                 self._task.add_trail(self._task.app.AsyncResult(task_id))
         else:
-            with confirmed():
-                for task_id, task in sent.items():
-                    told = _waited_for(task.clone(), correlation_id)
-                    told.apply_async(task_id=task_id)
+            self._patiently(lambda: _send(sent, correlation_id))
         watched = sorted(set(ids) - sent.keys())
         continued = self.wait(WAIT, name, correlation_id, ids, timeout, watched)
         outcomes = [self.backend.outcome_of(continued.answers[each]) for each in ids if each in continued.answers]
@@ -226,7 +232,9 @@ class DurableRun:
             told |= {"got": []} if asks[0] == SUSPENSION else {}
             state = self.backend.suspended(self.task_id, told, request=self._request, due=deadline)
         offset = self._write_pages(
-            asks, message=self._message().as_json(), state=None if state is None else state.encode().decode()
+            asks,
+            message=self._patiently(self._message).as_json(),
+            state=None if state is None else state.encode().decode(),
         )
         if state is not None:
             self.backend.tell_suspended(state)
@@ -283,6 +291,15 @@ class DurableRun:
         self.backend.surely(lambda: found.append(write()), self.task_id, in_worker=True)
         return found[0]
 
+    def _patiently(self, ask: Callable[[], T]) -> T:
+        """The answer to a question that is asked again and again while Kafka does not answer: an outage fails no task."""
+        while True:
+            try:
+                return ask()
+            except (ConnectionFailed, NotConfirmed) as error:
+                logger.warning("task %s goes on as soon as Kafka answers: %s", self.task_id, error)
+                time.sleep(_PAUSE)
+
     def erase(self) -> None:
         """Removes the records of the task, which has ended."""
         try:
@@ -295,6 +312,13 @@ def now() -> float:
     """The time, epoch seconds: that of the log if the machine's clock is wrong."""
     with clock.by_the_log(log_offset()):
         return clock.now()
+
+
+def _send(tasks: Mapping[str, Any], correlation_id: str) -> None:
+    """Sends tasks, by their ids, whose ends are told."""
+    with confirmed():
+        for task_id, task in tasks.items():
+            _waited_for(task.clone(), correlation_id).apply_async(task_id=task_id)
 
 
 def _waited_for(task: Any, correlation_id: str) -> Any:

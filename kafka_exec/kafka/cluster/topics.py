@@ -42,6 +42,7 @@ class TopicKeeper:
         clients.on_refused_topic(self.forget)
         self._partitions: dict[str, int] = {}
         self._missing: dict[str, float] = {}
+        self._creating = native.lock()
 
     def partitions(self, topic: str, *, fresh: bool = False) -> int | None:
         """The number of partitions of a topic; None if there is no such topic."""
@@ -139,8 +140,19 @@ class TopicKeeper:
                 _check_number(spec, self._partitions.get(spec.name, spec.partitions))
 
     def _create(self, specs: Sequence[TopicSpec]) -> None:
-        with within(TIMEOUT), administration(self._clients) as admin:
-            what = f"creating topic {', '.join(spec.name for spec in specs)}"
+        """Makes topics, one thread at a time: Kafka would not answer hundreds that all need the same one in time."""
+        what = f"creating topic {', '.join(spec.name for spec in specs)}"
+        with within(TIMEOUT):
+            if not self._creating.acquire(timeout=time_left(TIMEOUT)):
+                raise ConnectionFailed(f"{what}: another thread creates topics, and the cluster does not answer")
+            try:
+                if missing := [spec for spec in specs if not self.is_known(spec.name)]:
+                    self._create_now(missing, what)
+            finally:
+                self._creating.release()
+
+    def _create_now(self, specs: Sequence[TopicSpec], what: str) -> None:
+        with administration(self._clients) as admin:
             admin.ask(
                 lambda client, timeout: client.create_topics(
                     self._new(specs, timeout), operation_timeout=timeout, request_timeout=timeout
