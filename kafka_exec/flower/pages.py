@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from urllib.parse import quote
 
 from kafka_exec.core.overview.times import age_of, time_of, when
+from kafka_exec.core.overview.why import Reason
 from kafka_exec.core.results.lifecycle import TERMINAL, State, to_celery
 from kafka_exec.core.results.smaller import is_left_out
 from kafka_exec.flower.tables import Column, Facts, ListPage, PageAct
@@ -227,6 +228,9 @@ TASK_ACTS = (
         _by("id"),
         ("data", "callback"),
         applies=lambda facts: facts["state"] == State.SUSPENDED.value,
+    ),
+    PageAct(
+        "Run now", "run_execution_now", _by("id"), applies=lambda facts: facts["reason"] == Reason.WAITS_FOR_TIME.value
     ),
     PageAct("Replay", "retry_execution", _by("id"), applies=lambda facts: facts["reason"] == "dead letter"),
     PageAct(

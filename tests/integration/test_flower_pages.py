@@ -241,6 +241,9 @@ def test_a_task_is_run_again_gets_a_remark_and_is_revoked(made: Crew, served: Se
     told = served.anna.act(page, "Run again as a new task", args="[20, 22]")
     (new,) = re.findall(r"id (\S+)", told.alerts[0])
     assert made.app.AsyncResult(new).get(timeout=60) == 42
+    later = made.app.tasks["add"].apply_async((1, 2), countdown=3600)
+    assert later.id in served.anna.act(f"/kafka/executions/{later.id}", "Run now").alerts[0]
+    assert later.get(timeout=60) == 3
 
 
 def test_nobody_acts_where_flower_is_read_only_or_knows_no_users(
