@@ -259,7 +259,7 @@ def _meanings() -> dict[str, str]:
 
 def metrics() -> str:
     """docs/metrics.md."""
-    found = {each.name: (each.labels, each.help) for each in gauges((), (), 0.0)} | TASK_METRICS
+    found = {each.name: (each.labels, each.help) for each in gauges((), (), {}, 0.0)} | TASK_METRICS
     rows = (
         f"| `{METRIC}{name}` | {', '.join(f'`{label}`' for label in labels)} | {meaning} |"
         for name, (labels, meaning) in found.items()

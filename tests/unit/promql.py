@@ -81,6 +81,8 @@ def _(node: promql.Call, scrapes: Sequence[Scrape]) -> Any:
     found = _value(argument, scrapes)
     if node.func.name == "absent":
         return {} if found else {frozenset[tuple[str, str]](): 1.0}
+    if node.func.name == "abs":
+        return {labels: abs(value) for labels, value in found.items()}
     return {labels: _OVER_TIME[node.func.name](values) for labels, values in found.items()}
 
 

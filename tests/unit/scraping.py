@@ -25,6 +25,7 @@ class World:
 
     reports: tuple[QueueReport, ...] | None = ()
     nodes: tuple[tuple[Seen, NodeState], ...] = ()
+    overdue: tuple[tuple[str, float], ...] = ()
     is_served: bool = True
 
 
@@ -38,7 +39,7 @@ class Planted(TopicMetrics):
     def read(self, now: float) -> list[Any]:
         if self._world.reports is None:
             raise ConnectionFailed("Kafka does not answer")
-        return gauges(self._world.reports, self._world.nodes, NOW)
+        return gauges(self._world.reports, self._world.nodes, dict(self._world.overdue), NOW)
 
 
 def scraped(world: World) -> list[Sample]:

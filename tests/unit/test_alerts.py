@@ -53,14 +53,15 @@ def fired(*phases: tuple[float, World]) -> set[str]:
 # -- the states --------------------------------------------------------------------------------------------------------
 
 
-def node(kind: str, state: NodeState = NodeState.ALIVE, faults: int = 0) -> tuple[Seen, NodeState]:
-    return Seen(f"{kind}-{state.value}", Heartbeat("i", "here", 1, kind=kind, faults=faults), NOW - 1), state
+def node(kind: str, state: NodeState = NodeState.ALIVE, faults: int = 0, ahead: float = 0.2) -> tuple[Seen, NodeState]:
+    beat = Heartbeat("i", "here", 1, kind=kind, faults=faults, clock_ahead=ahead)
+    return Seen(f"{kind}-{state.value}", beat, NOW - 1), state
 
 
 COUNTS = QueueCounts(ready=1, running=1, ordered=2, held=1, parked=1, oldest=NOW - 5)
 QUEUE = QueueReport("mail", COUNTS, delayed=2, dead=3, workers=2, slots=4, busy=1, rate=1.5)
 NODES = (node("worker"), node("beat"))
-HEALTHY = World((QUEUE,), NODES)
+HEALTHY = World((QUEUE,), NODES, (("nightly", 0.0), ("often", 4.0)))
 #: No worker, since there is nothing to do.
 AT_REST = World((QueueReport("mail", QueueCounts(), delayed=2, dead=3),), (node("control-plane"), node("beat")))
 
@@ -70,7 +71,7 @@ PAUSED = replace(QUEUE, pauses=QueuePauses(Pause("ann", NOW)))
 
 
 def of(report: QueueReport, *nodes: tuple[Seen, NodeState]) -> World:
-    return World((report,), nodes or NODES)
+    return World((report,), nodes or NODES, HEALTHY.overdue)
 
 
 def but(counts: QueueCounts, report: QueueReport = QUEUE) -> World:
@@ -95,6 +96,8 @@ PLANTED = {
     "KafkaExecQueuePaused": after(of(replace(PAUSED, counts=replace(WAITING, held=0), busy=4)), DAY + HOUR),
     "KafkaExecDelaysStand": after(of(replace(UNREAD, counts=QueueCounts()), node("beat"))),
     "KafkaExecNoBeat": after(of(replace(QUEUE, counts=QueueCounts()), node("worker")), 3 * HOUR),
+    "KafkaExecPeriodicOverdue": after(replace(HEALTHY, overdue=(("nightly", 0.0), ("often", 90.0)))),
+    "KafkaExecClockSkew": after(of(QUEUE, node("worker", ahead=-1.5), node("beat"))),
     "KafkaExecNodeLost": after(of(QUEUE, *NODES, node("worker", NodeState.LOST))),
     "KafkaExecNodeFaults": after(of(QUEUE, node("worker", faults=1), node("beat")), 5 * MINUTE),
 }
@@ -112,6 +115,11 @@ WELL = {
     ],
     "no beat ever": [(DAY, of(replace(QUEUE, counts=QueueCounts()), node("worker")))],
     "one beat of two leaves": [(25 * MINUTE, HEALTHY), (5 * MINUTE, of(QUEUE, *NODES, node("beat", NodeState.LEFT)))],
+    "a beat that is lost is taken over from": [
+        (25 * MINUTE, HEALTHY),
+        (2 * MINUTE, replace(HEALTHY, overdue=(("nightly", 0.0), ("often", 90.0)))),
+        (5 * MINUTE, HEALTHY),
+    ],
     "an outage of a minute": [(25 * MINUTE, HEALTHY), (MINUTE, World(None))],
 }
 
@@ -143,7 +151,7 @@ def test_each_alert_has_a_summary_a_severity_and_a_runbook_and_each_runbook_an_a
 
 @pytest.mark.parametrize("path", ["monitoring/alerts.yaml", "monitoring/grafana/dashboard.json", "k8s/scale.yaml"])
 def test_the_metrics_exist(path: str) -> None:
-    known = {PREFIX + name for name in ("up", *(gauge.name for gauge in gauges((), (), 0.0)))}
+    known = {PREFIX + name for name in ("up", *(gauge.name for gauge in gauges((), (), {}, 0.0)))}
     named = set(re.findall(rf"\b{PREFIX}\w+", (ROOT / "docker" / path).read_text()))
     assert named
     assert named <= known

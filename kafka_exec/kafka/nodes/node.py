@@ -153,8 +153,10 @@ class Node:
     def beat(self) -> None:
         """Sends a heartbeat now."""
         strays = tuple(stray for each in self._strays for stray in each())
+        ahead = self.clock_ahead
+        ahead = None if ahead is None else round(ahead, 3)
         try:
-            self._send(replace(self._telling(), strays=strays, faults=faults().total))
+            self._send(replace(self._telling(), strays=strays, faults=faults().total, clock_ahead=ahead))
         except KafkaExecError as error:
             logger.debug("no heartbeat of %s: %s", self.name, error)
 
