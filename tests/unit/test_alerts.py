@@ -16,6 +16,7 @@ from kafka_exec.core.overview.counts import QueueCounts
 from kafka_exec.core.overview.metrics import PREFIX, gauges
 from kafka_exec.core.overview.queues import QueueReport
 from kafka_exec.core.queue.pausing import Pause, QueuePauses
+from kafka_exec.kafka.nodes.metrics_port import METRICS as PROCESS_METRICS
 from tests.snippets import ROOT, anchors
 from tests.unit.promql import Scrape, evaluate, seconds
 from tests.unit.scraping import MINUTE, NOW, World, history
@@ -98,6 +99,8 @@ PLANTED = {
     "KafkaExecNoBeat": after(of(replace(QUEUE, counts=QueueCounts()), node("worker")), 3 * HOUR),
     "KafkaExecPeriodicOverdue": after(replace(HEALTHY, overdue=(("nightly", 0.0), ("often", 90.0)))),
     "KafkaExecClockSkew": after(of(QUEUE, node("worker", ahead=-1.5), node("beat"))),
+    "KafkaExecPublishErrors": after(replace(HEALTHY, errors=2), 5 * MINUTE),
+    "KafkaExecConsumerStands": after(replace(HEALTHY, turn_age=120.0), 5 * MINUTE),
     "KafkaExecNodeLost": after(of(QUEUE, *NODES, node("worker", NodeState.LOST))),
     "KafkaExecNodeFaults": after(of(QUEUE, node("worker", faults=1), node("beat")), 5 * MINUTE),
 }
@@ -115,6 +118,9 @@ WELL = {
     ],
     "no beat ever": [(DAY, of(replace(QUEUE, counts=QueueCounts()), node("worker")))],
     "one beat of two leaves": [(25 * MINUTE, HEALTHY), (5 * MINUTE, of(QUEUE, *NODES, node("beat", NodeState.LEFT)))],
+    "a process that could not publish starts anew": [(25 * MINUTE, replace(HEALTHY, errors=5)), (5 * MINUTE, HEALTHY)],
+    "errors of long ago": [(5 * MINUTE, HEALTHY), (25 * MINUTE, replace(HEALTHY, errors=2))],
+    "a takeover": [(25 * MINUTE, HEALTHY), (MINUTE, replace(HEALTHY, turn_age=50.0)), (MINUTE, HEALTHY)],
     "a beat that is lost is taken over from": [
         (25 * MINUTE, HEALTHY),
         (2 * MINUTE, replace(HEALTHY, overdue=(("nightly", 0.0), ("often", 90.0)))),
@@ -151,7 +157,7 @@ def test_each_alert_has_a_summary_a_severity_and_a_runbook_and_each_runbook_an_a
 
 @pytest.mark.parametrize("path", ["monitoring/alerts.yaml", "monitoring/grafana/dashboard.json", "k8s/scale.yaml"])
 def test_the_metrics_exist(path: str) -> None:
-    known = {PREFIX + name for name in ("up", *(gauge.name for gauge in gauges((), (), {}, 0.0)))}
+    known = {PREFIX + name for name in ("up", *PROCESS_METRICS, *(gauge.name for gauge in gauges((), (), {}, 0.0)))}
     named = set(re.findall(rf"\b{PREFIX}\w+", (ROOT / "docker" / path).read_text()))
     assert named
     assert named <= known
