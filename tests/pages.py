@@ -108,8 +108,10 @@ So several of a machine may have the same setting; let Prometheus look at as man
 |---|---|---|
 {process}
 
-Reasons are {reasons}. What a prefork pool's children publish, and what is published in transactions, is not among them. A
-web application that only publishes has no port: it gets the exception.
+Reasons are {reasons}. What the children of a prefork pool publish (results, and what tasks send) is not among them, nor what
+is published in transactions: there a task gets the exception. A web application that only publishes has no port either.
+Counting took 1.6 µs for each acknowledged record, of which a task has one to three: 0.1 to 0.3 % of the time that a worker
+takes for an empty task.
 
 ## Alerts
 
