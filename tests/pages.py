@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,9 @@ from kafka_exec.core.cluster.values import PROPERTIES
 from kafka_exec.core.overview.metrics import PREFIX as METRIC
 from kafka_exec.core.overview.metrics import gauges
 from kafka_exec.core.results.counters import METRICS as TASK_METRICS
+from kafka_exec.kafka.nodes.metrics_port import METRICS as PROCESS_METRICS
+from kafka_exec.kafka.nodes.metrics_port import TRIED
+from kafka_exec.kafka.publish.meters import REASONS
 from kafka_exec.settings.environment import PASSWORD, USER, variable
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -92,6 +95,23 @@ Labels are names of queues, nodes and tasks (of the first 200, then `other`), ne
 The metrics of tasks are counted from the exporter's start on, from the state records: of a task whose result is ignored
 there are none, and a run of less than 0.1 s is told by its end only. So retries are `previous="DELAYED",state="RUNNING"`,
 resumes `previous="SUSPENDED"`, and runs that a lost worker left `previous="RUNNING",state="RUNNING"`.
+
+## Of each process
+
+A worker, a beat and a control plane serve what they count of their own work, with the same extra, on a port of their own:
+`kafka_exec_metrics_port = 9810`, or `KAFKA_EXEC_METRICS_PORT=9810`. Without it, which is the default, nothing is counted.
+If the port is taken they try the next ones, {tried} in all, and the log says which it is: `metrics of this process: http://…`.
+So several of a machine may have the same setting; let Prometheus look at as many ports. In a container set
+`KAFKA_EXEC_METRICS_HOST=0.0.0.0`. If they cannot be served that is an error in the log, and the node works without.
+
+| metric | labels | meaning |
+|---|---|---|
+{process}
+
+Reasons are {reasons}. What the children of a prefork pool publish (results, and what tasks send) is not among them, nor what
+is published in transactions: there a task gets the exception. A web application that only publishes has no port either.
+Counting took 1.6 µs for each acknowledged record, of which a task has one to three: 0.1 to 0.3 % of the time that a worker
+takes for an empty task.
 
 ## Alerts
 
@@ -259,12 +279,21 @@ def _meanings() -> dict[str, str]:
 
 def metrics() -> str:
     """docs/metrics.md."""
-    found = {each.name: (each.labels, each.help) for each in gauges((), (), 0.0)} | TASK_METRICS
-    rows = (
-        f"| `{METRIC}{name}` | {', '.join(f'`{label}`' for label in labels)} | {meaning} |"
-        for name, (labels, meaning) in found.items()
+    found = {each.name: (each.labels, each.help) for each in gauges((), (), {}, 0.0)} | TASK_METRICS
+    return METRICS.format(
+        prefix=METRIC,
+        metrics="\n".join(_metrics(found)),
+        process="\n".join(_metrics(PROCESS_METRICS)),
+        tried=TRIED,
+        reasons=", ".join(f"`{reason}`" for reason in REASONS),
+        alerts="\n".join(_alerts()),
     )
-    return METRICS.format(prefix=METRIC, metrics="\n".join(rows), alerts="\n".join(_alerts()))
+
+
+def _metrics(found: Mapping[str, tuple[tuple[str, ...], str]]) -> Iterator[str]:
+    """The rows of metrics."""
+    for name, (labels, meaning) in found.items():
+        yield f"| `{METRIC}{name}` | {', '.join(f'`{label}`' for label in labels)} | {meaning} |"
 
 
 def _alerts() -> Iterator[str]:

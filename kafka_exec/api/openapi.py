@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from kafka_exec.about import __version__
-from kafka_exec.api import periodic, queues, tasks
+from kafka_exec.api import periodic, queues, tasks, topics
 from kafka_exec.api.operation import NAME, Call, Operation, Schema
 from kafka_exec.api.schemas import SCHEMAS
 
@@ -53,6 +53,7 @@ def openapi(call: Call) -> Any:
 OPERATIONS = (
     *tasks.OPERATIONS,
     *queues.OPERATIONS,
+    *topics.OPERATIONS,
     *periodic.OPERATIONS,
     Operation("GET", "/openapi.json", openapi, "Document"),
 )

@@ -75,6 +75,29 @@ SCHEMAS: Mapping[str, Schema] = {
     "Pause": _object(
         {"by": _TEXT, "at": _NUMBER, "reason": _TEXT, "until": _MAYBE_NUMBER}, queue=_TEXT, key=_MAYBE_TEXT
     ),
+    "Topic": _object(
+        schema={"const": 1},
+        topic=_TEXT,
+        purpose=_TEXT,
+        partitions=_COUNT,
+        replicas=_COUNT,
+        records=_COUNT,
+        deviations=_TEXTS,
+    ),
+    "Topics": _list("Topic"),
+    "Rate": _object(
+        schema={"const": 1},
+        queue=_TEXT,
+        task=_MAYBE_TEXT,
+        seconds=_NUMBER,
+        sent=_COUNT,
+        begun=_COUNT,
+        ended=_COUNT,
+        wait=_MAYBE_NUMBER,
+    ),
+    "Rates": _list("Rate"),
+    "Copy": _object(sent=_NUMBER, name=_TEXT, key=_MAYBE_TEXT, id=_TEXT, copy=_TEXT),
+    "Copies": _list("Copy", schema={"const": 1}, queue=_TEXT, chosen=_COUNT, refused=_COUNT, sent=_COUNT),
     "Problem": _object(severity=_TEXT, text=_TEXT, command=_TEXT),
     "Status": _object(
         schema={"const": 1},

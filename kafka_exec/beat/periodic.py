@@ -11,6 +11,7 @@ from kafka_exec.beat.entries import entry_of
 from kafka_exec.beat.rules import parsed, rule_of
 from kafka_exec.beat.schedule_table import ScheduleTable
 from kafka_exec.core.beat.claimlog import Standing
+from kafka_exec.core.beat.schedule import CatchUp, Overlap
 from kafka_exec.core.cluster.topology import nodes_topic, sync_topic
 from kafka_exec.core.nodes.heartbeat import Heartbeat, NodeState, roll
 from kafka_exec.errors import KafkaExecError, NoSuchEntry
@@ -45,6 +46,19 @@ class Periodic:
         if self.is_held:
             return "held"
         return "lost" if self.standing.holder else "free"
+
+    def overdue(self, now: float) -> float | None:
+        """The seconds since a slot that is due was not fired, or 0; None if no beat is to fire it.
+
+        A run on the node delays the next slot. A holder leaves out what was missed, where the entry's policy says so.
+        """
+        if self.next is None:
+            return None
+        policy = self.row.get("policy") or {}
+        leaves_out = policy.get("catch_up") == CatchUp.SKIP.value or policy.get("overlap") == Overlap.SKIP.value
+        if self.is_held and (leaves_out or self.standing.handling):
+            return 0.0
+        return max(0.0, now - self.next)
 
     def facts(self) -> dict[str, Any]:
         """The entry's facts as a JSON object."""

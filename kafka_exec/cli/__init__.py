@@ -9,6 +9,7 @@ from kafka_exec.cli.broker import broker
 from kafka_exec.cli.cluster.acls import acls
 from kafka_exec.cli.cluster.doctor import doctor
 from kafka_exec.cli.cluster.nodes import nodes
+from kafka_exec.cli.cluster.plan import plan
 from kafka_exec.cli.cluster.status import status
 from kafka_exec.cli.cluster.topics import topics
 from kafka_exec.cli.common import Guarded
@@ -68,6 +69,7 @@ for command in (
     import_redbeat,
     keys,
     nodes,
+    plan,
     queues,
     remark,
     replay,

@@ -7,8 +7,6 @@ import threading
 
 import click
 
-from kafka_exec.settings.appconf import broker_home
-
 
 @click.command()
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
@@ -29,7 +27,7 @@ def exporter(context: click.Context, host: str, port: int) -> None:
     ending = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: ending.set())
-    with metrics(broker_home(context.obj.app)) as registry:
+    with metrics(context.obj.app) as registry:
         server, thread = start_http_server(port, host, registry)
         click.echo(f"Serving metrics on http://{host}:{server.server_port}/metrics. Stop it with Ctrl-C.")
         ending.wait()

@@ -21,7 +21,6 @@ from kafka_exec.flower import handlers
 from kafka_exec.flower.navigation import Templates
 from kafka_exec.flower.pages import PAGES
 from kafka_exec.operations.metrics import metrics
-from kafka_exec.settings.appconf import broker_home
 
 logger = logging.getLogger("kafka_exec")
 
@@ -67,7 +66,7 @@ class Scrapes:
         with self._lock:
             try:
                 if self._registry is None:
-                    self._registry = self._open.enter_context(metrics(broker_home(self._app)))
+                    self._registry = self._open.enter_context(metrics(self._app))
             except KafkaExecError as error:
                 logger.warning("no metrics: %s", error)
                 return f"{PREFIX}up 0.0\n".encode()

@@ -9,15 +9,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from celery import Celery
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, InfoMetricFamily
 
 from kafka_exec.about import __version__
+from kafka_exec.beat.periodic import PeriodicTasks
 from kafka_exec.core.overview.metrics import PREFIX, gauges
 from kafka_exec.core.results.counters import METRICS, RUN, TRANSITIONS, WAIT
 from kafka_exec.errors import KafkaExecError
 from kafka_exec.kafka.overview.counting import Counting
 from kafka_exec.kafka.overview.queues import Overview
+from kafka_exec.kafka.overview.reading import layout_of
+from kafka_exec.settings.appconf import broker_home
 
 logger = logging.getLogger("kafka_exec")
 
@@ -26,13 +30,19 @@ _ENDING = 5.0
 
 
 @contextmanager
-def metrics(space: Any) -> Iterator[CollectorRegistry]:
-    """The metrics beside the block; what tasks come to is counted from its begin on. ``space``: the broker's namespace."""
+def metrics(app: Celery) -> Iterator[CollectorRegistry]:
+    """The metrics beside the block; what tasks come to is counted from its begin on.
+
+    Raises:
+        NotInKafka: the broker is not kafka-exec.
+        ConnectionFailed: no broker answers.
+    """
+    space = broker_home(app)
     counting = Counting(space.cluster, space.topics.state)
     counting.start()
     try:
         registry = CollectorRegistry(auto_describe=False)
-        registry.register(TopicMetrics(space))
+        registry.register(TopicMetrics(app))
         registry.register(TaskMetrics(counting))
         yield registry
     finally:
@@ -40,10 +50,11 @@ def metrics(space: Any) -> Iterator[CollectorRegistry]:
 
 
 class TopicMetrics:
-    """A collector of Prometheus' client, which reads the topics when it is asked. ``space``: the broker's namespace."""
+    """A collector of Prometheus' client, which reads the topics when it is asked."""
 
-    def __init__(self, space: Any) -> None:
-        self._space = space
+    def __init__(self, app: Any) -> None:
+        self._app = app
+        self._periodic: PeriodicTasks | None = None
         self._lock = threading.Lock()
 
     def describe(self) -> list[Any]:
@@ -72,7 +83,17 @@ class TopicMetrics:
         Raises:
             KafkaExecError: the topics cannot be read.
         """
-        return gauges(*Overview(self._space.cluster, self._space.topics).survey(now), now)
+        space = broker_home(self._app)
+        layout = layout_of(space.cluster)
+        survey = Overview(space.cluster, space.topics, layout).survey(now)
+        return gauges(*survey, self._overdue(now) if space.topics.sync in layout.counts else {}, now)
+
+    def _overdue(self, now: float) -> dict[str, float]:
+        """The seconds by which each entry is overdue that beats fire."""
+        if self._periodic is None:
+            self._periodic = PeriodicTasks(self._app)
+        found = {each.name: each.overdue(now) for each in self._periodic.all()}
+        return {name: seconds for name, seconds in found.items() if seconds is not None}
 
 
 class TaskMetrics:

@@ -132,6 +132,7 @@ def node_facts(seen: Seen, state: NodeState, now: float) -> dict[str, Any]:
         "known": beat.known,
         "tasks": beat.tasks,
         "faults": beat.faults,
+        "clock_ahead": beat.clock_ahead,
     }
 
 

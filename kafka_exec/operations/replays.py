@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from celery import Celery
 
 from kafka_exec.core.message.copies import Replay
 from kafka_exec.core.overview.choosing.messages import MessageFilter
 from kafka_exec.errors import ConfigurationError
-from kafka_exec.kafka.overview.replays import Replayer
+from kafka_exec.kafka.overview.replays import Replayer, TaskCopy
 from kafka_exec.settings.appconf import broker_home
 
 
@@ -38,3 +40,15 @@ def replayer(
     return Replayer(
         space.cluster, space.topics, queue, replay, chosen, since, until, lambda: space.keys_over(replay.queue)
     )
+
+
+def copy_facts(copy: TaskCopy) -> dict[str, Any]:
+    """A copy as a JSON object. ``sent``: when its original was, epoch seconds."""
+    headers = copy.message.headers
+    return {
+        "sent": copy.at,
+        "name": headers["task"],
+        "key": headers.get("ordering_key"),
+        "id": copy.original,
+        "copy": headers["id"],
+    }

@@ -135,6 +135,18 @@ def prefix_of(app: Celery) -> str:
         return split(connection.virtual_host)[0]
 
 
+def settings_of(app: Celery) -> Any:
+    """The settings of an app's broker; makes no request.
+
+    Raises:
+        NotInKafka: the broker is not kafka-exec.
+        ConfigurationError: a setting is wrong.
+    """
+    require_our_broker(app)
+    with app.connection_for_write() as connection:
+        return connection.transport.settings
+
+
 def result_home(app: Celery, url: str) -> Any:
     """The namespace (cluster, topic names, settings) of a result back end's URL.
 

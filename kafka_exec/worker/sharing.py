@@ -21,6 +21,7 @@ from kafka_exec.core.worker.sharing import Fullness, Grant, idle_peers, is_given
 from kafka_exec.core.worker.versions import needed
 from kafka_exec.errors import KafkaExecError
 from kafka_exec.kafka.nodes.node import Node
+from kafka_exec.kafka.publish import meters
 from kafka_exec.transport.connection import Connection
 from kafka_exec.transport.sources import Item, WorkQueue
 from kafka_exec.worker import waiting
@@ -88,6 +89,7 @@ class Sharing:
     def _grant(self, grants: list[Grant]) -> None:
         if not grants:
             return
+        meters.granted(len(grants))
         try:
             self._node.grant(grants)
         except KafkaExecError as error:

@@ -6,10 +6,13 @@ import json
 import logging
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from datetime import datetime
 from typing import Any
 
 import pytest
+from kombu import Queue
 from starlette.applications import Starlette
 from starlette.authentication import AuthCredentials, AuthenticationBackend, SimpleUser
 from starlette.middleware import Middleware
@@ -166,6 +169,44 @@ def test_a_queue_is_paused_in_the_name_of_the_user_and_resumed(made: Crew, site:
     assert site.post("/queues/celery/resume", {}, 409) == {"error": "queue celery is not paused"}
     assert "there is no queue 'nowhere'" in site.post("/queues/nowhere/pause", {}, 404)["error"]
     assert "still to come" in site.post("/queues/celery/pause", {"until": "2001-01-01"}, 400)["error"]
+
+
+def test_topics_and_rates_are_those_that_the_commands_print(made: Crew, site: Site) -> None:
+    made.effects.wait_for(made.send("work", number=2))
+    until(lambda: made.backlog() == 0, what="the commits of all ends")
+    found = {each["topic"]: each for each in site.get("/topics")["items"]}
+    assert (found[f"{made.prefix}.queue.celery"]["purpose"], found.keys()) == (
+        "messages of queue celery",
+        {each["topic"] for each in printed(made, "topics")},
+    )
+    rates = {each["task"]: each for each in site.get("/top", queue="celery", seconds=3600)["items"]}
+    assert rates["work"]["sent"] >= 2
+    assert rates[None]["sent"] == sum(each["sent"] for task, each in rates.items() if task is not None)
+    assert rates.keys() == {each["task"] for each in printed(made, "top", "celery", "--seconds", "3600")}
+    assert "there is no queue 'nobody'" in site.ask("GET", "/api/kafka/top", params={"queue": "nobody"}).json()["error"]
+    assert site.get("/top", 400, seconds=0)
+
+
+def copied(chosen: int, sent: int) -> dict[str, Any]:
+    return {"schema": 1, "queue": "shadow", "chosen": chosen, "refused": 0, "sent": sent}
+
+
+def test_the_tasks_of_a_time_are_copied_once_to_another_queue(made: Crew, site: Site) -> None:
+    begin = time.time()
+    ids = made.send("work", number=3, queue="origin")
+    made.send("total", [1, 2], queue="origin")
+    with made.app.connection_for_write() as connection:
+        Queue("shadow", no_declare=False)(connection.default_channel).declare()
+    wanted = {"since": datetime.fromtimestamp(begin - 1).isoformat(), "to_queue": "shadow", "name": "work"}
+    listed = site.post("/queues/origin/replay", {**wanted, "dry_run": True})
+    assert {each["id"] for each in listed["items"]} == set(ids)
+    assert {name: value for name, value in listed.items() if name != "items"} == copied(3, 0)
+    assert site.post("/queues/origin/replay", wanted) == {**copied(3, 3), "items": []}
+    assert site.post("/queues/origin/replay", wanted) == {**copied(0, 0), "items": []}
+    assert site.get("/queues/shadow")["ready"] == 3
+    assert "beside the tasks" in site.post("/queues/origin/replay", {**wanted, "to_queue": "origin"}, 400)["error"]
+    assert "there is no queue" in site.post("/queues/origin/replay", {**wanted, "to_queue": "nobody"}, 404)["error"]
+    assert "to_queue" in site.post("/queues/origin/replay", {"since": "1 h"}, 400)["error"]
 
 
 def test_a_schedule_expression_makes_a_periodic_entry(site: Site) -> None:

@@ -44,6 +44,7 @@ LIKELY: dict[str, list[Any]] = {
     "until": ["1 h", "9999-12-31"],
     "where": ["attempts > 0", "(((", 'args[0] == 1 and not key ~ "x"'],
     "timeout": [0, 1],
+    "to_queue": ["celery", "nobody"],
 }
 
 

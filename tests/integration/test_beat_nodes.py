@@ -13,6 +13,7 @@ from confluent_kafka.admin import NewTopic
 
 from kafka_exec.broker import EmbeddedKafka
 from kafka_exec.core.beat.agenda import run_id
+from kafka_exec.operations.metrics import TopicMetrics
 from tests.integration.beat_tools import Diary, assert_each_once, name_of
 from tests.integration.judge import judge_lanes
 from tests.integration.workers import PATIENCE, Crew, crew, until
@@ -81,6 +82,29 @@ def test_only_a_node_with_the_labels_fires(kafka: EmbeddedKafka, tmp_path: Path)
         assert set(diary.holders()) == {"plain"}
         able = made.start_beat("b2", kafka_exec_beat_labels=["gpu", "eu"])
         assert diary.until_held(1, by=diary.until_fired("special", 1)[0].by)["special"].startswith(name_of(able))
+
+
+def test_an_entry_that_no_living_beat_may_fire_is_told_as_overdue(kafka: EmbeddedKafka, tmp_path: Path) -> None:
+    entry = {"task": "work", "schedule": 0.5, "catch_up": "all"}
+    with made_with(kafka, tmp_path, special={**entry, "labels": ["gpu"]}, plain=entry) as made:
+        metrics = TopicMetrics(made.app)
+
+        def overdue() -> dict[str, float]:
+            (found,) = [each for each in metrics.read(time.time()) if each.name == "periodic_overdue_seconds"]
+            return {name: seconds for (name,), seconds in found.samples}
+
+        assert overdue() == {}  # no beat has lived
+        diary = Diary(made)
+        made.start_beat("b1")
+        able = made.start_beat("b2", kafka_exec_beat_labels=["gpu"])
+        diary.until_fired("special", 1)
+        diary.until_fired("plain", 1)
+        assert set(until(lambda: len(found := overdue()) == 2 and found)) == {"plain", "special"}
+        able.kill()
+        lost = time.time()
+        until(lambda: overdue()["special"] > 20, what="an overdue entry")
+        assert time.time() - lost > 15
+        until(lambda: overdue()["plain"] < 15, what="the other entry, which the other beat has taken over")
 
 
 def test_nodes_take_turns(kafka: EmbeddedKafka, tmp_path: Path) -> None:

@@ -60,8 +60,14 @@ def test_what_is_mounted_exists(name: str) -> None:
 def test_prometheus_scrapes_the_exporter_and_reads_the_rules() -> None:
     told = yaml.safe_load((COMPOSE.parent / "monitoring" / "prometheus.yaml").read_text())
     (port,) = (each for each in SERVICES["exporter"]["command"] if each.startswith("--port="))
-    (job,) = told["scrape_configs"]
+    job, processes = told["scrape_configs"]
     assert job["static_configs"] == [{"targets": [f"exporter:{port.removeprefix('--port=')}"]}]
+    (named,) = processes["dns_sd_configs"]
+    assert [name for name, each in SERVICES.items() if each.get("command", [""])[0] in ("worker", "beat")] == named[
+        "names"
+    ]
+    for name in named["names"]:
+        assert SERVICES[name]["environment"]["KAFKA_EXEC_METRICS_PORT"] == str(named["port"])
     folder = "/etc/prometheus/"
     mounted = [volume.split(":")[1] for volume in SERVICES["prometheus"]["volumes"]]
     assert {folder + name for name in (*told["rule_files"], "prometheus.yaml")} <= set(mounted)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -161,3 +162,43 @@ def test_suspended_lists_who_waits_for_what(made: Crew) -> None:
     made.command("kafka", "resume", "approve/7", '"yes"')
     assert result.get(timeout=PATIENCE) == "yes"
     until(lambda: told(made, "suspended") == [], what="the end of the suspension")
+
+
+def test_a_plan_is_made_of_what_the_log_of_a_queue_has(made: Crew) -> None:
+    nobody = made.run("kafka", "plan", "celery")
+    assert "there is no queue 'celery'" in nobody.stderr
+    begin = time.time()
+    # The ten minutes before, and all that is sent in the same one of the minutes that are counted.
+    since = datetime.fromtimestamp(begin - 545).isoformat()
+    ids = made.send("work", 0.5, number=6)
+    keyed = [made.send("work", queue="keyed", ordering_key=key)[0] for key in ("a", "a", "b")]
+    refused = made.run("kafka", "plan", "celery")
+    assert (refused.returncode, "no task of celery has ended in that time" in refused.stderr) == (1, True)
+    worker = made.start("one", "-c", "3", "-Q", "celery,keyed")
+    made.effects.wait_for([*ids, *keyed])
+    until(lambda: made.backlog() == 0, what="the commits of all ends")
+    (found,) = told(made, "plan", "celery", "--from", since)
+    seconds = time.time() - begin + 545
+    figures = {name: each["value"] for name, each in found["figures"].items()}
+    running = found["figures"]["running"]
+    assert running["reason"].startswith("0.1 tasks/s of "), running  # six in the busiest minute
+    assert running["value"] >= 0.05
+    assert (figures["workers"], found["figures"]["workers"]["reason"]) == (2, "one may be away")
+    assert {name: each["now"] for name, each in found["figures"].items() if each["now"] is not None} == {
+        "running": 0,
+        "slots": 3,
+        "workers": 1,
+        "partitions": 8,
+    }
+    # Of six tasks in this time, and in all the days that they are kept.
+    kept = 3 * 6 / seconds * 86400
+    assert 500 < figures["disk_messages"] / (7 * kept) < 1500
+    assert 200 < figures["disk_states"] / kept < 1500
+    assert (found["queue"], found["obstacles"]) == ("celery", [])
+    # What is given wins; two keys do not run so many.
+    bound = made.run("kafka", "plan", "keyed", "--rate", "100/s", "--run", "1s")
+    heading, *_, obstacle = bound.stdout.splitlines()
+    assert heading.split() == ["FIGURE", "PLAN", "NOW", "FOLLOWS", "FROM"]
+    assert obstacle.startswith("not possible: 2 ordering keys run 2 tasks at once, that is 2 a second, and 100 come")
+    assert bound.returncode == 3
+    worker.stop()

@@ -115,4 +115,4 @@ def test_task_names_are_told_now_and_then(made: Crew, kafka: EmbeddedKafka) -> N
     assert told[0] == 0
     assert TASKS_EVERY in told
     assert len(told) <= len(beats) / TASKS_EVERY + 1
-    assert all(len(beat.encode()) < 350 for beat in beats if beat.tasks is None)
+    assert all(len(beat.encode()) < 400 for beat in beats if beat.tasks is None)

@@ -211,7 +211,7 @@ def test_the_commands_tell_what_is_paused_and_refuse_what_is_wrong(made: Crew) -
     }
     checked = run(made, "status", "--check")
     assert (checked.exit_code, "nothing needs an operator" in checked.stdout) == (0, True)
-    gauges = {gauge.name: gauge.samples for gauge in TopicMetrics(broker_home(made.app)).read(time.time())}
+    gauges = {gauge.name: gauge.samples for gauge in TopicMetrics(made.app).read(time.time())}
     assert gauges["queue_paused"] == [(("celery",), 1.0)]
     assert [each["state"] for each in Queues(made.app)._queues()] == ["paused"]
 

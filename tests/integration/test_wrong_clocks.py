@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from kafka_exec.broker import EmbeddedKafka
+from kafka_exec.operations.metrics import TopicMetrics
 from tests.integration.workers import Crew, Worker, crew
 
 HOUR = 3600.0
@@ -83,6 +84,10 @@ def test_a_wrong_clock_begins_no_task_early_or_late_and_is_told_once(
     worker.wait_for_line(told)
     assert_in_time(made, send(made))
     assert len(worker.lines("the clock of this machine")) == 1
+    skews = [each for each in TopicMetrics(made.app).read(time.time()) if each.name == "clock_skew_seconds"]
+    [(labels, skew)] = skews[0].samples
+    assert labels == (worker.node,)
+    assert abs(skew - ahead) < 60
 
 
 @pytest.mark.parametrize(("before", "after"), [(-HOUR, 0.0), (0.0, HOUR)])

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
 from functools import singledispatch
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import promql_parser as promql
@@ -81,7 +82,16 @@ def _(node: promql.Call, scrapes: Sequence[Scrape]) -> Any:
     found = _value(argument, scrapes)
     if node.func.name == "absent":
         return {} if found else {frozenset[tuple[str, str]](): 1.0}
+    if node.func.name == "increase":
+        return {labels: _increase(values) for labels, values in found.items() if len(values) > 1}
+    if node.func.name == "abs":
+        return {labels: abs(value) for labels, value in found.items()}
     return {labels: _OVER_TIME[node.func.name](values) for labels, values in found.items()}
+
+
+def _increase(values: Sequence[float]) -> float:
+    """The increase of a counter, which begins anew with its process, without Prometheus' extrapolation."""
+    return sum(after - before if after >= before else after for before, after in pairwise(values))
 
 
 @_value.register

@@ -16,6 +16,7 @@ from kafka_exec.core.overview.counts import QueueCounts
 from kafka_exec.core.overview.metrics import PREFIX, gauges
 from kafka_exec.core.overview.queues import QueueReport
 from kafka_exec.core.queue.pausing import Pause, QueuePauses
+from kafka_exec.kafka.nodes.metrics_port import METRICS as PROCESS_METRICS
 from tests.snippets import ROOT, anchors
 from tests.unit.promql import Scrape, evaluate, seconds
 from tests.unit.scraping import MINUTE, NOW, World, history
@@ -53,14 +54,15 @@ def fired(*phases: tuple[float, World]) -> set[str]:
 # -- the states --------------------------------------------------------------------------------------------------------
 
 
-def node(kind: str, state: NodeState = NodeState.ALIVE, faults: int = 0) -> tuple[Seen, NodeState]:
-    return Seen(f"{kind}-{state.value}", Heartbeat("i", "here", 1, kind=kind, faults=faults), NOW - 1), state
+def node(kind: str, state: NodeState = NodeState.ALIVE, faults: int = 0, ahead: float = 0.2) -> tuple[Seen, NodeState]:
+    beat = Heartbeat("i", "here", 1, kind=kind, faults=faults, clock_ahead=ahead)
+    return Seen(f"{kind}-{state.value}", beat, NOW - 1), state
 
 
 COUNTS = QueueCounts(ready=1, running=1, ordered=2, held=1, parked=1, oldest=NOW - 5)
 QUEUE = QueueReport("mail", COUNTS, delayed=2, dead=3, workers=2, slots=4, busy=1, rate=1.5)
 NODES = (node("worker"), node("beat"))
-HEALTHY = World((QUEUE,), NODES)
+HEALTHY = World((QUEUE,), NODES, (("nightly", 0.0), ("often", 4.0)))
 #: No worker, since there is nothing to do.
 AT_REST = World((QueueReport("mail", QueueCounts(), delayed=2, dead=3),), (node("control-plane"), node("beat")))
 
@@ -70,7 +72,7 @@ PAUSED = replace(QUEUE, pauses=QueuePauses(Pause("ann", NOW)))
 
 
 def of(report: QueueReport, *nodes: tuple[Seen, NodeState]) -> World:
-    return World((report,), nodes or NODES)
+    return World((report,), nodes or NODES, HEALTHY.overdue)
 
 
 def but(counts: QueueCounts, report: QueueReport = QUEUE) -> World:
@@ -95,6 +97,10 @@ PLANTED = {
     "KafkaExecQueuePaused": after(of(replace(PAUSED, counts=replace(WAITING, held=0), busy=4)), DAY + HOUR),
     "KafkaExecDelaysStand": after(of(replace(UNREAD, counts=QueueCounts()), node("beat"))),
     "KafkaExecNoBeat": after(of(replace(QUEUE, counts=QueueCounts()), node("worker")), 3 * HOUR),
+    "KafkaExecPeriodicOverdue": after(replace(HEALTHY, overdue=(("nightly", 0.0), ("often", 90.0)))),
+    "KafkaExecClockSkew": after(of(QUEUE, node("worker", ahead=-1.5), node("beat"))),
+    "KafkaExecPublishErrors": after(replace(HEALTHY, errors=2), 5 * MINUTE),
+    "KafkaExecConsumerStands": after(replace(HEALTHY, turn_age=120.0), 5 * MINUTE),
     "KafkaExecNodeLost": after(of(QUEUE, *NODES, node("worker", NodeState.LOST))),
     "KafkaExecNodeFaults": after(of(QUEUE, node("worker", faults=1), node("beat")), 5 * MINUTE),
 }
@@ -112,6 +118,14 @@ WELL = {
     ],
     "no beat ever": [(DAY, of(replace(QUEUE, counts=QueueCounts()), node("worker")))],
     "one beat of two leaves": [(25 * MINUTE, HEALTHY), (5 * MINUTE, of(QUEUE, *NODES, node("beat", NodeState.LEFT)))],
+    "a process that could not publish starts anew": [(25 * MINUTE, replace(HEALTHY, errors=5)), (5 * MINUTE, HEALTHY)],
+    "errors of long ago": [(5 * MINUTE, HEALTHY), (25 * MINUTE, replace(HEALTHY, errors=2))],
+    "a takeover": [(25 * MINUTE, HEALTHY), (MINUTE, replace(HEALTHY, turn_age=50.0)), (MINUTE, HEALTHY)],
+    "a beat that is lost is taken over from": [
+        (25 * MINUTE, HEALTHY),
+        (2 * MINUTE, replace(HEALTHY, overdue=(("nightly", 0.0), ("often", 90.0)))),
+        (5 * MINUTE, HEALTHY),
+    ],
     "an outage of a minute": [(25 * MINUTE, HEALTHY), (MINUTE, World(None))],
 }
 
@@ -143,7 +157,7 @@ def test_each_alert_has_a_summary_a_severity_and_a_runbook_and_each_runbook_an_a
 
 @pytest.mark.parametrize("path", ["monitoring/alerts.yaml", "monitoring/grafana/dashboard.json", "k8s/scale.yaml"])
 def test_the_metrics_exist(path: str) -> None:
-    known = {PREFIX + name for name in ("up", *(gauge.name for gauge in gauges((), (), 0.0)))}
+    known = {PREFIX + name for name in ("up", *PROCESS_METRICS, *(gauge.name for gauge in gauges((), (), {}, 0.0)))}
     named = set(re.findall(rf"\b{PREFIX}\w+", (ROOT / "docker" / path).read_text()))
     assert named
     assert named <= known

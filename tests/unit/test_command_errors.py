@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import signal
 import socket
@@ -75,6 +76,7 @@ COMMANDS = dict(walk(kafka))
 MORE = {
     ("dead", "replay"): ["--all"],
     ("revoke",): ["--name", "x"],
+    ("plan",): ["--rate", "1/s", "--run", "1s"],
     ("replay",): ["--from", "1h", "--to-queue", "y"],
 }
 
@@ -275,14 +277,42 @@ def test_an_application_of_no_use_is_told_in_one_line(
         assert_one_line(told, 1, text)
 
 
-def test_a_cluster_that_is_away_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def app_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The name of an application whose cluster is not there."""
     (tmp_path / "app_away.py").write_text(
         "from celery import Celery\nimport kafka_exec\n"
         "app = Celery(broker='kafka-exec://127.0.0.1:1/shop', backend='kafka-exec://127.0.0.1:1/shop')\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
+    return "app_away"
+
+
+def test_a_cluster_that_is_away_is_one_line(app_away: str) -> None:
     for words in (("nodes",), ("show",)):  # one that asks the broker, one that asks for results
-        assert_one_line(run(celery, "-A", "app_away", "kafka", *words_of(words)), 69, "127.0.0.1:1")
+        assert_one_line(run(celery, "-A", app_away, "kafka", *words_of(words)), 69, "127.0.0.1:1")
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ((), "name a queue to measure, or give --rate and --run"),
+        (("--rate", "1/s"), "--run"),
+        (("--rate", "1/s", "--run", "1s", "--from", "2h"), "--from needs a queue"),
+        (("--rate", "1/s", "--run", "soon"), "'soon' is no duration"),
+        (("mail", "--size", "2"), "'2' is no size"),
+    ],
+)
+def test_a_plan_is_told_of_what(options: tuple[str, ...], text: str, app_away: str) -> None:
+    assert_one_line(run(celery, "-A", app_away, "kafka", "plan", *options), 2, text)
+
+
+def test_a_plan_of_given_figures_connects_to_nothing(app_away: str) -> None:
+    words = ("kafka", "plan", "--rate", "2/s", "--run", "1s", "--keys")
+    told = run(celery, "-A", app_away, *words, "2", "--json")
+    assert (told.exit_code, json.loads(told.stdout)["figures"]["running"]["value"]) == (0, 2)
+    told = run(celery, "-A", app_away, *words, "1")
+    assert (told.exit_code, "not possible: 1 ordering keys" in told.stdout) == (3, True)
 
 
 @pytest.mark.parametrize(

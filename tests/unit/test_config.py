@@ -53,6 +53,8 @@ WRONG: dict[str, list[Any]] = {
     "beat_claim_heartbeat": NO_TIME,
     "topics": ["x", 5, ["queue"], {"que": "{name}"}, {"queue": "q"}, {"queue": None}, {"nodes": "{region}"}],
     "health_file": [5, True, b"x"],
+    "metrics_port": [-1, 65536, True, "9810", 1.0, None],
+    "metrics_host": ["", "a b", 5, None, b"::"],
     "secrets_file": [5, {"sasl.password": SECRET}, [SECRET], b"x"],
     # Celery's reports would show the values of a mapping.
     "api_tokens": [SECRET, [SECRET], None, {"ann": SECRET * 2}, [f"a b:{SECRET * 2}"], [f"ann:{SECRET} x"], [None]],
@@ -91,6 +93,8 @@ def test_a_wrong_value_is_refused_by_its_name(name: str, value: Any) -> None:
         {"partitions": {"queue": 1, "exchange": 100}},
         {"replication": 3, "buffer": 1, "heartbeat": 0.001, "session_timeout": 45},
         {"group_protocol": "consumer", "topics": {"queue": "jobs.{name}"}},
+        {"metrics_port": 0, "metrics_host": "::"},
+        {"metrics_port": 65535, "metrics_host": "0.0.0.0"},
         {"secrets_file": "/run/secrets/kafka"},
         {"secrets_file": Path("/run/secrets/kafka")},
         {"api_tokens": ["ann:" + "a" * 16, "bob:" + ":b" * 40]},

@@ -22,6 +22,7 @@ from kafka_exec.core.cluster.settings import PREFIX, Settings
 from kafka_exec.core.overview.metrics import PREFIX as METRIC
 from kafka_exec.core.overview.metrics import gauges
 from kafka_exec.core.results.counters import METRICS as TASK_METRICS
+from kafka_exec.kafka.nodes.metrics_port import METRICS as PROCESS_METRICS
 from tests.snippets import PAGES, README, ROOT, anchors, links, programs, section, spans
 
 #: What the page for newcomers may have: lines, and characters of a line.
@@ -135,7 +136,14 @@ def leaves(group: click.Group) -> list[click.Command]:
 def test_settings_and_metrics_exist(page: Path) -> None:
     known = {PREFIX + field.name for field in fields(Settings)}
     known |= {
-        METRIC + name for name in ("up", "build_info", *TASK_METRICS, *(gauge.name for gauge in gauges((), (), 0.0)))
+        METRIC + name
+        for name in (
+            "up",
+            "build_info",
+            *TASK_METRICS,
+            *PROCESS_METRICS,
+            *(gauge.name for gauge in gauges((), (), {}, 0.0)),
+        )
     }
     # A setting that is refused, by a row of the table of migrations, need not exist.
     told = [line for line in text_of(page).splitlines() if "| refused |" not in line]

@@ -40,6 +40,8 @@ RIGHT: dict[str, tuple[str, Any]] = {
     "beat_claim_heartbeat": ("5", 5.0),
     "topics": ('{"queue": "jobs.{name}"}', {"queue": "jobs.{name}"}),
     "health_file": ("/run/kafka-exec", "/run/kafka-exec"),
+    "metrics_port": ("9810", 9810),
+    "metrics_host": ("0.0.0.0", "0.0.0.0"),
     "secrets_file": ("/run/secrets/kafka", "/run/secrets/kafka"),
     "api_tokens": (f'["ann:{SECRET * 2}"]', [f"ann:{SECRET * 2}"]),
     "cache_url": (f"redis://:{SECRET}@h", f"redis://:{SECRET}@h"),

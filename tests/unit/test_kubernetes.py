@@ -37,6 +37,7 @@ def manifests() -> Iterator[Manifest]:
 ALL = list(manifests())
 NAMED = [each for each in ALL if each["kind"] != "Kustomization"]
 WORKLOADS = [each for each in ALL if each["kind"] in ("Deployment", "StatefulSet")]
+(CONFIG,) = (each for each in ALL if each["kind"] == "ConfigMap")
 OURS = [each for each in WORKLOADS if each["metadata"]["name"] != "kafka"]
 SCALER = next(each for each in ALL if each["kind"] == "ScaledObject")
 
@@ -133,21 +134,21 @@ def test_it_runs_what_the_compose_file_runs(workload: Manifest) -> None:
 @ours
 def test_the_nodes_of_a_prefix_are_probed_by_their_files(workload: Manifest) -> None:
     only = container(workload)
-    if "ports" in only:
+    if any(each["name"] == "http" for each in only["ports"]):
         return
+    assert only["ports"] == [{"name": "metrics", "containerPort": int(CONFIG["data"]["KAFKA_EXEC_METRICS_PORT"])}]
     compose = COMPOSE["worker"]["healthcheck"]["test"][1:]
     assert only["readinessProbe"]["exec"]["command"] == compose
     assert only["livenessProbe"]["exec"]["command"] == [each for each in compose if each != "--ready"]
 
 
 def test_the_settings_are_known_and_their_paths_may_be_written() -> None:
-    config = next(each for each in ALL if each["kind"] == "ConfigMap")
-    settings: dict[str, str] = config["data"]
-    assert set(from_environment(settings)) == {"replication", "health_file"}
+    settings: dict[str, str] = CONFIG["data"]
+    assert set(from_environment(settings)) == {"replication", "health_file", "metrics_port", "metrics_host"}
     assert set(settings) - {"KAFKA_EXEC_REPLICATION"} <= set(COMPOSE["worker"]["environment"])
     for each in OURS:
         only = container(each)
-        assert only["envFrom"] == [{"configMapRef": {"name": config["metadata"]["name"]}}]
+        assert only["envFrom"] == [{"configMapRef": {"name": CONFIG["metadata"]["name"]}}]
         written = [mount["mountPath"] for mount in only["volumeMounts"]]
         assert str(Path(settings["KAFKA_EXEC_HEALTH_FILE"]).parent) in written
 
@@ -172,8 +173,7 @@ def test_three_brokers_lose_nothing_when_one_of_them_is_away() -> None:
 
 
 def test_the_application_knows_all_brokers() -> None:
-    config = next(each for each in ALL if each["kind"] == "ConfigMap")
-    hosts = re.fullmatch(r"kafka-exec://([^:/]+):9092", config["data"]["EXAMPLE_BROKER_URL"])
+    hosts = re.fullmatch(r"kafka-exec://([^:/]+):9092", CONFIG["data"]["EXAMPLE_BROKER_URL"])
     assert hosts is not None
     assert hosts[1].split(",") == [f"kafka-{node}.kafka" for node in range(3)]
 

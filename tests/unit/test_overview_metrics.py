@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from kafka_exec.beat.periodic import Periodic
+from kafka_exec.core.beat.claimlog import Standing
 from kafka_exec.core.nodes.heartbeat import Heartbeat, NodeState, Seen
 from kafka_exec.core.overview.counts import QueueCounts
 from kafka_exec.core.overview.metrics import gauges
@@ -25,7 +27,7 @@ Samples = dict[tuple[str, ...], float]
 
 def samples(report: QueueReport, *nodes: tuple[Seen, NodeState]) -> Samples:
     """All samples, by the metric's name and its labels."""
-    found = gauges([report], nodes, NOW)
+    found = gauges([report], nodes, {}, NOW)
     return {(gauge.name, *labels): value for gauge in found for labels, value in gauge.samples}
 
 
@@ -70,6 +72,38 @@ def test_nodes_count_by_kind_and_state_and_tell_their_age_and_faults() -> None:
         ("node_faults", "w@h"): 3,
         ("node_faults", "b@h"): 0,
     }
+
+
+def test_a_clock_is_told_of_nodes_that_live_and_know_it() -> None:
+    ahead = (Seen("a@h", replace(BEAT, clock_ahead=-1.5), NOW), NodeState.ALIVE)
+    gone = (Seen("b@h", replace(BEAT, incarnation="j", clock_ahead=5.0), NOW - 50), NodeState.LOST)
+    found = {place[1:]: value for place, value in samples(EMPTY, NODE, ahead, gone).items() if "clock" in place[0]}
+    assert found == {("a@h",): -1.5}
+
+
+def test_an_overdue_entry_is_told_by_its_name() -> None:
+    (found,) = [each for each in gauges((), (), {"often": 90.0, "nightly": 0.0}, NOW) if each.samples]
+    assert (found.name, found.samples) == ("periodic_overdue_seconds", [(("nightly",), 0.0), (("often",), 90.0)])
+
+
+@pytest.mark.parametrize(
+    ("next_slot", "held", "handling", "policy", "overdue"),
+    [
+        (NOW - 90, True, False, {}, 90),
+        (NOW + 90, True, False, {}, 0),
+        (None, True, False, {}, None),
+        (NOW - 90, True, True, {"on_node": True}, 0),  # the next slot waits for the run
+        (NOW - 90, False, True, {"on_node": True}, 90),  # its node is lost
+        (NOW - 90, True, False, {"catch_up": "skip"}, 0),
+        (NOW - 90, True, False, {"overlap": "skip", "catch_up": "one"}, 0),
+        (NOW - 90, False, False, {"catch_up": "skip"}, 90),
+    ],
+)
+def test_an_entry_is_overdue_if_somebody_should_have_fired_it(
+    next_slot: float | None, held: bool, handling: bool, policy: dict[str, Any], overdue: float | None
+) -> None:
+    standing = Standing(holder="i", slot=1.0, handling=handling)
+    assert Periodic("e", {"policy": policy}, standing, next_slot, held).overdue(NOW) == overdue
 
 
 def test_of_two_incarnations_of_a_name_the_later_one_counts() -> None:

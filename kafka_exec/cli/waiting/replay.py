@@ -64,7 +64,7 @@ def replay(
     """
     from kafka_exec.core.message.copies import Replay
     from kafka_exec.core.overview.choosing.messages import MessageFilter
-    from kafka_exec.operations.replays import replayer
+    from kafka_exec.operations.replays import copy_facts, replayer
 
     if queue == target and not in_place:
         raise click.UsageError(f"{queue} itself would get the copies: --in-place allows it")
@@ -76,7 +76,7 @@ def replay(
     for copy in found.copies(progress(), refused.append):
         count += 1
         if dry_run and as_json:
-            click.echo(json.dumps({"schema": 1, **_facts(copy)}))
+            click.echo(json.dumps({"schema": 1, **copy_facts(copy)}))
         elif dry_run or len(shown) < _SHOWN:
             shown.append(copy)
     if not as_json and shown:
@@ -96,16 +96,8 @@ def replay(
     )
 
 
-def _facts(copy: TaskCopy) -> dict[str, object]:
-    return {
-        "sent": copy.at,
-        "name": copy.message.headers["task"],
-        "key": copy.message.headers.get("ordering_key"),
-        "id": copy.original,
-        "copy": copy.message.headers["id"],
-    }
-
-
 def _row(copy: TaskCopy) -> tuple[str, ...]:
-    facts = _facts(copy)
+    from kafka_exec.operations.replays import copy_facts
+
+    facts = copy_facts(copy)
     return (time_of(copy.at), *(str(facts[name] or "") for name in ("name", "key", "id", "copy")))

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 import click
 
 from kafka_exec.cli.common import echo_table, json_option, watch_option, watched
-from kafka_exec.core.overview.rates import TaskRates
+from kafka_exec.core.overview.rates import TaskRates, lines, with_total
 from kafka_exec.settings.appconf import broker_home
 
 COLUMNS = ("QUEUE", "TASK", "IN/S", "BEGUN/S", "OUT/S", "WAIT")
@@ -35,23 +35,16 @@ def top(context: click.Context, names: tuple[str, ...], seconds: int, watch: flo
     for _ in watched(watch):
         found = rates(space, names, time.time() - seconds)
         if as_json:
-            for queue, tasks in sorted(found.items()):
-                for task, each in _with_total(tasks):
-                    click.echo(json.dumps({"schema": 1, "queue": queue, "task": task, **each.facts(seconds)}))
+            for line in lines(found, seconds):
+                click.echo(json.dumps(line))
         elif found:
             echo_table([COLUMNS, *(row for queue in sorted(found) for row in _rows(queue, found[queue], seconds))])
         else:
             click.echo(f"no queues with the prefix {space.topics.prefix}")
 
 
-def _with_total(tasks: Mapping[str, TaskRates]) -> list[tuple[str | None, TaskRates]]:
-    """The numbers of all tasks of a queue, then those of each, the most frequent first."""
-    ordered = sorted(tasks.items(), key=lambda each: (-each[1].begun, -each[1].sent, each[0]))
-    return [(None, sum(tasks.values(), TaskRates())), *ordered]
-
-
 def _rows(queue: str, tasks: Mapping[str, TaskRates], seconds: int) -> Iterator[tuple[str, ...]]:
-    for task, each in _with_total(tasks):
+    for task, each in with_total(tasks):
         names = (queue, "") if task is None else ("", task or "?")
         a_second = (f"{number / seconds:.1f}" for number in (each.sent, each.begun, each.ended))
         yield (*names, *a_second, "" if each.wait is None else f"{each.wait:.2f} s")

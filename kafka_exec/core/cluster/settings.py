@@ -70,6 +70,9 @@ class Settings:
             ``sync``, ``schedule``).
         health_file: the beginning of the paths of files by which ``python -m kafka_exec.health`` tells if nodes of this
             machine are alive; None: they write none.
+        metrics_port: workers, beats and control planes serve metrics of their own process on this port, or the next one that
+            is free; 0: they serve none.
+        metrics_host: the address on which they listen; ``0.0.0.0``: all of the machine.
         secrets_file: the path of a JSON object of librdkafka properties.
         api_tokens: the users of the HTTP API, each a text ``USER:TOKEN``; without any it answers only this machine.
         cache_url: the URL of the Redis that holds copies of results; None: there is none. It may hold a password, so it is
@@ -100,6 +103,8 @@ class Settings:
     beat_claim_heartbeat: float = 60.0
     topics: Mapping[str, str] = field(default_factory=dict)
     health_file: str | None = None
+    metrics_port: int = 0
+    metrics_host: str = "127.0.0.1"
     secrets_file: str | None = None
     api_tokens: Collection[str] = field(default=(), repr=False)
     cache_url: str | None = field(default=None, repr=False)
@@ -144,6 +149,8 @@ KINDS: Mapping[str, values.ValueKind] = {
     "beat_claim_heartbeat": values.TIME,
     "topics": values.TOPICS,
     "health_file": values.optional(values.PATH),
+    "metrics_port": values.PORT,
+    "metrics_host": values.HOST,
     "secrets_file": values.optional(values.PATH),
     "api_tokens": values.TOKENS,
     "cache_url": values.optional(values.CACHE_URL),

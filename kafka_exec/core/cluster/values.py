@@ -18,6 +18,8 @@ CACHE_SCHEMES = ("redis", "rediss", "unix")
 #: The shortest time, seconds: Kafka counts in milliseconds, and gives 0 special meanings.
 _SHORTEST = 0.001
 
+_LARGEST_PORT = 65535
+
 
 #: The shortest token of a user of the HTTP API, characters: shorter ones can be guessed.
 _SHORTEST_TOKEN = 16
@@ -89,6 +91,18 @@ def _no_count(value: object) -> str | None:
     return f" must be a whole number greater than 0, not {value!r}"
 
 
+def _no_port(value: object) -> str | None:
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _LARGEST_PORT:
+        return None
+    return f" must be a port, from 1 to {_LARGEST_PORT}, or 0 for none, not {value!r}"
+
+
+def _no_host(value: object) -> str | None:
+    if isinstance(value, str) and value and not any(each.isspace() for each in value):
+        return None
+    return f" must be the name or the address of a machine, not {value!r}"
+
+
 def _no_flag(value: object) -> str | None:
     return None if isinstance(value, bool) else f" must be True or False, not {value!r}"
 
@@ -134,6 +148,8 @@ def _no_properties(value: object) -> str | None:
 
 TIME = ValueKind("seconds", _no_time, _float, "2.5")
 COUNT = ValueKind("whole number", _no_count, _int, "8")
+PORT = ValueKind("port", _no_port, _int, "9810")
+HOST = ValueKind("host", _no_host, example="0.0.0.0")
 FLAG = ValueKind("true or false", _no_flag, _bool, "false")
 LABELS = ValueKind("list of texts", _no_labels, _json, '["gpu"]')
 TOPICS = ValueKind("mapping of texts", _no_topics, _json, '{"queue": "jobs.{name}"}')

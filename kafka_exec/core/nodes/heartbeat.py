@@ -8,7 +8,18 @@ from dataclasses import asdict, dataclass, replace
 from enum import Enum, auto
 from typing import Any, NamedTuple
 
-from kafka_exec.core.record.fields import a_list, an_object, flag, from_json, moment, optional, text, texts, whole
+from kafka_exec.core.record.fields import (
+    a_list,
+    an_object,
+    flag,
+    from_json,
+    moment,
+    number,
+    optional,
+    text,
+    texts,
+    whole,
+)
 
 #: A node is lost after this many periods without a heartbeat.
 LOST_AFTER = 3
@@ -55,6 +66,7 @@ class Heartbeat:
         kind: ``worker``, ``beat`` or ``control-plane``; empty if the node does not say.
         version: the version of kafka_exec; empty if the node does not say.
         faults: the number of errors from which the node's threads have gone on.
+        clock_ahead: the seconds by which its machine's clock is ahead of the log's; None: it does not know yet.
     """
 
     incarnation: str
@@ -74,6 +86,7 @@ class Heartbeat:
     kind: str = ""
     version: str = ""
     faults: int = 0
+    clock_ahead: float | None = None
 
     def telling(self, work: Load, *, tasks: bool) -> Heartbeat:
         """A copy of the heartbeat with the node's load. ``tasks``: with the names of all tasks that it knows."""
@@ -113,6 +126,7 @@ class Heartbeat:
                 kind=optional(found, "kind", text, ""),
                 version=optional(found, "version", text, ""),
                 faults=optional(found, "faults", whole, 0),
+                clock_ahead=optional(found, "clock_ahead", number),
             )
         except (ValueError, KeyError):
             return None

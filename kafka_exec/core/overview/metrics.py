@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from kafka_exec.core.nodes.heartbeat import NodeState, Seen
@@ -29,9 +29,19 @@ class Gauge:
         self.samples.append((labels, float(value)))
 
 
-def gauges(reports: Iterable[QueueReport], nodes: Sequence[tuple[Seen, NodeState]], now: float) -> list[Gauge]:
-    """The gauges of queues and nodes. ``now``: epoch seconds."""
-    return [*_of_queues(reports, now), *_of_nodes(nodes, now)]
+def gauges(
+    reports: Iterable[QueueReport],
+    nodes: Sequence[tuple[Seen, NodeState]],
+    overdue: Mapping[str, float],
+    now: float,
+) -> list[Gauge]:
+    """The gauges of queues, nodes and periodic entries.
+
+    Args:
+        overdue: the seconds by which each entry that beats fire is overdue.
+        now: epoch seconds.
+    """
+    return [*_of_queues(reports, now), *_of_nodes(nodes, now), _of_entries(overdue)]
 
 
 def _of_queues(reports: Iterable[QueueReport], now: float) -> list[Gauge]:
@@ -75,10 +85,29 @@ def _of_nodes(nodes: Sequence[tuple[Seen, NodeState]], now: float) -> list[Gauge
         "node_heartbeat_age_seconds", "The time since the last heartbeat of a node that did not leave.", ("node",)
     )
     faults = Gauge("node_faults", "Errors from which a node's threads have gone on.", ("node",))
+    skew = Gauge(
+        "clock_skew_seconds",
+        "The time by which the clock of a living node's machine is ahead of Kafka's; less than 0: behind it.",
+        ("node",),
+    )
     for (kind, state), count in sorted(Counter((seen.beat.kind, state.value) for seen, state in nodes).items()):
         number.add(count, kind, state)
     # Two incarnations may have one name; the one that was heard last counts.
     for seen in {seen.name: seen for seen, state in nodes if state is not NodeState.LEFT}.values():
         age.add(max(0.0, now - seen.at), seen.name)
         faults.add(seen.beat.faults, seen.name)
-    return [number, age, faults]
+    for seen in {seen.name: seen for seen, state in nodes if state is NodeState.ALIVE}.values():
+        if seen.beat.clock_ahead is not None:
+            skew.add(seen.beat.clock_ahead, seen.name)
+    return [number, age, faults, skew]
+
+
+def _of_entries(overdue: Mapping[str, float]) -> Gauge:
+    found = Gauge(
+        "periodic_overdue_seconds",
+        "The time since a slot of a periodic entry that no beat has fired, while beats live; 0: none is due.",
+        ("entry",),
+    )
+    for entry, seconds in sorted(overdue.items()):
+        found.add(seconds, entry)
+    return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -50,6 +50,19 @@ class TaskRates:
     def facts(self, seconds: float) -> dict[str, Any]:
         """The numbers of so many seconds as a JSON object."""
         return {"seconds": seconds, "sent": self.sent, "begun": self.begun, "ended": self.ended, "wait": self.wait}
+
+
+def with_total(tasks: Mapping[str, TaskRates]) -> list[tuple[str | None, TaskRates]]:
+    """The numbers of all tasks of a queue, under None, then those of each, the most frequent first."""
+    ordered = sorted(tasks.items(), key=lambda each: (-each[1].begun, -each[1].sent, each[0]))
+    return [(None, sum(tasks.values(), TaskRates())), *ordered]
+
+
+def lines(found: Mapping[str, Mapping[str, TaskRates]], seconds: float) -> Iterator[dict[str, Any]]:
+    """The numbers of queues, each with its total, over so many seconds, as JSON objects."""
+    for queue, tasks in sorted(found.items()):
+        for task, each in with_total(tasks):
+            yield {"schema": 1, "queue": queue, "task": task, **each.facts(seconds)}
 
 
 def rates(messages: Mapping[int, SentTask], journal: Iterable[JournalEvent], since: float) -> dict[str, TaskRates]:

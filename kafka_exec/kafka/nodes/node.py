@@ -41,6 +41,7 @@ from kafka_exec.kafka.client.oddities import pass_over
 from kafka_exec.kafka.cluster.cluster import Cluster
 from kafka_exec.kafka.log.history import history
 from kafka_exec.kafka.nodes.health_file import HealthFile
+from kafka_exec.kafka.nodes.metrics_port import MetricsPort
 
 logger = logging.getLogger("kafka_exec")
 
@@ -91,6 +92,7 @@ class Node:
         self._clock = LogClock()
         self._skew = Skew()
         self._signs = HealthFile(cluster.settings.health_file, kind, name)
+        self._metrics = MetricsPort(cluster.settings, kind, name)
         self._loop = Loop("heartbeat", self._turn)
         self._is_listening = False
         self._lock = native.lock()
@@ -102,6 +104,7 @@ class Node:
     def start(self) -> None:
         """Begins to send heartbeats; a second call changes nothing."""
         if not self._loop.is_started:
+            self._metrics.open()
             self._cluster.topics.ensure(self._registry)
             self._loop.start()
 
@@ -111,6 +114,7 @@ class Node:
         self._change(left=True)
         self._cluster.log.unsubscribe(self._take)
         self._signs.remove()
+        self._metrics.close()
 
     @property
     def incarnation(self) -> str:
@@ -160,8 +164,10 @@ class Node:
     def beat(self) -> None:
         """Sends a heartbeat now."""
         strays = tuple(stray for each in self._strays for stray in each())
+        ahead = self.clock_ahead
+        ahead = None if ahead is None else round(ahead, 3)
         try:
-            self._send(replace(self._telling(), strays=strays, faults=faults().total))
+            self._send(replace(self._telling(), strays=strays, faults=faults().total, clock_ahead=ahead))
         except KafkaExecError as error:
             logger.debug("no heartbeat of %s: %s", self.name, error)
 

@@ -1,4 +1,4 @@
-"""Reading the messages and journals of the last seconds, for the rates of tasks."""
+"""Reading the messages and journals of some time, for the rates of tasks and for plans."""
 
 from __future__ import annotations
 
@@ -10,12 +10,15 @@ from confluent_kafka import Message as Record
 from kafka_exec.core.cluster.names import Topics
 from kafka_exec.core.message.envelope import decode
 from kafka_exec.core.overview.audit import JournalEvent
+from kafka_exec.core.overview.planning.measure import Measures
 from kafka_exec.core.overview.rates import SentTask, TaskRates, rates
+from kafka_exec.core.results.lifecycle import TERMINAL
+from kafka_exec.core.results.state_record import StateRecord
 from kafka_exec.errors import Undecodable
 from kafka_exec.kafka.client.failures import within
 from kafka_exec.kafka.cluster.admin import TIMEOUT, administration
 from kafka_exec.kafka.cluster.cluster import Cluster
-from kafka_exec.kafka.log.history import Spans
+from kafka_exec.kafka.log.history import Spans, histories
 from kafka_exec.kafka.overview.reading import Layout, Place, QueueTopics, between, journal_events, read
 from kafka_exec.kafka.overview.unfinished import MOST
 
@@ -68,3 +71,52 @@ def _sent(record: Record) -> tuple[int, SentTask]:
     except Undecodable:
         name = None
     return record.offset(), SentTask(name if isinstance(name, str) else "", record.timestamp()[1] / 1000)
+
+
+def measures(
+    cluster: Cluster, names: Topics, layout: Layout, topics: QueueTopics, since: float, until: float
+) -> Measures:
+    """The measures of one queue between two times (epoch seconds), of which ``until`` is now.
+
+    Args:
+        topics: those of the queue.
+
+    Raises:
+        ConnectionFailed: the cluster does not answer.
+    """
+    journals = {names.journal(*place): topic for place, topic in topics.items()}
+    with within(TIMEOUT), administration(cluster) as admin:
+        sent = between(admin, layout.places(*topics.values()), since, None)
+        told = between(admin, layout.places(*journals), since, None)
+        states = between(admin, layout.places(names.state), since, None)
+    found = Measures(since, until, {place: begin for place, (begin, _) in sent.items()})
+    for batch in histories(cluster, sent):
+        for record in batch:
+            found.sent(record.timestamp()[1] / 1000, _size(record), _key(record))
+    ids = cluster.topics.identities(list(topics.values()))
+    queues = {journal: ids[topic] for journal, topic in journals.items()}
+    for (journal, partition), event in journal_events(cluster, told, queues):
+        found.told((journals[journal], partition), event)
+    own = {name for name, _ in topics}
+    for batch in histories(cluster, states):
+        for record in batch:
+            if (state := _state(record)) is not None and state.queue in own and state.state in TERMINAL:
+                found.state(_size(record))
+    return found
+
+
+def _size(record: Record) -> int:
+    headers = sum(len(name) + len(value or b"") for name, value in record.headers() or ())
+    return len(record.key() or b"") + len(record.value() or b"") + headers
+
+
+def _key(record: Record) -> str | None:
+    key = dict(record.headers() or ()).get("ordering-key")
+    return key.decode(errors="replace") if key else None
+
+
+def _state(record: Record) -> StateRecord | None:
+    try:
+        return None if record.value() is None else StateRecord.decode(record.value())
+    except Undecodable:
+        return None

@@ -17,7 +17,7 @@ from kafka_exec.kafka.client import native
 from kafka_exec.kafka.client.clients import Clients
 from kafka_exec.kafka.client.failures import failure, reason_of, time_left
 from kafka_exec.kafka.client.loop import Loop
-from kafka_exec.kafka.publish import scopes
+from kafka_exec.kafka.publish import meters, scopes
 from kafka_exec.kafka.publish.scopes import Confirmation, Outgoing, publish_error
 
 logger = logging.getLogger("kafka_exec")
@@ -251,6 +251,7 @@ class Publisher:
                     native.call(self._handle.poll, 0.05)
                     continue
                 refusal: KafkaExecError = NotConfirmed(f"publishing to {topic}: too many messages wait to be sent")
+                meters.not_sent(None)
             except KafkaException as error:
                 cause = reason_of(error)
                 if failure(cause) is Failure.FATAL:
@@ -260,6 +261,7 @@ class Publisher:
                         continue  # the new producer publishes the record
                     cause = self._cause
                 refusal = publish_error(cause, topic)
+                meters.not_sent(cause)
                 self._clients.topic_refused(topic)
             if confirmation is not None:
                 confirmation.sent -= 1
@@ -270,11 +272,13 @@ class Publisher:
             error = self._cause  # for which the producer was replaced
         if error is not None:
             self._clients.topic_refused(str(record.topic()))
+        meters.published(error, record)
         confirmation.settle(error, record)
 
     def _settle_posted(self, error: KafkaError | None, record: Record) -> None:
         if error is None:
             return
+        meters.published(error, record)
         self._clients.last_error = f"a broadcast to {record.topic()} was lost: {error.str()}"
 
     def wait(self, confirmation: Confirmation, until: int, timeout: float | None) -> None:

@@ -18,6 +18,7 @@ from kafka_exec.core.queue.transitions import ENDED, Transition, encode, object_
 from kafka_exec.errors import KafkaExecError, MessageTooLarge
 from kafka_exec.kafka.client import native
 from kafka_exec.kafka.client.failures import failure
+from kafka_exec.kafka.publish import meters
 from kafka_exec.kafka.publish.publisher import Publisher
 
 logger = logging.getLogger("kafka_exec")
@@ -156,6 +157,7 @@ class JournalWriter:
     def _settle(self, entry: _Entry, error: KafkaError | None, record: Record) -> None:
         """Notes how the write of an entry has ended. Called in the producer's thread."""
         if error is None:
+            meters.journaled(record)
             entry.stream.settle(entry, record.offset())
         elif failure(error) is Failure.TOO_LARGE:
             entry.stream.give_up(entry)

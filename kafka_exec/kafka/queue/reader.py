@@ -30,6 +30,7 @@ from kafka_exec.kafka.client.loop import Loop
 from kafka_exec.kafka.client.offsets import LATEST, look_up
 from kafka_exec.kafka.client.profiles import member
 from kafka_exec.kafka.cluster.cluster import Cluster
+from kafka_exec.kafka.publish import meters
 from kafka_exec.kafka.queue import commits
 from kafka_exec.kafka.queue.journal import Journal
 from kafka_exec.kafka.queue.owned import OwnedPartition
@@ -240,6 +241,7 @@ class GroupReader:
             self._ownership.close()
             consumer.close()
             self._cluster.forget(consumer)
+            meters.left(self.topic)
 
     def _subscribe(self, consumer: Consumer, *topics: str) -> None:
         consumer.subscribe(
@@ -260,6 +262,7 @@ class GroupReader:
         self._wake()
 
     def _step(self, consumer: Consumer) -> None:
+        meters.turned(self.topic, len(self._owned))
         busy = any(work.outstanding or work.uncommitted for work in self._owned.values())
         if self._failure is not None:
             failure, self._failure = self._failure, None
@@ -370,6 +373,7 @@ class GroupReader:
         return call
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        meters.assigned(self.topic)
         if partitions:
             consumer.incremental_assign(self._ownership.take_over(consumer, partitions))
             if self._paused:
@@ -380,9 +384,11 @@ class GroupReader:
         self._wake()
 
     def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        meters.handed_over(self.topic, len(partitions))
         self._ownership.give_away(consumer, [p.partition for p in partitions])
         consumer.incremental_unassign(partitions)
 
     def _on_lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        meters.handed_over(self.topic, len(partitions))
         self._ownership.lose([p.partition for p in partitions])
         consumer.incremental_unassign(partitions)
