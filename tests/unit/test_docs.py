@@ -36,7 +36,7 @@ OPTION = re.compile(r"(?<!\S)--[a-z][a-z-]*")
 SETTING = re.compile(rf"\b{PREFIX}[a-z][a-z_]*")
 NAME = re.compile(r"\bkafka_exec(?:\.[A-Za-z_]\w*)+")
 
-pages = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+pages = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 
 
 def text_of(page: Path) -> str:
