@@ -58,18 +58,18 @@ def run(options: argparse.Namespace, logs: Path, say: Progress) -> None:
     """The whole demonstration; raises if anything is not as it must be."""
     stops = tour.chosen(options.only)
     needs = {name for stop in stops for name in stop.needs} | (set(SERVICES) if options.keep else set())
-    files = corpus.find(options.folder or corpus.installed_packages())
-    if not files.names:
-        raise tour.DemoError(f"no text files in {files.root}")
-    say(
-        f"input: {len(files.names):,} of {files.text_files:,} text files in {files.root}"
-        f" (left out: {files.left_out:,} binary or large)"
-    )
     os.environ["EXAMPLE_DIARY"] = str(logs / "diary.sqlite")
     with contextlib.ExitStack() as stack:
+        # Kafka starts meanwhile: tens of thousands of files are looked into.
+        finding = stack.enter_context(ThreadPoolExecutor(1)).submit(find, options.folder)
         url = options.broker or stack.enter_context(embedded_kafka(say))
         app.conf.broker_url = app.conf.result_backend = url
         check_broker(say)
+        files = finding.result()
+        say(
+            f"input: {len(files.names):,} of {files.text_files:,} text files in {files.root}"
+            f" (left out: {files.left_out:,} binary or large)"
+        )
         workers = stack.enter_context(Workers(options.workers, CONCURRENCY, url, logs))
         events = EventLog(app, workers.nodes)
         tourist = tour.Tour(workers, events, files, say)
@@ -102,6 +102,14 @@ def run(options: argparse.Namespace, logs: Path, say: Progress) -> None:
         workers.stop()
         tourist.stop()
         say("workers ended with status 0")
+
+
+def find(folder: Path | None) -> corpus.Corpus:
+    """Finds the text to count: in a folder, or in the installed packages."""
+    found = corpus.find(folder or corpus.installed_packages())
+    if not found.names:
+        raise tour.DemoError(f"no text files in {found.root}")
+    return found
 
 
 def judge(tourist: tour.Tour, say: Progress) -> None:

@@ -15,6 +15,9 @@ from pathlib import Path
 START_TIMEOUT = 120.0
 STOP_TIMEOUT = 60.0
 
+#: What a process that serves says when it does.
+ADDRESS = r"http://[\w.]+:\d+"
+
 
 class ProcessError(Exception):
     """A process did not start, stay or stop as it should."""
@@ -53,15 +56,19 @@ class Process:
         if self._process.poll() is not None:
             raise ProcessError(f"{self.name} ended by itself with status {self._process.returncode}")
 
-    def address(self) -> str:
-        """The address on which it serves, as soon as its log names it."""
+    def said(self, pattern: str) -> str:
+        """The first text of its log that fits a pattern, as soon as there is one."""
         deadline = time.monotonic() + START_TIMEOUT
-        while (found := re.search(r"http://[\w.]+:\d+", self.log.read_text(errors="replace"))) is None:
+        while (found := re.search(pattern, self.log.read_text(errors="replace"))) is None:
             self.check()
             if time.monotonic() > deadline:
-                raise ProcessError(f"{self.name} serves nothing after {START_TIMEOUT:.0f} s")
+                raise ProcessError(f"{self.name} has not begun after {START_TIMEOUT:.0f} s")
             time.sleep(0.1)
         return found[0]
+
+    def address(self) -> str:
+        """The address on which it serves."""
+        return self.said(ADDRESS)
 
     def terminate(self) -> None:
         """Asks it to end (SIGTERM)."""
