@@ -20,7 +20,7 @@ from kombu.exceptions import OperationalError
 from celery_app import corpus, report, tour
 from celery_app.app import app
 from celery_app.events import EventLog
-from celery_app.processes import ProcessError
+from celery_app.processes import ProcessError, ending
 from celery_app.tour.guide import REPLY_TIMEOUT, SERVICES
 from celery_app.tour.timing import forget
 from celery_app.workers import Workers
@@ -192,8 +192,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.workers < 1:
         parser.error("at least one worker is needed")
-    # A terminated demonstration ends its processes as well: as an exception, SIGTERM runs the same clean-up.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, ending)
     logs = Path(tempfile.mkdtemp(prefix="kafka-exec-demo-"))
     say = Progress()
     try:

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 START_TIMEOUT = 120.0
@@ -17,6 +17,36 @@ STOP_TIMEOUT = 60.0
 
 #: What a process that serves says when it does.
 ADDRESS = r"http://[\w.]+:\d+"
+
+
+class Ending:
+    """Signals that end this process, as exceptions: all that it has started is ended then."""
+
+    def __init__(self) -> None:
+        self._is_held = False
+        self._came: BaseException | None = None
+
+    def __call__(self, number: int, frame: object) -> None:
+        """Handles a signal."""
+        error: BaseException = KeyboardInterrupt() if number == signal.SIGINT else SystemExit(128 + number)
+        if not self._is_held:
+            raise error
+        self._came = error
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Holds them back until the end of the block: a process that just starts would be known to nobody."""
+        self._is_held = True
+        try:
+            yield
+        finally:
+            self._is_held = False
+        if self._came is not None:
+            raise self._came
+
+
+#: The handler of signals. Who is the main program installs it.
+ending = Ending()
 
 
 class ProcessError(Exception):

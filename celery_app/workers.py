@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 
 from celery_app.app import app
-from celery_app.processes import START_TIMEOUT, Process, ProcessError
+from celery_app.processes import START_TIMEOUT, Process, ProcessError, ending
 
 
 class Workers:
@@ -32,7 +32,7 @@ class Workers:
     def __enter__(self) -> Workers:
         try:
             for node in self.nodes:
-                self._processes[node] = self._start(node)
+                self._start(node)
         except BaseException:
             self.kill()
             raise
@@ -48,11 +48,12 @@ class Workers:
         finally:
             self.kill()
 
-    def _start(self, node: str) -> Process:
+    def _start(self, node: str) -> None:
         arguments = ["worker", "--hostname", node, "--concurrency", str(self._concurrency)]
         # One task at a time is reserved per process, so that the batches spread over the workers evenly.
         arguments += ["--prefetch-multiplier", "1", "--task-events", "--loglevel", "INFO"]
-        return Process(node, arguments, self._environment, self._logs)
+        with ending.held():
+            self._processes[node] = Process(node, arguments, self._environment, self._logs)
 
     def wait_until_ready(self) -> None:
         """Return when every worker has answered a ping."""
@@ -73,7 +74,7 @@ class Workers:
         """
         self._processes[node].kill()
         self._environment.update(environment)
-        self._processes[node] = self._start(node)
+        self._start(node)
 
     def check(self) -> None:
         """Raise if a worker process has ended by itself."""

@@ -22,7 +22,7 @@ import kafka_exec
 from celery_app import corpus
 from celery_app.app import app
 from celery_app.events import EventLog
-from celery_app.processes import ADDRESS, Process
+from celery_app.processes import ADDRESS, Process, ending
 from celery_app.workers import Workers
 
 #: How long a result, and anything else that must come, may take, seconds.
@@ -98,7 +98,8 @@ class Tour:
         path = os.pathsep.join(each for each in (os.environ.get("PYTHONPATH"), str(BESIDE)) if each)
         for name in sorted(names):
             more = {"PYTHONPATH": path} if name == "flower" else {}
-            self.services[name] = Process(name, SERVICES[name], {**environment, **more}, logs)
+            with ending.held():
+                self.services[name] = Process(name, SERVICES[name], {**environment, **more}, logs)
             self.services[name].said("beat: Starting" if name.startswith("beat") else ADDRESS)
 
     def stop(self) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+import signal
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from celery_app import tour
+from celery_app.processes import Ending
 from celery_app.tour.guide import SERVICES, Seen, Steps, Stop, take
 from tests.snippets import README, section
 
@@ -36,6 +38,21 @@ def test_features_are_chosen_by_parts_of_their_names() -> None:
     assert [stop.feature for stop in tour.chosen("Delays, dead")] == ["Delays", "Dead letters"]
     with pytest.raises(tour.DemoError, match="no feature of the tour is named magic"):
         tour.chosen("delays,magic")
+
+
+def test_a_signal_ends_the_demonstration_but_not_while_a_process_starts() -> None:
+    ending, known = Ending(), []
+
+    def start() -> None:
+        with ending.held():
+            ending(signal.SIGINT, None)
+            known.append("the process")
+
+    with pytest.raises(KeyboardInterrupt):
+        start()
+    assert known == ["the process"]
+    with pytest.raises(SystemExit, match="143"):
+        ending(signal.SIGTERM, None)
 
 
 def stop(name: str, rounds: int, log: list[str]) -> Stop:
