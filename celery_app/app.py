@@ -6,8 +6,6 @@ import os
 import shutil
 
 from celery import Celery
-from kombu import Queue
-from kombu.common import Broadcast
 
 import kafka_exec  # registers the kafka-exec:// scheme, and the integration for apps created after it
 
@@ -15,15 +13,6 @@ BROKER_URL = os.environ.get("EXAMPLE_BROKER_URL", "kafka-exec://127.0.0.1:9092")
 
 #: A queue of its own: on a broker in use, workers of this application must not take (and discard) others' tasks.
 QUEUE = "celery_app"
-
-#: All its messages are in one partition, which one worker owns.
-SINGLE = "celery_app.single"
-
-#: Tasks with a higher priority come first.
-URGENT = "celery_app.urgent"
-
-#: Each worker gets each message.
-ALL = "celery_app.all"
 
 #: The task that is no function of this application, but a command of the machine.
 LINES = "celery_app.lines"
@@ -36,13 +25,6 @@ app = Celery(
 )
 app.conf.update(
     task_default_queue=QUEUE,
-    task_queues=[
-        Queue(QUEUE),
-        Queue(SINGLE, queue_arguments={"x-partitions": 1}),
-        Queue(URGENT, max_priority=1, queue_arguments={"x-partitions": 2}),
-        Broadcast(ALL),
-    ],
-    task_routes={"celery_app.packages.refresh": {"queue": ALL, "exchange": ALL}},
     task_serializer="json",
     result_serializer="json",
     accept_content=["json"],

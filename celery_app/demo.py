@@ -21,6 +21,7 @@ from celery_app import corpus, report, tour
 from celery_app.app import app
 from celery_app.events import EventLog
 from celery_app.processes import ProcessError, ending
+from celery_app.tour.app import NAME
 from celery_app.tour.guide import REPLY_TIMEOUT, SERVICES
 from celery_app.tour.timing import forget
 from celery_app.workers import Workers
@@ -70,7 +71,7 @@ def run(options: argparse.Namespace, logs: Path, say: Progress) -> None:
             f"input: {len(files.names):,} of {files.text_files:,} text files in {files.root}"
             f" (left out: {files.left_out:,} binary or large)"
         )
-        workers = stack.enter_context(Workers(options.workers, CONCURRENCY, url, logs))
+        workers = stack.enter_context(Workers(options.workers, CONCURRENCY, url, logs, name=NAME))
         events = EventLog(app, workers.nodes)
         tourist = tour.Tour(workers, events, files, say)
         stack.callback(tourist.kill)

@@ -54,21 +54,24 @@ class ProcessError(Exception):
 
 
 class Process:
-    """A process of ``celery -A celery_app``.
+    """A process of ``celery -A APP``.
 
     Args:
         name: is in messages, and the name of its log file.
-        arguments: behind ``-A celery_app``.
+        arguments: behind ``-A APP``.
         environment: the variables that it has beside ours.
+        app: the application's name.
     """
 
-    def __init__(self, name: str, arguments: list[str], environment: Mapping[str, str], logs: Path) -> None:
+    def __init__(
+        self, name: str, arguments: list[str], environment: Mapping[str, str], logs: Path, app: str = "celery_app"
+    ) -> None:
         self.name = name
         self.log = logs / f"{name}.log"
         with self.log.open("ab") as log:
             # A session of its own: Ctrl-C in the terminal is ours to handle, and kill() reaches the processes of a pool.
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "celery", "-A", "celery_app", *arguments],
+                [sys.executable, "-m", "celery", "-A", app, *arguments],
                 env={**os.environ, **environment},
                 stdin=subprocess.DEVNULL,
                 stdout=log,

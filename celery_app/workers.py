@@ -17,14 +17,22 @@ class Workers:
 
     Args:
         environment: the variables that they have beside ours.
+        name: the application's name.
     """
 
     def __init__(
-        self, count: int, concurrency: int, broker_url: str, logs: Path, environment: Mapping[str, str] | None = None
+        self,
+        count: int,
+        concurrency: int,
+        broker_url: str,
+        logs: Path,
+        environment: Mapping[str, str] | None = None,
+        name: str = "celery_app",
     ) -> None:
         # The process id keeps the names apart from those of another demonstration on the same broker.
         self.nodes = [f"demo{number}@pid{os.getpid()}" for number in range(1, count + 1)]
         self._logs = logs
+        self._name = name
         self._concurrency = concurrency
         self._environment = {**(environment or {}), "EXAMPLE_BROKER_URL": broker_url}
         self._processes: dict[str, Process] = {}
@@ -53,7 +61,7 @@ class Workers:
         # One task at a time is reserved per process, so that the batches spread over the workers evenly.
         arguments += ["--prefetch-multiplier", "1", "--task-events", "--loglevel", "INFO"]
         with ending.held():
-            self._processes[node] = Process(node, arguments, self._environment, self._logs)
+            self._processes[node] = Process(node, arguments, self._environment, self._logs, self._name)
 
     def wait_until_ready(self) -> None:
         """Return when every worker has answered a ping."""

@@ -21,10 +21,10 @@ from urllib.parse import quote
 
 import kafka_exec
 from celery_app import orders
-from celery_app.app import QUEUE, URGENT, app
 from celery_app.packages import crash, enter, lines_of, stay, tick, tidy
 from celery_app.processes import ADDRESS, Process, ending
 from celery_app.tasks import add
+from celery_app.tour.app import NAME, QUEUE, URGENT, app
 from celery_app.tour.guide import BESIDE, SERVICES
 from celery_app.workers import Workers
 from kafka_exec.beat import PeriodicTasks
@@ -90,7 +90,7 @@ def running(logs: Path) -> Iterator[str]:
         app.conf.broker_url = app.conf.result_backend = broker.url
         environment = {"EXAMPLE_BROKER_URL": broker.url, "EXAMPLE_DIARY": str(logs / "diary")}
         os.environ.update(environment)
-        with Workers(2, 2, broker.url, logs, environment) as workers:
+        with Workers(2, 2, broker.url, logs, environment, NAME) as workers:
             workers.wait_until_ready()
             with contextlib.ExitStack() as stack:
                 for name, path in (("beat1", ""), ("flower", str(BESIDE))):

@@ -9,9 +9,9 @@ from kombu import Queue
 
 import kafka_exec
 from celery_app import diary
-from celery_app.app import QUEUE, SINGLE, URGENT, app
 from celery_app.packages import crash, stay
 from celery_app.tasks import add
+from celery_app.tour.app import QUEUE, SINGLE, URGENT, app
 from celery_app.tour.guide import Elsewhere, Seen, Steps, Stop, Tour
 
 PUBLISHED = 100
@@ -144,7 +144,7 @@ def takeover(tour: Tour) -> Steps:
     yield None
     yield None  # a run of a periodic task may begin again as well
     victim = tour.workers.nodes[-1]
-    sent = [stay.delay(3.0) for _ in range(8)]
+    sent = [stay.delay(5.0) for _ in range(8)]
     ids = [each.id for each in sent]
     tour.until(lambda: [entry for entry in diary.read("begin", *ids) if entry.worker == victim], f"a task on {victim}")
     tour.workers.crash(victim, EXAMPLE_RELEASE="2")
@@ -156,6 +156,7 @@ def takeover(tour: Tour) -> Steps:
     begins = diary.read("begin", *ids)
     again = [entry for entry in begins if entry.task in lost and entry.at > killed]
     others = [entry for entry in begins if entry.task not in lost and entry.worker != victim]
+    tour.require(lost, f"{victim} was killed, and ran nothing")
     tour.require({entry.task for entry in again} == lost, "a task of the killed worker did not begin again")
     tour.require(len(others) == len({entry.task for entry in others}), "a task of another worker began twice")
     yield Seen(

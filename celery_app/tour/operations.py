@@ -7,9 +7,9 @@ from collections import Counter
 
 import kafka_exec
 from celery_app import diary
-from celery_app.app import SINGLE, app
 from celery_app.packages import refresh, stay
 from celery_app.tasks import add
+from celery_app.tour.app import SINGLE, app
 from celery_app.tour.guide import REPLY_TIMEOUT, Elsewhere, Seen, Steps, Stop, Tour
 
 
