@@ -21,7 +21,7 @@ Counts = dict[str, dict[str, int]]
 
 SECTIONS = ("totals", "words", "licences", "author_files", "author_lines")
 
-MAX_FILES = 2000
+MAX_FILES = 1000
 MAX_FILE_BYTES = 512 * 1024
 BATCH_FILES = 40
 # Only a file's most frequent words are counted by name: with every word of every file, the parts that the reduce task

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 from celery_app import corpus
 from celery_app.corpus import Counts
@@ -26,35 +25,6 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
         aligned = [first.ljust(widths[0]), *[cell.rjust(w) for cell, w in zip(others, widths[1:], strict=True)]]
         lines.append("  " + "  ".join(aligned).rstrip())
     return lines
-
-
-def runs(runtimes: Mapping[tuple[str, str], Sequence[float]]) -> list[str]:
-    """What ran where and for how long."""
-    return table(
-        ["task on node", "runs", "total", "mean"],
-        [
-            (f"{name} on {node}", f"{len(times)}", f"{sum(times):.2f} s", f"{1000 * sum(times) / len(times):.1f} ms")
-            for (node, name), times in sorted(runtimes.items(), key=lambda item: item[0][::-1])
-        ],
-    )
-
-
-def worker_stats(stats: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """What the workers answer to ``celery inspect stats``."""
-    return table(
-        ["worker", "pid", "processes", "tasks"],
-        [
-            (node, f"{answer['pid']}", f"{len(answer['pool']['processes'])}", f"{sum(answer['total'].values())}")
-            for node, answer in sorted(stats.items())
-        ],
-    )
-
-
-def delays(seconds: Sequence[float]) -> str:
-    """How long publishing took."""
-    ordered = sorted(seconds)
-    p50, p99 = (1000 * ordered[int(q * (len(ordered) - 1))] for q in (0.5, 0.99))
-    return f"  delay() of {len(ordered)} tasks: half within {p50:.2f} ms, 99 % within {p99:.2f} ms"
 
 
 def statistics(counted: Counts) -> list[str]:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
+import shlex
+import signal
 import socket
 import subprocess
 import sys
@@ -10,14 +14,16 @@ from pathlib import Path
 
 import psutil
 import pytest
+import requests
 
-from celery_app import demo
+from celery_app import demo, tour
 from kafka_exec.broker import STEPS
 from kafka_exec.cli.broker import STEPS as COMMANDS_STEPS
+from tests.snippets import EXAMPLE, ROOT, blocks
 
 DEMO = [sys.executable, "-m", "celery_app.demo"]
 FILES = 90
-TIMEOUT = 150
+TIMEOUT = 300
 
 # The process without Celery counts one file less than the workers were given.
 WRONG_TOTALS = """
@@ -45,44 +51,78 @@ def processes_of(demo: subprocess.Popen[str]) -> list[psutil.Process]:
     return processes
 
 
-def wait_for_line(demo: subprocess.Popen[str], text: str) -> None:
+def wait_for_line(demo: subprocess.Popen[str], text: str) -> str:
+    """Waits until a demonstration has said something; all that it has said."""
     assert demo.stdout is not None
+    said = ""
     for line in demo.stdout:
+        said += line
         if text in line:
-            return
-    raise AssertionError(f"the demonstration ended without saying {text!r}: {demo.communicate()[1]}")
+            return said
+    raise AssertionError(f"the demonstration ended without saying {text!r}: {said}{demo.communicate()[1]}")
 
 
-def test_the_demo_counts_a_folder_and_leaves_nothing_behind(folder: Path) -> None:
+def lines_of_readme(language: str) -> list[str]:
+    """The blocks of a language on the page of the example application."""
+    return [block.text for block in blocks(EXAMPLE.read_text(encoding="utf-8")) if block.language == language]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_the_tour_shows_all_features_is_kept_and_leaves_nothing_behind(folder: Path) -> None:
     with subprocess.Popen(
-        [*DEMO, "--folder", str(folder)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [*DEMO, "--folder", str(folder), "--keep"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as demo:
-        wait_for_line(demo, "workers answer")
+        output = wait_for_line(demo, "all goes on until Ctrl-C")
         started = processes_of(demo)
-        output, errors = demo.communicate(timeout=TIMEOUT)
+        addresses = dict(re.findall(r"(Flower|HTTP API|exporter) +(http\S+)$", output, re.MULTILINE))
+        pages = {name: requests.get(address, timeout=TIMEOUT).text for name, address in addresses.items()}
+        url = re.findall(r"EXAMPLE_BROKER_URL=(\S+)", output)[0]
+        environment = {**os.environ, "EXAMPLE_BROKER_URL": url, "EXAMPLE_DIARY": str(folder / "diary")}
+        commands = [line for block in lines_of_readme("sh") for line in block.splitlines()]
+        # Started together: each takes a second to import Celery.
+        asked = [
+            subprocess.Popen(
+                [sys.executable, "-m", *shlex.split(line)]
+                if line.startswith("celery")
+                else [sys.executable, "-c", line],
+                env=environment,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                cwd=ROOT,
+            )
+            for line in [*commands, *lines_of_readme("python")]
+        ]
+        answers = [each.communicate(timeout=TIMEOUT)[0] for each in asked]
+        demo.send_signal(signal.SIGINT)
+        end, errors = demo.communicate(timeout=TIMEOUT)
 
     assert demo.returncode == 0, errors
+    for stop in tour.STOPS:
+        assert f"] {stop.feature} | " in output, stop.feature
+    assert all(f"] {each.feature} | not run: " in output for each in tour.ELSEWHERE)
+    assert re.search(r"^celery_app +\d+ +\d+ +0 +0 +0 +\d+ +0$", output, re.MULTILINE), "the audit finds nothing wrong"
     report = [line.split() for line in output.splitlines()]
     assert ["files", "90", "90", "OK"] in report
     assert ["lines", "180", "180", "OK"] in report
     assert ["licences", "90", "90", "OK"] in report
     assert ["none", "stated", "60"] in report
     assert ["MIT", "30"] in report
-    assert "the function waited for its approval" in output
-    assert "sent the invoice of order 2 for 3 parcels" in output
-    assert "is killed while the orders are under way" in output
-    assert "naps that fail three times in ten were retried until they succeeded, though demo2@" in output
-    assert re.search(r"^celery_app +\d+ +\d+ +0 +0 +0 +\d+ +0$", output, re.MULTILINE), "the audit finds nothing wrong"
-    assert output.count("each of its steps is in its history once") == 2
     assert "WRONG" not in output
-    assert output.splitlines()[-1].startswith("demo: OK")
-    assert len(started) >= 3
+    assert end.splitlines()[-1].startswith("demo: OK")
+    assert "celery_app.single" in pages["Flower"]
+    assert json.loads(pages["HTTP API"])["queues"]
+    assert "kafka_exec_up 1.0" in pages["exporter"]
+    for line, each, answer in zip([*commands, "the program"], asked, answers, strict=True):
+        assert each.returncode == 0, (line, answer)
+    assert len(started) >= 8
     assert psutil.wait_procs(started, timeout=10)[1] == []
 
 
 def test_a_wrong_total_fails_the_demo(folder: Path, broker_url: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", WRONG_TOTALS, "--folder", str(folder), "--broker", broker_url],
+        [sys.executable, "-c", WRONG_TOTALS, "--folder", str(folder), "--broker", broker_url, "--only", "chords"],
         capture_output=True,
         text=True,
         timeout=TIMEOUT,
@@ -95,7 +135,7 @@ def test_a_wrong_total_fails_the_demo(folder: Path, broker_url: str) -> None:
 
 def test_a_killed_worker_fails_the_demo_by_name_and_the_others_are_ended(folder: Path, broker_url: str) -> None:
     with subprocess.Popen(
-        [*DEMO, "--folder", str(folder), "--broker", broker_url],
+        [*DEMO, "--folder", str(folder), "--broker", broker_url, "--only", "shared work"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -107,13 +147,13 @@ def test_a_killed_worker_fails_the_demo_by_name_and_the_others_are_ended(folder:
         _, errors = demo.communicate(timeout=TIMEOUT)
 
     assert demo.returncode == 1
-    assert f"demo: FAILED: worker demo1@pid{demo.pid} ended by itself with status -9 (logs: " in errors
+    assert f"demo: FAILED: demo1@pid{demo.pid} ended by itself with status -9 (logs: " in errors
     assert psutil.wait_procs(started, timeout=10)[1] == []
 
 
 def test_a_terminated_demo_ends_its_processes(folder: Path, broker_url: str) -> None:
     with subprocess.Popen(
-        [*DEMO, "--folder", str(folder), "--broker", broker_url], stdout=subprocess.PIPE, text=True
+        [*DEMO, "--folder", str(folder), "--broker", broker_url, "--only", "retries"], stdout=subprocess.PIPE, text=True
     ) as demo:
         wait_for_line(demo, "workers answer")
         started = processes_of(demo)

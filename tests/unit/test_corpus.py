@@ -283,7 +283,3 @@ def test_a_table_aligns_names_left_and_numbers_right() -> None:
         "  Ann      1",
         "  Robert  22",
     ]
-
-
-def test_delays_are_given_as_quantiles() -> None:
-    assert report.delays([n / 1000 for n in range(101)]).endswith("half within 50.00 ms, 99 % within 99.00 ms")

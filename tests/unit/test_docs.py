@@ -21,6 +21,7 @@ from kafka_exec.cli import kafka
 from kafka_exec.core.cluster.settings import PREFIX, Settings
 from kafka_exec.core.overview.metrics import PREFIX as METRIC
 from kafka_exec.core.overview.metrics import gauges
+from kafka_exec.core.overview.why import Reason
 from kafka_exec.core.results.counters import METRICS as TASK_METRICS
 from kafka_exec.kafka.nodes.metrics_port import METRICS as PROCESS_METRICS
 from tests.snippets import PAGES, README, ROOT, anchors, links, programs, section, spans
@@ -37,7 +38,7 @@ OPTION = re.compile(r"(?<!\S)--[a-z][a-z-]*")
 SETTING = re.compile(rf"\b{PREFIX}[a-z][a-z_]*")
 NAME = re.compile(r"\bkafka_exec(?:\.[A-Za-z_]\w*)+")
 
-pages = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+pages = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 
 
 def text_of(page: Path) -> str:
@@ -148,6 +149,13 @@ def test_settings_and_metrics_exist(page: Path) -> None:
     # A setting that is refused, by a row of the table of migrations, need not exist.
     told = [line for line in text_of(page).splitlines() if "| refused |" not in line]
     assert set(SETTING.findall("\n".join(told))) <= known
+
+
+def test_the_page_of_troubles_names_reasons_that_commands_tell() -> None:
+    told = section(text_of(ROOT / "docs" / "troubleshooting.md"), "A task does not run")
+    named = re.findall(r"^\| `([^`]+)` \|", told, re.MULTILINE)
+    assert len(named) > 5
+    assert set(named) <= {reason.value for reason in Reason}
 
 
 @pages
