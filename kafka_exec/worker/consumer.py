@@ -18,6 +18,7 @@ from celery.worker.state import task_ready
 from kombu.exceptions import OperationalError
 
 from kafka_exec.app.task import settle
+from kafka_exec.core.control.delay import hold_for
 from kafka_exec.core.message.taskmessage import BAD_TASK, NOT_A_TASK, as_task, check
 from kafka_exec.core.record.fields import whole
 from kafka_exec.core.worker.versions import TASK_VERSION, capabilities, needed
@@ -71,7 +72,7 @@ class Consumer(consumer.Consumer):
     def __init__(self, on_task_request: Any, *args: Any, pool: Any = None, **kwargs: Any) -> None:
         self._hand_to_pool = on_task_request
         self.starter = Starter(pool, self._begin, self.on_fault)
-        super().__init__(self.starter, *args, pool=pool, **kwargs)
+        super().__init__(self._start_when_due, *args, pool=pool, **kwargs)
         for task in self.app.tasks.values():
             settle(task)
         for step in self.steps:
@@ -86,12 +87,30 @@ class Consumer(consumer.Consumer):
         for task in self.app.tasks.values():
             if task.Request == Task.Request:
                 task.Request = "kafka_exec.worker.request:Request"
-        timer, self.timer = self.timer, LogTimer(self.timer, self._log_time)
+        timer, self.timer = self.timer, self._log_timer
         try:
             super().update_strategies()
         finally:
             self.timer = timer
         self._able = frozenset(capabilities(self.app.tasks.values()))
+
+    @property
+    def _log_timer(self) -> LogTimer:
+        return LogTimer(self.timer, self._log_time)
+
+    def _start_when_due(self, request: Any) -> None:
+        """Starts a task when its time has come by the log.
+
+        Celery's clock of tasks begins with the machine's start. If the machine's other clock is ahead by more than that is
+        ago, Celery takes each task for due.
+        """
+        eta = request.eta
+        if eta is not None:
+            due = (eta if eta.tzinfo else eta.replace(tzinfo=self.app.timezone)).timestamp()
+            if hold_for(due, self._log_time()) > 0:
+                self._log_timer.call_when_due(due, self.starter, (request,))
+                return
+        self.starter(request)
 
     def _log_time(self) -> float | None:
         """The time by the log's clock; None if it is not known yet. With a broker that is not ours, it is the machine's."""

@@ -35,6 +35,17 @@ class LogTimer:
             eta: the task's time, which Celery has turned into seconds of the monotonic clock by the machine's clock of now.
         """
         due = eta - time.monotonic() + time.time()  # in this order: a pause between the two makes no task early
+        return self.call_when_due(due, fun, args, kwargs, priority)
+
+    def call_when_due(
+        self,
+        due: float,
+        fun: Callable[..., Any],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        priority: int = 0,
+    ) -> Any:
+        """Has a function called when the log's time has come to a task's. ``due``: epoch seconds."""
 
         def look(*args: Any, **kwargs: Any) -> None:
             wait = hold_for(due, self._log_time())

@@ -14,6 +14,7 @@ from kafka_exec.operations.metrics import TopicMetrics
 from tests.integration.workers import Crew, Worker, crew
 
 HOUR = 3600.0
+YEARS = 3 * 365 * 24 * HOUR
 
 #: Kafka's times are whole milliseconds, and the file's lines tenths of one.
 ROUNDED = 0.001
@@ -73,14 +74,18 @@ def assert_in_time(made: Crew, due: dict[str, float]) -> None:
     assert min(late.values()) >= -ROUNDED, late
 
 
-@pytest.mark.parametrize(("ahead", "pool"), [(HOUR, "threads"), (-HOUR, "prefork")], ids=["ahead", "behind"])
+@pytest.mark.parametrize(
+    ("ahead", "pool"),
+    [(HOUR, "threads"), (YEARS, "threads"), (-HOUR, "prefork")],
+    ids=["ahead", "ahead by more than the machine is up", "behind"],
+)
 def test_a_wrong_clock_begins_no_task_early_or_late_and_is_told_once(
     made: Crew, clock: Clock, ahead: float, pool: str
 ) -> None:
     clock.set(ahead)
     worker = start(made, clock, pool)
     assert_in_time(made, send(made))
-    told = f"the clock of this machine is {HOUR:.1f} s {'ahead of' if ahead > 0 else 'behind'} that of Kafka"
+    told = f"the clock of this machine is {abs(ahead):.1f} s {'ahead of' if ahead > 0 else 'behind'} that of Kafka"
     worker.wait_for_line(told)
     assert_in_time(made, send(made))
     assert len(worker.lines("the clock of this machine")) == 1
