@@ -156,6 +156,7 @@ def _gives_without_a_place(self: Partition[Any], offset: int, term: int, ticket:
 ends_end, ends_free_lane, ledger_fold = ends.end, ends.free_lane, Ledger.fold
 trust_renew = TrustWindow.renew
 partition_own, partition_give, partition_put_back = Partition.own, Partition.give, Partition.put_back
+_LATE_AGAIN: Change = (Partition, "start_by", lambda self, offset, now: self.trust.until or now.steady)
 _AT_ANY_TIME: Change = (Partition, "start_by", lambda self, offset, now: float("inf"))
 _BESIDE: Change = (Records, "_is_beside_another", lambda self, offset, ticket: False)
 _restore_progress = Progress.restore.__func__
@@ -241,6 +242,7 @@ MUTANTS: dict[str, list[Change]] = {
         (Ledger, "hold", _holds_by_the_last_record),
         (Records, "overrule", lambda self, hold: None),
     ],
+    "a run that is begun again may start late": [_LATE_AGAIN],
     "of two ends the own one counts, though it is not heard yet": [
         (Ledger, "_counts", lambda self, late: late.kind not in (transitions.HELD, transitions.REMEMBERED))
     ],
@@ -260,10 +262,10 @@ SEEDS: dict[str, int] = {
     "an end elsewhere leaves no lane": 3,
     "an end leaves no lane": 2,
     "a checkpoint has folded all before it": 79,
-    "any checkpoint is trusted": 4,
+    "any checkpoint is trusted": 6,
     "one record of a checkpoint is taken": 3,
     "parked records are not in checkpoints": 3,
-    "holds are not in checkpoints": 4,
+    "holds are not in checkpoints": 3,
     "leases are not in checkpoints": 0,
     "memories are not in checkpoints": 1,
     "parked records count as ended in checkpoints": 3,
@@ -274,7 +276,7 @@ SEEDS: dict[str, int] = {
     "commits do not wait for the journal": 1,
     "a commit outlasts the loss": 10,
     "the last of two begins wins": 44,
-    "starts are not counted": 4,
+    "starts are not counted": 6,
     "a release frees a later lease": 0,
     "copies run": 0,
     "lanes do not go on": 2,
@@ -285,7 +287,7 @@ SEEDS: dict[str, int] = {
     "what is reclaimed is not contested": 13,
     "the own begins are not decided at a takeover": 26,
     "what was told during a takeover is forgotten": 3,
-    "what has ended here is forgotten at a takeover": 4,
+    "what has ended here is forgotten at a takeover": 77,
     "strays are not named": 0,
     "the journal is left too early": 2,
     "a guest leaves the journal at once": 0,
@@ -293,12 +295,12 @@ SEEDS: dict[str, int] = {
     "the end of a retry frees no lane": 3,
     "the awaited retry is parked too": 45,
     "parked records are deleted": 3,
-    "what is on its way is durable": 6,
+    "what is on its way is durable": 14,
     "refused records are not sent again": 2,
     "of two ends the last one counts, and keys go on beside runs": 709,
     "a checkpoint that comes late holds lanes": 321,
     "a watch outlasts the ownership": 209,
-    "what was parked before the loss is parked": 16,
+    "what was parked before the loss is parked": 89,
     "what is given has no place": 22878,
     "what the journal lacks decides nothing": 20072,
     "a checkpoint that comes late counts": 94,
@@ -306,6 +308,7 @@ SEEDS: dict[str, int] = {
     "the last hold of a key counts": 356,
     "after a stop an owner goes on at once": 360421,
     "a key goes on beside what has begun": 421615,
+    "a run that is begun again may start late": 811706,
     "of two ends the own one counts, though it is not heard yet": 721440,
     "what is broken off is taken from who has begun it since": 594,
     "a retry has a later place than what its key goes on with, and no owner denies that its key waits": 635389,

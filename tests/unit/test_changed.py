@@ -131,6 +131,9 @@ def test_of_this_tree_the_tests_that_need_a_file_are_found() -> None:
     assert all((ROOT / test).is_file() for test in ALWAYS)
     tree = tree_with(set())
     named_here = {"tests/unit/test_changed.py"}
-    assert tree.broken_by({"celery_app/demo.py"}) == ALWAYS | named_here | {"tests/integration/test_example_app.py"}
+    assert tree.broken_by({"celery_app/demo.py"}) == ALWAYS | named_here | {
+        "tests/integration/test_example_app.py",
+        "tests/chaos/test_tour.py",
+    }
     broken = tree.broken_by({"tests/integration/workers.py"})
     assert {"tests/integration/test_round_trip.py", "tests/integration/test_takeover.py"} <= broken

@@ -26,7 +26,7 @@ class Guest:
         stream = SimpleNamespace(tell=lambda told: None, await_durable=lambda number, timeout: True, written_to=0)
         journal: Any = SimpleNamespace(
             incarnation="me",
-            node=SimpleNamespace(period=60.0, log_time=lambda: 1000.0),
+            node=SimpleNamespace(period=60.0, log_time=lambda now=None: 1000.0),
             writer=SimpleNamespace(stream=lambda partition, queue: stream),
             follows=lambda partition: self.position is not None,
             position=lambda partition: self.position,

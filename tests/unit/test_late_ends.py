@@ -19,7 +19,7 @@ from kafka_exec.core.queue.transitions import (
     held,
     remembered,
 )
-from tests.unit.play import SESSION, Play, guest
+from tests.unit.play import PERIOD, SESSION, Play, guest
 
 KEY = Lane("key", "k")
 RETRY = Run("t0", 1)
@@ -65,6 +65,18 @@ def test_a_retry_that_a_lost_worker_reserves_and_gives_back_late_waits_too() -> 
     assert play.hear(Transition(RELEASED, 2), by="lost") == []
     assert play.states(2) == ["WAITING"]
     assert play.end(0) == [2]
+
+
+def test_a_second_run_must_start_soon_since_the_lost_worker_may_tell_its_end_meanwhile() -> None:
+    """The simulator's seed 811706: the owner is stopped between the confirmation and the start."""
+    play = play_of_second_run()
+    assert play.core.confirm(0, play.core.term, play.now)
+    assert play.core.start_by(0, play.now) == play.time + PERIOD
+    first = Play()
+    first.core.reach(0)
+    assert first.read(0)
+    assert first.run(0)
+    assert first.core.start_by(0, first.now) > first.time + PERIOD
 
 
 def test_the_retry_goes_on_when_the_second_run_is_broken_off() -> None:

@@ -50,7 +50,7 @@ class Member:
         journal: Any = SimpleNamespace(
             identity="",
             incarnation="me",
-            node=SimpleNamespace(period=60.0, log_time=lambda: 1000.0, own=lambda topic, partitions: None),
+            node=SimpleNamespace(period=60.0, log_time=lambda now=None: 1000.0, own=lambda topic, partitions: None),
             writer=SimpleNamespace(stream=lambda partition, queue: None, flush=lambda partitions, timeout: True),
             restore=self.restore,
             listen=lambda partitions: None,
@@ -118,7 +118,7 @@ def test_what_a_guest_is_about_to_run_of_a_topic_that_is_gone_waits_for_no_journ
 def owned(ledger: Ledger, records: Records, heard: int | None = None) -> tuple[OwnedPartition, JournalWriter]:
     """A partition that is owned. ``heard``: the offset up to which its owner has heard the journal; None: not at all."""
     writer = JournalWriter(cast(Any, records), "journal", "me")
-    node = SimpleNamespace(period=60.0, log_time=lambda: 1000.0)
+    node = SimpleNamespace(period=60.0, log_time=lambda now=None: 1000.0)
     journal: Any = SimpleNamespace(incarnation="me", node=node, writer=writer, position=lambda partition: heard)
     window = membership(60.0)
     window.open(time.monotonic())

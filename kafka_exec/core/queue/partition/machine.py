@@ -13,6 +13,7 @@ decides. The incarnation whose begin comes first in the journal runs the task; t
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import inf
 
 from kafka_exec.core.nodes.liveness import TrustWindow, grant
 from kafka_exec.core.queue.lanes import UNREAD, Lane, Run, Ticket
@@ -193,11 +194,11 @@ class Partition(Records[R]):
         return self.state(offset) is RecordState.RUNNING
 
     def start_by(self, offset: int, now: Now) -> float:
-        """The steady time by which a confirmed run must have started: another process may begin it later."""
-        window = self.grants.get(offset)
-        if window is None:
-            return self.trust.until or now.steady
-        return now.steady + (window.until or now.log) - now.log
+        """The steady time by which a confirmed run must have started: another process may begin it, or tell its end, later."""
+        if (window := self.grants.get(offset)) is not None:
+            return now.steady + (window.until or now.log) - now.log
+        may_end_elsewhere = self.inherits or self.attempts(offset) > 1
+        return min(self.trust.until or now.steady, now.steady + self._period if may_end_elsewhere else inf)
 
     def will_end(self, offset: int, awaits: Callable[[Ticket], Run]) -> None:
         """Notes that a running task will hold its lane at its end. ``awaits`` makes the run that the lane waits for then."""
