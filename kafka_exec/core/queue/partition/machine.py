@@ -194,7 +194,7 @@ class Partition(Records[R]):
         return self.state(offset) is RecordState.RUNNING
 
     def start_by(self, offset: int, now: Now) -> float:
-        """The steady time by which a confirmed run must have started: another process may begin it, or tell its end, later."""
+        """The steady time by which a confirmed run must have started: another process may begin it later, or tell its end."""
         if (window := self.grants.get(offset)) is not None:
             return now.steady + (window.until or now.log) - now.log
         may_end_elsewhere = self.inherits or self.attempts(offset) > 1
