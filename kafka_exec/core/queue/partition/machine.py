@@ -90,8 +90,8 @@ class Partition(Records[R]):
     def needs_journal(self) -> bool:
         """True if the transitions of others matter: they may run tasks, or tell the end of one that runs here again."""
         has_rivals = bool(self.contested) or any(self.attempts(offset) > 1 for offset in self.running)
-        is_behind = self.inherits or bool(self.ledger.unheard) or bool(self.leases_elsewhere())
-        return has_rivals or (self.owned and is_behind)
+        is_behind = self.inherits or bool(self.ledger.unheard)
+        return has_rivals or (self.owned and (is_behind or bool(self.leases_elsewhere())))
 
     # -- reading -------------------------------------------------------------------------------------------------------
 
@@ -194,7 +194,7 @@ class Partition(Records[R]):
         return self.state(offset) is RecordState.RUNNING
 
     def start_by(self, offset: int, now: Now) -> float:
-        """The steady time by which a confirmed run must have started: another process may begin it later, or tell its end."""
+        """The steady time by which a confirmed run must have started: another process may begin it later, or end it."""
         if (window := self.grants.get(offset)) is not None:
             return now.steady + (window.until or now.log) - now.log
         may_end_elsewhere = self.inherits or self.attempts(offset) > 1
