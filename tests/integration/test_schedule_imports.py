@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import socketserver
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -89,9 +91,29 @@ def test_entries_of_redbeat_are_listed_added_once_and_the_others_say_why(made: C
     assert found["minutely"]["state"] != "paused"
 
 
-def test_what_is_wrong_is_one_line_without_the_password(made: Crew, server: RedisServer) -> None:
+class Refusal(socketserver.BaseRequestHandler):
+    """The answer of a Redis to a wrong password. fakeredis does not always refuse one when the machine is busy."""
+
+    def handle(self) -> None:
+        while self.request.recv(4096):
+            self.request.sendall(b"-WRONGPASS invalid username-password pair or user is disabled.\r\n")
+
+
+@pytest.fixture
+def refusing() -> Iterator[str]:
+    """The address of a Redis that refuses each password."""
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Refusal) as listener:
+        listener.daemon_threads = True
+        serving = threading.Thread(target=listener.serve_forever)
+        serving.start()
+        yield f"127.0.0.1:{listener.server_address[1]}"
+        listener.shutdown()
+        serving.join()
+
+
+def test_what_is_wrong_is_one_line_without_the_password(made: Crew, refusing: str) -> None:
     for url, reason in (
-        (server.url_with("wrong"), "Redis does not tell RedBeat's entries"),
+        (f"redis://:wrong@{refusing}/0", "Redis does not tell RedBeat's entries"),
         ("redis://:secret@127.0.0.1:1/0", "Redis does not tell RedBeat's entries"),
         ("rediss:nonsense:secret", "no URL of Redis"),
     ):
