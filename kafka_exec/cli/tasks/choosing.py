@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import heapq
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from functools import wraps
 from typing import Any, TypeVar
 
 import click
 
+from kafka_exec.cli.common import confirm, echo_table, progress
 from kafka_exec.core.overview.choosing import filters, messages
 from kafka_exec.core.overview.choosing.expressions import Predicate
 from kafka_exec.core.overview.choosing.filters import TaskFilter
 from kafka_exec.core.results.lifecycle import State
+from kafka_exec.core.results.state_record import StateRecord
 from kafka_exec.errors import ConfigurationError
 
 T = TypeVar("T")
+
+#: So many tasks are shown before the question, the latest.
+_SHOWN = 10
 
 
 def moment(text: str) -> float:
@@ -76,3 +82,35 @@ def choosing(command: Callable[..., None]) -> Callable[..., None]:
     for option in reversed(_OPTIONS):
         call = option(call)
     return call
+
+
+def propose(
+    columns: Sequence[str],
+    found: Sequence[StateRecord],
+    row: Callable[[StateRecord], Sequence[str]],
+    question: str,
+    *,
+    dry_run: bool,
+    yes: bool,
+) -> bool:
+    """Shows the latest of the tasks that were chosen for an act, and asks. Returns False if they were only to be listed."""
+    shown = heapq.nlargest(len(found) if dry_run else _SHOWN, found, key=filters.changed)
+    echo_table([columns, *map(row, shown)])
+    if dry_run:
+        return False
+    if len(found) > len(shown):
+        click.echo(f"and {len(found) - len(shown)} more")
+    confirm(question, yes)
+    return True
+
+
+def in_batches(ids: Sequence[str], most: int, rate: float | None, title: str) -> Iterator[Sequence[str]]:
+    """The ids in batches of so many at most, and so many a second; tells the progress after each."""
+    step = most if rate is None else max(1, min(most, int(rate)))
+    said = progress(title)
+    for begin in range(0, len(ids), step):
+        batch = ids[begin : begin + step]
+        yield batch
+        said(begin + len(batch), len(ids))
+        if rate is not None and begin + step < len(ids):
+            time.sleep(len(batch) / rate)

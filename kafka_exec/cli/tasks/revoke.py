@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import heapq
-import time
-
 import click
 
-from kafka_exec.cli.common import confirm, echo_table, progress
-from kafka_exec.cli.tasks.choosing import choosing
-from kafka_exec.core.overview.choosing.filters import TaskFilter, changed
+from kafka_exec.cli.common import progress
+from kafka_exec.cli.tasks.choosing import choosing, in_batches, propose
+from kafka_exec.core.overview.choosing.filters import TaskFilter
 from kafka_exec.core.results.lifecycle import TERMINAL
 from kafka_exec.core.results.state_record import StateRecord
 
@@ -17,9 +14,6 @@ COLUMNS = ("ID", "STATE", "NAME", "QUEUE", "WORKER")
 
 #: So many tasks are revoked by one message.
 _BATCH = 100
-
-#: So many tasks are shown before the question, the latest.
-_SHOWN = 10
 
 
 @click.command()
@@ -47,26 +41,11 @@ def revoke(
     if not found:
         click.echo("no tasks are chosen that have not ended")
         return
-    shown = heapq.nlargest(len(found) if dry_run else _SHOWN, found, key=changed)
-    echo_table([COLUMNS, *map(_row, shown)])
-    if dry_run:
+    if not propose(COLUMNS, found, _row, f"Revoke {len(found)} tasks?", dry_run=dry_run, yes=yes):
         return
-    if len(found) > len(shown):
-        click.echo(f"and {len(found) - len(shown)} more")
-    confirm(f"Revoke {len(found)} tasks?", yes)
-    _revoke(context, [record.id for record in found], terminate, rate)
-    click.echo(f"revoked {len(found)} tasks")
-
-
-def _revoke(context: click.Context, ids: list[str], terminate: bool, rate: float | None) -> None:
-    step = _BATCH if rate is None else max(1, min(_BATCH, int(rate)))
-    said = progress("Revoking")
-    for begin in range(0, len(ids), step):
-        batch = ids[begin : begin + step]
+    for batch in in_batches([record.id for record in found], _BATCH, rate, "Revoking"):
         context.obj.app.control.revoke(batch, terminate=terminate)
-        said(begin + len(batch), len(ids))
-        if rate is not None and begin + step < len(ids):
-            time.sleep(len(batch) / rate)
+    click.echo(f"revoked {len(found)} tasks")
 
 
 def _row(record: StateRecord) -> tuple[str, ...]:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import heapq
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import click
 
-from kafka_exec.cli.common import confirm, echo_table, progress, rate_option
-from kafka_exec.cli.tasks.choosing import choosing
-from kafka_exec.core.overview.choosing.filters import TaskFilter, changed
+from kafka_exec.cli.common import progress, rate_option
+from kafka_exec.cli.tasks.choosing import choosing, in_batches, propose
+from kafka_exec.core.overview.choosing.filters import TaskFilter
 from kafka_exec.core.results.lifecycle import State
 from kafka_exec.core.results.state_record import StateRecord
 
@@ -20,9 +18,6 @@ COLUMNS = ("ID", "STATE", "NAME", "QUEUE", "KEY")
 
 #: So many tasks are asked for at once.
 _BATCH = 5_000
-
-#: So many tasks are shown before the question, the latest.
-_SHOWN = 10
 
 
 def _asking(command: Callable[..., None]) -> Callable[..., None]:
@@ -66,6 +61,7 @@ def retry(context: click.Context, /, chosen: TaskFilter, **how: Any) -> None:
 def _run(
     context: click.Context, chosen: TaskFilter, state: State, rate: float | None, *, dry_run: bool, yes: bool
 ) -> None:
+    from kafka_exec.operations.run_now import run_now
     from kafka_exec.operations.tasks import choose
 
     states = frozenset({state}).intersection(chosen.states or {state})
@@ -73,34 +69,15 @@ def _run(
     if not found:
         click.echo("no tasks are chosen that wait for their time")
         return
-    shown = heapq.nlargest(len(found) if dry_run else _SHOWN, found, key=changed)
-    echo_table([COLUMNS, *map(_row, shown)])
-    if dry_run:
+    if not propose(COLUMNS, found, _row, f"Run {len(found)} tasks now?", dry_run=dry_run, yes=yes):
         return
-    if len(found) > len(shown):
-        click.echo(f"and {len(found) - len(shown)} more")
-    confirm(f"Run {len(found)} tasks now?", yes)
-    gone = _hasten(context, [record.id for record in found], rate)
+    batches = in_batches([record.id for record in found], _BATCH, rate, "Moving")
+    gone = sum(run_now(context.obj.app, frozenset(batch)) for batch in batches)
     click.echo(f"{gone} tasks have gone to their queues" + _others(len(found) - gone))
 
 
 def _others(count: int) -> str:
     return f"; {count} do not wait any more" if count else ""
-
-
-def _hasten(context: click.Context, ids: list[str], rate: float | None) -> int:
-    from kafka_exec.operations.run_now import run_now
-
-    step = _BATCH if rate is None else max(1, min(_BATCH, int(rate)))
-    said = progress("Moving")
-    gone = 0
-    for begin in range(0, len(ids), step):
-        batch = frozenset(ids[begin : begin + step])
-        gone += run_now(context.obj.app, batch)
-        said(begin + len(batch), len(ids))
-        if rate is not None and begin + step < len(ids):
-            time.sleep(len(batch) / rate)
-    return gone
 
 
 def _row(record: StateRecord) -> tuple[str, ...]:
